@@ -1,0 +1,80 @@
+"""best.ckpt for the numbers, last.ckpt to go on from."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_models.base import GenerativeModule
+
+
+def best_checkpoint(folder: Path, model: GenerativeModule) -> ModelCheckpoint:
+    """Keeps the best weights by the model's own metric, or the last where it names none, as best.ckpt."""
+    monitor, mode = model.monitor or (None, "min")
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=monitor is None,
+    )
+
+
+class LastCheckpoint(Checkpoint):
+    """Everything a run needs to go on, as last.ckpt: at the end of epochs, and when a signal stops the run.
+
+    The first SIGINT (Ctrl-C) is taken like a SIGTERM: the step in hand is finished, last.ckpt is written, the run ends.
+    A second one ends it at once.
+
+    Args:
+        every_n_epochs: how often to write.
+        every_n_steps: write within epochs too, after so many batches; 0 for never.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 0) -> None:
+        super().__init__()
+        if every_n_epochs < 1 or every_n_steps < 0:
+            raise ValueError("checkpoint.every_n_epochs must be at least 1 and checkpoint.every_n_steps not negative")
+        self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
+        self._before: Any = None
+
+    def path(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._before = signal.getsignal(signal.SIGINT)
+
+        def stop_after_this_step(number: int, frame: Any) -> None:
+            signal.signal(signal.SIGINT, self._before)
+            trainer._signal_connector.received_sigterm = True
+
+        signal.signal(signal.SIGINT, stop_after_this_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every_n_steps and (batch_idx + 1) % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.path(trainer))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        ending = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+        if ending or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            trainer.save_checkpoint(self.path(trainer))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.path(trainer))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None

@@ -1,0 +1,29 @@
+"""Random transforms of a whole batch at once: (images, generator) -> images, float in [0, 1]."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class RandomShift:
+    """Moves every image by its own whole number of pixels, filling with zeros.
+
+    Args:
+        pixels: the largest shift along each axis, in pixels.
+    """
+
+    def __init__(self, pixels: int = 2) -> None:
+        if pixels < 0:
+            raise ValueError(f"pixels is {pixels}; a shift cannot be negative")
+        self.pixels = pixels
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        n, channels, height, width = images.shape
+        p = self.pixels
+        padded = F.pad(images, (p, p, p, p))
+        top, left = torch.randint(0, 2 * p + 1, (2, n), generator=generator, device=images.device)
+        rows = top[:, None] + torch.arange(height, device=images.device)  # (N, H)
+        columns = left[:, None] + torch.arange(width, device=images.device)  # (N, W)
+        flat = rows[:, :, None] * (width + 2 * p) + columns[:, None, :]  # (N, H, W)
+        index = flat.view(n, 1, -1).expand(-1, channels, -1)
+        return padded.flatten(2).gather(2, index).view(n, channels, height, width)

@@ -1,0 +1,142 @@
+"""The folder that a run leaves: its name, its claim against other runs, and its summary."""
+
+import contextlib
+import glob
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import UsageError
+
+WandbMode = Literal["auto", "online", "offline", "disabled"]
+LONGEST_NAME = 150
+WRITTEN = frozenset(
+    ["config.yaml", "summary.json", "metrics.csv", "checkpoints", "media", "wandb", "test", "validate", "predict"]
+)
+"""All that a run folder may hold."""
+
+
+@dataclass
+class RunOptions:
+    """Where a run goes and who is told of it.
+
+    Args:
+        experiment: folder below root; by default the stem of the first config file.
+        name: folder below the experiment; by default the overrides, sorted, or `default`.
+        root: folder of all runs.
+        overwrite: replace a run that is there already, instead of taking the next free number.
+        pictures: draw the pictures in media/.
+        wandb: online, offline or disabled; auto is online where an API key is configured, else offline.
+        project: of W&B.
+        group: of W&B; by default the experiment.
+        tags: of W&B.
+    """
+
+    experiment: str | None = None
+    name: str | None = None
+    root: str = "runs"
+    overwrite: bool = False
+    pictures: bool = True
+    wandb: WandbMode = "auto"
+    project: str = "litgen"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+def safe_name(text: str) -> str:
+    """`text` as the name of one folder: no separators or control characters, not too long, still unique."""
+    name = re.sub(r"[^\w.,=+@\[\]-]+", "_", text).strip(".") or "_"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
+    """The run folder that a checkpoint lies in, if it lies in one."""
+    folder = Path(path).resolve().parent
+    inside = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
+    return folder.parent if inside else None
+
+
+def claim(folder: Path, overwrite: bool = False) -> Path:
+    """Makes `folder`, or the first of folder-2, folder-3, ... that nobody has; with overwrite, replaces it.
+
+    Raises:
+        UsageError: it cannot be made, or what is to be overwritten is not a run folder.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite and folder.exists():
+            _remove_run(folder)
+        for number in range(1, 10**6):
+            numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                numbered.mkdir()
+                return numbered
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the run folder {folder} ({error.strerror or error}); choose another place with --run.root"
+        ) from error
+    raise UsageError(f"there are a million runs beside {folder}; choose another --run.name")
+
+
+def last_run(folder: Path) -> Path | None:
+    """The newest of folder, folder-2, folder-3, ... that has a last.ckpt to go on from."""
+    numbered = {1: folder}
+    for other in folder.parent.glob(f"{glob.escape(folder.name)}-*"):
+        if (number := other.name[len(folder.name) + 1 :]).isdigit():
+            numbered[int(number)] = other
+    able = [number for number, path in numbered.items() if (path / "checkpoints" / "last.ckpt").is_file()]
+    return numbered[max(able)] if able else None
+
+
+def _remove_run(folder: Path) -> None:
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in WRITTEN)
+    if foreign:
+        raise UsageError(f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it away first")
+    shutil.rmtree(folder)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file so that no reader ever sees half of it, and a full disk leaves the old one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    write_whole(folder / "summary.json", json.dumps(_jsonable(summary), indent=2, allow_nan=False) + "\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A run's summary, or None where there is none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain JSON: infinities and NaN, which JSON has not, become their names."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

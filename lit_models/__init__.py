@@ -1,0 +1,6 @@
+from lit_models.autoencoder import Autoencoder
+from lit_models.base import CheckpointError, GenerativeModule
+from lit_models.classifier import Classifier
+from lit_models.probe import Probe
+
+__all__ = ["Autoencoder", "CheckpointError", "Classifier", "GenerativeModule", "Probe"]

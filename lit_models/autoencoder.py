@@ -1,0 +1,69 @@
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_models.base import GenerativeModule, ImageShape
+from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
+
+
+class Autoencoder(GenerativeModule):
+    """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
+
+    Convolutions of stride 2 take the place of pooling (Springenberg et al. 2014, arXiv 1412.6806); channels grow by
+    `channel_factor` from layer to layer; the decoder g is the mirror image of the encoder f. The bottleneck of
+    `latent_dim` is the only regulariser (Hinton and Salakhutdinov 2006, doi 10.1126/science.1127647).
+
+    Args:
+        latent_dim: width d of the code.
+        depth: number of convolutions n.
+        channel_factor: channels of layer i are channel_factor ** i, from i = 1.
+        kernel_size: of every convolution.
+        hidden_dim: width of the fully connected layer between the convolutions and the code.
+        image_shape: channels, height, width; given by the data when run through train.py.
+        optimizer: makes the optimizer from the parameters.
+
+    Raises:
+        ValueError: `depth` halves the image below one pixel.
+    """
+
+    monitor = ("val/mse", "min")
+
+    def __init__(
+        self,
+        latent_dim: int = 20,
+        depth: int = 3,
+        channel_factor: int = 8,
+        kernel_size: int = 3,
+        hidden_dim: int = 128,
+        image_shape: ImageShape = (1, 28, 28),
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
+    ) -> None:
+        super().__init__(optimizer)
+        if latent_dim < 1 or hidden_dim < 1:
+            raise ValueError(f"latent_dim is {latent_dim} and hidden_dim {hidden_dim}; both must be at least 1")
+        self.save_hyperparameters()
+        channels = growing_channels(depth, channel_factor)
+        self.latent_dim = latent_dim
+        self.encoder = StridedEncoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)
+        self.decoder = StridedDecoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)  # (N, d)
+
+    def code_network(self) -> nn.Module:
+        return self.encoder
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decoder(codes).sigmoid()  # (N, C, H, W)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+    forward = reconstruct
+
+    def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {"mse": F.mse_loss(self.reconstruct(batch[0]), batch[0])}
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return {"codes": self.encode(batch[0]), "labels": batch[1]}

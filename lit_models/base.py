@@ -1,0 +1,210 @@
+"""What every model shares, and the small protocols by which others ask a model what it can do."""
+
+import inspect
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+import torch
+from jsonargparse import ArgumentError
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable, instantiate_module
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]
+Stage = Literal["train", "val", "test"]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used. The message is one line: what is wrong, where, and what to do."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    def sample(self, n: int, label: int | None = None) -> Tensor:
+        """New images in [0, 1], N x C x H x W."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes, N x d, of images in [0, 1], N x C x H x W."""
+
+    def code_network(self) -> nn.Module:
+        """The part of the model that computes `encode`, alone, to be carried into another model."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images in [0, 1], N x C x H x W, of codes, N x d."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The model's version of images in [0, 1], N x C x H x W."""
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    def log_prob(self, images: Tensor) -> Tensor:
+        """Log-density in nats, N, of images in [0, 1], N x C x H x W."""
+
+
+class GenerativeModule(LightningModule):
+    """LightningModule with one way to log, to choose the best checkpoint and to load.
+
+    Args:
+        optimizer: makes the optimizer from the parameters.
+    """
+
+    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
+    """The metric that chooses the best checkpoint, and its better direction; None: the last weights are the best."""
+
+    def __init__(self, optimizer: OptimizerCallable) -> None:
+        super().__init__()
+        self.make_optimizer = optimizer
+
+    def configure_optimizers(self) -> Any:
+        return self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        """Named scalars of a batch, means over its images; training minimises the first."""
+        raise TypeError(f"{type(self).__name__} defines neither loss_terms nor its own steps")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return next(iter(self._evaluate(batch, "train").values()))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Any, stage: Stage) -> dict[str, Tensor]:
+        terms = self.loss_terms(batch)
+        self.log_terms(stage, terms, len(batch[0]))
+        return terms
+
+    def log_terms(self, stage: Stage, terms: Mapping[str, Tensor], batch_size: int) -> None:
+        """Logs scalars as `{stage}/{term}`: by step in training, elsewhere as the exact mean over all images."""
+        training = stage == "train"
+        self.log_dict(
+            {f"{stage}/{term}": value.detach() for term, value in terms.items()},
+            on_step=training,
+            on_epoch=not training,
+            sync_dist=not training,
+            batch_size=batch_size,
+            prog_bar=True,
+        )
+
+    def derived_config(self) -> dict[str, Any]:
+        """Facts that a run's config should show though no option sets them, as dotted keys."""
+        return {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps in the checkpoint what rebuilds the model, and only plain values that load without pickled code."""
+        accepted = set(inspect.signature(type(self).__init__).parameters)
+        kept = {k: v for k, v in self.hparams.items() if k in accepted and _is_plain(v)}
+        kept["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        kept["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
+
+    def rebuilding_config(self) -> dict[str, Any]:
+        """What `build` needs to make this model again, untrained: plain values only."""
+        checkpoint: dict[str, Any] = {}
+        self.on_save_checkpoint(checkpoint)
+        return checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The model that a checkpoint holds, on the CPU, in evaluation mode.
+
+        Raises:
+            CheckpointError: no such file, a damaged one, one that carries code, or another kind of model.
+        """
+        path = Path(path)
+        checkpoint = read_checkpoint(path)
+        try:
+            model = build(checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+            model.load_state_dict(checkpoint["state_dict"])
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} holds a model that this version cannot build ({reason})") from error
+        if not isinstance(model, cls):
+            raise CheckpointError(f"{path} holds a {type(model).__name__}, not a {cls.__name__}")
+        return model.eval()
+
+
+def build(config: Mapping[str, Any]) -> GenerativeModule:
+    """The untrained model of a checkpoint's hyper-parameters. Only classes that are imported already are made.
+
+    Raises:
+        ValueError: no class is named, or one that is not imported, or its arguments do not fit.
+    """
+    name = config.get("_class_path")
+    known = {f"{made.__module__}.{made.__qualname__}" for made in _subclasses(GenerativeModule)}
+    if name not in known:
+        raise ValueError(f"it names the class {name}, which is none of the imported models")
+    config = {k: v for k, v in config.items() if k != "_instantiator"}
+    try:
+        # A context of its own: inside another model's constructor, its arguments would be recorded as this one's.
+        with _given_hyperparameters_context(config, "lightning.pytorch.cli.instantiate_module"):
+            return instantiate_module(GenerativeModule, config)
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _subclasses(of: type) -> list[type]:
+    return [of, *(deeper for direct in of.__subclasses__() for deeper in _subclasses(direct))]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU; files that carry code are refused, never run.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one that carries code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
+        what = f" ({found[1]})" if found else ""
+        raise CheckpointError(
+            f"{path} carries code{what} and was refused; use a checkpoint that litgen wrote, which holds tensors only"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged or is no checkpoint ({reason}); train that model again") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path} is no checkpoint of a model: it holds no state_dict")
+    return checkpoint
+
+
+def command_that_makes(path: Path) -> str:
+    """What to run to get `<root>/<experiment>/<run>/checkpoints/<file>`, as the end of a sentence, or nothing."""
+    if path.parent.name != "checkpoints" or len(path.parts) < 4:
+        return ""
+    run, experiment = path.parts[-3], path.parts[-4]
+    if Path("sweeps", f"{experiment}.yaml").is_file():
+        return f"; `python sweep.py run sweeps/{experiment}.yaml` makes it"
+    if Path("configs", f"{experiment}.yaml").is_file():
+        options = "" if run == "default" else f" with the options {run}"
+        return f"; `python train.py fit --config configs/{experiment}.yaml`{options} makes it"
+    return ""
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,94 @@
+"""Strided convolutional encoder and its mirror image, for any image shape."""
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[tuple[int, int]]:
+    """Heights and widths before and after each of `depth` convolutions of stride 2: depth + 1 pairs.
+
+    Raises:
+        ValueError: an image of one pixel would be halved again, or the kernel does not fit.
+    """
+    if kernel_size < 2:
+        raise ValueError(f"kernel_size is {kernel_size}; a convolution of stride 2 needs at least 2")
+    padding = (kernel_size - 1) // 2
+    sizes = [size]
+    for layer in range(depth):
+        smaller = tuple((side + 2 * padding - kernel_size) // 2 + 1 for side in sizes[-1])
+        if min(sizes[-1]) < 2 or min(smaller) < 1:
+            raise ValueError(f"depth {depth} is too deep for images of {size[0]} x {size[1]}: at most {layer} fit")
+        sizes.append(smaller)  # type: ignore[arg-type]
+    return sizes
+
+
+class StridedEncoder(nn.Module):
+    """Convolutions of stride 2 with ReLU, then two fully connected layers, ReLU between.
+
+    Args:
+        image_shape: channels, height, width.
+        channels: of each convolution's output.
+        hidden_dim: width of the first fully connected layer.
+        out_dim: width of the output.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], channels: Sequence[int], kernel_size: int, hidden_dim: int, out_dim: int
+    ) -> None:
+        super().__init__()
+        height, width = strided_sizes((image_shape[1], image_shape[2]), len(channels), kernel_size)[-1]
+        padding = (kernel_size - 1) // 2
+        ends = [image_shape[0], *channels]
+        self.convolutions = nn.Sequential()
+        for c_in, c_out in itertools.pairwise(ends):
+            self.convolutions.append(nn.Conv2d(c_in, c_out, kernel_size, stride=2, padding=padding))
+            self.convolutions.append(nn.ReLU())
+        self.head = nn.Sequential(
+            nn.Linear(ends[-1] * height * width, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, out_dim),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.convolutions(images)  # (N, channels[-1], h, w)
+        return self.head(features.flatten(1))  # (N, out_dim)
+
+
+class StridedDecoder(nn.Module):
+    """The mirror image of StridedEncoder, built from the same arguments; returns logits of the pixels."""
+
+    def __init__(
+        self, image_shape: Sequence[int], channels: Sequence[int], kernel_size: int, hidden_dim: int, latent_dim: int
+    ) -> None:
+        super().__init__()
+        sizes = strided_sizes((image_shape[1], image_shape[2]), len(channels), kernel_size)[::-1]
+        padding = (kernel_size - 1) // 2
+        ends = [image_shape[0], *channels][::-1]
+        self.smallest = (ends[0], *sizes[0])
+        self.head = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, ends[0] * sizes[0][0] * sizes[0][1]),
+        )
+        self.convolutions = nn.Sequential()
+        for c_in, c_out, small, large in zip(ends, ends[1:], sizes, sizes[1:], strict=False):
+            missing = [to - (2 * (at - 1) + kernel_size - 2 * padding) for at, to in zip(small, large, strict=True)]
+            self.convolutions.append(nn.ReLU())
+            self.convolutions.append(
+                nn.ConvTranspose2d(
+                    c_in, c_out, kernel_size, stride=2, padding=padding, output_padding=(missing[0], missing[1])
+                )
+            )
+
+    def forward(self, codes: Tensor) -> Tensor:
+        features = self.head(codes).unflatten(1, self.smallest)  # (N, channels[-1], h, w)
+        return self.convolutions(features)  # (N, C, H, W)
+
+
+def growing_channels(depth: int, channel_factor: int) -> list[int]:
+    """Channels of each layer, growing by the factor: c, c^2, c^3, ... for `depth` layers."""
+    if depth < 1 or channel_factor < 1:
+        raise ValueError(f"depth is {depth} and channel_factor {channel_factor}; both must be at least 1")
+    return [channel_factor ** (layer + 1) for layer in range(depth)]

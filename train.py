@@ -1,0 +1,253 @@
+"""Trains, validates, tests or predicts with any model on any data: `python train.py fit --help`."""
+
+import contextlib
+import secrets
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import callbacks
+from datamodules import DataError, ImageDataModule
+from harness.command_line import Parser, one_line, quiet, with_run_config
+from harness.config import flatten, option, recorded, run_home
+from harness.errors import UsageError
+from harness.history import MetricsCSV
+from harness.run_folder import RunOptions, claim, last_run, run_of_checkpoint, write_whole
+from harness.wandb_run import RunLogger, resolve_mode
+from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
+
+BAD_INPUT = (UsageError, DataError, CheckpointError, MisconfigurationException)
+PICTURES = {
+    "reconstructions": callbacks.Reconstructions,
+    "interpolation": callbacks.Interpolation,
+    "latent_scatter": callbacks.LatentScatter,
+    "latent_correlation": callbacks.LatentCorrelationMatrix,
+}
+LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.num_classes"}
+"""Options of models that the data decide."""
+
+
+@dataclass
+class Result:
+    """What a command did: its run folder, and the numbers that it measured."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+class LitgenCLI(LightningCLI):
+    """LightningCLI that gives each run its folder, its record, its loggers and its test."""
+
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        self.own_callbacks: list[Callback] = [callbacks.RandomState(), callbacks.progress()]
+        self.record: callbacks.RunRecord | None = None
+        self.wandb: RunLogger | None = None
+        self.metrics: dict[str, float] = {}
+        super().__init__(
+            GenerativeModule,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunOptions, "run")
+        for name, picture in PICTURES.items():
+            parser.add_lightning_class_args(picture, name)
+        parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
+        for target, source in LINKED.items():
+            parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """The run's own config.yaml is read instead (`with_run_config`), so that options given beside it count."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
+            raise UsageError(one_line(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Checks the data, then claims the run folder, then builds the trainer that writes there."""
+        self.settings = self.config_init[self.subcommand]
+        self.settings.weights_only = True
+        self.options = RunOptions(**vars(self.settings.run))
+        self.datamodule.prepare_data()
+        self.datamodule.setup(self.subcommand)
+        if self.settings.trainer.fast_dev_run:
+            self.folder = Path(tempfile.mkdtemp(prefix="litgen-"))
+            return self._build(logger=False, enable_checkpointing=False, **kwargs)
+        self.folder, new = self._choose_folder()
+        try:
+            logger = self._keep_record() if self.subcommand == "fit" else False
+            return self._build(logger=logger, **kwargs)
+        except BaseException:
+            if new:
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()  # still empty
+            raise
+
+    def _choose_folder(self) -> tuple[Path, bool]:
+        """The run folder, and whether it was made just now. Evaluation writes into a folder of its own in the run's."""
+        fit = self.subcommand == "fit"
+        checkpoint = self.settings.ckpt_path
+        self.home = home = run_home(self.args, self.options, flatten(self.config_dump))
+        if checkpoint == "last":
+            run = last_run(home)
+            checkpoint = None if run is None else str(run / "checkpoints" / "last.ckpt")
+            self.config_init[self.subcommand].ckpt_path = checkpoint
+        if checkpoint is not None:
+            contents = read_checkpoint(Path(checkpoint))
+            if fit and "optimizer_states" not in contents:
+                raise UsageError(f"{checkpoint} holds weights only; go on from the last.ckpt beside it")
+        run = run_of_checkpoint(checkpoint) if checkpoint else None
+        if not fit:
+            return (run or home) / self.subcommand, False
+        if run is not None and option(self.args, "run.name") is None:
+            return run, False
+        if rank_zero_only.rank != 0:
+            return home, False  # the first process claims the folder, and alone writes there
+        return claim(home, self.options.overwrite), True
+
+    def _keep_record(self) -> list[Any]:
+        """Adds the callbacks that keep the run; returns its loggers: metrics.csv, W&B unless disabled, the user's."""
+        trainer = self.settings.trainer
+        defaults = self._parser("fit").get_defaults().as_dict()
+        config = recorded(self.config_dump, defaults, self.args) | self.model.derived_config()
+        config = {key: value for key, value in config.items() if key not in LINKED}
+        self.record = callbacks.RunRecord(self.folder, config)
+        self.own_callbacks.append(self.record)
+        if trainer.enable_checkpointing is not False:
+            best = callbacks.best_checkpoint(self.folder / "checkpoints", self.model)
+            self.own_callbacks += [best, self.settings.checkpoint]
+        loggers: list[Any] = [MetricsCSV(self.folder)]
+        mode = resolve_mode(self.options.wandb) if rank_zero_only.rank == 0 else "disabled"
+        if mode != "disabled" and trainer.logger is not False:
+            self.wandb = RunLogger(
+                self.folder,
+                mode,
+                config,
+                self.model.monitor,
+                id=self.record.summary.setdefault("wandb_id", secrets.token_hex(4)),
+                name=f"{self.folder.parent.name}/{self.folder.name}",
+                project=self.options.project,
+                group=self.options.group or self.folder.parent.name,
+                tags=self.options.tags,
+            )
+            loggers.append(self.wandb)
+        if trainer.logger not in (None, True, False):
+            loggers += trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        return loggers
+
+    def _build(self, **kwargs: Any) -> Trainer:
+        """The trainer, with the user's callbacks and ours; pictures only if they are wanted."""
+        if self.options.pictures:
+            self.own_callbacks += [self.settings[name] for name in PICTURES]
+        if self.subcommand == "predict":
+            self.own_callbacks.append(callbacks.Predictions())
+        if self.settings.trainer.enable_model_summary is None:
+            kwargs["enable_model_summary"] = sys.stdout.isatty()
+        config = {**self.settings.trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
+        return self._instantiate_trainer({**config, **kwargs}, self.own_callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it, and leaves the record and the W&B run in the state that it ended in."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException as error:
+            self._close(error)
+            raise
+        self._close()
+
+    def before_fit(self) -> None:
+        if self.record is not None and rank_zero_only.rank == 0:
+            write_whole(self.folder / "config.yaml", self._config_yaml())
+            self.record.note()
+            parameters = sum(p.numel() for p in self.model.parameters())
+            print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.folder}", flush=True)
+
+    def after_fit(self) -> None:
+        """Tests the best checkpoint; those numbers are the run's summary."""
+        checkpoint = self.trainer.checkpoint_callback
+        best = getattr(checkpoint, "best_model_path", "") or None
+        self.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
+        score = getattr(checkpoint, "best_model_score", None)
+        if score is not None:
+            self.metrics = {self.model.monitor[0]: float(score), **self.metrics}
+        if self.record is not None and rank_zero_only.rank == 0:
+            self.record.finish(self.metrics)
+
+    def validate(self, model: Any, **kwargs: Any) -> None:
+        self._report(self.trainer.validate(model, verbose=False, **kwargs))
+
+    def test(self, model: Any, **kwargs: Any) -> None:
+        self._report(self.trainer.test(model, verbose=False, **kwargs))
+
+    def predict(self, model: Any, **kwargs: Any) -> None:
+        self.trainer.predict(model, return_predictions=False, **kwargs)
+
+    def _report(self, found: list[Any]) -> None:
+        self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}
+        if rank_zero_only.rank == 0:
+            print("  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()), flush=True)
+
+    def _close(self, error: BaseException | None = None) -> None:
+        if error is not None and self.record is not None and rank_zero_only.rank == 0:
+            with contextlib.suppress(OSError):  # a full disk must not hide the error itself
+                self.record.fail(error)
+        if self.wandb is not None:
+            self.wandb.close(0 if error is None else 1, self.metrics)
+
+    def _config_yaml(self) -> str:
+        """The resolved config, with the run's own name, so that `fit --config` on it repeats the run."""
+        config = self.config[self.subcommand].clone()
+        config.run.experiment, config.run.name = self.folder.parent.name, self.home.name
+        config.run.overwrite, config.ckpt_path = False, None
+        return self._parser(self.subcommand).dump(config, skip_none=False)
+
+
+def main(args: list[str] | None = None) -> Result:
+    """Runs one command, such as ["fit", "--config", "configs/autoencoder_mnist.yaml", "--model.latent_dim=5"].
+
+    May be called any number of times in one process: each run starts from its own seed and leaves nothing behind.
+
+    Raises:
+        UsageError, DataError, CheckpointError, MisconfigurationException: bad input; one line says what to do.
+        SystemExit: with status 2 for a command line that cannot be parsed, 0 after --help.
+        SIGTERMException: stopped by a signal, after last.ckpt was written.
+    """
+    given = sys.argv[1:] if args is None else list(args)
+    with quiet():
+        cli = LitgenCLI(with_run_config(given))
+    return Result(cli.folder, cli.metrics)
+
+
+def command() -> int:
+    """`main` for the shell: exit status 2 for bad input, 143 after a signal."""
+    try:
+        main()
+    except BAD_INPUT as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except SIGTERMException:
+        print("stopped; the same command with --ckpt_path last goes on from here", file=sys.stderr)
+        return 143
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())
