@@ -12,11 +12,10 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import callbacks
 from datamodules import DataError, ImageDataModule
-from harness.command_line import Parser, one_line, quiet, with_run_config
+from harness.command_line import Parser, first_process, one_line, quiet, with_run_config
 from harness.config import flatten, option, recorded, run_home
 from harness.errors import UsageError
 from harness.history import MetricsCSV
@@ -48,7 +47,7 @@ class LitgenCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.args = args
-        self.own_callbacks: list[Callback] = [callbacks.RandomState(), callbacks.progress()]
+        self.own_callbacks: list[Callback] = [callbacks.ExactResume(), callbacks.progress()]
         self.record: callbacks.RunRecord | None = None
         self.wandb: RunLogger | None = None
         self.metrics: dict[str, float] = {}
@@ -116,10 +115,10 @@ class LitgenCLI(LightningCLI):
                 raise UsageError(f"{checkpoint} holds weights only; go on from the last.ckpt beside it")
         run = run_of_checkpoint(checkpoint) if checkpoint else None
         if not fit:
-            return (run or home) / self.subcommand, False
+            return (run or home) / str(self.subcommand), False
         if run is not None and option(self.args, "run.name") is None:
             return run, False
-        if rank_zero_only.rank != 0:
+        if not first_process():
             return home, False  # the first process claims the folder, and alone writes there
         return claim(home, self.options.overwrite), True
 
@@ -135,7 +134,7 @@ class LitgenCLI(LightningCLI):
             best = callbacks.best_checkpoint(self.folder / "checkpoints", self.model)
             self.own_callbacks += [best, self.settings.checkpoint]
         loggers: list[Any] = [MetricsCSV(self.folder)]
-        mode = resolve_mode(self.options.wandb) if rank_zero_only.rank == 0 else "disabled"
+        mode = resolve_mode(self.options.wandb) if first_process() else "disabled"
         if mode != "disabled" and trainer.logger is not False:
             self.wandb = RunLogger(
                 self.folder,
@@ -174,7 +173,7 @@ class LitgenCLI(LightningCLI):
         self._close()
 
     def before_fit(self) -> None:
-        if self.record is not None and rank_zero_only.rank == 0:
+        if self.record is not None and first_process():
             write_whole(self.folder / "config.yaml", self._config_yaml())
             self.record.note()
             parameters = sum(p.numel() for p in self.model.parameters())
@@ -188,7 +187,7 @@ class LitgenCLI(LightningCLI):
         score = getattr(checkpoint, "best_model_score", None)
         if score is not None:
             self.metrics = {self.model.monitor[0]: float(score), **self.metrics}
-        if self.record is not None and rank_zero_only.rank == 0:
+        if self.record is not None and first_process():
             self.record.finish(self.metrics)
 
     def validate(self, model: Any, **kwargs: Any) -> None:
@@ -202,11 +201,11 @@ class LitgenCLI(LightningCLI):
 
     def _report(self, found: list[Any]) -> None:
         self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}
-        if rank_zero_only.rank == 0:
+        if first_process():
             print("  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()), flush=True)
 
     def _close(self, error: BaseException | None = None) -> None:
-        if error is not None and self.record is not None and rank_zero_only.rank == 0:
+        if error is not None and self.record is not None and first_process():
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 self.record.fail(error)
         if self.wandb is not None:

@@ -1,18 +1,18 @@
 from callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from callbacks.exact_resume import ExactResume
 from callbacks.images import Interpolation, Reconstructions
 from callbacks.latent import LatentCorrelationMatrix, LatentScatter
 from callbacks.predictions import Predictions
 from callbacks.progress import progress
-from callbacks.random_state import RandomState
 from callbacks.run_record import RunRecord
 
 __all__ = [
+    "ExactResume",
     "Interpolation",
     "LastCheckpoint",
     "LatentCorrelationMatrix",
     "LatentScatter",
     "Predictions",
-    "RandomState",
     "Reconstructions",
     "RunRecord",
     "best_checkpoint",

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_models.base import GenerativeModule
@@ -44,6 +45,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self._before: Any = None
+        self._postponed = False
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
@@ -70,8 +72,20 @@ class LastCheckpoint(Checkpoint):
         if ending or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             trainer.save_checkpoint(self.path(trainer))
 
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Lets a signal wait until validation is done: half a validation could not be resumed exactly."""
+        if trainer.state.fn == TrainerFn.FITTING and trainer.received_sigterm:
+            self._postponed = True
+            trainer._signal_connector.received_sigterm = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._postponed:
+            self._postponed = False
+            trainer._signal_connector.received_sigterm = True
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException):
+        training = trainer.state.fn == TrainerFn.FITTING  # in a test the module holds the best weights, not the last
+        if training and isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.path(trainer))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -1,5 +1,7 @@
 """Pictures of images: reconstructions beside their originals, and walks between two codes."""
 
+from typing import Any
+
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -72,7 +74,7 @@ class Interpolation(Callback):
             save_picture(trainer, "interpolation", image_grid(torch.cat(strips), self.steps + 2))
 
 
-def interpolate(model: LightningModule, ends: Tensor, steps: int) -> Tensor:
+def interpolate(model: Any, ends: Tensor, steps: int) -> Tensor:
     """Decoded codes on the line between two images' codes: 2 x C x H x W -> steps x C x H x W."""
     start, stop = model.encode(ends)
     a = torch.linspace(0, 1, steps, device=start.device)[:, None]

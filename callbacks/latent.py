@@ -1,5 +1,7 @@
 """The latent space in pictures and numbers."""
 
+from typing import Any
+
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -66,7 +68,7 @@ class LatentCorrelationMatrix(Callback):
 
 
 @torch.no_grad()
-def encode_all(model: LightningModule, images: Tensor, batch_size: int = 500) -> Tensor:
+def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
     """Codes of many images, batch by batch: N x d, float32."""
     return torch.cat([model.encode(batch.to(model.device)).float() for batch in images.split(batch_size)])
 
@@ -87,7 +89,15 @@ def principal_components(codes: Tensor) -> tuple[Tensor, Tensor]:
 def scatter_figure(points: Tensor, shares: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Figure:
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.scatter(*points.T.numpy(), c=labels.numpy(), cmap="tab10", s=5, vmin=-0.5, vmax=len(classes) - 0.5)
+    drawn = axes.scatter(
+        points[:, 0].numpy(),
+        points[:, 1].numpy(),
+        c=labels.numpy(),
+        cmap="tab10",
+        s=5,
+        vmin=-0.5,
+        vmax=len(classes) - 0.5,
+    )
     bar = figure.colorbar(drawn, ticks=range(len(classes)))
     bar.ax.set_yticklabels(classes)
     axes.set_xlabel(f"principal component 1 ({shares[0]:.0%} of the variance)")

@@ -46,7 +46,7 @@ class ImageDataModule(LightningDataModule):
         DataError: from `prepare_data` and `setup`, for data that cannot be had, or an option that does not fit them.
     """
 
-    name: ClassVar[str]
+    name: str
     image_shape: ClassVar[tuple[int, int, int]]
     classes: ClassVar[tuple[str, ...]]
 

@@ -35,7 +35,7 @@ def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) 
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     panels[0].set_ylabel(metric)
-    seeds = runs[SEED].nunique() if SEED in runs else 1
+    seeds = int(runs[SEED].nunique()) if SEED in runs else 1
     figure.suptitle(f"{metric} by hyperparameter ({len(runs)} runs, {seeds} seed{'s' * (seeds != 1)})", fontsize=11)
     return figure
 
@@ -44,9 +44,13 @@ def correlation_figure(correlations: pd.DataFrame) -> Figure:
     """Bars of the Pearson correlation of each hyperparameter with each metric."""
     figure = Figure(figsize=(7, 0.6 + 0.32 * correlations.size), layout="constrained")
     axes = figure.subplots()
-    flat = correlations.stack()[::-1]
-    names = [f"{hyperparameter}  {metric}" for hyperparameter, metric in flat.index]
-    axes.barh(names, flat.to_numpy(), color=["tab:green" if value > 0 else "tab:red" for value in flat])
+    bars = [
+        (f"{hyperparameter}  {metric}", float(correlations.loc[hyperparameter, metric]))
+        for metric in reversed(correlations.columns)
+        for hyperparameter in reversed(correlations.index)
+    ]
+    colors = ["tab:green" if value > 0 else "tab:red" for _, value in bars]
+    axes.barh([name for name, _ in bars], [value for _, value in bars], color=colors)
     axes.axvline(0, color="0.3", lw=1)
     axes.set_xlim(-1, 1)
     axes.set_xlabel("Pearson correlation over runs")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from harness.config import config_files, option
 from harness.run_folder import run_of_checkpoint
@@ -48,6 +49,11 @@ def with_run_config(args: list[str]) -> list[str]:
     if run is None or not args or config_files(args):
         return args
     return [args[0], "--config", str(run / "config.yaml"), *args[1:]]
+
+
+def first_process() -> bool:
+    """Whether this is the one process, of all that train together, that writes files and speaks."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextlib.contextmanager

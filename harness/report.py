@@ -1,6 +1,7 @@
 """What a sweep leaves to look at: runs.csv, tables of means and correlations, charts as PNG."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -39,6 +40,23 @@ def write_report(folder: Path, metrics: list[str] | None = None) -> list[Path]:
     if not table.dropna(how="all").empty:
         written.append(charts.save_figure(charts.correlation_figure(table), report / "correlations.png"))
     return written
+
+
+class Best(NamedTuple):
+    folder: Path
+    score: float
+
+
+def best_run(folder: Path, metric: str, goal: str) -> Best | None:
+    """The finished run with the best value of a metric, if any has one."""
+    runs = load_runs(folder)
+    if metric not in runs or not (runs["state"] == "finished").any():
+        return None
+    scores = runs.loc[runs["state"] == "finished", metric].dropna()
+    if scores.empty:
+        return None
+    at = int(scores.to_numpy().argmin() if goal == "minimize" else scores.to_numpy().argmax())
+    return Best(folder / str(runs.loc[scores.index[at], "run"]), float(scores.iloc[at]))
 
 
 def _csv(table: pd.DataFrame, path: Path) -> Path:

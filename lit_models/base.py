@@ -161,8 +161,11 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
         raise ValueError(str(error)) from error
 
 
-def _subclasses(of: type) -> list[type]:
-    return [of, *(deeper for direct in of.__subclasses__() for deeper in _subclasses(direct))]
+def _subclasses(of: type[Any]) -> list[type[Any]]:
+    found = [of]
+    for direct in of.__subclasses__():
+        found += _subclasses(direct)
+    return found
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from datamodules import BatchLoader
 
-class RandomState(Callback):
-    """Puts every random stream into the checkpoint, and keeps evaluation out of them.
+
+class ExactResume(Callback):
+    """Puts the random streams and the loader's position into the checkpoint, and keeps evaluation out of them.
 
     Training draws from one stream a rank. A checkpoint carries the streams of all ranks, and a resumed run takes them
     up where they were, so that it goes on as if it had never stopped. Validation and test draw from streams of their
@@ -18,14 +20,20 @@ class RandomState(Callback):
 
     def __init__(self) -> None:
         self._restored: list[dict[str, Any]] | None = None
+        self._loader: dict[str, Any] | None = None
         self._training: dict[str, Any] | None = None
+        self._trainer: Trainer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._restored is not None and len(self._restored) == trainer.world_size:
             set_random_state(self._restored[trainer.global_rank])
         elif trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # or all ranks would draw the same noise
-        self._restored = None
+        if self._loader is not None:
+            # Lightning restores it too, but not when the loader was made before the checkpoint was read.
+            trainer.train_dataloader.load_state_dict(self._loader)  # type: ignore[union-attr]
+        self._restored = self._loader = None
+        self._trainer = trainer
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training = random_state()
@@ -44,14 +52,17 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         mine = self._training if self._training is not None else random_state()
-        if not (dist.is_available() and dist.is_initialized()):
-            return {"ranks": [mine]}
-        ranks: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(ranks, mine)
-        return {"ranks": ranks}
+        ranks: list[Any] = [mine]
+        if dist.is_available() and dist.is_initialized():
+            ranks *= dist.get_world_size()
+            dist.all_gather_object(ranks, mine)
+        loader = self._trainer.train_dataloader if self._trainer is not None else None
+        position = loader.state_dict() if isinstance(loader, BatchLoader) else None
+        return {"ranks": ranks, "loader": position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict["ranks"]
+        self._loader = state_dict["loader"]
 
 
 def random_state() -> dict[str, Any]:

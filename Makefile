@@ -1,0 +1,52 @@
+# Everything runs in .venv; `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Two test workers on two cores: one thread each.
+TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format results clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv and install litgen into it; does nothing when that is done
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make install PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(STAMP)
+
+demo: install  ## train autoencoders and few-shot classifiers on real digits, no download; about two minutes
+	@$(BIN)/python sweep.py run sweeps/quickstart.yaml
+	@$(BIN)/python sweep.py run sweeps/quickstart_transfer.yaml
+
+test: install  ## the test suite
+	@$(TEST) -m "not slow"
+
+test-all: install  ## the test suite with its long checks
+	@$(TEST)
+
+lint: install  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+results: install  ## the studies of docs/results.md on MNIST, three seeds; about two hours on two cores
+	@$(BIN)/python sweep.py run sweeps/ae_capacity.yaml --override seed_everything=0,1,2
+	@$(BIN)/python sweep.py run sweeps/transfer.yaml --override seed_everything=0,1,2
+	@$(BIN)/python train.py fit --config configs/classifier_mnist.yaml
+	@$(BIN)/python -m docs.pictures
+
+clean:  ## remove .venv and caches; runs and data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache litgen.egg-info

@@ -1,0 +1,31 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a small mnist.npz and cifar10.npz."""
+    from tests.helpers import write_npz
+
+    root = tmp_path_factory.mktemp("data")
+    write_npz(root / "mnist.npz", (28, 28))
+    write_npz(root / "cifar10.npz", (32, 32, 3))
+    return root
+
+
+@pytest.fixture(scope="session")
+def encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a small autoencoder of three latent dimensions, trained for two epochs."""
+    from tests.helpers import fit
+
+    return fit(tmp_path_factory.mktemp("encoder")).folder / "checkpoints" / "best.ckpt"

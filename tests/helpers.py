@@ -1,0 +1,87 @@
+"""What tests share: small data, short runs, ways to die."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+import train
+
+
+class StopAt(Callback):
+    """Ends the process, or this run, when a given batch of the whole training has been done.
+
+    Args:
+        batch: counted from 1 over all epochs.
+        how: kill (SIGKILL to this process), term (SIGTERM to it), raise (an error).
+        where: batch (after it was done) or start (before the batch, inside the step's hooks).
+    """
+
+    def __init__(self, batch: int, how: str = "raise") -> None:
+        self.batch = batch
+        self.how = how
+        self.seen = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        self.seen += 1
+        if self.seen != self.batch:
+            return
+        if self.how == "raise":
+            raise RuntimeError("stopped by the test")
+        os.kill(os.getpid(), signal.SIGKILL if self.how == "kill" else signal.SIGTERM)
+
+
+def stop_at(batch: int, how: str) -> list[str]:
+    """The arguments of train.py that add StopAt."""
+    return [
+        "--trainer.callbacks+=tests.helpers.StopAt",
+        f"--trainer.callbacks.batch={batch}",
+        f"--trainer.callbacks.how={how}",
+    ]
+
+
+def write_npz(path: Path, shape: tuple[int, ...], n_train: int = 200, n_test: int = 100, seed: int = 0) -> None:
+    """A small data set of random blobs whose label shows in their brightness, all ten classes in it."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for part, n in (("train", n_train), ("test", n_test)):
+        labels = np.arange(n) % 10
+        images = random.integers(0, 100, (n, *shape)) + 15 * labels.reshape(-1, *[1] * len(shape))
+        arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels.astype(np.uint8)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+
+
+def fit(root: Path, *args: str) -> train.Result:
+    """A quiet `train.py fit` below `root`, on the digits with a small autoencoder unless said otherwise."""
+    short = [] if any(arg.startswith("--config") for arg in args) else small_autoencoder()
+    return train.main(["fit", *short, *args, f"--run.root={root}", "--trainer.accelerator=cpu"])
+
+
+def small_autoencoder() -> list[str]:
+    return [
+        "--model=Autoencoder",
+        "--model.latent_dim=3",
+        "--model.depth=2",
+        "--model.channel_factor=2",
+        "--model.hidden_dim=8",
+        "--data=DigitsDataModule",
+        "--data.batch_size=200",
+        "--trainer.max_epochs=2",
+        "--run.pictures=false",
+    ]
+
+
+def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Equal to the last bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
