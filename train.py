@@ -19,7 +19,7 @@ from harness.command_line import Parser, first_process, one_line, quiet, with_ru
 from harness.config import flatten, option, recorded, run_home
 from harness.errors import UsageError
 from harness.history import MetricsCSV
-from harness.run_folder import RunOptions, claim, last_run, run_of_checkpoint, write_whole
+from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, write_whole
 from harness.wandb_run import RunLogger, resolve_mode
 from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
 
@@ -116,7 +116,7 @@ class LitgenCLI(LightningCLI):
         run = run_of_checkpoint(checkpoint) if checkpoint else None
         if not fit:
             return (run or home) / str(self.subcommand), False
-        if run is not None and option(self.args, "run.name") is None:
+        if run is not None and (option(self.args, "run.name") is None or is_numbered(run, home)):
             return run, False
         if not first_process():
             return home, False  # the first process claims the folder, and alone writes there
@@ -191,13 +191,13 @@ class LitgenCLI(LightningCLI):
             self.record.finish(self.metrics)
 
     def validate(self, model: Any, **kwargs: Any) -> None:
-        self._report(self.trainer.validate(model, verbose=False, **kwargs))
+        self._report(self.trainer.validate(model, **kwargs | {"verbose": False}))
 
     def test(self, model: Any, **kwargs: Any) -> None:
-        self._report(self.trainer.test(model, verbose=False, **kwargs))
+        self._report(self.trainer.test(model, **kwargs | {"verbose": False}))
 
     def predict(self, model: Any, **kwargs: Any) -> None:
-        self.trainer.predict(model, return_predictions=False, **kwargs)
+        self.trainer.predict(model, **kwargs | {"return_predictions": False})
 
     def _report(self, found: list[Any]) -> None:
         self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}

@@ -59,7 +59,7 @@ class LatentCorrelationMatrix(Callback):
         result = metric.compute()
         self._matrix = result.matrix.cpu()
         for name in ("abs_correlation", "abs_correlation_full"):
-            pl_module.log(f"test/{name}", getattr(result, name).float(), rank_zero_only=True)
+            pl_module.log(f"test/{name}", getattr(result, name).float(), sync_dist=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._matrix is not None:

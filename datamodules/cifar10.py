@@ -34,4 +34,4 @@ class CIFAR10DataModule(ImageDataModule):
                 "y_test": np.asarray(test.targets),
             }
 
-        return download("CIFAR-10", self.root, fetch)
+        return download("CIFAR-10", self.root / "cifar10.npz", fetch)

@@ -104,8 +104,8 @@ def check_images(arrays: Arrays, image_shape: tuple[int, ...], num_classes: int)
             )
 
 
-def download(name: str, root: Path, fetch: Callable[[], Arrays]) -> Arrays:
-    """Runs a torchvision download with a time limit. Raises DataError, naming both ways out, when it fails."""
+def download(name: str, path: Path, fetch: Callable[[], Arrays]) -> Arrays:
+    """Runs a torchvision download with a time limit. When it fails, raises DataError that names `path` as a way out."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision sets none, and would wait for ever
     try:
@@ -116,7 +116,7 @@ def download(name: str, root: Path, fetch: Callable[[], Arrays]) -> Arrays:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} could not be downloaded ({reason}); connect to the network and run again, or put"
-            f" {root / f'{name}.npz'} there (uint8 {', '.join(KEYS)})"
+            f" {path} there (uint8 {', '.join(KEYS)})"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -31,4 +31,4 @@ class MNISTDataModule(ImageDataModule):
                 "y_test": test.targets.numpy(),
             }
 
-        return download("MNIST", self.root, fetch)
+        return download("MNIST", self.root / "mnist.npz", fetch)

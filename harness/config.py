@@ -11,6 +11,8 @@ from harness.run_folder import RunOptions, safe_name
 
 OWN_GROUPS = ("run", "config", "ckpt_path", "weights_only", "print_config", "help")
 """Options that say where a run goes, not what it is."""
+NAMED_GROUPS = ("seed_everything", "model", "data", "trainer")
+"""Options that say what a run is; the others say how it is watched and saved."""
 NOT_IN_THE_NAME = frozenset(
     [
         "data.root",
@@ -21,6 +23,7 @@ NOT_IN_THE_NAME = frozenset(
         "trainer.num_nodes",
         "trainer.logger",
         "trainer.callbacks",
+        "trainer.log_every_n_steps",
         "trainer.profiler",
         "trainer.default_root_dir",
         "trainer.enable_progress_bar",
@@ -97,13 +100,14 @@ def overridden_keys(args: Iterable[str]) -> set[str]:
 
 def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
     """`depth=3,latent_dim=10,seed=1` from overridden keys and the flat config that holds their values."""
-    named = [key for key in keys if key not in NOT_IN_THE_NAME]
+    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and key not in NOT_IN_THE_NAME]
     short = {key: SHORT.get(key, key.rsplit(".", 1)[-1]) for key in named}
     taken = list(short.values())
     parts = []
     for key in named:
         name = short[key] if taken.count(short[key]) == 1 else key
-        parts.append(f"{name}={_show(config.get(key))}")
+        value = _show(config.get(key))
+        parts.append(f"{name}={value.rsplit('.', 1)[-1] if key in ('model', 'data') else value}")
     return ",".join(sorted(parts)) or "default"
 
 
@@ -124,7 +128,8 @@ def run_home(args: list[str], options: RunOptions, config: Mapping[str, Any]) ->
     files = config_files(args)
     model, data = (str(config[key]).rsplit(".", 1)[-1].lower() for key in ("model", "data"))
     experiment = options.experiment or (Path(files[0]).stem if files else f"{model}_{data.removesuffix('datamodule')}")
-    overrides = run_name(overridden_keys(args), config)
+    keys = overridden_keys(args)
+    overrides = run_name(keys if files else keys - {"model", "data"}, config)
     for extra in files[1:]:
         overrides = _join(overrides, f"config={Path(extra).stem}")
     name = option(args, "run.name") or _join(options.name or "default", overrides)

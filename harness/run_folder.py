@@ -89,12 +89,16 @@ def claim(folder: Path, overwrite: bool = False) -> Path:
 
 def last_run(folder: Path) -> Path | None:
     """The newest of folder, folder-2, folder-3, ... that has a last.ckpt to go on from."""
-    numbered = {1: folder}
-    for other in folder.parent.glob(f"{glob.escape(folder.name)}-*"):
-        if (number := other.name[len(folder.name) + 1 :]).isdigit():
-            numbered[int(number)] = other
-    able = [number for number, path in numbered.items() if (path / "checkpoints" / "last.ckpt").is_file()]
-    return numbered[max(able)] if able else None
+    numbered = [other for other in folder.parent.glob(f"{glob.escape(folder.name)}*") if is_numbered(other, folder)]
+    able = [run for run in numbered if (run / "checkpoints" / "last.ckpt").is_file()]
+    return max(able, key=lambda run: int(run.name[len(folder.name) + 1 :] or 1), default=None)
+
+
+def is_numbered(run: Path, folder: Path) -> bool:
+    """Whether `run` is folder, folder-2, folder-3, ..."""
+    rest = run.name.removeprefix(folder.name)
+    same_place = run.parent.resolve() == folder.parent.resolve() and run.name.startswith(folder.name)
+    return same_place and (rest == "" or re.fullmatch(r"-\d+", rest) is not None)
 
 
 def _remove_run(folder: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from torch import Tensor, nn
+
+# Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
+warnings.filterwarnings("ignore", "Attribute 'optimizer' removed from hparams")
 
 ImageShape = tuple[int, int, int]
 Stage = Literal["train", "val", "test"]

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import CIFAR10DataModule, DataError, DigitsDataModule, ImageDataModule, MNISTDataModule
+from tests.helpers import write_npz
+
+ROWS = [(MNISTDataModule, 200, 100), (CIFAR10DataModule, 200, 100), (DigitsDataModule, 1437, 360)]
+
+
+def ready(kind: type[ImageDataModule], root: Path, **options: object) -> ImageDataModule:
+    data = kind(root=str(root), **{"val_size": 50, "batch_size": 32, **options})  # type: ignore[arg-type]
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize(("kind", "n_train", "n_test"), ROWS)
+def test_splits_are_whole_disjoint_and_of_the_declared_shape(kind, n_train: int, n_test: int, data_root: Path):
+    data = ready(kind, data_root)
+    train, val = data._index["train"], data._index["val"]
+    assert len(val) == 50 and sorted(torch.cat([train, val]).tolist()) == list(range(n_train))
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape[1:] == data.image_shape and images.min() >= 0 and images.max() <= 1
+    assert labels.max() < data.num_classes == len(data.classes)
+    assert sum(len(labels) for _, labels in data.test_dataloader()) == n_test
+
+
+def test_pixels_are_those_of_the_file(data_root: Path):
+    with np.load(data_root / "cifar10.npz") as file:
+        expected = torch.from_numpy(file["x_test"][:5].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    images, _ = next(iter(ready(CIFAR10DataModule, data_root).test_dataloader()))
+    assert torch.allclose(images[:5], expected)
+
+
+def test_seed_decides_split_order_and_few_shot_subset(data_root: Path):
+    def draw(seed: int) -> tuple[list[int], list[int]]:
+        data = ready(MNISTDataModule, data_root, seed=seed, labels_per_class=2)
+        return data._index["train"].tolist(), next(iter(data.train_dataloader()))[1].tolist()
+
+    assert draw(1) == draw(1) and draw(1) != draw(2)
+
+
+def test_the_runs_seed_is_used_when_none_is_given(data_root: Path, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert torch.equal(
+        ready(MNISTDataModule, data_root)._index["val"], ready(MNISTDataModule, data_root, seed=7)._index["val"]
+    )
+
+
+def test_few_shot_means_that_many_of_each_class_and_none_of_the_validation_images(data_root: Path):
+    data = ready(MNISTDataModule, data_root, labels_per_class=3)
+    labels = torch.cat([labels for _, labels in data.train_dataloader()])
+    assert torch.equal(labels.bincount(minlength=10), torch.full((10,), 3))
+    assert not set(data._index["train"].tolist()) & set(data._index["val"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"labels_per_class": 1000}, "labels_per_class is 1000, but mnist has"),
+        ({"val_size": 200}, "val_size is 200, but mnist has 200 training images"),
+    ],
+)
+def test_options_that_do_not_fit_the_data_are_refused(options: dict, complaint: str, data_root: Path):
+    with pytest.raises(DataError, match=complaint):
+        ready(MNISTDataModule, data_root, **options)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"val_size": -1}, {"labels_per_class": 0}, {"shift": -1}])
+def test_impossible_options_are_refused_at_once(options: dict):
+    with pytest.raises(ValueError, match=f"data.{next(iter(options))} is"):
+        MNISTDataModule(**options)
+
+
+def test_examples_are_random_but_always_the_same(data_root: Path):
+    data = ready(MNISTDataModule, data_root)
+    a, labels = data.examples("test", 20)
+    assert torch.equal(a, data.examples("test", 20)[0]) and a.shape == (20, 1, 28, 28)
+    assert labels.tolist() != data.examples("test", 20, seed=1)[1].tolist()
+    assert len(data.examples("test", 10**6)[0]) == 100
+
+
+def test_runs_of_one_process_share_the_data_and_notice_a_new_file(tmp_path: Path):
+    write_npz(tmp_path / "mnist.npz", (28, 28))
+    a, b = ready(MNISTDataModule, tmp_path), ready(MNISTDataModule, tmp_path)
+    assert a._split("train")[0].data_ptr() == b._split("train")[0].data_ptr()
+    write_npz(tmp_path / "mnist.npz", (28, 28), n_train=300, seed=1)
+    assert len(ready(MNISTDataModule, tmp_path)._split("train")[0]) == 300
+
+
+def test_shift_is_for_training_only(data_root: Path):
+    plain, shifted = ready(MNISTDataModule, data_root), ready(MNISTDataModule, data_root, shift=2)
+    assert torch.equal(next(iter(plain.val_dataloader()))[0], next(iter(shifted.val_dataloader()))[0])
+    assert not torch.equal(next(iter(plain.train_dataloader()))[0], next(iter(shifted.train_dataloader()))[0])
+
+
+def test_predict_keeps_the_order_of_the_chosen_split(data_root: Path):
+    data = ready(MNISTDataModule, data_root, predict_split="train")
+    labels = torch.cat([labels for _, labels in data.predict_dataloader()])
+    assert len(labels) == 150 and torch.equal(labels, data._split("train")[1][data._index["train"]])
+
+
+def test_digits_are_the_real_ones():
+    from sklearn.datasets import load_digits
+
+    data = ready(DigitsDataModule, Path("unused"))
+    tensors = data._tensors(torch.device("cpu"))
+    labels = torch.cat([tensors["y_train"], tensors["y_test"]])
+    assert torch.equal(labels.bincount(), torch.from_numpy(load_digits().target).bincount())
+    share = tensors["y_test"].bincount() / labels.bincount()
+    assert (share - 0.2).abs().max() < 0.01

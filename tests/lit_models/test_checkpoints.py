@@ -1,0 +1,63 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_models import Autoencoder, CheckpointError, Classifier, GenerativeModule
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/litgen_was_here",)
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_not_run(tmp_path: Path):
+    marker = tmp_path / "ran"
+    Payload.__reduce__ = lambda self: (os.system, (f"touch {marker}",))
+    torch.save({"state_dict": {}, "bad": Payload()}, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match="carries code.*was refused") as caught:
+        GenerativeModule.load(tmp_path / "bad.ckpt")
+    assert not marker.exists() and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps([1])])
+def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="x.ckpt"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_a_truncated_checkpoint_is_refused(encoder_checkpoint: Path, tmp_path: Path):
+    content = encoder_checkpoint.read_bytes()
+    (tmp_path / "x.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_another_kind_of_model_is_refused(encoder_checkpoint: Path):
+    with pytest.raises(CheckpointError, match="holds a Autoencoder, not a Classifier"):
+        Classifier.load(encoder_checkpoint)
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.dict", "nowhere.Model"])
+def test_only_imported_models_are_built(name: str, encoder_checkpoint: Path, tmp_path: Path):
+    checkpoint = torch.load(encoder_checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["_class_path"] = name
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="none of the imported models"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_weights_that_do_not_fit_are_refused(encoder_checkpoint: Path, tmp_path: Path):
+    checkpoint = torch.load(encoder_checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["latent_dim"] = 9
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="cannot build"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_the_optimizer_comes_back_too(encoder_checkpoint: Path):
+    optimizer = Autoencoder.load(encoder_checkpoint).configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam) and optimizer.defaults["lr"] == 1e-3

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lit_models import Autoencoder, CheckpointError, Classifier, Probe
+from lit_models.base import GenerativeModule
+from tests.helpers import fit, same, weights
+
+
+def save(model: GenerativeModule, path: Path) -> Path:
+    from lightning import Trainer
+
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path, weights_only=True)
+    return path
+
+
+@pytest.fixture
+def with_batch_norm(tmp_path: Path) -> Path:
+    """A classifier's checkpoint: an encoder that has batch normalisation."""
+    return save(Classifier(channels=(4,), feature_dim=6), tmp_path / "encoder.ckpt")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_freezing_is_complete(frozen: bool, with_batch_norm: Path):
+    probe = Probe(str(with_batch_norm), freeze_encoder=frozen)
+    before = {name: value.clone() for name, value in probe.encoder.state_dict().items()}
+    optimizer = probe.configure_optimizers()
+    probe.train()
+    for _ in range(3):
+        loss = probe.loss_terms((torch.rand(8, 1, 28, 28), torch.arange(8)))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert same(before, probe.encoder.state_dict()) == frozen
+    norms = [module for module in probe.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and all(norm.training != frozen for norm in norms)
+    assert probe.classifier.training
+
+
+def test_the_mlp_has_the_widths_of_the_study(encoder_checkpoint: Path):
+    probe = Probe(str(encoder_checkpoint), mlp_width=650)
+    widths = [(layer.in_features, layer.out_features) for layer in probe.classifier if isinstance(layer, nn.Linear)]
+    assert widths == [(3, 650), (650, 100), (100, 10)]
+
+
+def test_the_encoder_is_the_checkpoints(encoder_checkpoint: Path):
+    probe, autoencoder = Probe(str(encoder_checkpoint)), Autoencoder.load(encoder_checkpoint)
+    assert same(probe.encoder.state_dict(), autoencoder.encoder.state_dict())
+    assert probe.derived_config()["encoder.latent_dim"] == 3
+    assert not any(name.startswith("decoder") for name, _ in probe.named_parameters())
+
+
+def test_places_in_the_path_are_filled(encoder_checkpoint: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    (tmp_path / "d3s5.ckpt").write_bytes(encoder_checkpoint.read_bytes())
+    Probe(f"{tmp_path}/d{{latent_dim}}s{{seed}}.ckpt", latent_dim=3)
+    with pytest.raises(CheckpointError, match="give --model.latent_dim"):
+        Probe(f"{tmp_path}/d{{latent_dim}}.ckpt")
+
+
+def test_what_does_not_fit_is_refused(encoder_checkpoint: Path):
+    with pytest.raises(CheckpointError, match="codes of width 3, but model.latent_dim is 4"):
+        Probe(str(encoder_checkpoint), latent_dim=4)
+    with pytest.raises(CheckpointError, match="other images than 3 x 32 x 32"):
+        Probe(str(encoder_checkpoint), image_shape=(3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (
+            "runs/ae_capacity/depth=3,latent_dim=5,seed=0/checkpoints/best.ckpt",
+            "python sweep.py run sweeps/ae_capacity.yaml",
+        ),
+        (
+            "runs/autoencoder_mnist/default/checkpoints/best.ckpt",
+            "python train.py fit --config configs/autoencoder_mnist.yaml",
+        ),
+    ],
+)
+def test_a_missing_encoder_names_the_command_that_makes_it(path: str, command: str):
+    with pytest.raises(CheckpointError, match="there is no checkpoint") as caught:
+        Probe(f"nowhere/{path}")
+    assert command in str(caught.value)
+
+
+def test_few_shot_uses_no_other_labels(encoder_checkpoint: Path, tmp_path: Path):
+    result = fit(
+        tmp_path,
+        "--config=configs/probe_digits.yaml",
+        f"--model.encoder_checkpoint={encoder_checkpoint}",
+        "--model.latent_dim=3",
+        "--trainer.max_epochs=7",
+        "--run.pictures=false",
+    )
+    saved = torch.load(result.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 7  # one step of the 100 images an epoch
+    assert same(weights(result.folder, "best.ckpt"), saved["state_dict"])  # the last weights are the result
+    assert "val/accuracy" not in (result.folder / "metrics.csv").read_text()
+    assert set(result.metrics) == {"test/loss", "test/accuracy"}

@@ -1,0 +1,36 @@
+"""Every config fits, for one batch of small data, and says at its head how it is run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers import fit
+
+CONFIGS = sorted(Path("configs").glob("*.yaml"))
+CODE_WIDTH = 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path):
+    args = [f"--config={path}", f"--data.root={data_root}", "--data.val_size=20", "--data.batch_size=20"]
+    if "Probe" in path.read_text():
+        args += [f"--model.encoder_checkpoint={encoder_checkpoint}", f"--model.latent_dim={CODE_WIDTH}"]
+    else:
+        args.append("--trainer.limit_val_batches=1")
+    result = fit(
+        tmp_path,
+        *args,
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=1",
+        "--trainer.limit_test_batches=1",
+        "--run.pictures=false",
+    )
+    assert result.metrics and result.folder.parent.name == path.stem
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_names_its_command(path: Path):
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"python train.py fit --config {path}" in line for line in head)
+    assert path.stem.split("_")[0] == yaml.safe_load(path.read_text())["model"]["class_path"].lower()

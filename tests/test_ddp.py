@@ -1,0 +1,109 @@
+"""Two gloo processes on the CPU: disjoint shards, gradients and numbers of the joined batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from datamodules import BatchLoader
+from harness.run_folder import read_summary
+from lit_models import Autoencoder, Classifier, GenerativeModule
+from tests.helpers import fit, small_autoencoder, weights
+
+ROOT = Path(__file__).parent.parent
+
+
+def model_of(kind: str) -> GenerativeModule:
+    torch.manual_seed(0)
+    if kind == "autoencoder":
+        return Autoencoder(3, 2, 4, hidden_dim=16)
+    return Classifier(channels=(4,), batch_norm=False, dropout=0.0, feature_dim=8, schedule="constant")
+
+
+def loader(batch_size: int, rank: int = 0, world_size: int = 1) -> BatchLoader:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return BatchLoader(
+        images, torch.arange(64) % 10, batch_size=batch_size, shuffle=True, seed=3, rank=rank, world_size=world_size
+    )
+
+
+class Loss(torch.nn.Module):
+    def __init__(self, model: GenerativeModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return next(iter(self.model.loss_terms(batch).values()))
+
+
+def _rank(rank: int, kind: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    parallel = DistributedDataParallel(Loss(model_of(kind)))
+    batch = next(iter(loader(8, rank, 2)))
+    parallel(batch).backward()
+    gradients = {name: parameter.grad for name, parameter in parallel.module.model.named_parameters()}
+    torch.save({"gradients": gradients, "labels": batch[1]}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
+def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp_path: Path):
+    mp.spawn(_rank, args=(kind, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    model, batch = model_of(kind), next(iter(loader(16)))
+    assert torch.equal(torch.cat([rank["labels"] for rank in ranks]), batch[1])
+    Loss(model)(batch).backward()
+    for name, parameter in model.named_parameters():
+        for rank in ranks:
+            torch.testing.assert_close(rank["gradients"][name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def shell(root: Path, *args: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "train.py", "fit", *args, f"--run.root={root}", "--trainer.accelerator=cpu"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path):
+    """The same images in the same steps; sums in another order, so equal but for rounding."""
+    args = [arg for arg in small_autoencoder() if "batch_size" not in arg]
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=50", "--run.name=two"]
+    shell(tmp_path, *args, *two, "--run.pictures=true")
+    one = fit(tmp_path, "--data.batch_size=100", "--run.name=one", "--run.pictures=true").folder
+    pair = tmp_path / "autoencoder_digits" / "two"
+    assert sorted(path.name for path in pair.parent.iterdir()) == ["one", "two"]
+    for a, b in zip(weights(one).values(), weights(pair).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    a, b = read_summary(one), read_summary(pair)
+    assert a["images_seen"] == b["images_seen"] and b["state"] == "finished"
+    for name in ("val/mse", "test/mse", "test/abs_correlation", "test/abs_correlation_full"):
+        assert a["metrics"][name] == pytest.approx(b["metrics"][name], rel=1e-3), name
+    assert {path.name for path in (pair / "media").iterdir()} == {path.name for path in (one / "media").iterdir()}
+    saved = torch.load(pair / "checkpoints" / "last.ckpt", weights_only=True)
+    assert len(saved["callbacks"]["ExactResume"]["ranks"]) == 2
+
+
+def test_two_processes_resume_exactly(tmp_path: Path):
+    two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
+    shell(tmp_path, *two, "--trainer.max_epochs=3", "--run.name=whole")
+    shell(tmp_path, *two, "--trainer.max_epochs=2", "--run.name=part")
+    shell(tmp_path, *two, "--trainer.max_epochs=3", "--run.name=part", "--ckpt_path=last")
+    folder = tmp_path / "autoencoder_digits"
+    assert sorted(path.name for path in folder.iterdir()) == ["part", "whole"]
+    for a, b in zip(weights(folder / "whole").values(), weights(folder / "part").values(), strict=True):
+        assert torch.equal(a, b)

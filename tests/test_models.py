@@ -1,0 +1,129 @@
+"""The table of models, and what holds for every one of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+
+from datamodules import DigitsDataModule
+from lit_models import Autoencoder, Classifier, GenerativeModule, Probe
+from lit_models.base import Decodes, Encodes, Reconstructs, Samples
+
+
+@dataclass
+class Row:
+    make: Callable[..., GenerativeModule]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    needs_encoder: bool = False
+
+    def build(self, encoder: Path) -> GenerativeModule:
+        seed_everything(0, verbose=False)
+        extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
+        return self.make(**self.arguments, **extra)
+
+
+SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
+MODELS = {
+    "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
+    "autoencoder_deep_even_kernel": Row(Autoencoder, {**SMALL, "depth": 3, "kernel_size": 4}),
+    "classifier_plain": Row(Classifier, {"channels": (4, 8), "feature_dim": 8}),
+    "classifier_no_batch_norm": Row(Classifier, {"channels": (4, 8), "batch_norm": False, "schedule": "constant"}),
+    "classifier_residual": Row(Classifier, {"channels": (4, 8), "block": "residual", "feature_dim": 8}),
+    "classifier_inception": Row(Classifier, {"channels": (8, 8), "block": "inception", "feature_dim": 8}),
+    "probe_frozen": Row(Probe, {"mlp_width": 8}, needs_encoder=True),
+    "probe_fine_tuned": Row(Probe, {"mlp_width": 8, "freeze_encoder": False}, needs_encoder=True),
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def row(request: pytest.FixtureRequest) -> Row:
+    return MODELS[request.param]
+
+
+def trained(model: GenerativeModule, folder: Path, **options: Any) -> Trainer:
+    """Two steps on the digits."""
+    seed_everything(0, verbose=False)
+    trainer = Trainer(
+        **{"accelerator": "cpu", "max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 1, **options},
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(model, datamodule=DigitsDataModule(batch_size=40))
+    return trainer
+
+
+def images(n: int = 5) -> torch.Tensor:
+    return DigitsDataModule().examples("test", n)[0]
+
+
+def outputs(model: GenerativeModule) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(images())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_two_steps_are_finite(row: Row, precision: str, encoder_checkpoint: Path, tmp_path: Path):
+    model = row.build(encoder_checkpoint)
+    trainer = trained(model, tmp_path, precision=precision)
+    losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+    assert losses and all(torch.isfinite(value) for value in losses.values())
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert torch.isfinite(outputs(model)).all()
+
+
+def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encoder_checkpoint: Path):
+    model = row.build(encoder_checkpoint).train()
+    data = DigitsDataModule(batch_size=40)
+    data.setup()
+    next(iter(model.loss_terms(next(iter(data.train_dataloader()))).values())).backward()
+    for name, parameter in model.named_parameters():
+        got = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        assert got == parameter.requires_grad, name
+
+
+def test_a_checkpoint_gives_the_same_outputs_without_the_file_it_grew_from(
+    row: Row, encoder_checkpoint: Path, tmp_path: Path
+):
+    gone = tmp_path / "gone.ckpt"
+    gone.write_bytes(encoder_checkpoint.read_bytes())
+    model = row.build(gone)
+    trained(model, tmp_path).save_checkpoint(tmp_path / "saved.ckpt")
+    gone.unlink()
+    for kind in (GenerativeModule, type(model)):
+        loaded = kind.load(tmp_path / "saved.ckpt")
+        assert type(loaded) is type(model) and not loaded.training
+        assert torch.equal(outputs(loaded), outputs(model))
+
+
+def test_the_same_seed_gives_the_same_weights(row: Row, encoder_checkpoint: Path, tmp_path: Path):
+    a, b = (row.build(encoder_checkpoint) for _ in range(2))
+    trained(a, tmp_path)
+    trained(b, tmp_path)
+    assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
+    model, x = row.build(encoder_checkpoint).eval(), images()
+    with torch.no_grad():
+        if isinstance(model, Encodes):
+            assert model.encode(x).ndim == 2
+            assert torch.equal(model.encode(x), model.code_network()(x))
+        if isinstance(model, Encodes) and isinstance(model, Decodes):
+            assert model.decode(model.encode(x)).shape == x.shape
+        for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
+            [model.sample(5)] if isinstance(model, Samples) else []
+        ):
+            assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
+
+
+def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
+    model = row.build(encoder_checkpoint)
+    trainer = trained(model, tmp_path)
+    assert model.monitor is None or model.monitor[0] in trainer.callback_metrics

@@ -1,0 +1,252 @@
+"""train.py as a user meets it: folders, records, repeatability, errors."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import train
+from datamodules import DataError
+from harness.errors import UsageError
+from harness.run_folder import read_summary
+from lit_models import CheckpointError
+from tests.helpers import fit, same, small_autoencoder, stop_at, weights
+
+ROOT = Path(__file__).parent.parent
+
+
+def shell(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """train.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "train.py", *args],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_run_leaves_its_folder(tmp_path: Path):
+    result = fit(tmp_path)
+    folder = tmp_path / "autoencoder_digits" / result.folder.name
+    assert result.folder == folder
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert left == {"config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    summary = read_summary(folder)
+    assert summary["state"] == "finished" and summary["images_seen"] == 2 * 6 * 200
+    assert summary["config"]["model.latent_dim"] == 3 and summary["config"]["data.batch_size"] == 200
+    assert summary["config"]["seed_everything"] == 0 and summary["config"]["model.optimizer.lr"] == 1e-3
+    assert summary["seconds"] > 0 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert result.metrics["test/mse"] == summary["metrics"]["test/mse"]
+
+
+def test_the_best_checkpoint_is_tested(tmp_path: Path):
+    """A learning rate that ruins the second epoch: the numbers are the first epoch's."""
+    result = fit(tmp_path, "--model.optimizer.lr=0.5", "--trainer.max_epochs=3")
+    rows = list(csv.DictReader(open(result.folder / "metrics.csv")))
+    scores = [float(row["val/mse"]) for row in rows if row["val/mse"]]
+    assert read_summary(result.folder)["metrics"]["val/mse"] == pytest.approx(min(scores), rel=1e-6)
+    again = train.main(["test", f"--ckpt_path={result.folder}/checkpoints/best.ckpt", "--trainer.accelerator=cpu"])
+    assert again.metrics["test/mse"] == result.metrics["test/mse"]
+
+
+def test_the_same_command_gives_the_same_numbers_to_the_last_bit(tmp_path: Path):
+    a = fit(tmp_path)
+    fit(tmp_path, "--model.latent_dim=5", "--seed_everything=9", "--trainer.precision=bf16-mixed")  # leaves no trace
+    b = fit(tmp_path)
+    assert a.metrics == b.metrics and same(weights(a.folder), weights(b.folder))
+    assert b.folder.name == f"{a.folder.name}-2"
+
+
+def test_another_process_gives_the_same_numbers(tmp_path: Path):
+    here = fit(tmp_path)
+    done = shell("fit", *small_autoencoder(), f"--run.root={tmp_path / 'other'}", "--trainer.accelerator=cpu")
+    assert done.returncode == 0, done.stderr
+    there = tmp_path / "other" / "autoencoder_digits" / here.folder.name
+    assert same(weights(here.folder), weights(there))
+
+
+def test_another_seed_gives_other_numbers(tmp_path: Path):
+    a, b = fit(tmp_path), fit(tmp_path, "--seed_everything=1")
+    assert a.metrics != b.metrics and b.folder.name.endswith("seed=1")
+
+
+def test_a_run_leaves_nothing_behind_in_the_process(tmp_path: Path):
+    import logging
+    import random
+    import signal
+
+    def state() -> tuple:
+        ignored = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
+        return (
+            {key: value for key, value in os.environ.items() if key not in ignored},
+            os.getcwd(),
+            list(sys.path),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+            logging.getLogger("lightning.pytorch").level,
+            rank_zero_only.rank,
+        )
+
+    before = state()
+    fit(tmp_path)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        fit(tmp_path, *stop_at(2, "raise"))
+    assert state() == before
+    random.seed()
+
+
+def test_the_resolved_config_repeats_the_run(tmp_path: Path):
+    first = fit(tmp_path, "--model.latent_dim=4")
+    again = fit(tmp_path, f"--config={first.folder}/config.yaml")
+    assert again.folder.parent == first.folder.parent and again.folder.name == f"{first.folder.name}-2"
+    assert again.metrics == first.metrics
+    changed = fit(tmp_path, f"--config={first.folder}/config.yaml", "--seed_everything=3")
+    assert changed.folder.name == f"{first.folder.name},seed=3"
+
+
+def test_a_run_is_kept_and_the_new_one_numbered_unless_told_otherwise(tmp_path: Path):
+    first = fit(tmp_path, "--run.name=x").folder
+    (first / "metrics.csv").write_text("mine")
+    assert fit(tmp_path, "--run.name=x").folder.name == "x-2"
+    assert (first / "metrics.csv").read_text() == "mine"
+    assert fit(tmp_path, "--run.name=x", "--run.overwrite=true").folder == first
+    assert (first / "metrics.csv").read_text() != "mine"
+    (first / "notes.txt").write_text("not a run's")
+    with pytest.raises(UsageError, match=r"notes.txt, which no run wrote"):
+        fit(tmp_path, "--run.name=x", "--run.overwrite=true")
+    assert (first / "notes.txt").exists() and (first / "config.yaml").exists()
+
+
+def test_a_name_cannot_leave_the_root(tmp_path: Path):
+    folder = fit(tmp_path / "runs", "--run.name=../../escape", "--run.experiment=../up").folder
+    assert folder.resolve().is_relative_to((tmp_path / "runs").resolve())
+
+
+def test_pictures_are_drawn(tmp_path: Path):
+    from PIL import Image
+
+    folder = fit(tmp_path, "--run.pictures=true", "--interpolation.pairs=[[1, 5], [3, 6]]").folder
+    names = {path.name for path in (folder / "media").iterdir()}
+    assert names == {"reconstructions.png", "interpolation.png", "latent.png", "latent_correlation.png"}
+    for name in names:
+        pixels = Image.open(folder / "media" / name).convert("L")
+        assert pixels.width > 100 and len(set(pixels.tobytes())) > 10
+    metrics = read_summary(folder)["metrics"]
+    d = 3
+    full = metrics["test/abs_correlation_full"]
+    assert full == pytest.approx((metrics["test/abs_correlation"] * d * (d - 1) + d) / d**2, abs=1e-6)
+
+
+def test_predict_writes_codes_in_the_order_of_the_data(tmp_path: Path):
+    import numpy as np
+
+    folder = fit(tmp_path).folder
+    train.main(["predict", f"--ckpt_path={folder}/checkpoints/best.ckpt", "--data.predict_split=train"])
+    with np.load(folder / "predict" / "predictions.npz") as file:
+        assert file["codes"].shape == (1237, 3) and file["codes"].dtype == np.float32
+        assert np.bincount(file["labels"]).min() > 100
+
+
+def test_validate_and_test_print_and_leave_the_record_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = fit(tmp_path).folder
+    before = (folder / "summary.json").read_bytes(), (folder / "metrics.csv").read_bytes()
+    metrics = train.main(["validate", f"--ckpt_path={folder}/checkpoints/best.ckpt"]).metrics
+    assert set(metrics) == {"val/mse"} and "val/mse" in capsys.readouterr().out
+    train.main(["test", f"--ckpt_path={folder}/checkpoints/best.ckpt"])
+    assert before == ((folder / "summary.json").read_bytes(), (folder / "metrics.csv").read_bytes())
+
+
+def test_a_failed_run_says_so(tmp_path: Path):
+    with pytest.raises(RuntimeError):
+        fit(tmp_path, *stop_at(2, "raise"), "--run.name=bad")
+    summary = read_summary(tmp_path / "autoencoder_digits" / "bad")
+    assert summary["state"] == "failed" and summary["error"] == "RuntimeError: stopped by the test"
+
+
+def test_fast_dev_run_leaves_no_run(tmp_path: Path):
+    fit(tmp_path, "--trainer.fast_dev_run=true")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
+    folder = fit(tmp_path, "--trainer.log_every_n_steps=2").folder
+    rows = list(csv.DictReader(open(folder / "metrics.csv")))
+    assert [row["step"] for row in rows if row["train/mse"]] == ["1", "3", "5", "7", "9", "11"]
+    assert [row["epoch"] for row in rows if row["val/mse"]] == ["0", "1"]
+    assert [bool(row["test/mse"]) for row in rows][-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "complaint"),
+    [
+        (["--model.depth=9"], UsageError, "depth 9 is too deep"),
+        (["--data.batch_size=0"], UsageError, "data.batch_size is 0"),
+        (["--data.val_size=5000"], DataError, "val_size is 5000, but digits has"),
+        (["--model=Probe", "--model.encoder_checkpoint=no.ckpt"], UsageError, "there is no checkpoint no.ckpt"),
+        (["--ckpt_path=no.ckpt"], CheckpointError, "there is no checkpoint no.ckpt"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(args, error, complaint: str, tmp_path: Path):
+    with pytest.raises(error, match=complaint) as caught:
+        base = [
+            arg for arg in small_autoencoder() if not (args[0].startswith("--model=") and arg.startswith("--model"))
+        ]
+        train.main(["fit", *base, *args, f"--run.root={tmp_path}"])
+    assert "\n" not in str(caught.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--model.latent_dimm=9"], "Option 'latent_dimm' is not accepted"),
+        (["--model.latent_dim=4.5"], "latent_dim: Expected a <class 'int'>. Got value: 4.5"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--model=Nonsense"], "Nonsense"),
+    ],
+)
+def test_an_unknown_option_is_one_line_and_status_2(args, complaint: str, tmp_path: Path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["fit", *small_autoencoder(), *args, f"--run.root={tmp_path}"])
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert caught.value.code == 2 and len(errors) == 1 and complaint in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shell_gets_status_2_and_one_line(tmp_path: Path):
+    done = shell("fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: depth 9 is too deep")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot make the run folder .*--run.root"):
+        fit(tmp_path / "file")
+
+
+def test_every_logged_key_is_one_that_the_command_line_takes(tmp_path: Path):
+    folder = fit(tmp_path).folder
+    config = read_summary(folder)["config"]
+    args = [f"--{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in config.items()]
+    again = train.main(["fit", *args, "--run.pictures=false", f"--run.root={tmp_path}", "--run.name=again"])
+    assert same(weights(folder), weights(again.folder))
+
+
+def test_the_saved_config_is_yaml_with_the_short_structure(tmp_path: Path):
+    saved = yaml.safe_load((fit(tmp_path).folder / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["latent_dim"] == 3 and saved["seed_everything"] == 0
+    assert saved["ckpt_path"] is None
