@@ -135,8 +135,8 @@ class BatchLoader:
         return slice(first + start, first + stop)
 
     def _cut(self, picked: Tensor, index: int) -> Batch:
-        images = self.images[picked].to(self.device, non_blocking=True).float().div_(255)
-        labels = self.labels[picked].to(self.device, non_blocking=True)
+        images = self.images.index_select(0, picked).to(self.device, non_blocking=True).float().div_(255)
+        labels = self.labels.index_select(0, picked).to(self.device, non_blocking=True)
         if self.transform is not None:
             generator = seeded_generator(self.seed, self.epoch, index, self.rank, device=images.device)
             images = self.transform(images, generator)

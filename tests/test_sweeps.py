@@ -75,8 +75,10 @@ def test_a_sweep_runs_keeps_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     status = sweep.main(
-        ["run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
-        + ["--override=model.depth=9,1", "--override=model.latent_dim=2", "--override=trainer.max_epochs=1"]
+        [
+            *("run", "sweeps/quickstart.yaml", f"--root={tmp_path}"),
+            *("--override=model.depth=9,1", "--override=model.latent_dim=2", "--override=trainer.max_epochs=1"),
+        ]
     )
     output = capsys.readouterr().out
     assert status == 1 and "1 runs finished, 0 kept from before, 1 failed" in output

@@ -35,6 +35,11 @@ def shell(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def history(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_run_leaves_its_folder(tmp_path: Path):
     result = fit(tmp_path)
     folder = tmp_path / "autoencoder_digits" / result.folder.name
@@ -52,7 +57,7 @@ def test_a_run_leaves_its_folder(tmp_path: Path):
 def test_the_best_checkpoint_is_tested(tmp_path: Path):
     """A learning rate that ruins the second epoch: the numbers are the first epoch's."""
     result = fit(tmp_path, "--model.optimizer.lr=0.5", "--trainer.max_epochs=3")
-    rows = list(csv.DictReader(open(result.folder / "metrics.csv")))
+    rows = history(result.folder)
     scores = [float(row["val/mse"]) for row in rows if row["val/mse"]]
     assert read_summary(result.folder)["metrics"]["val/mse"] == pytest.approx(min(scores), rel=1e-6)
     again = train.main(["test", f"--ckpt_path={result.folder}/checkpoints/best.ckpt", "--trainer.accelerator=cpu"])
@@ -183,7 +188,7 @@ def test_fast_dev_run_leaves_no_run(tmp_path: Path):
 
 def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
     folder = fit(tmp_path, "--trainer.log_every_n_steps=2").folder
-    rows = list(csv.DictReader(open(folder / "metrics.csv")))
+    rows = history(folder)
     assert [row["step"] for row in rows if row["train/mse"]] == ["1", "3", "5", "7", "9", "11"]
     assert [row["epoch"] for row in rows if row["val/mse"]] == ["0", "1"]
     assert [bool(row["test/mse"]) for row in rows][-1]
