@@ -30,6 +30,7 @@ PICTURES = {
     "latent_scatter": callbacks.LatentScatter,
     "latent_correlation": callbacks.LatentCorrelationMatrix,
 }
+DEFAULT_EPOCHS = 10
 LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.num_classes"}
 """Options of models that the data decide."""
 
@@ -158,9 +159,12 @@ class LitgenCLI(LightningCLI):
             self.own_callbacks += [self.settings[name] for name in PICTURES]
         if self.subcommand == "predict":
             self.own_callbacks.append(callbacks.Predictions())
-        if self.settings.trainer.enable_model_summary is None:
+        trainer = self.settings.trainer
+        if trainer.enable_model_summary is None:
             kwargs["enable_model_summary"] = sys.stdout.isatty()
-        config = {**self.settings.trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
+        if trainer.max_epochs is None and trainer.max_time is None and trainer.max_steps == -1:
+            kwargs["max_epochs"] = DEFAULT_EPOCHS  # Lightning's own default is a thousand
+        config = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
         return self._instantiate_trainer({**config, **kwargs}, self.own_callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:

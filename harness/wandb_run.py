@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import shlex
 import socket
 import sys
+import threading
 import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import wandb
 import wandb.errors
@@ -19,6 +22,8 @@ from harness.run_folder import WandbMode
 START_SECONDS = 30.0
 REACH_SECONDS = 5.0
 FINISH_SECONDS = 60.0
+TEARDOWN_SECONDS = 5.0
+"""How long to wait for W&B: to start a run, to accept a connection, to take the rest of a run, to let go of one."""
 
 
 def resolve_mode(wanted: WandbMode) -> str:
@@ -30,7 +35,11 @@ def resolve_mode(wanted: WandbMode) -> str:
         return from_environment
     if from_environment == "dryrun":
         return "offline"
-    return "online" if _has_key() else "offline"
+    try:
+        return "online" if _has_key() else "offline"
+    except wandb.errors.Error as error:
+        _say(f"W&B cannot use the configured key ({_one_line(error)}); logging offline")
+        return "offline"
 
 
 class RunLogger(WandbLogger):
@@ -87,43 +96,85 @@ class RunLogger(WandbLogger):
                 run.summary[key] = value
             run.finish(exit_code=exit_code)
         except Exception as error:
-            _say(f"W&B could not be finished ({_one_line(error)}); `wandb sync {self.save_dir}/wandb/*run-*` sends it")
+            _say(f"W&B has not received all of this run ({_one_line(error)}); `{_sync_command(run)}` sends the rest")
 
     def _begin(self) -> Any:
         Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
-        if self._mode == "online":
-            try:
-                _reach_server()
-                return self._init("online")
-            except (wandb.errors.Error, OSError, TimeoutError) as error:
-                _say(f"W&B is out of reach ({_one_line(error)}); logging offline, `wandb sync` sends the run later")
-                with contextlib.suppress(Exception):
-                    wandb.teardown()
-        return self._init("offline")
+        if self._mode != "online":
+            return self._init("offline")
+        try:
+            if not _has_key():
+                raise wandb.errors.UsageError("no API key, `wandb login` saves one")
+            _reach_server()
+            return self._init("online")
+        except Exception as error:
+            reason = _one_line(error)
+        run = self._init("offline")
+        _say(f"W&B cannot be used ({reason}); logging offline, `{_sync_command(run)}` sends the run later")
+        return run
 
-    def _init(self, mode: str) -> Any:
+    def _init(self, mode: Literal["online", "offline"]) -> Any:
         settings = wandb.Settings(
-            init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, login_timeout=1.0, silent=mode == "offline"
+            init_timeout=START_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+            silent=mode == "offline",
         )
-        return wandb.init(**self._wandb_init, mode=mode, config=self._config, settings=settings)
+        try:
+            return wandb.init(**self._wandb_init, mode=mode, config=self._config, settings=settings)
+        except Exception:
+            _tear_down()
+            raise
 
 
 def _has_key() -> bool:
+    """Whether W&B has a key to use; asks neither the user nor the server.
+
+    Raises:
+        wandb.errors.Error: there is one that is no key.
+    """
+    settings = wandb.setup().settings
+    before = settings.silent, settings.mode
+    settings.silent = True  # else login asks the server for the name of the user
+    settings.mode = "online"  # else login refuses where WANDB_MODE says otherwise
     try:
         return wandb.login(prompt=False, verify=False)
-    except wandb.errors.Error as error:
-        _say(f"W&B cannot use the configured key ({_one_line(error)}); logging offline")
-        return False
+    finally:
+        settings.silent, settings.mode = before
 
 
 def _reach_server() -> None:
     """Raises OSError when nobody listens at the W&B address, so that a dead server costs seconds, not minutes."""
-    address = urllib.parse.urlsplit(wandb.setup().settings.base_url)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+    settings = wandb.setup().settings
+    address = urllib.parse.urlsplit(settings.base_url)
+    host = address.hostname or ""
+    proxy = address.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+    if proxy or settings.http_proxy or settings.https_proxy:
         return  # the proxy is the client's business
-    with socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS):
+    port = address.port or (443 if address.scheme == "https" else 80)
+    with socket.create_connection((host, port), timeout=REACH_SECONDS):
         pass
+
+
+def _tear_down() -> None:
+    """Makes W&B forget a run that it failed to start: its id would stay taken in this process.
+
+    In a thread, because wandb waits forever when the request that it gave up last is still being answered.
+    """
+
+    def tear_down() -> None:
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+
+    thread = threading.Thread(target=tear_down, daemon=True)
+    thread.start()
+    thread.join(TEARDOWN_SECONDS)
+
+
+def _sync_command(run: Any) -> str:
+    """What to type to send a run from its files; without the flag, `wandb sync` skips a run that was begun online."""
+    online = [] if run.offline else ["--include-online"]
+    return shlex.join(["wandb", "sync", *online, str(Path(run.dir).parent)])
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ class Classifier(GenerativeModule):
     learning rate may follow one cycle (Smith and Topin 2017, arXiv 1708.07120), its peak the optimizer's own rate.
 
     Args:
-        channels: of each stage; a stage is two convolutions, a residual or an inception block.
+        channels: of each stage; a stage is one convolution, one residual or one inception block.
         block: what a stage is made of.
         batch_norm: normalise after each convolution.
         feature_dim: width of the features before the last layer.

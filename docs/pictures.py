@@ -1,0 +1,74 @@
+"""Makes the pictures of docs/img and prints the tables of docs/results.md from the runs of `make results`.
+
+python -m docs.pictures
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from harness.charts import correlations, save_figure, side_by_side
+from harness.records import SEED, load_runs
+from harness.report import write_report
+
+PICTURES = Path(__file__).parent / "img"
+CAPACITY = ["model.latent_dim", "model.depth"]
+TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
+
+
+def spread_table(runs: pd.DataFrame, metric: str, rows: str, columns: list[str]) -> str:
+    """Mean and standard deviation over seeds of the mean over all that is neither row nor column, as Markdown."""
+    per_seed = runs.groupby([rows, *columns, SEED])[metric].mean().groupby(level=[rows, *columns])
+    cells = (per_seed.mean().map("{:.4f}".format) + " ± " + per_seed.std().map("{:.4f}".format)).unstack(columns)
+    head = [rows, *(", ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in cells.columns)]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([str(index), *row] for index, row in zip(cells.index, cells.to_numpy(), strict=True)),
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def capacity(root: Path) -> None:
+    runs = load_runs(root / "ae_capacity")
+    runs = runs[runs["state"] == "finished"]
+    metrics = ["test/mse", "test/abs_correlation", "test/abs_correlation_full"]
+    for metric in metrics:
+        print(f"\n{metric} by latent_dim and depth\n\n{spread_table(runs, metric, CAPACITY[0], CAPACITY[1:])}")
+    for by in CAPACITY:
+        print(f"\ntest/mse by {by}, mean over the rest\n\n{spread_table(runs, 'test/mse', by, [])}")
+    print(f"\nPearson correlations\n\n{correlations(runs, metrics, CAPACITY).round(3).to_string()}")
+    print(f"\nseconds in all: {runs['seconds'].sum():.0f}")
+    first = runs[(runs[SEED] == runs[SEED].min()) & (runs["model.depth"] == 3)].set_index("model.latent_dim")["run"]
+    for name in ("interpolation", "latent", "reconstructions"):
+        files = [root / "ae_capacity" / str(first[d]) / "media" / f"{name}.png" for d in (10, 20)]
+        save_figure(side_by_side(files, ["latent_dim 10", "latent_dim 20"]), PICTURES / f"{name}.png")
+
+
+def transfer(root: Path) -> None:
+    runs = load_runs(root / "transfer")
+    runs = runs[runs["state"] == "finished"]
+    metric = "test/accuracy"
+    print(f"\n{metric} by latent_dim and freeze_encoder\n\n{spread_table(runs, metric, TRANSFER[0], TRANSFER[2:])}")
+    print(f"\n{metric} by mlp_width and freeze_encoder\n\n{spread_table(runs, metric, TRANSFER[1], TRANSFER[2:])}")
+    print(f"\nPearson correlations\n\n{correlations(runs, [metric], TRANSFER).round(3).to_string()}")
+    print(f"\nseconds in all: {runs['seconds'].sum():.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
+    root = parser.parse_args().root
+    PICTURES.mkdir(exist_ok=True)
+    for sweep, draw in (("ae_capacity", capacity), ("transfer", transfer)):
+        print(f"\n## {sweep}")
+        for path in write_report(root / sweep):
+            if path.suffix == ".png":
+                shutil.copy(path, PICTURES / f"{sweep}_{path.name}")
+        draw(root)
+
+
+if __name__ == "__main__":
+    main()
