@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,6 +23,10 @@ from harness.history import MetricsCSV
 from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, write_whole
 from harness.wandb_run import RunLogger, resolve_mode
 from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
+
+# Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
+# Set before torch starts its threads, which inherit it.
+torch.set_flush_denormal(True)
 
 BAD_INPUT = (UsageError, DataError, CheckpointError, MisconfigurationException)
 PICTURES = {

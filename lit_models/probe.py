@@ -26,6 +26,7 @@ class Probe(GenerativeModule):
         latent_dim: width of the encoder's code; checked against the checkpoint.
         mlp_width: width w of the first hidden layer.
         freeze_encoder: train the MLP alone; the encoder stays in evaluation mode, its batch-norm statistics too.
+        encoder_lr_factor: learning rate of a fine-tuned encoder as a share of the MLP's.
         num_classes, image_shape: given by the data when run through train.py.
         encoder_config: as JSON, rebuilds the encoder without its checkpoint; a probe's own checkpoint brings it.
         optimizer: makes the optimizer from the parameters.
@@ -40,14 +41,17 @@ class Probe(GenerativeModule):
         latent_dim: int | None = None,
         mlp_width: int = 200,
         freeze_encoder: bool = True,
+        encoder_lr_factor: float = 1.0,
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
         encoder_config: str | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
         super().__init__(optimizer)
-        if mlp_width < 1:
-            raise ValueError(f"mlp_width is {mlp_width}; it must be at least 1")
+        if mlp_width < 1 or encoder_lr_factor <= 0:
+            raise ValueError(
+                f"mlp_width is {mlp_width} and encoder_lr_factor {encoder_lr_factor}; both must be positive"
+            )
         self.save_hyperparameters()
         source = _fill(encoder_checkpoint, latent_dim)
         backbone = build(json.loads(encoder_config)) if encoder_config else GenerativeModule.load(source)
@@ -60,8 +64,17 @@ class Probe(GenerativeModule):
             raise CheckpointError(f"{source} has codes of width {width}, but model.latent_dim is {latent_dim}")
         self.classifier = mlp([width, mlp_width, 100, num_classes])
         self.freeze_encoder = freeze_encoder
+        self.encoder_lr_factor = encoder_lr_factor
         self.encoder.requires_grad_(not freeze_encoder)
         self.train()
+
+    def configure_optimizers(self) -> Any:
+        if self.freeze_encoder:
+            return super().configure_optimizers()
+        groups = [{"params": list(part.parameters())} for part in (self.classifier, self.encoder)]
+        optimizer = self.make_optimizer(groups)
+        optimizer.param_groups[1]["lr"] *= self.encoder_lr_factor
+        return optimizer
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -98,7 +98,7 @@ class ConvFeatures(nn.Module):
             if stage:
                 self.stages.append(nn.MaxPool2d(2))
             self.stages.append(BLOCKS[block](c_in, c_out, batch_norm))
-        self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stages.to(memory_format=torch.channels_last)
         self.project = nn.Sequential(nn.Linear(ends[-1], feature_dim), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:

@@ -41,6 +41,14 @@ def test_freezing_is_complete(frozen: bool, with_batch_norm: Path):
     assert probe.classifier.training
 
 
+def test_a_fine_tuned_encoder_may_learn_more_slowly(encoder_checkpoint: Path):
+    probe = Probe(str(encoder_checkpoint), freeze_encoder=False, encoder_lr_factor=0.1)
+    mlp, encoder = probe.configure_optimizers().param_groups
+    assert mlp["lr"] == 1e-3 and encoder["lr"] == pytest.approx(1e-4)
+    assert sum(p.numel() for p in encoder["params"]) == sum(p.numel() for p in probe.encoder.parameters())
+    assert len(Probe(str(encoder_checkpoint)).configure_optimizers().param_groups) == 1
+
+
 def test_the_mlp_has_the_widths_of_the_study(encoder_checkpoint: Path):
     probe = Probe(str(encoder_checkpoint), mlp_width=650)
     widths = [(layer.in_features, layer.out_features) for layer in probe.classifier if isinstance(layer, nn.Linear)]
