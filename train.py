@@ -1,6 +1,7 @@
 """Trains, validates, tests or predicts with any model on any data: `python train.py fit --help`."""
 
 import contextlib
+import errno
 import secrets
 import sys
 import tempfile
@@ -169,6 +170,8 @@ class LitgenCLI(LightningCLI):
             kwargs["enable_model_summary"] = sys.stdout.isatty()
         if trainer.max_epochs is None and trainer.max_time is None and trainer.max_steps == -1:
             kwargs["max_epochs"] = DEFAULT_EPOCHS  # Lightning's own default is a thousand
+        plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
+        kwargs["plugins"] = [callbacks.WholeFiles(), *(plugin for plugin in plugins if plugin is not None)]
         config = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
         return self._instantiate_trainer({**config, **kwargs}, self.own_callbacks)
 
@@ -245,12 +248,17 @@ def main(args: list[str] | None = None) -> Result:
 
 
 def command() -> int:
-    """`main` for the shell: exit status 2 for bad input, 143 after a signal."""
+    """`main` for the shell: exit status 2 for bad input, 1 for a full disk, 143 after a signal."""
     try:
         main()
     except BAD_INPUT as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("error: the disk is full; make room and run the same command with --ckpt_path last", file=sys.stderr)
+        return 1
     except SIGTERMException:
         print("stopped; the same command with --ckpt_path last goes on from here", file=sys.stderr)
         return 143

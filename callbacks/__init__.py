@@ -1,4 +1,4 @@
-from callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from callbacks.checkpoints import LastCheckpoint, WholeFiles, best_checkpoint
 from callbacks.exact_resume import ExactResume
 from callbacks.images import Interpolation, Reconstructions
 from callbacks.latent import LatentCorrelationMatrix, LatentScatter
@@ -15,6 +15,7 @@ __all__ = [
     "Predictions",
     "Reconstructions",
     "RunRecord",
+    "WholeFiles",
     "best_checkpoint",
     "progress",
 ]

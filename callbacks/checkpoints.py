@@ -1,11 +1,14 @@
 """best.ckpt for the numbers, last.ckpt to go on from."""
 
+import os
 import signal
 import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -27,6 +30,28 @@ def best_checkpoint(folder: Path, model: GenerativeModule) -> ModelCheckpoint:
     )
 
 
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is whole.
+
+    Lightning's own writer copies from the system's temporary folder, and leaves half a file, and not the old one,
+    when the disk is full or the process is killed at that moment.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with open(part, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
 class LastCheckpoint(Checkpoint):
     """Everything a run needs to go on, as last.ckpt: at the end of epochs, and when a signal stops the run.
 
@@ -45,7 +70,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self._before: Any = None
-        self._postponed = False
+        self._postponed = self._due = False
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
@@ -64,8 +89,18 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every_n_steps and (batch_idx + 1) % self.every_n_steps == 0:
+        """Saves between steps only: gradients that are still being accumulated are in no checkpoint."""
+        if trainer.fit_loop._should_accumulate():
+            self._due = self._due or self._is_due(batch_idx)
+            self._postpone_signal(trainer)
+            return
+        self._release_signal(trainer)
+        if self._due or self._is_due(batch_idx):
+            self._due = False
             trainer.save_checkpoint(self.path(trainer))
+
+    def _is_due(self, batch_idx: int) -> bool:
+        return self.every_n_steps > 0 and (batch_idx + 1) % self.every_n_steps == 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ending = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
@@ -74,11 +109,18 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Lets a signal wait until validation is done: half a validation could not be resumed exactly."""
-        if trainer.state.fn == TrainerFn.FITTING and trainer.received_sigterm:
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._postpone_signal(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._release_signal(trainer)
+
+    def _postpone_signal(self, trainer: Trainer) -> None:
+        if trainer.received_sigterm:
             self._postponed = True
             trainer._signal_connector.received_sigterm = False
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _release_signal(self, trainer: Trainer) -> None:
         if self._postponed:
             self._postponed = False
             trainer._signal_connector.received_sigterm = True

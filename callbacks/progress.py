@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def progress() -> ProgressBar:
-    return RichProgressBar(refresh_rate=10) if sys.stdout.isatty() else PlainProgress()
+    return RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgress()
 
 
 class PlainProgress(ProgressBar):

@@ -24,7 +24,8 @@ def load_runs(folder: Path) -> pd.DataFrame:
             continue
         row = {"run": path.parent.name, "state": summary.get("state"), "seconds": summary.get("seconds")}
         config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
-        rows.append({**row, **config, **summary.get("metrics", {})})
+        metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # "nan" and "inf" are words in JSON
+        rows.append({**row, **config, **metrics})
     if not rows:
         raise UsageError(f"{folder} holds no runs; `python sweep.py run sweeps/{folder.name}.yaml` makes them")
     return pd.DataFrame(rows)

@@ -77,6 +77,17 @@ def test_resume_is_exact(batch: int, every_n_steps: int, how: str, config: Path,
     assert_equal(resumed, whole)
 
 
+@pytest.mark.parametrize("batch", [2, 5, BATCHES + 3])
+def test_resume_is_exact_in_the_middle_of_accumulated_gradients(batch: int, config: Path, tmp_path: Path):
+    accumulate = "--trainer.accumulate_grad_batches=4"
+    whole = run(config, tmp_path, accumulate, "--run.name=whole")
+    with pytest.raises(SystemExit):
+        run(config, tmp_path, accumulate, "--run.name=x", *stop_at(batch, "term"))
+    folder = tmp_path / "resume" / "x"
+    resumed = run(config, tmp_path, accumulate, f"--ckpt_path={folder}/checkpoints/last.ckpt")
+    assert same(weights(resumed.folder), weights(whole.folder)) and resumed.metrics == whole.metrics
+
+
 def start(config: Path, root: Path, *args: str) -> subprocess.Popen[str]:
     command = [sys.executable, "train.py", "fit", f"--config={config}", f"--run.root={root}", *args]
     return subprocess.Popen(
