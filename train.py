@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import secrets
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
@@ -56,6 +57,7 @@ class LitgenCLI(LightningCLI):
         self.args = args
         self.own_callbacks: list[Callback] = [callbacks.ExactResume(), callbacks.progress()]
         self.record: callbacks.RunRecord | None = None
+        self.best: ModelCheckpoint | None = None
         self.wandb: RunLogger | None = None
         self.metrics: dict[str, float] = {}
         super().__init__(
@@ -138,8 +140,8 @@ class LitgenCLI(LightningCLI):
         self.record = callbacks.RunRecord(self.folder, config)
         self.own_callbacks.append(self.record)
         if trainer.enable_checkpointing is not False:
-            best = callbacks.best_checkpoint(self.folder / "checkpoints", self.model)
-            self.own_callbacks += [best, self.settings.checkpoint]
+            self.best = callbacks.best_checkpoint(self.folder / "checkpoints", self.model)
+            self.own_callbacks += [self.best, self.settings.checkpoint]
         loggers: list[Any] = [MetricsCSV(self.folder)]
         mode = resolve_mode(self.options.wandb) if first_process() else "disabled"
         if mode != "disabled" and trainer.logger is not False:
@@ -193,12 +195,11 @@ class LitgenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
-        checkpoint = self.trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_path", "") or None
+        best = None if self.best is None else Path(str(self.best.dirpath)) / "best.ckpt"
+        best = best if best is not None and best.is_file() else None
         self.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
-        score = getattr(checkpoint, "best_model_score", None)
-        if score is not None:
-            self.metrics = {self.model.monitor[0]: float(score), **self.metrics}
+        if self.best is not None and self.best.best_model_score is not None:
+            self.metrics = {self.model.monitor[0]: float(self.best.best_model_score), **self.metrics}
         if self.record is not None and first_process():
             self.record.finish(self.metrics)
 
@@ -220,6 +221,8 @@ class LitgenCLI(LightningCLI):
         if error is not None and self.record is not None and first_process():
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 self.record.fail(error)
+        if self.settings.trainer.fast_dev_run:
+            shutil.rmtree(self.folder, ignore_errors=True)
         if self.wandb is not None:
             self.wandb.close(0 if error is None else 1, self.metrics)
 
