@@ -68,6 +68,11 @@ def main(args: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code == 0:
+            raise
+        print("stopped; the same command goes on with the runs that are not finished", file=sys.stderr)
+        return 143 if type(stop).__name__ == "SIGTERMException" else 130
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import sys
@@ -22,7 +23,7 @@ from harness.command_line import Parser, first_process, one_line, quiet, with_ru
 from harness.config import flatten, option, recorded, run_home
 from harness.errors import UsageError
 from harness.history import MetricsCSV
-from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, write_whole
+from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
 from harness.wandb_run import RunLogger, resolve_mode
 from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
 
@@ -55,9 +56,10 @@ class LitgenCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.args = args
-        self.own_callbacks: list[Callback] = [callbacks.ExactResume(), callbacks.progress()]
+        self.own_callbacks: list[Callback] = [callbacks.ExactResume()]
         self.record: callbacks.RunRecord | None = None
         self.best: ModelCheckpoint | None = None
+        self.replaced: Path | None = None
         self.wandb: RunLogger | None = None
         self.metrics: dict[str, float] = {}
         super().__init__(
@@ -102,12 +104,16 @@ class LitgenCLI(LightningCLI):
         self.folder, new = self._choose_folder()
         try:
             logger = self._keep_record() if self.subcommand == "fit" else False
-            return self._build(logger=logger, **kwargs)
+            trainer = self._build(logger=logger, **kwargs)
         except BaseException:
             if new:
-                with contextlib.suppress(OSError):
-                    self.folder.rmdir()  # still empty
+                self.folder.rmdir()  # still empty
+            if self.replaced is not None:
+                self.replaced.rename(self.home)
             raise
+        if self.replaced is not None:
+            shutil.rmtree(self.replaced, ignore_errors=True)
+        return trainer
 
     def _choose_folder(self) -> tuple[Path, bool]:
         """The run folder, and whether it was made just now. Evaluation writes into a folder of its own in the run's."""
@@ -118,6 +124,8 @@ class LitgenCLI(LightningCLI):
             run = last_run(home)
             checkpoint = None if run is None else str(run / "checkpoints" / "last.ckpt")
             self.config_init[self.subcommand].ckpt_path = checkpoint
+        if not fit and checkpoint is None:
+            raise UsageError(f"{self.subcommand} needs trained weights: give --ckpt_path RUN/checkpoints/best.ckpt")
         if checkpoint is not None:
             contents = read_checkpoint(Path(checkpoint))
             if fit and "optimizer_states" not in contents:
@@ -129,7 +137,8 @@ class LitgenCLI(LightningCLI):
             return run, False
         if not first_process():
             return home, False  # the first process claims the folder, and alone writes there
-        return claim(home, self.options.overwrite), True
+        self.replaced = set_aside(home) if self.options.overwrite else None
+        return claim(home), True
 
     def _keep_record(self) -> list[Any]:
         """Adds the callbacks that keep the run; returns its loggers: metrics.csv, W&B unless disabled, the user's."""
@@ -140,8 +149,12 @@ class LitgenCLI(LightningCLI):
         self.record = callbacks.RunRecord(self.folder, config)
         self.own_callbacks.append(self.record)
         if trainer.enable_checkpointing is not False:
-            self.best = callbacks.best_checkpoint(self.folder / "checkpoints", self.model)
-            self.own_callbacks += [self.best, self.settings.checkpoint]
+            chooses = self._chooses()
+            self.settings.checkpoint.best_is_last = chooses is None
+            if chooses is not None:
+                self.best = callbacks.best_checkpoint(self.folder / "checkpoints", *chooses)
+                self.own_callbacks.append(self.best)
+            self.own_callbacks.append(self.settings.checkpoint)
         loggers: list[Any] = [MetricsCSV(self.folder)]
         mode = resolve_mode(self.options.wandb) if first_process() else "disabled"
         if mode != "disabled" and trainer.logger is not False:
@@ -149,7 +162,7 @@ class LitgenCLI(LightningCLI):
                 self.folder,
                 mode,
                 config,
-                self.model.monitor,
+                self._chooses(),
                 id=self.record.summary.setdefault("wandb_id", secrets.token_hex(4)),
                 name=f"{self.folder.parent.name}/{self.folder.name}",
                 project=self.options.project,
@@ -161,8 +174,19 @@ class LitgenCLI(LightningCLI):
             loggers += trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         return loggers
 
+    def _chooses(self) -> tuple[str, str] | None:
+        """The validation metric that chooses the best weights, and its better direction; None: the last are the best.
+
+        Learning from few labels chooses nothing, as the validation images' labels are not among those few.
+        """
+        validates = self.datamodule.val_size > 0 and self.settings.trainer.limit_val_batches != 0
+        few = self.datamodule.labels_per_class is not None
+        return self.model.monitor if validates and not few else None
+
     def _build(self, **kwargs: Any) -> Trainer:
         """The trainer, with the user's callbacks and ours; pictures only if they are wanted."""
+        if self.settings.trainer.enable_progress_bar is not False:
+            self.own_callbacks.append(callbacks.progress())
         if self.options.pictures:
             self.own_callbacks += [self.settings[name] for name in PICTURES]
         if self.subcommand == "predict":
@@ -195,11 +219,11 @@ class LitgenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
-        best = None if self.best is None else Path(str(self.best.dirpath)) / "best.ckpt"
-        best = best if best is not None and best.is_file() else None
-        self.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
+        folder = self.trainer.strategy.broadcast(self.folder)
+        best = folder / "checkpoints" / "best.ckpt"
+        self.test(self.model, datamodule=self.datamodule, ckpt_path=best if best.is_file() else None, weights_only=True)
         if self.best is not None and self.best.best_model_score is not None:
-            self.metrics = {self.model.monitor[0]: float(self.best.best_model_score), **self.metrics}
+            self.metrics = {str(self.best.monitor): float(self.best.best_model_score), **self.metrics}
         if self.record is not None and first_process():
             self.record.finish(self.metrics)
 
@@ -215,7 +239,12 @@ class LitgenCLI(LightningCLI):
     def _report(self, found: list[Any]) -> None:
         self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}
         if first_process():
-            print("  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()), flush=True)
+            print(
+                "nothing was measured"
+                if not self.metrics
+                else "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()),
+                flush=True,
+            )
 
     def _close(self, error: BaseException | None = None) -> None:
         if error is not None and self.record is not None and first_process():
@@ -245,6 +274,8 @@ def main(args: list[str] | None = None) -> Result:
         SIGTERMException: stopped by a signal, after last.ckpt was written.
     """
     given = sys.argv[1:] if args is None else list(args)
+    if first_process():
+        os.environ.pop("PL_GLOBAL_SEED", None)  # an earlier run's seed must not become that of a run without one
     with quiet():
         cli = LitgenCLI(with_run_config(given))
     return Result(cli.folder, cli.metrics)
@@ -263,7 +294,7 @@ def command() -> int:
         print("error: the disk is full; make room and run the same command with --ckpt_path last", file=sys.stderr)
         return 1
     except SIGTERMException:
-        print("stopped; the same command with --ckpt_path last goes on from here", file=sys.stderr)
+        print("stopped; a fit goes on from here by the same command with --ckpt_path last", file=sys.stderr)
         return 143
     return 0
 

@@ -13,20 +13,17 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_models.base import GenerativeModule
 
-
-def best_checkpoint(folder: Path, model: GenerativeModule) -> ModelCheckpoint:
-    """Keeps the best weights by the model's own metric, or the last where it names none, as best.ckpt."""
-    monitor, mode = model.monitor or (None, "min")
+def best_checkpoint(folder: Path, metric: str, mode: str) -> ModelCheckpoint:
+    """Keeps the weights with the best value of a validation metric as best.ckpt."""
     return ModelCheckpoint(
         dirpath=folder,
         filename="best",
-        monitor=monitor,
+        monitor=metric,
         mode=mode,
         save_weights_only=True,
         enable_version_counter=False,
-        save_on_train_epoch_end=monitor is None,
+        save_on_train_epoch_end=False,
     )
 
 
@@ -56,7 +53,7 @@ class LastCheckpoint(Checkpoint):
     """Everything a run needs to go on, as last.ckpt: at the end of epochs, and when a signal stops the run.
 
     The first SIGINT (Ctrl-C) is taken like a SIGTERM: the step in hand is finished, last.ckpt is written, the run ends.
-    A second one ends it at once.
+    A second one ends it at once. With `best_is_last`, nothing chooses among the weights: the last are best.ckpt too.
 
     Args:
         every_n_epochs: how often to write.
@@ -69,6 +66,7 @@ class LastCheckpoint(Checkpoint):
             raise ValueError("checkpoint.every_n_epochs must be at least 1 and checkpoint.every_n_steps not negative")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
+        self.best_is_last = False
         self._before: Any = None
         self._postponed = self._due = False
 
@@ -82,7 +80,7 @@ class LastCheckpoint(Checkpoint):
 
         def stop_after_this_step(number: int, frame: Any) -> None:
             signal.signal(signal.SIGINT, self._before)
-            trainer._signal_connector.received_sigterm = True
+            signal.raise_signal(signal.SIGTERM)  # Lightning's handler tells the other processes too
 
         signal.signal(signal.SIGINT, stop_after_this_step)
 
@@ -103,7 +101,10 @@ class LastCheckpoint(Checkpoint):
         return self.every_n_steps > 0 and (batch_idx + 1) % self.every_n_steps == 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ending = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+        last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        ending = last or trainer.should_stop
+        if ending and self.best_is_last:
+            trainer.save_checkpoint(self.path(trainer).with_name("best.ckpt"), weights_only=True)
         if ending or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             trainer.save_checkpoint(self.path(trainer))
 

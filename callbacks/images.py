@@ -38,7 +38,7 @@ class Reconstructions(Callback):
         if not isinstance(pl_module, Reconstructs) or not trainer.is_global_zero or self.num_images < 1:
             return
         images, _ = trainer.datamodule.examples(split, self.num_images)  # type: ignore[attr-defined]
-        versions = pl_module.reconstruct(images.to(pl_module.device)).float().cpu()
+        versions = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()
         rows = zip(images.cpu().split(self.columns), versions.split(self.columns), strict=True)
         save_picture(trainer, "reconstructions", image_grid(_stack_rows(rows, self.columns), self.columns))
 
@@ -68,7 +68,7 @@ class Interpolation(Callback):
             if not ((labels == first).any() and (labels == second).any()):
                 continue
             ends = torch.stack([images[labels == first][0], images[labels == second][0]])
-            walk = interpolate(pl_module, ends.to(pl_module.device), self.steps).float().to(ends.device)
+            walk = interpolate(pl_module, ends, self.steps).float().to(ends.device)
             strips += [ends[:1], walk, ends[1:]]
         if strips:
             save_picture(trainer, "interpolation", image_grid(torch.cat(strips), self.steps + 2))
@@ -76,8 +76,8 @@ class Interpolation(Callback):
 
 def interpolate(model: Any, ends: Tensor, steps: int) -> Tensor:
     """Decoded codes on the line between two images' codes: 2 x C x H x W -> steps x C x H x W."""
-    start, stop = model.encode(ends)
-    a = torch.linspace(0, 1, steps, device=start.device)[:, None]
+    start, stop = model.encode(ends.to(model.device, model.dtype))
+    a = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]
     return model.decode((1 - a) * start + a * stop)
 
 

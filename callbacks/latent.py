@@ -54,8 +54,9 @@ class LatentCorrelationMatrix(Callback):
             return
         images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         codes = encode_all(pl_module, images[trainer.global_rank :: trainer.world_size])
-        metric = LatentCorrelation(codes.shape[1]).to(codes.device)
-        metric.update(codes)
+        device = torch.device("cpu") if codes.device.type == "mps" else codes.device  # which has no float64
+        metric = LatentCorrelation(codes.shape[1]).to(device)
+        metric.update(codes.to(device))
         result = metric.compute()
         self._matrix = result.matrix.cpu()
         for name in ("abs_correlation", "abs_correlation_full"):
@@ -70,7 +71,7 @@ class LatentCorrelationMatrix(Callback):
 @torch.no_grad()
 def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
     """Codes of many images, batch by batch: N x d, float32."""
-    return torch.cat([model.encode(batch.to(model.device)).float() for batch in images.split(batch_size)])
+    return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in images.split(batch_size)])
 
 
 def principal_components(codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +79,7 @@ def principal_components(codes: Tensor) -> tuple[Tensor, Tensor]:
 
     The sign of an axis is arbitrary; it is chosen so that the axis' largest entry is positive.
     """
-    centred = (codes - codes.mean(dim=0)).double().cpu()
+    centred = (codes - codes.mean(dim=0)).cpu().double()
     _, spread, axes = torch.linalg.svd(centred, full_matrices=False)
     axes = axes[:2]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))

@@ -13,7 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from harness.run_folder import read_summary, write_summary
+from harness.wandb_run import RunLogger
 
+SECONDS_BETWEEN_WRITES = 1.0
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy")
 
 
@@ -46,6 +48,7 @@ class RunRecord(Callback):
         self._seconds_before = 0.0
         self._began = time.monotonic()
         self._images = 0
+        self._written = 0.0
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the summary and writes it."""
@@ -67,6 +70,9 @@ class RunRecord(Callback):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger) and logger.run_id is not None:
+                self.summary["wandb_id"] = logger.run_id  # a sweep's agent gives its own
         self._write(trainer)
 
     def on_train_batch_end(
@@ -76,7 +82,8 @@ class RunRecord(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._take_metrics(trainer)
-        self._write(trainer)
+        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._seconds(), "images_seen": self._images}
@@ -99,6 +106,7 @@ class RunRecord(Callback):
         self.summary["seconds"] = round(self._seconds(), 3)
         self.summary["images_seen"] = self._images
         write_summary(self.folder, self.summary)
+        self._written = time.monotonic()
 
 
 def _versions() -> dict[str, str]:

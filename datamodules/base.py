@@ -189,7 +189,10 @@ class ImageDataModule(LightningDataModule):
     def _identity(self) -> tuple[object, ...]:
         """Changes when the data file does, so that a long-lived process never serves a replaced file's data."""
         path = self.root / f"{self.name}.npz"
-        stat = path.stat() if path.exists() else None
+        try:
+            stat = path.stat()
+        except OSError:
+            stat = None  # reading it will say what is wrong
         return (type(self), str(path.absolute()), stat and (stat.st_mtime_ns, stat.st_size))
 
     def _tensors(self, device: torch.device) -> Tensors:

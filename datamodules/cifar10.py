@@ -21,17 +21,18 @@ class CIFAR10DataModule(ImageDataModule):
         return load_or_fetch(self.root, self.name, self._fetch, lambda arrays: check_images(arrays, (32, 32, 3), 10))
 
     def _fetch(self, scratch: Path) -> Arrays:
-        """From torchvision's own folder under root where that is there, else by download."""
-        local = (self.root / "cifar-10-batches-py").is_dir()
-        folder = self.root if local else scratch
+        """From torchvision's own folder under root where that is whole, else by download."""
 
         def fetch() -> Arrays:
-            train, test = (torchvision.datasets.CIFAR10(folder, train, download=not local) for train in (True, False))
+            try:
+                parts = [torchvision.datasets.CIFAR10(self.root, train) for train in (True, False)]
+            except RuntimeError:  # not there, or not whole
+                parts = [torchvision.datasets.CIFAR10(scratch, train, download=True) for train in (True, False)]
             return {
-                "x_train": train.data,
-                "y_train": np.asarray(train.targets),
-                "x_test": test.data,
-                "y_test": np.asarray(test.targets),
+                "x_train": parts[0].data,
+                "y_train": np.asarray(parts[0].targets),
+                "x_test": parts[1].data,
+                "y_test": np.asarray(parts[1].targets),
             }
 
         return download("CIFAR-10", self.root / "cifar10.npz", fetch)

@@ -5,15 +5,23 @@ import os
 import shutil
 import socket
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 Arrays = dict[str, np.ndarray]
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, AttributeError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise, between them, on damaged files."""
 LOCK_SECONDS = 1800.0
 NETWORK_SECONDS = 30.0
 
@@ -37,9 +45,9 @@ def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check:
         DataError: the file is damaged or foreign, nothing can be fetched, or root cannot be written.
     """
     path = root / f"{name}.npz"
-    if path.exists():
-        return read_npz(path, check)
     try:
+        if path.exists():
+            return read_npz(path, check)
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS):
             if path.exists():  # another process wrote it while this one waited
@@ -62,7 +70,7 @@ def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check:
         ) from None
     except OSError as error:
         raise DataError(
-            f"cannot write {path} ({error.strerror or error}); free or unlock that folder,"
+            f"cannot read or write {path} ({error.strerror or error}); free or unlock that folder,"
             " or choose another one with --data.root"
         ) from error
 
@@ -82,7 +90,7 @@ def read_npz(path: Path, check: Callable[[Arrays], None]) -> Arrays:
         raise DataError(message if message.startswith(str(path)) else f"{path}: {message}; {remedy}") from None
     except PermissionError:
         raise DataError(f"{path} may not be read; change its permissions or choose another --data.root") from None
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} is damaged or is no npz file ({reason}); {remedy}") from error
     return arrays
@@ -111,7 +119,7 @@ def download(name: str, path: Path, fetch: Callable[[], Arrays]) -> Arrays:
     try:
         return fetch()
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and not isinstance(error, URLError) and error.filename is not None:
             raise  # a file, not the network
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

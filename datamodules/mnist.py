@@ -18,17 +18,18 @@ class MNISTDataModule(ImageDataModule):
         return load_or_fetch(self.root, self.name, self._fetch, lambda arrays: check_images(arrays, (28, 28), 10))
 
     def _fetch(self, scratch: Path) -> Arrays:
-        """From torchvision's own folder under root where that is there, else by download."""
-        local = (self.root / "MNIST" / "raw").is_dir()
-        folder = self.root if local else scratch
+        """From torchvision's own folder under root where that is whole, else by download."""
 
         def fetch() -> Arrays:
-            train, test = (torchvision.datasets.MNIST(folder, train, download=not local) for train in (True, False))
+            try:
+                parts = [torchvision.datasets.MNIST(self.root, train) for train in (True, False)]
+            except RuntimeError:  # not there, or not whole
+                parts = [torchvision.datasets.MNIST(scratch, train, download=True) for train in (True, False)]
             return {
-                "x_train": train.data.numpy(),
-                "y_train": train.targets.numpy(),
-                "x_test": test.data.numpy(),
-                "y_test": test.targets.numpy(),
+                "x_train": parts[0].data.numpy(),
+                "y_train": parts[0].targets.numpy(),
+                "x_test": parts[1].data.numpy(),
+                "y_test": parts[1].targets.numpy(),
             }
 
         return download("MNIST", self.root / "mnist.npz", fetch)

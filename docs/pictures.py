@@ -21,7 +21,8 @@ TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
 def spread_table(runs: pd.DataFrame, metric: str, rows: str, columns: list[str]) -> str:
     """Mean and standard deviation over seeds of the mean over all that is neither row nor column, as Markdown."""
     per_seed = runs.groupby([rows, *columns, SEED])[metric].mean().groupby(level=[rows, *columns])
-    cells = (per_seed.mean().map("{:.4f}".format) + " ± " + per_seed.std().map("{:.4f}".format)).unstack(columns)
+    written = per_seed.mean().map("{:.4f}".format) + " ± " + per_seed.std().map("{:.4f}".format)
+    cells = written.unstack(columns) if columns else written.to_frame("mean")
     head = [rows, *(", ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in cells.columns)]
     lines = [
         head,

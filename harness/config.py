@@ -13,31 +13,42 @@ OWN_GROUPS = ("run", "config", "ckpt_path", "weights_only", "print_config", "hel
 """Options that say where a run goes, not what it is."""
 NAMED_GROUPS = ("seed_everything", "model", "data", "trainer")
 """Options that say what a run is; the others say how it is watched and saved."""
-NOT_IN_THE_NAME = frozenset(
-    [
-        "data.root",
-        "data.on_device",
-        "trainer.accelerator",
-        "trainer.strategy",
-        "trainer.devices",
-        "trainer.num_nodes",
-        "trainer.logger",
-        "trainer.callbacks",
-        "trainer.log_every_n_steps",
-        "trainer.profiler",
-        "trainer.default_root_dir",
-        "trainer.enable_progress_bar",
-        "trainer.enable_model_summary",
-    ]
+NOT_IN_THE_NAME = (
+    "data.root",
+    "data.on_device",
+    "trainer.accelerator",
+    "trainer.strategy",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.logger",
+    "trainer.callbacks",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
 )
 """Options of the machine: the same experiment keeps its name, and so its path, wherever it runs."""
 SHORT = {"seed_everything": "seed"}
 
 
+def given_values(args: list[str]) -> dict[str, Any]:
+    """The values of overridden keys as the command line writes them, read as YAML."""
+    values = {key: option(args, key) for key in overridden_keys(args)}
+    return {key: _read(value) for key, value in values.items()}
+
+
+def _read(text: str | None) -> Any:
+    try:
+        return None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
 def option(args: list[str], name: str) -> str | None:
     """The last value of `--name value` or `--name=value`."""
     value = None
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args, ""][1:], strict=True):
         if arg == f"--{name}":
             value = following
         elif arg.startswith(f"--{name}="):
@@ -90,7 +101,7 @@ def overridden_keys(args: Iterable[str]) -> set[str]:
             continue
         key, _, value = arg[2:].partition("=")
         key = ".".join(part for part in key.rstrip("+").split(".") if part not in ("init_args", "class_path"))
-        given = yaml.safe_load(value) if value.startswith("{") else None
+        given = _read(value) if value.startswith("{") else None
         if isinstance(given, Mapping):
             keys |= {f"{key}.{inner}" for inner in flatten(given)}
         else:
@@ -100,7 +111,7 @@ def overridden_keys(args: Iterable[str]) -> set[str]:
 
 def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
     """`depth=3,latent_dim=10,seed=1` from overridden keys and the flat config that holds their values."""
-    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and key not in NOT_IN_THE_NAME]
+    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and not key.startswith(NOT_IN_THE_NAME)]
     short = {key: SHORT.get(key, key.rsplit(".", 1)[-1]) for key in named}
     taken = list(short.values())
     parts = []
@@ -116,7 +127,11 @@ def _show(value: Any) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
         return "x".join(_show(item) for item in value)
-    return str(value)
+    try:
+        number = float(value)  # 1, 1.0 and "1.0" are one run
+    except (TypeError, ValueError):
+        return str(value)
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
 
 
 def run_home(args: list[str], options: RunOptions, config: Mapping[str, Any]) -> Path:

@@ -46,7 +46,7 @@ class Definition:
 
     def arguments(self, point: Point) -> list[str]:
         """train.py's arguments for one point, in alphabetical order as W&B's agent gives them."""
-        own = [f"--{key}={point[key]}" for key in sorted(point)]
+        own = [f"--{key}={'null' if point[key] is None else point[key]}" for key in sorted(point)]
         return [word for item in self.command for word in (own if item == "${args}" else [_expand(item)])]
 
 
@@ -67,6 +67,10 @@ def load_definition(path: Path, overrides: Sequence[str] = ()) -> Definition:
     for key in ("method", "metric", "parameters", "command"):
         if not raw.get(key):
             raise UsageError(f"{path} has no {key}")
+    if not isinstance(raw["metric"], dict) or not raw["metric"].get("name"):
+        raise UsageError(f"{path}: metric must have a name, such as test/mse, and a goal")
+    if not isinstance(raw["parameters"], dict) or not isinstance(raw["command"], list):
+        raise UsageError(f"{path}: parameters must map each key to its values, and command must be a list")
     if raw["method"] != "grid":
         raise UsageError(f"{path}: method {raw['method']} is not offered yet without a server; use grid")
     values = {str(key): _values(path, key, spec) for key, spec in raw["parameters"].items()}
@@ -96,8 +100,13 @@ def _override(text: str) -> tuple[str, list[Any]]:
     key, equals, listed = text.partition("=")
     if not key or not equals:
         raise UsageError(f"override {text!r} is not of the form key=value or key=value,value")
-    parsed = yaml.safe_load(f"[{listed}]")
-    return key, parsed
+    try:
+        values = yaml.safe_load(f"[{listed}]")
+    except yaml.YAMLError:
+        values = None
+    if not values:
+        raise UsageError(f"override {text!r} gives no values that can be read; write key=value,value")
+    return key, values
 
 
 def _expand(item: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.config import overridden_keys, run_home
+from harness.config import given_values, option, run_home
 from harness.definition import Definition
 from harness.run_folder import RunOptions, read_summary
 
+BAD_COMMAND_LINE = 2
 Train = Callable[[list[str]], Any]
 
 
@@ -37,6 +38,8 @@ def run_grid(sweep: Definition, train: Train, root: str = "runs") -> Tally:
     began = time.monotonic()
     for number, point in enumerate(sweep.points(), start=1):
         args = sweep.arguments(point)
+        if option(args, "run.experiment") is None:
+            args.append(f"--run.experiment={sweep.name}")
         folder = _home(args, point, root)
         label = f"[{number}/{len(sweep)}] {folder.name}"
         state = (read_summary(folder) or {}).get("state")
@@ -48,11 +51,9 @@ def run_grid(sweep: Definition, train: Train, root: str = "runs") -> Tally:
         try:
             train([*args, f"--run.root={root}", f"--run.overwrite={folder.exists()}"])
             tally.finished += 1
-        except KeyboardInterrupt:
-            raise
         except (Exception, SystemExit) as error:
-            if type(error).__name__ == "SIGTERMException":
-                raise
+            if isinstance(error, SystemExit) and error.code != BAD_COMMAND_LINE:
+                raise  # a signal, not this run's own fault
             tally.failed += 1
             _report_failure(console, folder, error)
     return tally
@@ -60,12 +61,8 @@ def run_grid(sweep: Definition, train: Train, root: str = "runs") -> Tally:
 
 def _home(args: list[str], point: dict[str, Any], root: str) -> Path:
     """Where train.py will put the run: the same rule, on the values as the sweep gives them."""
-    options = RunOptions(root=root)
-    for arg in args:
-        if arg.startswith("--run.experiment="):
-            options.experiment = arg.partition("=")[2]
-    given = {key: None for key in overridden_keys(args)}
-    return run_home(args, options, {"model": "", "data": "", **given, **point})
+    options = RunOptions(root=root, experiment=option(args, "run.experiment"))
+    return run_home(args, options, {"model": "", "data": "", **given_values(args), **point})
 
 
 def _time_left(began: float, tally: Tally, left: int) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,12 @@ from harness.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 LONGEST_NAME = 150
-WRITTEN = frozenset(
-    ["config.yaml", "summary.json", "metrics.csv", "checkpoints", "media", "wandb", "test", "validate", "predict"]
+WRITTEN = re.compile(
+    r"checkpoints|media|wandb|test|validate|predict|error\.txt"
+    r"|(config\.yaml|summary\.json|metrics\.csv)"
+    r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # being written when a process was killed
 )
-"""All that a run folder may hold."""
+"""The names of all that a run folder may hold."""
 
 
 @dataclass
@@ -65,16 +67,14 @@ def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
     return folder.parent if inside else None
 
 
-def claim(folder: Path, overwrite: bool = False) -> Path:
-    """Makes `folder`, or the first of folder-2, folder-3, ... that nobody has; with overwrite, replaces it.
+def claim(folder: Path) -> Path:
+    """Makes `folder`, or the first of folder-2, folder-3, ... that nobody has.
 
     Raises:
-        UsageError: it cannot be made, or what is to be overwritten is not a run folder.
+        UsageError: it cannot be made.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if overwrite and folder.exists():
-            _remove_run(folder)
         for number in range(1, 10**6):
             numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
             with contextlib.suppress(FileExistsError):
@@ -101,11 +101,36 @@ def is_numbered(run: Path, folder: Path) -> bool:
     return same_place and (rest == "" or re.fullmatch(r"-\d+", rest) is not None)
 
 
-def _remove_run(folder: Path) -> None:
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in WRITTEN)
+def set_aside(folder: Path) -> Path | None:
+    """Moves a run that is to be overwritten out of the way, to be deleted or put back; None where there is none.
+
+    Raises:
+        UsageError: the folder holds something that no run wrote, or a run that is still going on.
+    """
+    if not folder.exists():
+        return None
+    foreign = sorted(entry.name for entry in folder.iterdir() if not WRITTEN.fullmatch(entry.name))
     if foreign:
         raise UsageError(f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it away first")
-    shutil.rmtree(folder)
+    summary = read_summary(folder) or {}
+    if summary.get("state") == "running" and summary.get("host") == socket.gethostname() and _alive(summary.get("pid")):
+        raise UsageError(f"the run in {folder} is still going on (process {summary['pid']}); stop it first")
+    aside = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
+    folder.rename(aside)
+    return aside
+
+
+def _alive(pid: object) -> bool:
+    """Whether another process of this number runs here."""
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_whole(path: Path, text: str) -> None:

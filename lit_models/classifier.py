@@ -14,7 +14,8 @@ class Classifier(GenerativeModule):
 
     Convolution, bias or batch normalisation, ReLU and pooling (LeCun et al. 1998, doi 10.1109/5.726791), the blocks
     plain, residual (He et al. 2015, arXiv 1512.03385) or inception (Szegedy et al. 2014, arXiv 1409.4842). The
-    learning rate may follow one cycle (Smith and Topin 2017, arXiv 1708.07120), its peak the optimizer's own rate.
+    learning rate may follow one cycle (Smith and Topin 2017, arXiv 1708.07120), its peak the optimizer's own rate; a
+    run that is resumed to go on for longer goes on along the longer cycle.
 
     Args:
         channels: of each stage; a stage is one convolution, one residual or one inception block.
@@ -64,12 +65,20 @@ class Classifier(GenerativeModule):
         optimizer = super().configure_optimizers()
         if self.schedule == "constant":
             return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._cycle(optimizer), "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stretches the cycle to the new length when a run is resumed to be trained for longer."""
+        for state in checkpoint.get("lr_schedulers", []) if self._trainer is not None else []:
+            cycle = self._cycle(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)).state_dict()
+            state |= {key: cycle[key] for key in ("total_steps", "_schedule_phases") if key in state}
+
+    def _cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError("model.schedule one_cycle needs an end: give trainer.max_epochs or trainer.max_steps")
         peaks = [group["lr"] for group in optimizer.param_groups]
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=int(steps))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return classification_terms(self(batch[0]), batch[1])

@@ -143,6 +143,14 @@ def test_a_resumed_run_can_be_given_more_epochs(config: Path, whole: train.Resul
     assert more.folder == short.folder and same(weights(more.folder), weights(straight.folder))
 
 
+def test_a_one_cycle_run_that_is_given_more_epochs_goes_on_along_the_longer_cycle(config: Path, tmp_path: Path):
+    short = run(config, tmp_path, "--trainer.max_epochs=1", "--run.name=x")
+    more = train.main(["fit", f"--ckpt_path={short.folder}/checkpoints/last.ckpt", "--trainer.max_epochs=4"])
+    saved = torch.load(more.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4 * BATCHES and saved["lr_schedulers"][0]["total_steps"] == 4 * BATCHES
+    assert saved["lr_schedulers"][0]["_last_lr"][0] < 1e-6  # the end of the cycle, not of the short one
+
+
 def test_weights_alone_cannot_be_resumed(whole: train.Result):
     with pytest.raises(train.UsageError, match=r"best.ckpt holds weights only; go on from the last.ckpt"):
         train.main(["fit", f"--ckpt_path={whole.folder}/checkpoints/best.ckpt"])

@@ -91,7 +91,7 @@ def test_a_run_leaves_nothing_behind_in_the_process(tmp_path: Path):
     import signal
 
     def state() -> tuple:
-        ignored = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
+        ignored = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"}  # set anew, or taken away, by each run
         return (
             {key: value for key, value in os.environ.items() if key not in ignored},
             os.getcwd(),
@@ -133,6 +133,71 @@ def test_a_run_is_kept_and_the_new_one_numbered_unless_told_otherwise(tmp_path: 
     with pytest.raises(UsageError, match=r"notes.txt, which no run wrote"):
         fit(tmp_path, "--run.name=x", "--run.overwrite=true")
     assert (first / "notes.txt").exists() and (first / "config.yaml").exists()
+
+
+def test_what_is_to_be_overwritten_stays_until_the_new_run_stands(tmp_path: Path):
+    first = fit(tmp_path, "--run.name=x").folder
+    before = (first / "summary.json").read_bytes()
+    if not torch.cuda.is_available():
+        with pytest.raises(train.MisconfigurationException):
+            same_name = [f"--run.root={tmp_path}", "--run.name=x", "--run.overwrite=true"]
+            train.main(["fit", *small_autoencoder(), *same_name, "--trainer.accelerator=cuda"])
+    assert (first / "summary.json").read_bytes() == before
+    assert [path.name for path in first.parent.iterdir()] == ["x"]
+
+
+def test_a_run_that_is_going_on_is_not_overwritten(tmp_path: Path):
+    first = fit(tmp_path, "--run.name=x").folder
+    summary = read_summary(first) | {"state": "running", "pid": os.getppid()}
+    (first / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UsageError, match="still going on"):
+        fit(tmp_path, "--run.name=x", "--run.overwrite=true")
+
+
+def test_without_a_progress_bar_nothing_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    fit(tmp_path, "--trainer.enable_progress_bar=false")
+    assert "epoch " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_evaluation_without_weights_is_refused_and_takes_no_folder(command: str, tmp_path: Path):
+    with pytest.raises(UsageError, match=f"{command} needs trained weights: give --ckpt_path"):
+        train.main([command, *small_autoencoder(), f"--run.root={tmp_path}"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--data.val_size=0", "--trainer.limit_val_batches=0", "--data.labels_per_class=9"])
+def test_the_last_weights_are_the_best_where_nothing_may_choose(option: str, tmp_path: Path):
+    folder = fit(tmp_path, option).folder
+    assert same(weights(folder, "best.ckpt"), weights(folder, "last.ckpt"))
+
+
+def test_labels_beyond_the_few_choose_nothing(tmp_path: Path):
+    args = ["--model=Classifier", "--model.channels=[4]", "--data=DigitsDataModule", "--data.labels_per_class=3"]
+    folder = train.main(["fit", *args, "--trainer.max_epochs=3", f"--run.root={tmp_path}"]).folder
+    assert same(weights(folder, "best.ckpt"), weights(folder, "last.ckpt"))
+    assert "checkpoints" in os.listdir(folder) and len(os.listdir(folder / "checkpoints")) == 2
+
+
+def test_steps_may_end_a_run_between_two_saves(tmp_path: Path):
+    folder = fit(tmp_path, "--trainer.max_steps=7", "--trainer.max_epochs=-1", "--checkpoint.every_n_epochs=100").folder
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
+
+
+def test_an_earlier_runs_seed_does_not_leak_into_one_without(tmp_path: Path):
+    fit(tmp_path, "--seed_everything=7")
+    fit(tmp_path, "--seed_everything=false")
+    assert "PL_GLOBAL_SEED" not in os.environ
+
+
+def test_half_precision_weights_work_to_the_last_picture(tmp_path: Path):
+    assert fit(tmp_path, "--trainer.precision=bf16-true", "--run.pictures=true").metrics["test/mse"] < 1
+
+
+def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        train.main([])
+    assert caught.value.code == 2 and "fit,validate,test,predict" in capsys.readouterr().err
 
 
 def test_a_name_cannot_leave_the_root(tmp_path: Path):

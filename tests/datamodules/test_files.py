@@ -95,6 +95,29 @@ def test_without_network_both_ways_out_are_named_and_nothing_is_left(tmp_path: P
     assert "connect to the network" in message and "mnist.npz" in message and left_behind(tmp_path) == []
 
 
+def test_a_server_that_answers_with_an_error_is_the_network(tmp_path: Path):
+    import urllib.error
+
+    from datamodules.files import download
+
+    def unavailable() -> None:
+        raise urllib.error.HTTPError("http://x/y.gz", 503, "Service Unavailable", None, None)
+
+    with pytest.raises(DataError, match="could not be downloaded .*503"):
+        load_or_fetch(tmp_path, "set", lambda scratch: download("Set", tmp_path / "set.npz", unavailable), check)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_compressed_file_with_flipped_bytes_is_refused(seed: int, tmp_path: Path):
+    np.savez_compressed(tmp_path / "mnist.npz", **arrays(200))
+    content = bytearray((tmp_path / "mnist.npz").read_bytes())
+    for place in np.random.default_rng(seed).integers(0, len(content), 40):
+        content[place] ^= 0xFF
+    (tmp_path / "mnist.npz").write_bytes(content)
+    with pytest.raises(DataError, match="mnist.npz"):
+        prepare(tmp_path)
+
+
 def test_a_download_that_dies_half_way_leaves_nothing(tmp_path: Path):
     def half(scratch: Path) -> dict[str, np.ndarray]:
         (scratch / "part").write_bytes(b"half")
@@ -124,7 +147,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(DataError, match=r"cannot write .*file.*--data.root"):
+    with pytest.raises(DataError, match=r"cannot read or write .*file.*--data.root"):
         prepare(tmp_path / "file" / "data")
 
 

@@ -51,6 +51,10 @@ def test_overridden_keys():
         ({"model.freeze_encoder": False, "trainer.precision": None}, "freeze_encoder=false,precision=null"),
         ({"model.a.lr": 1e-4, "model.b.lr": 0.5}, "model.a.lr=0.0001,model.b.lr=0.5"),
         ({"model.channels": [16, 32]}, "channels=16x32"),
+        ({"model.optimizer.lr": 1.0}, "lr=1"),
+        ({"model.optimizer.lr": "1e-4"}, "lr=0.0001"),
+        ({"model.optimizer.lr": 0.00010}, "lr=0.0001"),
+        ({"trainer.callbacks.how": "kill", "model.depth": 1}, "depth=1"),
         ({"data.root": "/big/disk", "trainer.accelerator": "gpu", "checkpoint.every_n_steps": 3}, "default"),
     ],
 )

@@ -2,6 +2,7 @@ import json
 import math
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.run_folder import (
     read_summary,
     run_of_checkpoint,
     safe_name,
+    set_aside,
     write_summary,
     write_whole,
 )
@@ -44,15 +46,32 @@ def test_runs_at_once_get_a_folder_each(tmp_path: Path):
     assert sorted(names) == sorted(["r", *(f"r-{number}" for number in range(2, 13))])
 
 
-def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path):
+@pytest.mark.parametrize("name", ["checkpoints", "error.txt", "summary.json", ".summary.json.123", "test"])
+def test_all_that_a_run_writes_may_be_set_aside(name: str, tmp_path: Path):
     run = claim(tmp_path / "r")
-    (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "last.ckpt").write_text("x")
-    assert claim(tmp_path / "r", overwrite=True) == run and list(run.iterdir()) == []
-    (run / "thesis.tex").write_text("x")
-    with pytest.raises(UsageError, match="thesis.tex"):
-        claim(tmp_path / "r", overwrite=True)
-    assert (run / "thesis.tex").exists()
+    (run / name).mkdir()
+    aside = set_aside(run)
+    assert not run.exists() and (aside / name).exists() and set_aside(run) is None
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", ".summary.json", "checkpoints2"])
+def test_what_no_run_wrote_is_not_set_aside(name: str, tmp_path: Path):
+    run = claim(tmp_path / "r")
+    (run / name).write_text("x")
+    with pytest.raises(UsageError, match=name.replace(".", r"\.")):
+        set_aside(run)
+    assert (run / name).exists()
+
+
+@pytest.mark.parametrize(("pid", "going_on"), [(os.getppid(), True), (os.getpid(), False), (2**22 + 1, False)])
+def test_a_live_run_is_not_set_aside(pid: int, going_on: bool, tmp_path: Path):
+    run = claim(tmp_path / "r")
+    write_summary(run, {"state": "running", "host": socket.gethostname(), "pid": pid})
+    if going_on:
+        with pytest.raises(UsageError, match="still going on"):
+            set_aside(run)
+    else:
+        assert set_aside(run) is not None
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch):
