@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+STEPS_BETWEEN_QUESTIONS = 8
+
 
 def best_checkpoint(folder: Path, metric: str, mode: str) -> ModelCheckpoint:
     """Keeps the weights with the best value of a validation metric as best.ckpt."""
@@ -52,8 +54,10 @@ class WholeFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Everything a run needs to go on, as last.ckpt: at the end of epochs, and when a signal stops the run.
 
-    The first SIGINT (Ctrl-C) is taken like a SIGTERM: the step in hand is finished, last.ckpt is written, the run ends.
-    A second one ends it at once. With `best_is_last`, nothing chooses among the weights: the last are best.ckpt too.
+    SIGTERM and the first SIGINT (Ctrl-C) let the step in hand and a validation be finished, write last.ckpt and end
+    the run; a second SIGINT ends it at once. Several processes stop together, whichever of them was told.
+
+    With `best_is_last`, nothing chooses among the weights: the last are best.ckpt too.
 
     Args:
         every_n_epochs: how often to write.
@@ -67,64 +71,57 @@ class LastCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.best_is_last = False
-        self._before: Any = None
-        self._postponed = self._due = False
+        self._handlers: dict[int, Any] = {}
+        self._told_to_stop = False
+        self._due = False
+        self._steps = 0
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signals from Lightning, whose handler would end one process while another waits for it."""
         if threading.current_thread() is not threading.main_thread():
             return
-        self._before = signal.getsignal(signal.SIGINT)
 
         def stop_after_this_step(number: int, frame: Any) -> None:
-            signal.signal(signal.SIGINT, self._before)
-            signal.raise_signal(signal.SIGTERM)  # Lightning's handler tells the other processes too
+            self._told_to_stop = True
+            if number == signal.SIGINT:
+                signal.signal(signal.SIGINT, self._handlers[signal.SIGINT])
 
-        signal.signal(signal.SIGINT, stop_after_this_step)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, stop_after_this_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves between steps only: gradients that are still being accumulated are in no checkpoint."""
+        """Saves and stops between steps only: gradients that are still being accumulated are in no checkpoint."""
+        self._due |= self.every_n_steps > 0 and (batch_idx + 1) % self.every_n_steps == 0
         if trainer.fit_loop._should_accumulate():
-            self._due = self._due or self._is_due(batch_idx)
-            self._postpone_signal(trainer)
             return
-        self._release_signal(trainer)
-        if self._due or self._is_due(batch_idx):
+        if self._due:
             self._due = False
             trainer.save_checkpoint(self.path(trainer))
+        self._steps += 1
+        if self._all_stop(trainer, last=batch_idx + 1 == trainer.num_training_batches):
+            trainer._signal_connector.received_sigterm = True  # Lightning ends the run after this
 
-    def _is_due(self, batch_idx: int) -> bool:
-        return self.every_n_steps > 0 and (batch_idx + 1) % self.every_n_steps == 0
+    def _all_stop(self, trainer: Trainer, last: bool) -> bool:
+        """Whether any process was told to stop; several ask one another now and then, all at the same step."""
+        if trainer.world_size == 1:
+            return self._told_to_stop
+        ask = last or self._steps % STEPS_BETWEEN_QUESTIONS == 0
+        return ask and trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._all_stop(trainer, last=True):  # told during validation
+            trainer._signal_connector.received_sigterm = True
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        ending = last or trainer.should_stop
+        ending = last or trainer.should_stop or trainer.received_sigterm
         if ending and self.best_is_last:
             trainer.save_checkpoint(self.path(trainer).with_name("best.ckpt"), weights_only=True)
         if ending or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             trainer.save_checkpoint(self.path(trainer))
-
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Lets a signal wait until validation is done: half a validation could not be resumed exactly."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self._postpone_signal(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._release_signal(trainer)
-
-    def _postpone_signal(self, trainer: Trainer) -> None:
-        if trainer.received_sigterm:
-            self._postponed = True
-            trainer._signal_connector.received_sigterm = False
-
-    def _release_signal(self, trainer: Trainer) -> None:
-        if self._postponed:
-            self._postponed = False
-            trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         training = trainer.state.fn == TrainerFn.FITTING  # in a test the module holds the best weights, not the last
@@ -132,6 +129,6 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path(trainer))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()

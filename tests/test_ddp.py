@@ -1,8 +1,10 @@
 """Two gloo processes on the CPU: disjoint shards, gradients and numbers of the joined batch."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,27 @@ def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path)
     assert {path.name for path in (pair / "media").iterdir()} == {path.name for path in (one / "media").iterdir()}
     saved = torch.load(pair / "checkpoints" / "last.ckpt", weights_only=True)
     assert len(saved["callbacks"]["ExactResume"]["ranks"]) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_process_ends_both_and_saves(number: signal.Signals, tmp_path: Path):
+    two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
+    more = ["--trainer.max_epochs=100000", "--run.name=x", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", "fit", *two, *more],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder, deadline = tmp_path / "autoencoder_digits" / "x", time.monotonic() + 120
+    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 143, output
+    assert read_summary(folder)["state"] == "killed"
 
 
 def test_two_processes_resume_exactly(tmp_path: Path):

@@ -194,6 +194,13 @@ def test_half_precision_weights_work_to_the_last_picture(tmp_path: Path):
     assert fit(tmp_path, "--trainer.precision=bf16-true", "--run.pictures=true").metrics["test/mse"] < 1
 
 
+def test_a_sweeps_agent_gives_the_wandb_id(tmp_path: Path):
+    agent = {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "fromagent", "WANDB_SILENT": "true"}
+    done = shell("fit", *small_autoencoder(), f"--run.root={tmp_path}", "--run.name=x", **agent)
+    assert done.returncode == 0, done.stderr
+    assert read_summary(tmp_path / "autoencoder_digits" / "x")["wandb_id"] == "fromagent"
+
+
 def test_no_command_is_one_line(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         train.main([])
