@@ -73,7 +73,7 @@ class LastCheckpoint(Checkpoint):
         self.best_is_last = False
         self._handlers: dict[int, Any] = {}
         self._told_to_stop = False
-        self._due = False
+        self._hidden = self._due = False
         self._steps = 0
 
     def path(self, trainer: Trainer) -> Path:
@@ -122,6 +122,16 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path(trainer).with_name("best.ckpt"), weights_only=True)
         if ending or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             trainer.save_checkpoint(self.path(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Half a validation could not be resumed exactly, so stopping waits until it is done."""
+        self._hidden = trainer.state.fn == TrainerFn.FITTING and trainer.received_sigterm
+        if self._hidden:
+            trainer._signal_connector.received_sigterm = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._hidden:
+            trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         training = trainer.state.fn == TrainerFn.FITTING  # in a test the module holds the best weights, not the last
