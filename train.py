@@ -196,6 +196,8 @@ class LitgenCLI(LightningCLI):
             kwargs["enable_model_summary"] = sys.stdout.isatty()
         if trainer.max_epochs is None and trainer.max_time is None and trainer.max_steps == -1:
             kwargs["max_epochs"] = DEFAULT_EPOCHS  # Lightning's own default is a thousand
+        if trainer.profiler is None:
+            kwargs["profiler"] = callbacks.NoProfiler()
         plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
         kwargs["plugins"] = [callbacks.WholeFiles(), *(plugin for plugin in plugins if plugin is not None)]
         config = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}

@@ -2,15 +2,15 @@
 
 python -m benchmarks.overhead --root data
 
-The same model, data, batches, optimizer and validation, in one process, alternating; medians over rounds. Ours is the
-time between the starts of two epochs, so it holds everything that an epoch costs: hooks, progress, metrics.csv, the
+The same model, data, batches, optimizer and validation, in one process. Each epoch of `fit` is followed by one of the
+bare loop, so that a slow spell of the machine falls on both; the ratio is the median of the pairs' ratios. An epoch of
+`fit` is the time from its start to the start of the next, with all that it costs: hooks, progress, metrics.csv, the
 offline W&B run, validation, checkpoints. The bare loop does the training steps and the validation, and nothing else.
 Peak memory is that of a fresh process for each.
 """
 
 import argparse
 import importlib
-import itertools
 import json
 import os
 import resource
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
@@ -30,66 +30,76 @@ from benchmarks import machine
 from datamodules import MNISTDataModule
 from lit_models import Autoencoder
 
-
-class EpochClock(Callback):
-    """Appends the time at which each epoch starts, and at which training ends, to a class-wide list."""
-
-    times: list[float] = []  # noqa: RUF012  (train.main makes the instance, so the list is shared)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.times.append(time.perf_counter())
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.times.append(time.perf_counter())
+Pair = tuple[float, float]
 
 
-def lightning_epochs(root: str, depth: int, epochs: int) -> list[float]:
-    """Seconds of each epoch of `fit`."""
-    times = importlib.import_module("benchmarks.overhead").EpochClock.times  # not that of __main__
-    times.clear()
-    with tempfile.TemporaryDirectory() as folder:
-        train.main(
-            [
-                "fit",
-                "--config=configs/autoencoder_mnist.yaml",
-                f"--data.root={root}",
-                f"--model.depth={depth}",
-                f"--trainer.max_epochs={epochs}",
-                "--trainer.callbacks+=benchmarks.overhead.EpochClock",
-                "--run.wandb=offline",
-                f"--run.root={folder}",
-            ]
-        )
-    return [after - before for before, after in itertools.pairwise(times)]
-
-
-def bare_epochs(root: str, depth: int, epochs: int) -> list[float]:
-    """Seconds of each epoch of the loop that one would write by hand."""
-    seed_everything(0, verbose=False)
+def bare_loop(root: str, depth: int) -> Callable[[int], float]:
+    """The loop that one would write by hand: a function that does one epoch and returns its seconds."""
     data = MNISTDataModule(root=root)
     data.setup()
     model = Autoencoder(depth=depth)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     training, validation = data.train_dataloader(), data._loader("val")
-    taken = []
-    for epoch in range(epochs):
+
+    def epoch(number: int) -> float:
         began = time.perf_counter()
-        training.set_epoch(epoch)
+        training.set_epoch(number)
         model.train()
-        for images, _ in training:
-            loss = torch.nn.functional.mse_loss(model(images), images)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        with torch.enable_grad():
+            for images, _ in training:
+                loss = torch.nn.functional.mse_loss(model(images), images)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
         model.eval()
         with torch.no_grad():
             for images, _ in validation:
                 torch.nn.functional.mse_loss(model(images), images)
-        taken.append(time.perf_counter() - began)
-    return taken
+        return time.perf_counter() - began
+
+    return epoch
 
 
-KINDS = {"fit": lightning_epochs, "bare": bare_epochs}
+class Alternate(Callback):
+    """After each epoch of `fit`, one of the bare loop; keeps the seconds of both."""
+
+    root = ""
+    depth = 0
+    pairs: list[Pair]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        type(self).pairs = []
+        self.bare = bare_loop(self.root, self.depth)
+        self.bare(0)  # warms up
+        self.began: float | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._lap(trainer)
+        self.began = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._lap(trainer)
+
+    def _lap(self, trainer: Trainer) -> None:
+        if self.began is not None:
+            taken = time.perf_counter() - self.began
+            self.pairs.append((taken, self.bare(trainer.current_epoch)))
+
+
+def measure(root: str, depth: int, epochs: int) -> list[Pair]:
+    """Seconds of each epoch of `fit` and of the bare loop; the first pair, in which `fit` warms up, is left out."""
+    alternate = importlib.import_module("benchmarks.overhead").Alternate  # the class that train.py will make
+    alternate.root, alternate.depth = root, depth
+    fit(root, depth, epochs + 1, "--trainer.callbacks+=benchmarks.overhead.Alternate")
+    return alternate.pairs[1:]
+
+
+def fit(root: str, depth: int, epochs: int, *more: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = ["--config=configs/autoencoder_mnist.yaml", f"--data.root={root}", f"--model.depth={depth}"]
+        train.main(
+            ["fit", *config, f"--trainer.max_epochs={epochs}", "--run.wandb=offline", f"--run.root={folder}", *more]
+        )
 
 
 def peak_memory(kind: str, root: str, depth: int) -> float:
@@ -99,35 +109,32 @@ def peak_memory(kind: str, root: str, depth: int) -> float:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(root: str, depth: int, rounds: int, epochs: int) -> dict[str, Any]:
-    taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(rounds):
-        for kind, epochs_of in KINDS.items():
-            taken[kind] += epochs_of(root, depth, epochs)[1:]  # the first warms up
-    return {kind: statistics.median(seconds) for kind, seconds in taken.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="data", help="folder with mnist.npz")
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 3], help="depths of the autoencoder")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is run, alternating")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of a run; the first is not counted")
-    parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=8, help="pairs of epochs")
+    parser.add_argument("--one", choices=["fit", "bare"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["WANDB_SILENT"] = "true"
     if options.one:
-        KINDS[options.one](options.root, options.depths[0], 1)
+        if options.one == "fit":
+            fit(options.root, options.depths[0], 1)
+        else:
+            seed_everything(0, verbose=False)
+            bare_loop(options.root, options.depths[0])(0)
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         return
     print(machine())
     for depth in options.depths:
-        found = measure(options.root, depth, options.rounds, options.epochs)
-        memory = {kind: peak_memory(kind, options.root, depth) for kind in KINDS}
+        pairs = measure(options.root, depth, options.epochs)
+        ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratios = sorted(ours / bare for ours, bare in pairs)
+        memory = {kind: peak_memory(kind, options.root, depth) for kind in ("fit", "bare")}
         print(
-            f"depth {depth}: fit {found['fit']:.3f} s an epoch, bare loop {found['bare']:.3f} s,"
-            f" ratio {found['fit'] / found['bare']:.3f}; peak memory {memory['fit']:.0f} MiB against"
-            f" {memory['bare']:.0f} MiB",
+            f"depth {depth}: fit {ours:.3f} s an epoch, bare loop {bare:.3f} s, ratio {statistics.median(ratios):.3f}"
+            f" ({ratios[0]:.3f} to {ratios[-1]:.3f} over {len(ratios)} pairs);"
+            f" peak memory {memory['fit']:.0f} MiB against {memory['bare']:.0f} MiB",
             flush=True,
         )
 

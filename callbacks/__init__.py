@@ -3,7 +3,7 @@ from callbacks.exact_resume import ExactResume
 from callbacks.images import Interpolation, Reconstructions
 from callbacks.latent import LatentCorrelationMatrix, LatentScatter
 from callbacks.predictions import Predictions
-from callbacks.progress import progress
+from callbacks.progress import NoProfiler, progress
 from callbacks.run_record import RunRecord
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "LastCheckpoint",
     "LatentCorrelationMatrix",
     "LatentScatter",
+    "NoProfiler",
     "Predictions",
     "Reconstructions",
     "RunRecord",

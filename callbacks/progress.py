@@ -1,13 +1,25 @@
 """A bar on a terminal; elsewhere one plain line every few seconds."""
 
+import contextlib
 import sys
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning opens dozens of contexts a step for its profiler; when there is none, this one costs nothing."""
+
+    nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return self.nothing
 
 
 def progress() -> ProgressBar:

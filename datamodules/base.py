@@ -33,7 +33,8 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         root: folder of the data files; `<root>/<name>.npz` is used when it is there.
-        batch_size: images in a batch, on each device.
+        batch_size: images in a training batch, on each device.
+        eval_batch_size: images in a batch of validation, test and predict; four times batch_size by default.
         val_size: training images set aside for validation.
         seed: draws the validation split, the few-shot subset and the order; the run's own seed by default.
         labels_per_class: few-shot learning: train on this many images of each class, drawn at random.
@@ -60,10 +61,12 @@ class ImageDataModule(LightningDataModule):
         on_device: bool | None = None,
         shift: int = 0,
         predict_split: Split = "test",
+        eval_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (
             ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
             ("val_size", val_size, 0),
             ("labels_per_class", labels_per_class, 1),
             ("shift", shift, 0),
@@ -72,6 +75,7 @@ class ImageDataModule(LightningDataModule):
                 raise ValueError(f"data.{option} is {value}; it must be at least {least}")
         self.root = Path(root).expanduser()
         self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or 4 * batch_size
         self.val_size = val_size
         self.seed = seed
         self.labels_per_class = labels_per_class
@@ -154,7 +158,7 @@ class ImageDataModule(LightningDataModule):
                 images,
                 labels,
                 index,
-                batch_size=self.batch_size,
+                batch_size=self.batch_size if training else self.eval_batch_size,
                 shuffle=training,
                 seed=self._seed,
                 drop_last=training,

@@ -30,8 +30,11 @@ class DigitsDataModule(ImageDataModule):
         on_device: bool | None = None,
         shift: int = 0,
         predict_split: Split = "test",
+        eval_batch_size: int | None = None,
     ) -> None:
-        super().__init__(root, batch_size, val_size, seed, labels_per_class, on_device, shift, predict_split)
+        super().__init__(
+            root, batch_size, val_size, seed, labels_per_class, on_device, shift, predict_split, eval_batch_size
+        )
 
     def read(self) -> Arrays:
         from sklearn.datasets import load_digits  # a second of imports that no other data set needs

@@ -97,8 +97,13 @@ class GenerativeModule(LightningModule):
         return terms
 
     def log_terms(self, stage: Stage, terms: Mapping[str, Tensor], batch_size: int) -> None:
-        """Logs scalars as `{stage}/{term}`: by step in training, elsewhere as the exact mean over all images."""
+        """Logs scalars as `{stage}/{term}`: of single steps in training, elsewhere the exact mean over images.
+
+        Training logs each `trainer.log_every_n_steps`-th step and the last of an epoch; on the others it costs nothing.
+        """
         training = stage == "train"
+        if training and not (self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs):
+            return
         self.log_dict(
             {f"{stage}/{term}": value.detach() for term, value in terms.items()},
             on_step=training,
