@@ -42,7 +42,7 @@ format: install  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-results: install  ## the studies of docs/results.md on MNIST, three seeds; about two hours on two cores
+results: install  ## the studies of docs/results.md on MNIST, three seeds; an hour or two on two cores
 	@$(BIN)/python sweep.py run sweeps/ae_capacity.yaml --override seed_everything=0,1,2
 	@$(BIN)/python sweep.py run sweeps/transfer.yaml --override seed_everything=0,1,2
 	@$(BIN)/python train.py fit --config configs/classifier_mnist.yaml

@@ -11,12 +11,14 @@ from PIL import Image
 
 from harness.records import SEED
 
+MOST_NAMED_LINES = 8
+
 
 def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> Figure:
     """One panel a hyperparameter: the metric by its value, a line for each setting of the others.
 
-    Lines are means over seeds with a bar of one standard deviation over seeds; the thick grey line is the mean over
-    all other hyperparameters, its bar the standard deviation of that mean over seeds.
+    Lines are means over seeds with a bar of one standard deviation over seeds, grey and unnamed where there are many;
+    the thick line is the mean over all other hyperparameters, its bar the standard deviation of that mean over seeds.
     """
     figure = Figure(figsize=(4.8 * len(hyperparameters), 4.0), layout="constrained")
     panels = figure.subplots(1, len(hyperparameters), squeeze=False, sharey=True)[0]
@@ -27,7 +29,8 @@ def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) 
         for setting, group in groups:
             mean, spread = _over_seeds(group, metric, by, values)
             label = ", ".join(f"{short(n)} {_text(v)}" for n, v in zip(others, setting, strict=True))
-            axes.errorbar(range(len(values)), mean, spread, label=label, marker="o", ms=3, lw=1, capsize=2)
+            style = {"label": label} if len(groups) <= MOST_NAMED_LINES else {"color": "0.75"}
+            axes.errorbar(range(len(values)), mean, spread, marker="o", ms=3, lw=1, capsize=2, **style)
         mean, spread = _over_seeds(runs, metric, by, values)
         axes.errorbar(range(len(values)), mean, spread, label="mean", color="0.25", marker="s", lw=3, capsize=4)
         axes.set_xticks(range(len(values)), [_text(v) for v in values])

@@ -63,8 +63,9 @@ def test_what_no_run_wrote_is_not_set_aside(name: str, tmp_path: Path):
     assert (run / name).exists()
 
 
-@pytest.mark.parametrize(("pid", "going_on"), [(os.getppid(), True), (os.getpid(), False), (2**22 + 1, False)])
-def test_a_live_run_is_not_set_aside(pid: int, going_on: bool, tmp_path: Path):
+@pytest.mark.parametrize(("whose", "going_on"), [("another's", True), ("this one's", False), ("nobody's", False)])
+def test_a_live_run_is_not_set_aside(whose: str, going_on: bool, tmp_path: Path):
+    pid = {"another's": os.getppid(), "this one's": os.getpid(), "nobody's": 2**22 + 1}[whose]
     run = claim(tmp_path / "r")
     write_summary(run, {"state": "running", "host": socket.gethostname(), "pid": pid})
     if going_on:
