@@ -134,11 +134,16 @@ class LastCheckpoint(Checkpoint):
             trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._give_signals_back()
         training = trainer.state.fn == TrainerFn.FITTING  # in a test the module holds the best weights, not the last
         if training and isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.path(trainer))
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._give_signals_back()
+
+    def _give_signals_back(self) -> None:
+        """To Lightning, before it gives them back to whoever had them before it."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()

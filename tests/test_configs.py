@@ -5,17 +5,26 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helpers import fit
+import train
+from tests.helpers import fit, small_autoencoder
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 CODE_WIDTH = 3
+
+
+def colour_encoder(data_root: Path, folder: Path) -> Path:
+    """The checkpoint of a small autoencoder of coloured images."""
+    small = [*small_autoencoder(), "--data=CIFAR10DataModule", f"--data.root={data_root}", "--data.val_size=20"]
+    result = train.main(["fit", *small, "--trainer.max_epochs=1", f"--run.root={folder / 'encoder'}"])
+    return result.folder / "checkpoints" / "best.ckpt"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path):
     args = [f"--config={path}", f"--data.root={data_root}", "--data.val_size=20", "--data.batch_size=20"]
     if "Probe" in path.read_text():
-        args += [f"--model.encoder_checkpoint={encoder_checkpoint}", f"--model.latent_dim={CODE_WIDTH}"]
+        encoder = colour_encoder(data_root, tmp_path) if "CIFAR10" in path.read_text() else encoder_checkpoint
+        args += [f"--model.encoder_checkpoint={encoder}", f"--model.latent_dim={CODE_WIDTH}"]
     else:
         args.append("--trainer.limit_val_batches=1")
     result = fit(
