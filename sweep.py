@@ -1,51 +1,117 @@
-"""Sweeps: `python sweep.py run sweeps/quickstart.yaml` runs one here, `python sweep.py report DIR` draws one."""
+"""Sweeps, with or without a W&B server: run one here, be an agent of one, send one to W&B, look at one."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from harness.definition import load_definition
 from harness.errors import UsageError
+
+INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs every point of the grid that is not finished yet, then draws the charts."""
-    sweep = load_definition(options.file, options.override)
-    import train  # seconds of imports, so only once the definition is known to be good
-    from harness.engine import run_grid
+    """Work on a sweep until it is done, with no server; the same command goes on where it stopped, and any number of
+    them work side by side."""
+    from harness.definition_file import load_definition
+    from harness.engine import STATUS, Options, run_sweep
 
-    tally = run_grid(sweep, train.main, options.root)
-    print(f"{sweep.name}: {tally.finished} runs finished, {tally.kept} kept from before, {tally.failed} failed")
-    if tally.finished + tally.kept:
-        draw(Path(options.root) / sweep.name, sweep.metric, sweep.goal)
+    sweep = load_definition(options.file, options.override)
+    devices = [name for name in options.devices.split(",") if name]
+    how = Options(
+        options.root, options.workers, devices, options.storage, options.count, options.retry, options.grace
+    )
+    tally = run_sweep(sweep, how)
+    kept = f", {tally.kept} kept from before" if tally.kept else ""
+    failed = f", {tally.failed} failed" if tally.failed else ""
+    print(f"{sweep.name}: {tally.finished} runs finished{kept}{failed}")
+    if tally.signal is not None:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return STATUS[tally.signal]
+    _draw(Path(options.root) / sweep.name)
+    return 1 if tally.failed else 0
+
+
+def agent(options: argparse.Namespace) -> int:
+    """Be an agent of a W&B sweep, as `wandb agent` is, in one warm process for all of its runs."""
+    from harness.agent import run_agent
+
+    tally = run_agent(options.sweep, options.count, options.devices or None)
+    print(f"{tally.finished} runs finished, {tally.failed} failed")
+    if tally.interrupted:
+        return INTERRUPTED
     return 1 if tally.failed else 0
 
 
 def report(options: argparse.Namespace) -> int:
-    """Draws the charts of experiments that were run before."""
+    """Draw the charts of experiments as one HTML page, with tables and PNGs beside it."""
+    from harness.report import write_sweep_report
+
+    if not options.folders and not options.wandb:
+        raise UsageError("name a folder, such as runs/quickstart, or a W&B sweep by --wandb ENTITY/PROJECT/ID")
     for folder in options.folders:
-        draw(folder)
+        _draw(folder)
+    if options.wandb:
+        from harness.wandb_runs import load_wandb_sweep
+
+        folder = Path(options.root) / "wandb" / options.wandb.replace("/", "_")
+        data = load_wandb_sweep(options.wandb, folder / "pictures")
+        _list(folder, write_sweep_report(data, folder / "report"))
     return 0
 
 
-def draw(folder: Path, metric: str | None = None, goal: str = "minimize") -> None:
-    from harness.report import best_run, write_report
+def board(options: argparse.Namespace) -> int:
+    """Save the charts of a W&B project as a workspace there."""
+    from harness.board import save_board
 
-    print(f"\ntables and charts of {folder}:")
-    for path in write_report(folder):
+    print(save_board(options.project, options.name))
+    return 0
+
+
+def sync(options: argparse.Namespace) -> int:
+    """Send the runs of a sweep that were logged offline to W&B, each once."""
+    from harness.sync import sync as send
+
+    status = 0
+    for folder in options.folders:
+        tally = send(folder, project=options.project, entity=options.entity)
+        print(f"{folder}: {tally.sent} runs sent, {tally.already} were there, {tally.failed} failed")
+        status = status or int(tally.failed > 0)
+    return status
+
+
+def _draw(folder: Path) -> None:
+    from harness.report import write_report
+
+    _list(folder, write_report(folder))
+
+
+def _list(folder: Path, files: list[Path]) -> None:
+    print(f"tables and charts of {folder}:")
+    for path in files:
         print(f"  {path}")
-    best = best_run(folder, metric, goal) if metric else None
-    if best is not None:
-        print(f"pictures of the best run, {metric} {best.score:.4g}:")
-        for path in sorted((best.folder / "media").glob("*.png")):
-            print(f"  {path}")
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="sweep.py", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="run | report")
-    one = commands.add_parser("run", help=run.__doc__, description=run.__doc__)
+    commands = top.add_subparsers(required=True, metavar="run | agent | report | board | sync")
+
+    def command(function: object, name: str) -> argparse.ArgumentParser:
+        text = " ".join((function.__doc__ or "").split())
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function)
+        return made
+
+    one = command(run, "run")
     one.add_argument("file", type=Path, help="a W&B sweep definition, such as sweeps/quickstart.yaml")
+    one.add_argument("--workers", type=_positive, help="runs at a time (default: one, or one a device)")
+    one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers")
+    one.add_argument(
+        "--storage",
+        metavar="URL",
+        help="where the queue is: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME for several machines "
+        "(default: sweep.db in the sweep's folder)",
+    )
+    one.add_argument("--count", type=_positive, help="how many runs to do at most")
     one.add_argument(
         "--override",
         action="append",
@@ -53,12 +119,42 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE[,VALUE...]",
         help="set or add a parameter's values, such as seed_everything=0,1,2 or data.root=/data; may be repeated",
     )
+    one.add_argument("--retry", action="store_true", help="do failed runs again")
+    one.add_argument(
+        "--grace",
+        type=_positive,
+        default=60,
+        metavar="SECONDS",
+        help="give a run to another when its machine was silent for so long (default: 60)",
+    )
     one.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
-    one.set_defaults(command=run)
-    two = commands.add_parser("report", help=report.__doc__, description=report.__doc__)
-    two.add_argument("folders", type=Path, nargs="+", help="runs/<sweep>")
-    two.set_defaults(command=report)
+
+    two = command(agent, "agent")
+    two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="as `wandb sweep` names it")
+    two.add_argument("--count", type=_positive, help="how many runs to do at most")
+    two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use")
+
+    three = command(report, "report")
+    three.add_argument("folders", type=Path, nargs="*", metavar="DIR", help="runs/<sweep>")
+    three.add_argument("--wandb", metavar="ENTITY/PROJECT/ID", help="a sweep on W&B instead")
+    three.add_argument("--root", default="runs", help="where the report of a W&B sweep goes (default: runs)")
+
+    four = command(board, "board")
+    four.add_argument("project", metavar="ENTITY/PROJECT", help="on W&B")
+    four.add_argument("--name", help="of the workspace")
+
+    five = command(sync, "sync")
+    five.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="runs/<sweep>")
+    five.add_argument("--project", help="on W&B (default: the one that the runs name)")
+    five.add_argument("--entity", help="on W&B (default: the key's own)")
     return top
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
 
 
 def main(args: list[str] | None = None) -> int:
@@ -68,11 +164,9 @@ def main(args: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and stop.code == 0:
-            raise
-        print("stopped; the same command goes on with the runs that are not finished", file=sys.stderr)
-        return 143 if type(stop).__name__ == "SIGTERMException" else 130
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

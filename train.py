@@ -2,11 +2,14 @@
 
 import contextlib
 import errno
+import io
 import os
+import re
 import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,13 @@ LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.nu
 """Options of models that the data decide."""
 
 
+Report = Callable[[callbacks.Progress], bool]
+
+
+class Parsed(Exception):  # noqa: N818
+    """A command line was parsed, and nothing more was asked for."""
+
+
 @dataclass
 class Result:
     """What a command did: its run folder, and the numbers that it measured."""
@@ -54,9 +64,12 @@ class Result:
 class LitgenCLI(LightningCLI):
     """LightningCLI that gives each run its folder, its record, its loggers and its test."""
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], report: Report | None = None, parse_only: bool = False) -> None:
         self.args = args
+        self.parse_only = parse_only
         self.own_callbacks: list[Callback] = [callbacks.ExactResume()]
+        if report is not None:
+            self.own_callbacks.append(callbacks.Watch(report))
         self.record: callbacks.RunRecord | None = None
         self.best: ModelCheckpoint | None = None
         self.replaced: Path | None = None
@@ -84,6 +97,10 @@ class LitgenCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """The run's own config.yaml is read instead (`with_run_config`), so that options given beside it count."""
+
+    def before_instantiate_classes(self) -> None:
+        if self.parse_only:
+            raise Parsed
 
     def instantiate_classes(self) -> None:
         try:
@@ -221,11 +238,13 @@ class LitgenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
         folder = self.trainer.strategy.broadcast(self.folder)
         best = folder / "checkpoints" / "best.ckpt"
         self.test(self.model, datamodule=self.datamodule, ckpt_path=best if best.is_file() else None, weights_only=True)
         if self.best is not None and self.best.best_model_score is not None:
-            self.metrics = {str(self.best.monitor): float(self.best.best_model_score), **self.metrics}
+            logged[str(self.best.monitor)] = float(self.best.best_model_score)
+        self.metrics = logged | self.metrics
         if self.record is not None and first_process():
             self.record.finish(self.metrics)
 
@@ -255,7 +274,7 @@ class LitgenCLI(LightningCLI):
         if self.settings.trainer.fast_dev_run:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.wandb is not None:
-            self.wandb.close(0 if error is None else 1, self.metrics)
+            self.wandb.close(0 if error is None else 1, self.metrics, error)
 
     def _config_yaml(self) -> str:
         """The resolved config, with the run's own name, so that `fit --config` on it repeats the run."""
@@ -265,10 +284,14 @@ class LitgenCLI(LightningCLI):
         return self._parser(self.subcommand).dump(config, skip_none=False)
 
 
-def main(args: list[str] | None = None) -> Result:
+def main(args: list[str] | None = None, report: Report | None = None) -> Result:
     """Runs one command, such as ["fit", "--config", "configs/autoencoder_mnist.yaml", "--model.latent_dim=5"].
 
     May be called any number of times in one process: each run starts from its own seed and leaves nothing behind.
+
+    Args:
+        args: the command line.
+        report: hears of each epoch's end; training ends there when its answer is true.
 
     Raises:
         UsageError, DataError, CheckpointError, MisconfigurationException: bad input; one line says what to do.
@@ -279,8 +302,39 @@ def main(args: list[str] | None = None) -> Result:
     if first_process():
         os.environ.pop("PL_GLOBAL_SEED", None)  # an earlier run's seed must not become that of a run without one
     with quiet():
-        cli = LitgenCLI(with_run_config(given))
+        cli = LitgenCLI(with_run_config(given), report)
     return Result(cli.folder, cli.metrics)
+
+
+def check(args: list[str]) -> str | None:
+    """What is wrong with a command line, in one line; nothing is built, run or written."""
+    said = io.StringIO()
+    try:
+        with quiet(), contextlib.redirect_stderr(said):
+            LitgenCLI(with_run_config(list(args)), parse_only=True)
+    except Parsed:
+        return None
+    except BAD_INPUT as error:
+        return one_line(str(error))
+    except SystemExit:
+        return re.sub(r"^error: | \(see .*\)$", "", said.getvalue().strip()) or "it cannot be parsed"
+    return None
+
+
+def logged(args: list[str]) -> dict[str, list[str]]:
+    """The names of the metrics that a fit logs: each `epoch`, and those it has at its `end`; found by one step of it.
+
+    Raises:
+        As `main`.
+    """
+    each: set[str] = set()
+
+    def note(progress: callbacks.Progress) -> bool:
+        each.update(progress.metrics)
+        return False
+
+    result = main([*args, "--trainer.fast_dev_run=true"], note)
+    return {"epoch": sorted(each), "end": sorted(result.metrics)}
 
 
 def command() -> int:

@@ -5,6 +5,7 @@ from callbacks.latent import LatentCorrelationMatrix, LatentScatter
 from callbacks.predictions import Predictions
 from callbacks.progress import NoProfiler, progress
 from callbacks.run_record import RunRecord
+from callbacks.watch import Progress, Watch
 
 __all__ = [
     "ExactResume",
@@ -14,8 +15,10 @@ __all__ = [
     "LatentScatter",
     "NoProfiler",
     "Predictions",
+    "Progress",
     "Reconstructions",
     "RunRecord",
+    "Watch",
     "WholeFiles",
     "best_checkpoint",
     "progress",

@@ -1,3 +1,4 @@
+import functools
 import importlib.metadata
 import os
 import platform
@@ -109,6 +110,7 @@ class RunRecord(Callback):
         self._written = time.monotonic()
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
@@ -121,6 +123,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def _commit() -> str | None:
     """The commit of the code that runs, with + where files have changed since; None outside a checkout."""
     here = Path(__file__).parent

@@ -1,2 +1,2 @@
 class UsageError(Exception):
-    """Something the user asked for cannot be done. The message is one line: what is wrong, where, what to do."""
+    """Something the user asked for cannot be done. The message says what is wrong, where, what to do, a line a fault."""

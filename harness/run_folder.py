@@ -113,15 +113,21 @@ def set_aside(folder: Path) -> Path | None:
     if foreign:
         raise UsageError(f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it away first")
     summary = read_summary(folder) or {}
-    if summary.get("state") == "running" and summary.get("host") == socket.gethostname() and _alive(summary.get("pid")):
+    if is_going_on(summary):
         raise UsageError(f"the run in {folder} is still going on (process {summary['pid']}); stop it first")
     aside = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
     folder.rename(aside)
     return aside
 
 
-def _alive(pid: object) -> bool:
-    """Whether another process of this number runs here."""
+def is_going_on(summary: Mapping[str, Any]) -> bool:
+    """Whether the run is in the hands of another process of this host that is alive."""
+    here = summary.get("state") == "running" and summary.get("host") == socket.gethostname()
+    return here and is_alive(summary.get("pid"))
+
+
+def is_alive(pid: object) -> bool:
+    """Whether another process of this number runs here; one that has ended and was not waited for does not."""
     if not isinstance(pid, int) or pid == os.getpid():
         return False
     try:
@@ -130,7 +136,11 @@ def _alive(pid: object) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return True  # not Linux
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def write_whole(path: Path, text: str) -> None:

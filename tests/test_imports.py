@@ -21,7 +21,8 @@ NO_TORCH = (
     "harness/charts.py",
     "harness/report.py",
     "harness/records.py",
-    "harness/definition.py",
+    "harness/definition_file.py",
+    "harness/engine.py",
     "harness/config.py",
 )
 

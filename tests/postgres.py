@@ -1,0 +1,56 @@
+"""A temporary PostgreSQL cluster, where Debian's postgresql or another is installed."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def programs() -> Path | None:
+    """The folder of initdb and pg_ctl."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("pg_ctl")
+    return found[-1].parent if found else Path(on_path).parent if on_path and shutil.which("initdb") else None
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[str]:
+    """Starts one on loopback, as another user where this one is root, whom PostgreSQL refuses; yields its address."""
+    folder = Path(tempfile.mkdtemp(prefix="litgen-postgres-"))
+    user = None
+    if os.getuid() == 0:
+        user = next(name for name in ("postgres", "nobody") if _exists(name))
+        shutil.chown(folder, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program: str, *args: str) -> None:
+        command = [str(programs() / program), *args]  # type: ignore[operator]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        subprocess.run(command, user=user, cwd=folder, check=True, timeout=120, **quiet)  # type: ignore[call-overload]
+
+    data = str(folder / "data")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100"
+    try:
+        run("initdb", "-D", data, "-A", "trust", "-U", "litgen", "-N", "-E", "UTF8", "--no-locale")
+        run("pg_ctl", "-D", data, "-o", options, "-w", "-l", str(folder / "log"), "start")
+        try:
+            yield f"postgresql://litgen@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""What a sweep runs in tests: leaves a run folder as train.py would, in no time, with (x - 3)^2 as `test/loss`.
+
+Options: --x and --y, numbers; --epochs; --seconds to take; --fail, --die and --hang, values of x at which it does so.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import given_values, option, run_home
+from harness.errors import UsageError
+from harness.run_folder import RunOptions, claim, read_summary, write_summary
+
+KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "run.root", "run.experiment", "run.name")
+KNOWN += ("run.overwrite", "ckpt_path", "seed_everything", "model.x", "model.y")
+
+
+@dataclass
+class Result:
+    folder: Path
+    metrics: dict[str, float]
+
+
+@dataclass
+class Progress:
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+def check(args: list[str]) -> str | None:
+    unknown = [arg for arg in args if arg.startswith("--") and arg[2:].split("=")[0] not in KNOWN]
+    return f"unrecognized arguments: {unknown[0]}" if unknown else None
+
+
+def logged(args: list[str]) -> dict[str, list[str]]:
+    return {"epoch": ["val/loss"], "end": ["test/loss", "val/loss"]}
+
+
+def main(args, report):
+    given = {key: float(value) for key, value in given_values(args).items() if isinstance(value, int | float)}
+    x = given.get("x", given.get("model.x", 0.0))
+    options = RunOptions(root=option(args, "run.root") or "runs", experiment=option(args, "run.experiment"))
+    home = run_home(args, options, {"model": "", "data": "", **given_values(args)})
+    state = (read_summary(home) or {}).get("state")
+    note(home, "again" if state == "finished" else "begin")
+    folder = claim(home) if not home.exists() else home
+    summary = {"state": "running", "metrics": {}, "config": given, "seconds": given.get("seconds", 0.0)}
+    summary |= {"pid": os.getpid(), "host": os.uname().nodename}
+    write_summary(folder, summary)
+    try:
+        metrics = train(x, given, report)
+    except Exception:
+        write_summary(folder, summary | {"state": "failed", "error": "planned"})
+        raise
+    except BaseException:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "checkpoints" / "last.ckpt").touch()
+        write_summary(folder, summary | {"state": "killed"})
+        raise
+    write_summary(folder, summary | {"state": "finished", "metrics": metrics})
+    note(home, "end")
+    return Result(folder, metrics)
+
+
+def train(x, given, report):
+    if given.get("fail") == x:
+        raise UsageError("x is not wanted")
+    if given.get("die") == x:
+        os.kill(os.getpid(), signal.SIGKILL)
+    loss = (x - 3) ** 2
+    epochs = int(given.get("epochs", 1))
+    with signals():
+        for epoch in range(1, epochs + 1):
+            time.sleep(1000 if given.get("hang") == x else given.get("seconds", 0.0) / epochs)
+            if report(Progress(epoch, epochs, {"val/loss": loss})):
+                break
+    return {"val/loss": loss, "test/loss": loss}
+
+
+class SIGTERMException(SystemExit):
+    """Named as Lightning's."""
+
+
+@contextlib.contextmanager
+def signals():
+    def stop(number, frame):
+        raise SIGTERMException
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def note(home: Path, what: str) -> None:
+    """A line for each thing that happened, written in one piece however many processes write."""
+    with open(home.parent / "calls.txt", "a") as file:
+        file.write(f"{what} {os.getpid()} {home.name}\n")

@@ -1,0 +1,49 @@
+"""A program for `sweep.py agent` whose runs take no time: --how says what becomes of one, --a what it measures."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import wandb
+
+
+@dataclass
+class Progress:
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class Result:
+    folder: Path
+    metrics: dict[str, float]
+
+
+def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
+    given = dict(arg[2:].split("=", 1) for arg in args if arg.startswith("--"))
+    how = given.get("how", "finish")
+    if how == "refuse":
+        print("error: no such model")
+        raise SystemExit(2)
+    with wandb.init(project="ignored in a sweep", resume="allow", config={"pid": os.getpid()}) as run:
+        print("run", run.id, "begins", flush=True)
+        run.log({"score": float(given["a"])})
+        if how == "raise":
+            raise RuntimeError("no luck")
+        if how == "kill":
+            time.sleep(2)  # its history is sent each second
+            os.kill(os.getpid(), signal.SIGKILL)
+        seconds = {"wait": 3.0, "wait long": 60.0}.get(how, 0.0)
+        if "--ckpt_path=last" in args:
+            seconds = 0.0
+        begun, epoch = time.monotonic(), 0
+        while time.monotonic() - begun < seconds:
+            time.sleep(0.1)
+            epoch += 1
+            if report(Progress(epoch, 100, {})):
+                break
+    return Result(Path("runs/stub/run"), {"score": float(given["a"])})
