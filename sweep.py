@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.run_folder import safe_name
 
 INTERRUPTED = 130
 
@@ -13,21 +14,22 @@ def run(options: argparse.Namespace) -> int:
     """Work on a sweep until it is done, with no server; the same command goes on where it stopped, and any number of
     them work side by side."""
     from harness.definition_file import load_definition
-    from harness.engine import STATUS, Options, run_sweep
+    from harness.engine import Options, run_sweep
 
     sweep = load_definition(options.file, options.override)
     devices = [name for name in options.devices.split(",") if name]
-    how = Options(
-        options.root, options.workers, devices, options.storage, options.count, options.retry, options.grace
-    )
+    how = Options(options.root, options.workers, devices, options.storage, options.count, options.retry, options.grace)
     tally = run_sweep(sweep, how)
     kept = f", {tally.kept} kept from before" if tally.kept else ""
     failed = f", {tally.failed} failed" if tally.failed else ""
     print(f"{sweep.name}: {tally.finished} runs finished{kept}{failed}")
     if tally.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
-        return STATUS[tally.signal]
-    _draw(Path(options.root) / sweep.name)
+        return 128 + tally.signal
+    try:
+        _draw(Path(options.root) / safe_name(sweep.name))
+    except UsageError as error:  # not one run has finished
+        print(f"error: {error}", file=sys.stderr)
     return 1 if tally.failed else 0
 
 
@@ -37,8 +39,8 @@ def agent(options: argparse.Namespace) -> int:
 
     tally = run_agent(options.sweep, options.count, options.devices or None)
     print(f"{tally.finished} runs finished, {tally.failed} failed")
-    if tally.interrupted:
-        return INTERRUPTED
+    if tally.signal is not None:
+        return 128 + tally.signal
     return 1 if tally.failed else 0
 
 
@@ -71,12 +73,10 @@ def sync(options: argparse.Namespace) -> int:
     """Send the runs of a sweep that were logged offline to W&B, each once."""
     from harness.sync import sync as send
 
-    status = 0
+    status = False
     for folder in options.folders:
-        tally = send(folder, project=options.project, entity=options.entity)
-        print(f"{folder}: {tally.sent} runs sent, {tally.already} were there, {tally.failed} failed")
-        status = status or int(tally.failed > 0)
-    return status
+        status |= bool(send(folder, project=options.project, entity=options.entity).failed)
+    return int(status)
 
 
 def _draw(folder: Path) -> None:

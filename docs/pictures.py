@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.charts import correlations, save_figure, side_by_side
+from harness.charts import save_figure, side_by_side
+from harness.importance import correlations
 from harness.records import SEED, load_runs
 from harness.report import write_report
 
 PICTURES = Path(__file__).parent / "img"
-SHOWN = ("test_mse.png", "test_abs_correlation.png", "test_accuracy.png")
+SHOWN = ("test_mse.png", "test_abs_correlation.png", "test_accuracy.png", "correlations.png")
 CAPACITY = ["model.latent_dim", "model.depth"]
 TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
 

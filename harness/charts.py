@@ -1,39 +1,44 @@
-"""Charts of a sweep: a metric grouped by each hyperparameter, and what correlates with it."""
+"""Charts of a sweep as PNG: a metric grouped by each hyperparameter, and what matters to it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.records import SEED
+from harness.importance import as_numbers
+from harness.records import SEED, as_text
 
 MOST_NAMED_LINES = 8
+MOST_LEVELS = 12  # of a number whose values are told apart
+GROUPS = 8
+LOG_SPAN = 30  # a search over two decades never draws both ends
+LONGEST_TICK = 24
+as_written = mpl.rc_context({"text.parse_math": False})  # a $ in a name is a $
 
 
+@as_written
 def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> Figure:
     """One panel a hyperparameter: the metric by its value, a line for each setting of the others.
 
     Lines are means over seeds with a bar of one standard deviation over seeds, grey and unnamed where there are many;
     the thick line is the mean over all other hyperparameters, its bar the standard deviation of that mean over seeds.
+    A number of many values has a point a run instead, and the thick line goes through groups of equal size.
     """
     figure = Figure(figsize=(4.8 * len(hyperparameters), 4.0), layout="constrained")
     panels = figure.subplots(1, len(hyperparameters), squeeze=False, sharey=True)[0]
     for axes, by in zip(panels, hyperparameters, strict=True):
-        values = sorted(runs[by].dropna().unique(), key=_order)
-        others = [name for name in hyperparameters if name != by]
-        groups: list[Any] = list(runs.groupby(others, dropna=False)) if others else []
-        for setting, group in groups:
-            mean, spread = _over_seeds(group, metric, by, values)
-            label = ", ".join(f"{short(n)} {_text(v)}" for n, v in zip(others, setting, strict=True))
-            style = {"label": label} if len(groups) <= MOST_NAMED_LINES else {"color": "0.75"}
-            axes.errorbar(range(len(values)), mean, spread, marker="o", ms=3, lw=1, capsize=2, **style)
-        mean, spread = _over_seeds(runs, metric, by, values)
-        axes.errorbar(range(len(values)), mean, spread, label="mean", color="0.25", marker="s", lw=3, capsize=4)
-        axes.set_xticks(range(len(values)), [_text(v) for v in values])
+        numbers = as_numbers(runs[by])
+        if numbers is not None and numbers.nunique() > MOST_LEVELS:
+            _scatter(axes, numbers, runs[metric])
+        else:
+            _levels(axes, runs, metric, by, [name for name in hyperparameters if name != by])
         axes.set_xlabel(by)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
@@ -43,37 +48,62 @@ def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) 
     return figure
 
 
-def correlation_figure(correlations: pd.DataFrame) -> Figure:
-    """Bars of the Pearson correlation of each hyperparameter with each metric."""
-    figure = Figure(figsize=(7, 0.6 + 0.32 * correlations.size), layout="constrained")
-    axes = figure.subplots()
-    bars = [
-        (f"{hyperparameter}  {metric}", float(correlations.loc[hyperparameter, metric]))
-        for metric in reversed(correlations.columns)
-        for hyperparameter in reversed(correlations.index)
-    ]
-    colors = ["tab:green" if value > 0 else "tab:red" for _, value in bars]
-    axes.barh([name for name, _ in bars], [value for _, value in bars], color=colors)
-    axes.axvline(0, color="0.3", lw=1)
-    axes.set_xlim(-1, 1)
-    axes.set_xlabel("Pearson correlation over runs")
-    axes.grid(axis="x", alpha=0.3)
+def _levels(axes: Axes, runs: pd.DataFrame, metric: str, by: str, others: list[str]) -> None:
+    values = sorted(runs[by].dropna().unique(), key=value_order)
+    lines = _settings(runs, metric, by, values, others) if others else {}
+    if len(lines) <= MOST_NAMED_LINES:
+        for setting, (mean, spread) in lines.items():
+            label = ", ".join(f"{short(n)} {as_text(v)}" for n, v in zip(others, setting, strict=True))
+            axes.errorbar(range(len(values)), mean, spread, label=label, marker="o", ms=3, lw=1, capsize=2)
+    else:  # all in one line with gaps, as a thousand of them take seconds to draw
+        x = [*range(len(values)), math.nan] * len(lines)
+        y, spreads = ([v for line in lines.values() for v in (*line[part], math.nan)] for part in (0, 1))
+        axes.errorbar(x, y, spreads, color="0.75", marker="o", ms=3, lw=1, capsize=2)
+    mean, spread = _over_seeds(runs, metric, by, values)
+    axes.errorbar(range(len(values)), mean, spread, label="mean", color="0.25", marker="s", lw=3, capsize=4)
+    axes.set_xticks(range(len(values)), [as_text(v)[:LONGEST_TICK] for v in values])
+
+
+def _scatter(axes: Axes, numbers: pd.Series, metric: pd.Series) -> None:
+    axes.plot(numbers, metric, "o", ms=3, color="0.7")
+    groups = pd.qcut(numbers, GROUPS, duplicates="drop")
+    means, spreads = metric.groupby(groups, observed=True).mean(), metric.groupby(groups, observed=True).std()
+    middles = numbers.groupby(groups, observed=True).median()
+    axes.errorbar(middles, means, spreads, label="mean of neighbours", color="0.25", marker="s", lw=3, capsize=4)
+    if numbers.min() > 0 and numbers.max() / numbers.min() > LOG_SPAN:
+        axes.set_xscale("log")
+
+
+@as_written
+def importance_figure(importances: pd.DataFrame, correlations: pd.DataFrame) -> Figure:
+    """For each metric (column) a row of two panels: every hyperparameter's importance and its correlation."""
+    metrics = list(importances.columns)
+    seed = {SEED: f"{SEED} (noise floor)"}
+    importances, correlations = importances.rename(index=seed), correlations.rename(index=seed)
+    figure = Figure(figsize=(9, (0.7 + 0.32 * len(importances)) * len(metrics) + 0.4), layout="constrained")
+    panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row", sharex="col")
+    for (left, right), metric in zip(panels, metrics, strict=True):
+        weights = importances[metric].sort_values()
+        names = list(weights.index)
+        signed = correlations[metric].reindex(names).fillna(0.0)
+        left.barh(names, weights.fillna(0.0), color="tab:purple")
+        right.barh(names, signed, color=["tab:green" if value > 0 else "tab:red" for value in signed])
+        right.axvline(0, color="0.3", lw=1)
+        left.set_title(metric, loc="left", fontsize=10)
+        for axes in (left, right):
+            axes.grid(axis="x", alpha=0.3)
+    panels[-1][0].set_xlim(0, 1)
+    panels[-1][0].set_xlabel("importance (random forest)")
+    panels[-1][1].set_xlim(-1, 1)
+    panels[-1][1].set_xlabel("Pearson correlation over runs")
     return figure
-
-
-def correlations(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[str]) -> pd.DataFrame:
-    """Pearson correlation of each hyperparameter (row) with each metric (column); yes/no counts as 1/0."""
-    numeric = {name: pd.to_numeric(runs[name], errors="coerce") for name in (*hyperparameters, *metrics)}
-    able = [name for name in hyperparameters if numeric[name].notna().all()]
-    table = {metric: [float(numeric[name].astype(float).corr(numeric[metric])) for name in able] for metric in metrics}
-    return pd.DataFrame(table, index=able)
 
 
 def means_table(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[str]) -> pd.DataFrame:
     """The mean of each metric at each value of each hyperparameter, and the spread of that mean over seeds."""
     rows = []
     for by in hyperparameters:
-        values = sorted(runs[by].dropna().unique(), key=_order)
+        values = sorted(runs[by].dropna().unique(), key=value_order)
         row: dict[str, Any] = {}
         for metric in metrics:
             row[metric] = list(zip(*_over_seeds(runs, metric, by, values), strict=True))
@@ -81,7 +111,7 @@ def means_table(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[st
             cells = {}
             for metric in metrics:
                 cells[metric], cells[f"{metric} sd over seeds"] = row[metric][index]
-            rows.append({"hyperparameter": by, "value": _text(value), **cells})
+            rows.append({"hyperparameter": by, "value": as_text(value), **cells})
     return pd.DataFrame(rows)
 
 
@@ -97,6 +127,7 @@ def side_by_side(pictures: list[Path], titles: list[str]) -> Figure:
     return figure
 
 
+@as_written
 def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": "litgen"})
@@ -104,7 +135,19 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def short(key: str) -> str:
+    """The last word of a dotted key."""
     return key.rsplit(".", 1)[-1]
+
+
+def _settings(
+    runs: pd.DataFrame, metric: str, by: str, values: list[Any], others: list[str]
+) -> dict[tuple[Any, ...], tuple[list[float], list[float]]]:
+    """For each setting of the other hyperparameters, mean and standard deviation over seeds at each value."""
+    grouped = runs.groupby([*others, by], dropna=False)[metric]
+    mean = grouped.mean().unstack().reindex(columns=values)
+    spread = grouped.std(ddof=1).unstack().reindex(columns=values).fillna(0.0)
+    settings = [setting if isinstance(setting, tuple) else (setting,) for setting in mean.index]
+    return dict(zip(settings, zip(mean.to_numpy().tolist(), spread.to_numpy().tolist(), strict=True), strict=True))
 
 
 def _over_seeds(runs: pd.DataFrame, metric: str, by: str, values: list[Any]) -> tuple[list[float], list[float]]:
@@ -115,10 +158,6 @@ def _over_seeds(runs: pd.DataFrame, metric: str, by: str, values: list[Any]) -> 
     return per_seed.mean(axis=1).tolist(), per_seed.std(axis=1, ddof=1).fillna(0.0).tolist()
 
 
-def _order(value: Any) -> tuple[int, Any]:
+def value_order(value: Any) -> tuple[int, Any]:
     number = isinstance(value, int | float | np.integer | np.floating | np.bool_)
     return (0, value) if number else (1, str(value))
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)

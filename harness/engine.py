@@ -23,8 +23,6 @@ from harness.worker import ORPHAN_SECONDS, Json, Outcome, Worker
 SECONDS_BETWEEN_QUESTIONS = 1.0
 """How often to ask for work when there is none at the moment, because others may still give runs back."""
 GRACE_SECONDS = 60
-STATUS: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""Exit statuses of a sweep that a signal stopped."""
 
 
 @dataclass
@@ -124,17 +122,20 @@ class Engine:
         """Checks the definition against the program before anything is written, unless the sweep is under way."""
         database = self.folder / "sweep.db"
         if self.options.storage is None and not database.exists():
-            check_program(self.sweep, self.workers[0], self._arguments)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._check()
         storage = Storage(self.options.storage or f"sqlite:///{database}", self.sweep.name, self.options.grace)
         if self.options.storage is not None and not storage.holds(self.sweep.name):
-            check_program(self.sweep, self.workers[0], self._arguments)
+            self._check()
         queue = Queue(self.sweep, storage, lambda point: self._home(point).name, self.display.say)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "sweep.yaml", self.sweep.to_yaml())
         if self.options.retry:
             queue.retry_failed()
         return queue
+
+    def _check(self) -> None:
+        self.display.say(f"{self.sweep.name}: trying every parameter and the metric on {self.sweep.program}", "dim")
+        check_program(self.sweep, self.workers[0], self._arguments)
 
     def _work(self) -> None:
         threads = [threading.Thread(target=self._guard, args=(self._serve, worker)) for worker in self.workers]
@@ -169,7 +170,7 @@ class Engine:
                 continue
             self._hands[ticket.trial] = worker
             try:
-                self.display.started(ticket, self.queue.standing())
+                self.display.started(ticket)
                 outcome, kept = self._do(ticket, worker)
             except BaseException:
                 self.queue.give_back(ticket)
@@ -282,7 +283,8 @@ def _signals(received: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in STATUS}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
         yield
     finally:

@@ -1,2 +1,2 @@
 class UsageError(Exception):
-    """Something the user asked for cannot be done. The message says what is wrong, where, what to do, a line a fault."""
+    """Something the user asked for cannot be done; says what is wrong, where, what to do, in a line for each fault."""

@@ -131,11 +131,11 @@ class Queue:
         if "point" not in attributes:
             attributes = self._choose_point(trial)
         self.storage.optuna.record_heartbeat(trial._trial_id)  # before it runs: no run is ever without one
-        self._optuna.set_trial_user_attr(trial._trial_id, "owner", self._owner)
-        self._optuna.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         run = attributes.get("run") or self._free_name(attributes["point"], trials)
-        if "run" not in attributes:
-            self._optuna.set_trial_user_attr(trial._trial_id, "run", run)
+        for name, value in (("owner", self._owner), ("run", run)):
+            if attributes.get(name) != value:
+                self._optuna.set_trial_user_attr(trial._trial_id, name, value)
+        self._optuna.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         ticket = Ticket(trial._trial_id, attributes["number"], attributes["point"], run)
         self._in_hand[ticket.trial] = ticket
         return ticket
@@ -149,7 +149,7 @@ class Queue:
         if chosen is None:
             template = _waiting({"number": number})
         else:
-            attributes = {"number": number, "point": chosen.point}
+            attributes = {"number": number, "point": chosen.point, "owner": self._owner}
             attributes["run"] = self._free_name(chosen.point, trials)
             template = _waiting(attributes, chosen.params, chosen.distributions)
         trial = self._optuna.create_new_trial(self._study, template_trial=template)

@@ -1,5 +1,6 @@
-"""What a sweep leaves to look at: runs.csv, tables of means and correlations, charts as PNG."""
+"""What a sweep leaves to look at: a page, tables, charts as PNG."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,10 @@ import pandas as pd
 
 from harness import charts
 from harness.errors import UsageError
-from harness.records import load_runs, varied
+from harness.html_report import write_page
+from harness.importance import correlations, importances, relations
+from harness.records import SEED, SweepData, load_runs, load_sweep, varied
+from harness.run_folder import safe_name
 
 
 def write_report(folder: Path, metrics: list[str] | None = None) -> list[Path]:
@@ -15,31 +19,55 @@ def write_report(folder: Path, metrics: list[str] | None = None) -> list[Path]:
 
     Args:
         folder: runs/<experiment>.
-        metrics: what to draw; by default everything measured on the test set.
+        metrics: what to draw; by default the sweep's metric and everything measured on the test set.
 
     Raises:
-        UsageError: the folder holds no finished run.
+        UsageError: the folder holds no run, or none that has finished; then the page and runs.csv say why.
     """
-    runs = load_runs(folder)
-    report = folder / "report"
-    report.mkdir(exist_ok=True)
-    written = [_csv(runs, report / "runs.csv")]
-    finished = runs[runs["state"] == "finished"]
+    return write_sweep_report(load_sweep(folder), folder / "report", metrics)
+
+
+def write_sweep_report(data: SweepData, report: Path, metrics: list[str] | None = None) -> list[Path]:
+    """Writes index.html, runs.csv and, where the runs differ, tables of means, correlations and importances and PNGs.
+
+    Raises:
+        UsageError: no run has finished.
+    """
+    report.mkdir(parents=True, exist_ok=True)
+    metrics = metrics or offered_metrics(data)
+    finished = _finite(data.finished, metrics)
+    hyperparameters = varied(finished, data.parameters)
+    with_noise = [*hyperparameters, *([SEED] if SEED in finished and finished[SEED].nunique() > 1 else [])]
+    tables = {metric: relations(finished, metric, with_noise) for metric in metrics}
+    written = [
+        write_page(data, tables, hyperparameters, report / "index.html"),
+        _csv(data.runs, report / "runs.csv"),
+    ]
     if finished.empty:
-        raise UsageError(f"no run in {folder} has finished; their states are in {written[0]}")
-    metrics = metrics or [c for c in finished.columns if c.startswith("test/") and finished[c].notna().any()]
-    hyperparameters = varied(finished)
-    if not hyperparameters:
+        raise UsageError(f"no run in {data.name} has finished; {written[0]} says what became of them")
+    if not hyperparameters or not metrics:
         return written
     written.append(_csv(charts.means_table(finished, metrics, hyperparameters), report / "means.csv"))
-    table = charts.correlations(finished, metrics, hyperparameters)
-    written.append(_csv(table.rename_axis("hyperparameter").reset_index(), report / "correlations.csv"))
+    signed = correlations(finished, metrics, with_noise)
+    weights = importances(tables)
+    for table, name in ((signed, "correlations.csv"), (weights, "importances.csv")):
+        written.append(_csv(table.rename_axis("hyperparameter").reset_index(), report / name))
     for metric in metrics:
         figure = charts.grouped_figure(finished, metric, hyperparameters)
-        written.append(charts.save_figure(figure, report / f"{metric.replace('/', '_')}.png"))
-    if not table.dropna(how="all").empty:
-        written.append(charts.save_figure(charts.correlation_figure(table), report / "correlations.png"))
+        written.append(charts.save_figure(figure, report / f"{safe_name(metric)}.png"))
+    written.append(charts.save_figure(charts.importance_figure(weights, signed), report / "correlations.png"))
     return written
+
+
+def offered_metrics(data: SweepData) -> list[str]:
+    """The sweep's metric first, then all that was measured on the test set, or else in validation or training."""
+    finished = data.finished.dropna(axis="columns", how="all")
+    own = [data.metric] if data.metric is not None and data.metric in finished else []
+    for prefix in ("test/", "val/", "train/"):
+        found = [*own, *(name for name in finished.columns if name.startswith(prefix) and name not in own)]
+        if found:
+            return found
+    return []
 
 
 class Best(NamedTuple):
@@ -57,6 +85,11 @@ def best_run(folder: Path, metric: str, goal: str) -> Best | None:
         return None
     at = int(scores.to_numpy().argmin() if goal == "minimize" else scores.to_numpy().argmax())
     return Best(folder / str(runs.loc[scores.index[at], "run"]), float(scores.iloc[at]))
+
+
+def _finite(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """A metric that diverged counts as one that was not measured."""
+    return runs.assign(**{metric: runs[metric].replace([math.inf, -math.inf], math.nan) for metric in metrics})
 
 
 def _csv(table: pd.DataFrame, path: Path) -> Path:

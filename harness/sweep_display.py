@@ -33,6 +33,7 @@ class Display:
         self._bars = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self._whole: TaskID | None = None
         self._runs: dict[int, TaskID] = {}
+        self._standing: Standing | None = None
         self._began, self._done_before = time.monotonic(), 0
 
     def __enter__(self) -> Self:
@@ -49,9 +50,9 @@ class Display:
         self._whole = self._bars.add_task(self.sweep.name, total=standing.total, note="")
         self._update(standing)
 
-    def started(self, ticket: Ticket, standing: Standing) -> None:
+    def started(self, ticket: Ticket) -> None:
         self._runs[ticket.trial] = self._bars.add_task(f"  {Text(ticket.run).markup}", total=None, note="starting")
-        self._update(standing)
+        self._update()
 
     def progressed(self, ticket: Ticket, progress: Json) -> None:
         value = progress["metrics"].get(self.sweep.metric)
@@ -86,12 +87,13 @@ class Display:
         if (task := self._runs.pop(ticket.trial, None)) is not None:
             self._bars.remove_task(task)
 
-    def _update(self, standing: Standing) -> None:
-        if self._whole is None:
+    def _update(self, standing: Standing | None = None) -> None:
+        standing = self._standing = standing or self._standing
+        if self._whole is None or standing is None:
             return
         best = "" if standing.best is None else f"  best {self.sweep.metric} {standing.best:.4g} ({standing.best_run})"
         failed = f", {standing.failed} failed" if standing.failed else ""
-        note = Text(f"{standing.running} running{failed}{best}  {self._time_left(standing)}").markup
+        note = Text(f"{len(self._runs)} running here{failed}{best}  {self._time_left(standing)}").markup
         self._bars.update(
             self._whole, completed=standing.finished + standing.failed, total=standing.total, note=note.rstrip()
         )

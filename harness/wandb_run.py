@@ -3,11 +3,9 @@
 import contextlib
 import os
 import shlex
-import socket
 import sys
 import threading
-import urllib.parse
-import urllib.request
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +16,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from harness.run_folder import WandbMode
+from harness.wandb_access import has_key, one_line, reach_server
 
 START_SECONDS = 30.0
-REACH_SECONDS = 5.0
 FINISH_SECONDS = 60.0
 TEARDOWN_SECONDS = 5.0
-"""How long to wait for W&B: to start a run, to accept a connection, to take the rest of a run, to let go of one."""
+"""How long to wait for W&B: to start a run, to take the rest of a run, to let go of one."""
 
 
 def resolve_mode(wanted: WandbMode) -> str:
@@ -36,9 +34,9 @@ def resolve_mode(wanted: WandbMode) -> str:
     if from_environment == "dryrun":
         return "offline"
     try:
-        return "online" if _has_key() else "offline"
+        return "online" if has_key() else "offline"
     except wandb.errors.Error as error:
-        _say(f"W&B cannot use the configured key ({_one_line(error)}); logging offline")
+        _say(f"W&B cannot use the configured key ({one_line(error)}); logging offline")
         return "offline"
 
 
@@ -86,29 +84,39 @@ class RunLogger(WandbLogger):
     def run_id(self) -> str | None:
         return self._experiment.id if self._experiment is not None else self._wandb_init.get("id")
 
-    def close(self, exit_code: int, summary: Mapping[str, float] | None = None) -> None:
-        """Ends the W&B run; what could not be sent stays on disk for `wandb sync`. Never raises."""
+    def close(
+        self, exit_code: int, summary: Mapping[str, float] | None = None, error: BaseException | None = None
+    ) -> None:
+        """Ends the W&B run; what could not be sent stays on disk for `wandb sync`. Never raises.
+
+        Args:
+            exit_code: 0 for success.
+            summary: the numbers that the run stands for.
+            error: what ended it; its traceback goes into W&B's log of the run.
+        """
         run, self._experiment = self._experiment, None
         if run is None:
             return
         try:
             for key, value in (summary or {}).items():
                 run.summary[key] = value
+            if error is not None:
+                run.write_logs("".join(traceback.format_exception(error)))
             run.finish(exit_code=exit_code)
-        except Exception as error:
-            _say(f"W&B has not received all of this run ({_one_line(error)}); `{_sync_command(run)}` sends the rest")
+        except Exception as problem:
+            _say(f"W&B has not received all of this run ({one_line(problem)}); `{_sync_command(run)}` sends the rest")
 
     def _begin(self) -> Any:
         Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
         if self._mode != "online":
             return self._init("offline")
         try:
-            if not _has_key():
+            if not has_key():
                 raise wandb.errors.UsageError("no API key, `wandb login` saves one")
-            _reach_server()
+            reach_server()
             return self._init("online")
         except Exception as error:
-            reason = _one_line(error)
+            reason = one_line(error)
         run = self._init("offline")
         _say(f"W&B cannot be used ({reason}); logging offline, `{_sync_command(run)}` sends the run later")
         return run
@@ -125,35 +133,6 @@ class RunLogger(WandbLogger):
         except Exception:
             _tear_down()
             raise
-
-
-def _has_key() -> bool:
-    """Whether W&B has a key to use; asks neither the user nor the server.
-
-    Raises:
-        wandb.errors.Error: there is one that is no key.
-    """
-    settings = wandb.setup().settings
-    before = settings.silent, settings.mode
-    settings.silent = True  # else login asks the server for the name of the user
-    settings.mode = "online"  # else login refuses where WANDB_MODE says otherwise
-    try:
-        return wandb.login(prompt=False, verify=False)
-    finally:
-        settings.silent, settings.mode = before
-
-
-def _reach_server() -> None:
-    """Raises OSError when nobody listens at the W&B address, so that a dead server costs seconds, not minutes."""
-    settings = wandb.setup().settings
-    address = urllib.parse.urlsplit(settings.base_url)
-    host = address.hostname or ""
-    proxy = address.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
-    if proxy or settings.http_proxy or settings.https_proxy:
-        return  # the proxy is the client's business
-    port = address.port or (443 if address.scheme == "https" else 80)
-    with socket.create_connection((host, port), timeout=REACH_SECONDS):
-        pass
 
 
 def _tear_down() -> None:
@@ -175,10 +154,6 @@ def _sync_command(run: Any) -> str:
     """What to type to send a run from its files; without the flag, `wandb sync` skips a run that was begun online."""
     online = [] if run.offline else ["--include-online"]
     return shlex.join(["wandb", "sync", *online, str(Path(run.dir).parent)])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(message: str) -> None:

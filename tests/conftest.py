@@ -4,10 +4,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.wandb_client import KEY, Client
+from tests.wandb_server import WandbServer
 
 torch.set_num_threads(1)
 
@@ -29,3 +33,22 @@ def encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.helpers import fit
 
     return fit(tmp_path_factory.mktemp("encoder")).folder / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with WandbServer() as server:
+        yield server
+    server.check()
+
+
+@pytest.fixture
+def client(server: WandbServer, tmp_path: Path) -> Client:
+    return Client(tmp_path, server)
+
+
+@pytest.fixture
+def online(client: Client) -> Client:
+    """A client with a key, whose history is sent without delay."""
+    client.environment |= {"WANDB_API_KEY": KEY, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+    return client

@@ -20,6 +20,9 @@ FAMILIES = {"lit_models.base", "lit_models.descent", "lit_models.priors", "lit_m
 NO_TORCH = (
     "harness/charts.py",
     "harness/report.py",
+    "harness/html_report.py",
+    "harness/importance.py",
+    "harness/curves.py",
     "harness/records.py",
     "harness/definition_file.py",
     "harness/engine.py",

@@ -7,14 +7,12 @@ import json
 import os
 import pty
 import re
-import shlex
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,72 +23,10 @@ import wandb
 import harness.wandb_run
 from harness.run_folder import WandbMode
 from harness.wandb_run import RunLogger, resolve_mode
+from tests.wandb_client import KEY, Client, finished, wait_for
 from tests.wandb_server import Refused, Run, WandbServer
 
-KEY = "0123456789" * 4
 CONFIG = {"model.latent_dim": 2, "model.optimizer.lr": 1e-3, "data.batch_size": 64, "trainer.max_epochs": 3}
-CLIENT_SECONDS = 60.0
-"""Far longer than any client takes, so that one that hangs fails its test."""
-
-
-class Client:
-    """Runs wandb in processes of their own, with a private home, against one server."""
-
-    def __init__(self, home: Path, server: WandbServer) -> None:
-        self.home = home
-        kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
-        self.environment = kept | {
-            "HOME": str(home),
-            "NETRC": str(home / "netrc"),
-            "WANDB_CONFIG_DIR": str(home / "config"),
-            "WANDB_CACHE_DIR": str(home / "cache"),
-            "WANDB_BASE_URL": server.url,
-            "WANDB_ERROR_REPORTING": "false",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-        }
-
-    def start(self, function: Callable[..., None], *args: object, **streams: Any) -> subprocess.Popen[str]:
-        """Calls a function of this module in a new process, which has no stdin and says all on stdout unless told."""
-        call = f"import tests.test_wandb_run as t; t.{function.__name__}(*{args!r})"
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
-        return subprocess.Popen([sys.executable, "-c", call], env=self.environment, cwd=self.home, text=True, **streams)
-
-    def run(self, function: Callable[..., None], *args: object) -> str:
-        """Calls a function of this module in a new process; returns what it says."""
-        return finished(self.start(function, *args))
-
-    def sync(self, command: str) -> None:
-        """Types a `wandb sync` command."""
-        program = [sys.executable, "-m", *shlex.split(command)]
-        subprocess.run(program, env=self.environment, cwd=self.home, check=True, timeout=CLIENT_SECONDS)
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as server:
-        yield server
-    server.check()
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    return Client(tmp_path, server)
-
-
-@pytest.fixture
-def online(client: Client) -> Client:
-    """A client with a key, whose history is sent without delay."""
-    client.environment |= {"WANDB_API_KEY": KEY, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
-    return client
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    try:
-        said, _ = process.communicate(timeout=CLIENT_SECONDS)
-    finally:
-        process.kill()
-    assert process.returncode == 0, said
-    return said
 
 
 def logger_in(folder: str, mode: str) -> RunLogger:
@@ -138,13 +74,6 @@ def log_through_a_failure(folder: str, finish_seconds: float) -> None:
     begun = time.monotonic()
     logger.close(0, {"test/mse": 1.5})
     print(f"closed in {time.monotonic() - begun:.1f} s", flush=True)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 def sync_command(said: str) -> str:

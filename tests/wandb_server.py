@@ -1,20 +1,25 @@
-"""A double of the W&B server on loopback, for the real client: enough to start, log, finish, resume and sync runs.
+"""A double of the W&B server on loopback, for the real client: runs (start, log, finish, resume, sync) and sweeps.
 
 What it received lies in plain structures for tests to look at. Like the real one, it keeps one row of history for each
 `_step`, so a row sent again replaces itself, and tells a client that resumes how many rows it has and which was the
-last. What it does not understand it refuses, and remembers for `check`.
+last. A sweep's grid is handed out point by point to agents that have no run in hand; a run that its agent marked as
+preempted goes to the next one. What it does not understand it refuses, and remembers for `check`.
 """
 
 import contextlib
+import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote
+
+import yaml
 
 Json = dict[str, Any]
 ENTITY = "tester"
@@ -37,6 +42,10 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     state: str = "running"
     exit_code: int | None = None
+    sweep: str | None = None
+    agent: str | None = None
+    preempting: bool = False
+    times_ended: int = 0
 
     @property
     def history(self) -> list[Json]:
@@ -46,8 +55,38 @@ class Run:
         return [row[metric] for row in self.history if metric in row]
 
 
+@dataclass
+class Sweep:
+    """One sweep: its definition, and the points of its grid that nobody has yet."""
+
+    id: str
+    project: str
+    config: Json
+    points: list[Json]
+    preempted: list[str] = field(default_factory=list)
+    state: str = "RUNNING"
+
+
+@dataclass
+class Agent:
+    """One agent; `beats` are the times and the run states that it sent, `commands` wait for its next heartbeat."""
+
+    id: str
+    sweep: str
+    beats: list[tuple[float, Json]] = field(default_factory=list)
+    commands: list[Json] = field(default_factory=list)
+
+
 class Refused(Exception):
     """Raised by an operation to answer with an error that is part of the test, not a fault."""
+
+    status = 400
+
+
+class Gone(Refused):
+    """What is asked for was deleted."""
+
+    status = 404
 
 
 class WandbServer:
@@ -55,6 +94,10 @@ class WandbServer:
 
     Attributes:
         runs: by id.
+        sweeps: by id.
+        agents: by id.
+        outages: HTTP statuses with which the next requests are turned away.
+        gone: names of operations that are answered with 404.
         operations: name of a GraphQL operation -> what answers it: its variables in, its `data` out.
         requests: each request, as `POST /graphql UpsertBucket`.
         faults: what it could not understand.
@@ -63,6 +106,10 @@ class WandbServer:
     def __init__(self, port: int = 0) -> None:
         self.port = port
         self.runs: dict[str, Run] = {}
+        self.sweeps: dict[str, Sweep] = {}
+        self.agents: dict[str, Agent] = {}
+        self.outages: list[int] = []
+        self.gone: set[str] = set()
         self.requests: list[str] = []
         self.faults: list[str] = []
         self.operations: dict[str, Callable[[Json], Json]] = {
@@ -72,6 +119,11 @@ class WandbServer:
             "RunResumeStatus": self._resume_status,
             "UpsertBucket": self._upsert_run,
             "CreateRunFiles": self._create_files,
+            "RunState": self._run_state,
+            "UpsertSweep": self._upsert_sweep,
+            "SweepWithRuns": self._sweep_with_runs,
+            "CreateAgent": self._create_agent,
+            "Heartbeat": self._heartbeat,
         }
         self._lock = threading.Lock()
         self._listener: _Listener | None = None
@@ -103,6 +155,22 @@ class WandbServer:
         """Raises AssertionError if anything came that this double has no answer for."""
         assert not self.faults, "\n".join(self.faults)
 
+    def add_sweep(self, config: Json, project: str = "litgen") -> Sweep:
+        """A new sweep over the grid of a definition, in W&B's order: parameters sorted by name, the last fastest."""
+        parameters = config["parameters"]
+        values = [spec["values"] if "values" in spec else [spec["value"]] for _, spec in sorted(parameters.items())]
+        points = [dict(zip(sorted(parameters), point, strict=True)) for point in itertools.product(*values)]
+        sweep = Sweep(f"sweep{len(self.sweeps)}", project, config, points)
+        self.sweeps[sweep.id] = sweep
+        return sweep
+
+    def runs_of(self, sweep: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.sweep == sweep]
+
+    def stop_run(self, run: Run) -> None:
+        """What the stop button does: the run's agent is told at its next heartbeat."""
+        self.agents[str(run.agent)].commands.append({"type": "stop", "run_id": run.id})
+
     def answer(self, method: str, path: str, body: bytes) -> Json:
         """One request's reply.
 
@@ -131,6 +199,8 @@ class WandbServer:
         named = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
         name = request.get("operationName") or (named[1] if named else "without a name")
         self.requests.append(f"POST /graphql {name}")
+        if name in self.gone:
+            raise Gone(name)
         if name not in self.operations:
             raise LookupError(f"unknown operation {name}")
         return {"data": self.operations[name](request.get("variables") or {})}
@@ -155,7 +225,7 @@ class WandbServer:
                 "eventsTail": json.dumps(run.events[-1:]),
                 "config": json.dumps({key: {"value": value} for key, value in run.config.items()}),
                 "tags": run.tags,
-                "wandbConfig": json.dumps({"t": 1}),
+                "wandbConfig": json.dumps({} if run.state == "pending" else {"t": 1}),
             }
         return {"model": {**_project(variables["project"]), "bucket": bucket}}
 
@@ -166,6 +236,7 @@ class WandbServer:
         run.name = variables["displayName"] or run.name
         run.group = variables["groupName"] or run.group
         run.tags = variables["tags"] or run.tags
+        run.sweep = run.sweep or variables["sweep"]
         run.state = variables["state"] or "running"
         if variables["config"]:
             run.config = {key: item["value"] for key, item in json.loads(variables["config"]).items()}
@@ -177,7 +248,7 @@ class WandbServer:
             "name": run.id,
             "displayName": run.name,
             "config": "{}",
-            "sweepName": None,
+            "sweepName": run.sweep,
             "historyLineCount": len(run.history),
             "project": _project(run.project),
         }
@@ -198,10 +269,70 @@ class WandbServer:
                 run.rows |= {row["_step"]: row for row in map(json.loads, lines)}
             else:
                 _put({"output.log": run.output, "wandb-events.jsonl": run.events}[name], offset, lines)
+        run.preempting |= bool(chunk.get("preempting"))
         if chunk.get("complete"):
             run.exit_code = chunk["exitcode"]
+            run.times_ended += 1
             run.state = "failed" if run.exit_code else "finished"
+            if run.exit_code and run.preempting and run.sweep is not None:
+                run.state, run.preempting = "preempted", False
+                self.sweeps[run.sweep].preempted.append(run.id)
         return {}
+
+    def _run_state(self, variables: Json) -> Json:
+        run = self.runs.get(variables["name"])
+        return {"project": {"run": None if run is None else {"state": run.state}}}
+
+    def _upsert_sweep(self, variables: Json) -> Json:
+        if variables.get("id"):
+            sweep = self.sweeps[variables["id"]]
+            sweep.state = variables["state"]
+        else:
+            sweep = self.add_sweep(yaml.safe_load(variables["config"]), variables["projectName"])
+        found = {"name": sweep.id, "project": _project(sweep.project)}
+        return {"upsertSweep": {"sweep": found, "configValidationWarnings": []}}
+
+    def _sweep_with_runs(self, variables: Json) -> Json:
+        sweep = self.sweeps.get(variables["sweep"])
+        if sweep is None or sweep.project != variables["project"]:
+            return {"project": {"sweep": None}}
+        runs = [{"node": {"name": run.id, "state": run.state}} for run in self.runs_of(sweep.id)]
+        found = {"id": sweep.id, "name": sweep.id, "state": sweep.state, "config": yaml.safe_dump(sweep.config)}
+        return {"project": {"sweep": {**found, "runs": {"edges": runs}}}}
+
+    def _create_agent(self, variables: Json) -> Json:
+        if variables["sweep"] not in self.sweeps:
+            raise Refused(f"no sweep {variables['sweep']}")
+        agent = Agent(f"agent{len(self.agents)}", variables["sweep"])
+        self.agents[agent.id] = agent
+        return {"createAgent": {"agent": {"id": agent.id}}}
+
+    def _heartbeat(self, variables: Json) -> Json:
+        agent, states = self.agents[variables["id"]], json.loads(variables["runState"])
+        agent.beats.append((time.monotonic(), states))
+        commands, agent.commands = agent.commands, []
+        if not any(states.values()) and not commands:
+            commands = self._next(agent, self.sweeps[agent.sweep])
+        return {"agentHeartbeat": {"agent": {"id": agent.id}, "commands": json.dumps(commands)}}
+
+    def _next(self, agent: Agent, sweep: Sweep) -> list[Json]:
+        """What an idle agent is told."""
+        if sweep.state == "PAUSED":
+            return []
+        cap = sweep.config.get("run_cap")
+        full = cap is not None and len(self.runs_of(sweep.id)) >= cap
+        if sweep.state != "RUNNING" or not (sweep.preempted or (sweep.points and not full)):
+            return [{"type": "exit"}]
+        if sweep.preempted:
+            kind, run = "resume", self.runs[sweep.preempted.pop(0)]
+        else:
+            name = f"run{len(self.runs)}"
+            kind, run = "run", Run(name, sweep.project, config=sweep.points.pop(0), state="pending", sweep=sweep.id)
+            self.runs[name] = run
+        run.agent = agent.id
+        keys = sweep.config["parameters"]
+        args = {key: {"value": run.config[key]} for key in sorted(keys)}
+        return [{"type": kind, "run_id": run.id, "program": sweep.config.get("program"), "args": args}]
 
 
 class _Listener(ThreadingHTTPServer):
@@ -217,10 +348,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        outages = self.server.double.outages
         try:
-            status, reply = 200, self.server.double.answer(self.command, self.path, body)
+            if outages:
+                status, reply = outages.pop(0), {}
+            else:
+                status, reply = 200, self.server.double.answer(self.command, self.path, body)
         except Exception as error:
-            status, reply = 400, {"errors": [{"message": repr(error)}]}
+            status = getattr(error, "status", 400)
+            reply = {"errors": [{"message": repr(error)}]}
         text = json.dumps(reply).encode()
         with contextlib.suppress(ConnectionError):
             self.send_response(status)

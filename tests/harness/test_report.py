@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.charts import correlations, grouped_figure, means_table, save_figure, side_by_side
+from harness.charts import grouped_figure, means_table, save_figure, side_by_side
 from harness.errors import UsageError
+from harness.importance import correlations
 from harness.records import load_runs, varied
 from harness.report import best_run, write_report
 from harness.run_folder import write_summary
@@ -70,7 +71,8 @@ def test_the_chart_shows_the_means(experiment: Path):
 
 def test_a_report_is_files_that_say_what_they_are(experiment: Path):
     names = [path.name for path in write_report(experiment)]
-    assert names == ["runs.csv", "means.csv", "correlations.csv", "test_mse.png", "correlations.png"]
+    tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
+    assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
     assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 9
     assert best_run(experiment, "test/mse", "minimize").folder.name == "10-1-0"
     assert best_run(experiment, "test/mse", "maximize").folder.name == "5-2-1"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import wandb
 
@@ -29,7 +30,10 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
     if how == "refuse":
         print("error: no such model")
         raise SystemExit(2)
-    with wandb.init(project="ignored in a sweep", resume="allow", config={"pid": os.getpid()}) as run:
+    folder = Path("runs", "stub", f"a={given['a']}")
+    folder.mkdir(parents=True, exist_ok=True)
+    mode: Literal["offline", "online"] = "offline" if how == "offline" else "online"
+    with wandb.init(project="its own", dir=folder, mode=mode, resume="allow", config={"pid": os.getpid()}) as run:
         print("run", run.id, "begins", flush=True)
         run.log({"score": float(given["a"])})
         if how == "raise":
@@ -37,7 +41,7 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
         if how == "kill":
             time.sleep(2)  # its history is sent each second
             os.kill(os.getpid(), signal.SIGKILL)
-        seconds = {"wait": 3.0, "wait long": 60.0}.get(how, 0.0)
+        seconds = {"pause": 1.0, "wait": 3.0, "wait long": 60.0}.get(how, 0.0)
         if "--ckpt_path=last" in args:
             seconds = 0.0
         begun, epoch = time.monotonic(), 0
@@ -46,4 +50,4 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
             epoch += 1
             if report(Progress(epoch, 100, {})):
                 break
-    return Result(Path("runs/stub/run"), {"score": float(given["a"])})
+    return Result(folder, {"score": float(given["a"])})

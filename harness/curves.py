@@ -1,0 +1,53 @@
+"""Learning curves of many runs, thinned to what a page can hold."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MOST_POINTS = 250_000  # in all curves together
+FEWEST, MOST = 12, 400  # points a curve
+
+
+def learning_curves(histories: dict[str, pd.DataFrame], runs: list[str]) -> dict[str, Any]:
+    """Every metric that runs logged more than once, against step and epoch.
+
+    Returns:
+        axes: different lists of steps and epochs, which most runs share.
+        metrics: metric -> run -> [number of its axis, values].
+    """
+    found = [(run, histories[run]) for run in runs if len(histories.get(run, ())) > 0]
+    logged = {metric for _, table in found for metric in _metrics(table) if table[metric].count() > 1}
+    points = max(FEWEST, min(MOST, MOST_POINTS // max(1, len(found) * len(logged))))
+    axes: dict[tuple[bytes, bytes], int] = {}
+    shared: list[dict[str, list[float]]] = []
+    curves: dict[str, dict[str, list[Any]]] = {metric: {} for metric in sorted(logged, key=_order)}
+    for run, table in found:
+        columns = {str(name): _floats(table[name]) for name in table.columns}
+        step = columns.get("step", np.arange(len(table), dtype=float))
+        epoch = columns.get("epoch", step)
+        for metric in logged & columns.keys():
+            there = np.flatnonzero(np.isfinite(columns[metric]) & np.isfinite(step) & np.isfinite(epoch))
+            if not len(there):
+                continue
+            parts = np.array_split(there, min(points, len(there)))
+            at = np.array([part[-1] for part in parts])
+            values = [float(f"{columns[metric][part].mean():.5g}") for part in parts]
+            key = (step[at].tobytes(), epoch[at].tobytes())
+            if key not in axes:
+                axes[key] = len(shared)
+                shared.append({"step": step[at].tolist(), "epoch": epoch[at].tolist()})
+            curves[metric][run] = [axes[key], values]
+    return {"axes": shared, "metrics": curves}
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    return (column if column.dtype.kind in "fiu" else pd.to_numeric(column, errors="coerce")).to_numpy(float)
+
+
+def _metrics(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table.columns if name not in ("step", "epoch")]
+
+
+def _order(metric: str) -> tuple[bool, str]:
+    return (not metric.startswith("val/"), metric)

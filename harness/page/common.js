@@ -1,0 +1,111 @@
+'use strict';
+// What every part of the page uses. Names and values come from runs: they enter the page by textContent or plain().
+
+const data = JSON.parse(document.getElementById('data').textContent);
+const state = { metric: data.metrics[0] ?? null, brushed: null }; // brushed: the runs kept in the parallel coordinates
+const parameters = data.hyperparameters.filter(parameter => parameter.key !== data.seed);
+const seed = data.hyperparameters.find(parameter => parameter.key === data.seed) ?? null;
+
+const PALETTE = ['#5387dd', '#e57439', '#479a5f', '#7d54b2', '#da4c4c', '#edb732', '#229487', '#e87b9f', '#87ceeb', '#a1887f'];
+const SCALE = [[0, '#3b1c7a'], [0.35, '#9b2f8b'], [0.7, '#e8605b'], [1, '#fdb45c']];
+const LOG_SPAN = 30;
+const MOST_LEVELS = 12; // of a number whose values are told apart
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  showSendToCloud: false, // plotly's own button would upload the chart
+  plotlyServerURL: '',
+  modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'sendChartToCloud'],
+};
+
+const byId = id => document.getElementById(id);
+
+function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+const link = (text, href) => element('a', { href, textContent: text, target: '_blank', rel: 'noopener' });
+
+function runLink(run) {
+  const links = data.links[run];
+  const href = links.folder ?? Object.values(links)[0];
+  return href ? link(data.runs[run], href) : element('span', { textContent: data.runs[run] });
+}
+
+function stateNode(name, text = name) {
+  const known = ['finished', 'failed', 'killed', 'running', 'crashed'].includes(name) ? name : 'unknown';
+  return element('span', { className: `state ${known}`, textContent: text });
+}
+
+// plotly reads tags in its texts
+const plain = text => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+const cut = (text, length = 28) => (text.length > length ? text.slice(0, length - 1) + '…' : text);
+
+function format(number) {
+  if (number === null || !Number.isFinite(number)) return '–';
+  return String(Number(number.toPrecision(4)));
+}
+
+function duration(seconds) {
+  if (seconds < 100) return `${Number(seconds.toPrecision(3))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+const sum = numbers => numbers.reduce((total, number) => total + number, 0);
+const mean = numbers => sum(numbers) / numbers.length;
+
+function deviation(numbers) {
+  if (numbers.length < 2) return 0;
+  const middle = mean(numbers);
+  return Math.sqrt(sum(numbers.map(number => (number - middle) ** 2)) / (numbers.length - 1));
+}
+
+function groupBy(items, key) {
+  const groups = new Map();
+  for (const item of items) {
+    const name = key(item);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(item);
+  }
+  return groups;
+}
+
+const finished = data.runs.map((_, run) => run).filter(run => data.states[run] === 'finished');
+const measured = metric => finished.filter(run => data.values[metric][run] !== null);
+
+// The sweep says which way is better for its own metric only.
+const goalOf = metric => (metric === data.metric ? data.goal : null);
+
+function bestRun(metric, goal) {
+  const values = data.values[metric];
+  const better = goal === 'maximize' ? (a, b) => values[a] > values[b] : (a, b) => values[a] < values[b];
+  return measured(metric).reduce((best, run) => (best === null || better(run, best) ? run : best), null);
+}
+
+const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MOST_LEVELS;
+const levelOf = (parameter, run) => parameter.levels[parameter.at[run]];
+
+// The most important hyperparameter of a metric, the noise left out.
+function mostImportant(metric) {
+  const row = (data.relations[metric] ?? []).find(row => row.key !== data.seed);
+  return row ? row.key : null;
+}
+
+function layout(changes = {}) {
+  const axis = { gridcolor: '#eceff3', zeroline: false, linecolor: '#cfd4dc', ticks: '', exponentformat: 'e', automargin: true };
+  return {
+    margin: { l: 64, r: 16, t: 14, b: 44 },
+    font: { family: '"Source Sans Pro", system-ui, "Segoe UI", Arial, sans-serif', size: 12, color: '#1a1d24' },
+    paper_bgcolor: '#fff',
+    plot_bgcolor: '#fff',
+    hovermode: 'closest',
+    hoverlabel: { align: 'left', bgcolor: '#fff', bordercolor: '#9aa1ad', font: { color: '#1a1d24', size: 12 }, namelength: -1 },
+    legend: { orientation: 'h', y: -0.22, yanchor: 'top', font: { size: 11 } },
+    ...changes,
+    xaxis: { ...axis, ...changes.xaxis },
+    yaxis: { ...axis, ...changes.yaxis },
+  };
+}

@@ -1,0 +1,38 @@
+// The sweep in a line: states, metric, best run, time.
+
+function drawHeader() {
+  byId('made').textContent = `report of ${data.made}`;
+  const states = [...groupBy(data.states, name => name)].map(([name, all]) => stateNode(name, `${all.length} ${name}`));
+  const facts = [fact('runs', ...states)];
+  if (state.metric !== null) facts.push(fact('metric', metricSelector()), ...bestFacts());
+  facts.push(fact('training time in all', duration(sum(data.seconds.filter(seconds => seconds !== null)))));
+  if (finished.length === 0) facts.push(fact('charts', 'none yet: no run has finished'));
+  else if (!charted()) facts.push(fact('charts', 'the finished runs differ in nothing but their seeds'));
+  byId('facts').replaceChildren(...facts);
+  for (const node of document.querySelectorAll('.of-metric')) node.textContent = state.metric ?? '';
+}
+
+function fact(name, ...content) {
+  return element('div', { className: 'fact' }, element('span', { textContent: name }), element('div', {}, ...content));
+}
+
+function metricSelector() {
+  if (data.metrics.length === 1) return element('b', { textContent: state.metric });
+  const options = data.metrics.map(name => element('option', { value: name, textContent: name }));
+  const selector = element('select', { id: 'metric' }, ...options);
+  selector.value = state.metric;
+  selector.addEventListener('change', () => chooseMetric(selector.value));
+  return selector;
+}
+
+function bestFacts() {
+  const goal = goalOf(state.metric);
+  const shown = goal
+    ? [[`best run (${goal})`, goal]]
+    : [['lowest', 'minimize'], ['highest', 'maximize']];
+  return shown.flatMap(([name, direction]) => {
+    const run = bestRun(state.metric, direction);
+    if (run === null) return [];
+    return [fact(name, element('b', { textContent: format(data.values[state.metric][run]) }), runLink(run))];
+  });
+}

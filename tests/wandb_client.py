@@ -1,0 +1,97 @@
+"""The real wandb client in processes of its own, with a private home and no way to a network."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.wandb_server import WandbServer
+
+ROOT = Path(__file__).parents[1]
+KEY = "0123456789" * 4
+CLIENT_SECONDS = 60.0
+"""Far longer than any client takes, so that one that hangs fails its test."""
+
+
+class Client:
+    """Runs wandb in processes of their own, with a private home, against one server."""
+
+    def __init__(self, home: Path, server: WandbServer) -> None:
+        self.home = home
+        kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
+        self.environment = kept | {
+            "HOME": str(home),
+            "NETRC": str(home / "netrc"),
+            "WANDB_CONFIG_DIR": str(home / "config"),
+            "WANDB_CACHE_DIR": str(home / "cache"),
+            "WANDB_BASE_URL": server.url,
+            "WANDB_ERROR_REPORTING": "false",
+            "PYTHONPATH": str(ROOT),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        }
+
+    def start(self, function: Callable[..., None], *args: object, **streams: Any) -> subprocess.Popen[str]:
+        """Calls a function of a test module in a new process, which has no stdin and says all on stdout unless told."""
+        call = f"import {function.__module__} as t; t.{function.__name__}(*{args!r})"
+        return self.python("-c", call, **streams)
+
+    def python(self, *args: str, **streams: Any) -> subprocess.Popen[str]:
+        """Starts Python, with no stdin and all that it says on stdout unless told."""
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
+        return subprocess.Popen([sys.executable, *args], env=self.environment, cwd=self.home, text=True, **streams)
+
+    def run(self, function: Callable[..., None], *args: object) -> str:
+        """Calls a function of a test module in a new process; returns what it says."""
+        return finished(self.start(function, *args))
+
+    def sync(self, command: str) -> None:
+        """Types a `wandb sync` command."""
+        program = [sys.executable, "-m", *shlex.split(command)]
+        subprocess.run(program, env=self.environment, cwd=self.home, check=True, timeout=CLIENT_SECONDS)
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    try:
+        said, _ = process.communicate(timeout=CLIENT_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+def start_wandb(client: Client, *args: str) -> subprocess.Popen[str]:
+    """Types a `wandb` command."""
+    return client.python("-m", "wandb", *args)
+
+
+def small_sweep(folder: Path, depths: Sequence[int] = (1, 2), epochs: int = 1, more: Sequence[str] = ()) -> Path:
+    """Writes sweeps/quickstart.yaml with a small model and few epochs, its runs below `folder`/runs."""
+    definition = yaml.safe_load((ROOT / "sweeps" / "quickstart.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "configs" / "autoencoder_digits.yaml").read_text(encoding="utf-8"))
+    config["model"]["init_args"] |= {"channel_factor": 4, "hidden_dim": 32}
+    config["trainer"]["max_epochs"] = epochs
+    (folder / "small.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [folder / "small.yaml" if str(item).startswith("configs/") else item for item in definition["command"]]
+    own = [f"--run.root={folder / 'runs'}", "--run.pictures=false", "--trainer.accelerator=cpu"]
+    definition |= {
+        "program": str(ROOT / "train.py"),
+        "parameters": {"model.depth": {"values": list(depths)}, "model.latent_dim": {"values": [3]}},
+        "command": [str(item) for item in [*command, *own, *more]],
+    }
+    file = folder / "small_sweep.yaml"
+    file.write_text(yaml.safe_dump(definition), encoding="utf-8")
+    return file
