@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
     if tally.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + tally.signal
+    if not options.report:
+        return 1 if tally.failed else 0
     try:
         _draw(Path(options.root) / safe_name(sweep.name))
     except UsageError as error:  # not one run has finished
@@ -118,6 +120,9 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE[,VALUE...]",
         help="set or add a parameter's values, such as seed_everything=0,1,2 or data.root=/data; may be repeated",
+    )
+    one.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw the charts at the end (default)"
     )
     one.add_argument("--retry", action="store_true", help="do failed runs again")
     one.add_argument(

@@ -71,7 +71,8 @@ def by_processes(sweep: Definition, root: Path) -> None:
 def by_engine(sweep: Definition, root: Path, workers: int) -> None:
     path = root / "sweep.yaml"
     path.write_text(sweep.to_yaml())
-    _run([sys.executable, "sweep.py", "run", str(path), f"--root={root}", f"--workers={workers}"], os.environ)
+    options = [f"--root={root}", f"--workers={workers}", "--no-report"]
+    _run([sys.executable, "sweep.py", "run", str(path), *options], os.environ)
 
 
 def by_wandb_agent(sweep: Definition, root: Path) -> None:

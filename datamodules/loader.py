@@ -134,8 +134,26 @@ class BatchLoader:
         start, stop = (self._rest * part // self.world_size for part in (self.rank, self.rank + 1))
         return slice(first + start, first + stop)
 
+    @torch.no_grad()
+    def encode_once(self, encode: Callable[[Tensor], Tensor]) -> None:
+        """Hands out codes in the place of images from now on; `encode` sees each of its images once.
+
+        Raises:
+            ValueError: the images are not the same each time, because of a transform.
+        """
+        if self.transform is not None:
+            raise ValueError("images that are transformed each time have no one code")
+        codes = torch.cat([encode(self._images(part)) for part in self.index.split(self.batch_size)])
+        table = codes.new_zeros(len(self.images), *codes.shape[1:])
+        self.images = table.index_copy_(0, self.index.to(codes.device), codes).to(self.images.device)
+
+    def _images(self, picked: Tensor) -> Tensor:
+        """Float in [0, 1], on the training device."""
+        images = self.images.index_select(0, picked).to(self.device, non_blocking=True)
+        return images if images.is_floating_point() else images.float().div_(255)
+
     def _cut(self, picked: Tensor, index: int) -> Batch:
-        images = self.images.index_select(0, picked).to(self.device, non_blocking=True).float().div_(255)
+        images = self._images(picked)
         labels = self.labels.index_select(0, picked).to(self.device, non_blocking=True)
         if self.transform is not None:
             generator = seeded_generator(self.seed, self.epoch, index, self.rank, device=images.device)

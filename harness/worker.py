@@ -216,7 +216,9 @@ def serve() -> None:
         busy.set()
         with _printing_to(request.get("log")):
             try:
-                program = program or _load(Path(sys.argv[1]))
+                if program is None:
+                    program = _load(Path(sys.argv[1]))
+                    gc.freeze()  # what was imported stays, so collecting after each run need not look at it
             except Exception as error:
                 reply({"cannot_load": _one_line(error)})
                 continue

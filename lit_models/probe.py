@@ -89,9 +89,15 @@ class Probe(GenerativeModule):
     def code_network(self) -> nn.Module:
         return self.encoder
 
+    def on_train_start(self) -> None:
+        """Encodes each training image once, as a frozen encoder gives it the same code every time."""
+        loader = self.trainer.train_dataloader
+        if self.freeze_encoder and loader is not None and getattr(loader, "transform", True) is None:
+            loader.encode_once(self.encode)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, N x num_classes."""
-        return self.classifier(self.encode(images))
+        """Logits, N x num_classes, of images or of their codes, N x d."""
+        return self.classifier(images if images.ndim == 2 else self.encode(images))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return classification_terms(self(batch[0]), batch[1])

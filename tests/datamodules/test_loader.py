@@ -45,6 +45,22 @@ def test_index_selects_a_split_without_copying_the_images():
     assert seen(part) == [2, 3, 11]
 
 
+def test_codes_in_the_place_of_images_keep_their_labels():
+    part = loader(index=torch.tensor([2, 3, 11, 22, 7]), shuffle=True, batch_size=2)
+    shapes = []
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        shapes.append(len(images))
+        return images.flatten(1)[:, :3] * 255 + 0.25
+
+    part.encode_once(encode)
+    for codes, labels in part:
+        assert torch.allclose(codes, labels[:, None] + torch.tensor([0.25] * 3))
+    assert shapes == [2, 2, 1]
+    with pytest.raises(ValueError, match="no one code"):
+        loader(transform=RandomShift(1)).encode_once(encode)
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("n", [23, 24, 12, 5])

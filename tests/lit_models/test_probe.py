@@ -109,4 +109,27 @@ def test_few_shot_uses_no_other_labels(encoder_checkpoint: Path, tmp_path: Path)
     assert saved["global_step"] == 7  # one step of the 100 images an epoch
     assert same(weights(result.folder, "best.ckpt"), saved["state_dict"])  # the last weights are the result
     assert "val/accuracy" not in (result.folder / "metrics.csv").read_text()
-    assert set(result.metrics) == {"test/loss", "test/accuracy"}
+    assert set(result.metrics) == {"train/loss", "train/accuracy", "test/loss", "test/accuracy"}
+
+
+def test_a_frozen_encoder_sees_each_training_image_once(encoder_checkpoint: Path, tmp_path: Path, monkeypatch):
+    """And the probe learns what it learns when every batch is encoded anew."""
+    images = []
+    encode = Probe.encode
+
+    def counted(self: Probe, batch: torch.Tensor) -> torch.Tensor:
+        images.append(len(batch) * self.trainer.training)
+        return encode(self, batch)
+
+    def learnt(folder: Path) -> dict[str, torch.Tensor]:
+        args = ["--model.latent_dim=3", "--trainer.max_epochs=5", "--run.pictures=false"]
+        args += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--data.batch_size=30"]
+        return weights(fit(folder, "--config=configs/probe_digits.yaml", *args).folder)
+
+    monkeypatch.setattr(Probe, "encode", counted)
+    once = learnt(tmp_path / "once")
+    assert sum(images) == 100
+    monkeypatch.setattr(Probe, "on_train_start", lambda self: None)
+    anew = learnt(tmp_path / "anew")
+    assert sum(images) > 500
+    assert all(torch.allclose(once[name], anew[name], atol=1e-5) for name in once)
