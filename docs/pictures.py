@@ -15,7 +15,10 @@ from harness.records import SEED, load_runs
 from harness.report import write_report
 
 PICTURES = Path(__file__).parent / "img"
-SHOWN = ("test_mse.png", "test_abs_correlation.png", "test_accuracy.png", "correlations.png")
+SHOWN = {
+    "ae_capacity": ("test_mse.png", "test_abs_correlation.png", "correlations.png"),
+    "transfer": ("test_accuracy.png", "correlations.png"),
+}
 CAPACITY = ["model.latent_dim", "model.depth"]
 TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
 
@@ -68,7 +71,7 @@ def main() -> None:
     for sweep, draw in (("ae_capacity", capacity), ("transfer", transfer)):
         print(f"\n## {sweep}")
         for path in write_report(root / sweep):
-            if path.name in SHOWN:
+            if path.name in SHOWN[sweep]:
                 shutil.copy(path, PICTURES / f"{sweep}_{path.name}")
         draw(root)
 
