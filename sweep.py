@@ -1,11 +1,11 @@
 """Sweeps, with or without a W&B server: run one here, be an agent of one, send one to W&B, look at one."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.run_folder import safe_name
 
 INTERRUPTED = 130
 
@@ -26,13 +26,15 @@ def run(options: argparse.Namespace) -> int:
     if tally.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + tally.signal
-    if not options.report:
-        return 1 if tally.failed else 0
-    try:
-        _draw(Path(options.root) / safe_name(sweep.name))
-    except UsageError as error:  # not one run has finished
-        print(f"error: {error}", file=sys.stderr)
-    return 1 if tally.failed else 0
+    if options.report:
+        try:
+            _draw(tally.folder)
+        except (UsageError, OSError) as error:  # the sweep itself is done
+            print(f"error: {error}", file=sys.stderr)
+    if tally.standing is not None and tally.standing.failed:
+        print(f"{tally.standing.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
+        return 1
+    return 0
 
 
 def agent(options: argparse.Namespace) -> int:
@@ -130,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         type=_positive,
         default=60,
         metavar="SECONDS",
-        help="give a run to another when its machine was silent for so long (default: 60)",
+        help="give a run to another when its machine was silent for so long; alike on all machines (default: 60)",
     )
     one.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
 
@@ -172,6 +174,12 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # `sweep.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

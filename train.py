@@ -245,12 +245,13 @@ class LitgenCLI(LightningCLI):
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
+        found = logged if self.record is None else {}
         folder = self.trainer.strategy.broadcast(self.folder)
         best = folder / "checkpoints" / "best.ckpt"
         self.test(self.model, datamodule=self.datamodule, ckpt_path=best if best.is_file() else None, weights_only=True)
         if self.best is not None and self.best.best_model_score is not None:
-            logged[str(self.best.monitor)] = float(self.best.best_model_score)
-        self.metrics = logged | self.metrics
+            found[str(self.best.monitor)] = float(self.best.best_model_score)
+        self.metrics = found | self.metrics
         if self.record is not None and first_process():
             self.record.finish(self.metrics)
 
@@ -309,7 +310,7 @@ def main(args: list[str] | None = None, report: Report | None = None) -> Result:
         os.environ.pop("PL_GLOBAL_SEED", None)  # an earlier run's seed must not become that of a run without one
     with quiet():
         cli = LitgenCLI(with_run_config(given), report)
-    return Result(cli.folder, cli.metrics)
+    return Result(cli.folder, cli.metrics if cli.record is None else cli.record.summary["metrics"] | cli.metrics)
 
 
 def check(args: list[str]) -> str | None:

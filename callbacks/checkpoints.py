@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -42,13 +42,36 @@ class WholeFiles(TorchCheckpointIO):
         part = path.with_name(f".{path.name}.part")
         try:
             with open(part, "wb") as file:
-                torch.save(checkpoint, file)
+                _save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """torch.save, which tells of a full disk as a RuntimeError of its own, with the file's own error."""
+    errors: list[OSError] = []
+
+    class Honest:
+        def write(self, data: bytes) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:
+                errors.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(checkpoint, Honest())  # type: ignore[arg-type]
+    except RuntimeError:
+        if errors:
+            raise errors[0] from None
+        raise
 
 
 class LastCheckpoint(Checkpoint):

@@ -33,12 +33,17 @@ def _command_faults(sweep: Definition, worker: Worker, arguments: Arguments) -> 
         return [_fault(sweep, "command", error)]
     tried = [(key, value) for key in sweep.laws for value in _values(sweep, key)]
     errors = worker.check([arguments({key: value}) for key, value in tried])
-    doubtful = {pair[0]: (pair[1], error) for pair, error in reversed(list(zip(tried, errors, strict=True))) if error}
+    doubtful = [(key, value, error) for (key, value), error in zip(tried, errors, strict=True) if error is not None]
     # An option may be known only where another parameter has chosen the class.
-    known = {key: value for key, value in first_point(sweep).items() if key not in doubtful}
-    still = worker.check([arguments({**known, key: value}) for key, (value, _) in doubtful.items()])
-    wrong = [(key, error) for (key, (_, error)), again in zip(doubtful.items(), still, strict=True) if again]
-    return [_fault(sweep, key, f"{key}: {error}") for key, error in reversed(wrong)]
+    good = set(sweep.laws) - {key for key, _, _ in doubtful}
+    known = {key: value for key, value in first_point(sweep).items() if key in good}
+    still = worker.check([arguments({**known, key: value}) for key, value, _ in doubtful])
+    faults: dict[str, list[str]] = {}
+    for (key, _, error), again in zip(doubtful, still, strict=True):
+        if again is not None:
+            faults.setdefault(key, []).append(f"{key}: {error}")
+    all_wrong = {key for key in faults if len(faults[key]) == len(_values(sweep, key))}  # then one is enough
+    return [_fault(sweep, key, text) for key in faults for text in faults[key][: 1 if key in all_wrong else None]]
 
 
 def _values(sweep: Definition, key: str) -> list[Any]:

@@ -1,6 +1,7 @@
 """A run's configuration under the short dotted keys that users type: model.latent_dim, trainer.max_epochs."""
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ NOT_IN_THE_NAME = (
 )
 """Options of the machine: the same experiment keeps its name, and so its path, wherever it runs."""
 SHORT = {"seed_everything": "seed"}
+CLASS = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
+"""The modules before a class's name."""
 
 
 def given_values(args: list[str]) -> dict[str, Any]:
@@ -117,8 +120,7 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
     parts = []
     for key in named:
         name = short[key] if taken.count(short[key]) == 1 else key
-        value = _show(config.get(key))
-        parts.append(f"{name}={value.rsplit('.', 1)[-1] if key in ('model', 'data') else value}")
+        parts.append(f"{name}={CLASS.sub('', _show(config.get(key)))}")
     return ",".join(sorted(parts)) or "default"
 
 

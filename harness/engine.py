@@ -1,6 +1,7 @@
 """Runs a sweep without a server: warm workers, given runs out of a queue that survives all of them."""
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -10,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checks import check_program
+from sqlalchemy.engine import URL
+
+from harness.checks import check_program, first_point
 from harness.config import given_values, option, run_home
-from harness.definition import Definition, Point
+from harness.definition import Definition, Point, differences
+from harness.definition_file import load_definition
 from harness.errors import UsageError
-from harness.queue import MOST_DEATHS, Queue, Ticket
-from harness.run_folder import RunOptions, is_going_on, read_summary, safe_name, write_whole
-from harness.storage import Storage
+from harness.queue import MOST_DEATHS, Queue, Standing, Ticket
+from harness.run_folder import RunOptions, is_going_on, read_summary, write_whole
+from harness.storage import AWAY, Storage
 from harness.sweep_display import Display
-from harness.worker import ORPHAN_SECONDS, Json, Outcome, Worker
+from harness.worker import ORPHAN_SECONDS, SECONDS_TO_STOP, Json, Outcome, Worker
 
 SECONDS_BETWEEN_QUESTIONS = 1.0
 """How often to ask for work when there is none at the moment, because others may still give runs back."""
@@ -27,8 +31,15 @@ GRACE_SECONDS = 60
 
 @dataclass
 class Tally:
-    """What this process has done of a sweep."""
+    """What this process has done of a sweep.
 
+    Args:
+        folder: where the sweep's runs, queue and logs are.
+        standing: of the whole sweep in the end.
+    """
+
+    folder: Path
+    standing: Standing | None = None
     finished: int = 0
     kept: int = 0
     failed: int = 0
@@ -82,11 +93,15 @@ class Engine:
     def __init__(self, sweep: Definition, options: Options) -> None:
         if sweep.method != "grid" and sweep.run_cap is None and options.count is None:
             raise UsageError(f"a {sweep.method} search never ends: give run_cap in {sweep.path}, or --count")
+        if not Path(sweep.program).is_file():
+            raise UsageError(f"the sweep's program {sweep.program} is not here; start in the folder that holds it")
         self.sweep, self.options = sweep, options
-        self.folder = Path(options.root) / safe_name(sweep.name)
-        self.tally = Tally()
+        self.folder = self._home(first_point(sweep)).parent
+        self.tally = Tally(self.folder)
         self.display = Display(sweep)
         self._closing = threading.Event()
+        self._stopping = threading.Event()
+        self._kill_at = math.inf
         self._signals: list[int] = []
         self._left = threading.Semaphore(options.count) if options.count is not None else None
         self._hands: dict[int, Worker] = {}
@@ -102,9 +117,10 @@ class Engine:
         finally:
             for worker in self.workers:
                 worker.close()
-        if self._broken is not None:
-            raise self._broken
-        self.standing = self.queue.standing()
+        if self.tally.signal is None:
+            if self._broken is not None:
+                raise self._broken
+            self.tally.standing = self.queue.standing()
         self.queue.storage.close()
         return self.tally
 
@@ -121,12 +137,14 @@ class Engine:
     def _open_queue(self) -> Queue:
         """Checks the definition against the program before anything is written, unless the sweep is under way."""
         database = self.folder / "sweep.db"
-        if self.options.storage is None and not database.exists():
+        checked = self.options.storage is None and not database.exists()
+        if checked:
             self._check()
-        storage = Storage(self.options.storage or f"sqlite:///{database}", self.sweep.name, self.options.grace)
-        if self.options.storage is not None and not storage.holds(self.sweep.name):
+        address = self.options.storage or URL.create("sqlite", database=str(database))
+        storage = Storage(address, self.sweep.name, self.options.grace)
+        if not checked and not storage.holds(self.sweep.name):
             self._check()
-        queue = Queue(self.sweep, storage, lambda point: self._home(point).name, self.display.say)
+        queue = Queue(self.sweep, storage, lambda point: self._home(point).name, self.display.say, self._stopping)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "sweep.yaml", self.sweep.to_yaml())
         if self.options.retry:
@@ -134,8 +152,23 @@ class Engine:
         return queue
 
     def _check(self) -> None:
+        self._compare_with_folder()
         self.display.say(f"{self.sweep.name}: trying every parameter and the metric on {self.sweep.program}", "dim")
         check_program(self.sweep, self.workers[0], self._arguments)
+
+    def _compare_with_folder(self) -> None:
+        """Runs that are there already will be kept, so they must be runs of the same command."""
+        try:
+            before = load_definition(self.folder / "sweep.yaml").record()
+        except UsageError:
+            return  # there is none, or none that can be read
+        changes = [line for line in differences(before, self.sweep.record()) if not line.startswith("parameters.")]
+        if changes:
+            raise UsageError(
+                f"{self.folder} holds runs of another sweep:\n"
+                + "".join(f"  {change}\n" for change in changes)
+                + f"give this one another name and --run.experiment, or remove {self.folder}"
+            )
 
     def _work(self) -> None:
         threads = [threading.Thread(target=self._guard, args=(self._serve, worker)) for worker in self.workers]
@@ -147,6 +180,10 @@ class Engine:
             time.sleep(0.05)
             while self._signals:
                 self._obey(self._signals.pop(0))
+            if time.monotonic() > self._kill_at:
+                self._kill_at = math.inf
+                for worker in self.workers:
+                    worker.kill()
         ended.set()
         heart.join()
 
@@ -168,6 +205,9 @@ class Engine:
                     return
                 self._closing.wait(SECONDS_BETWEEN_QUESTIONS)
                 continue
+            if self._closing.is_set():
+                self.queue.give_back(ticket)
+                return
             self._hands[ticket.trial] = worker
             try:
                 self.display.started(ticket)
@@ -193,11 +233,12 @@ class Engine:
         if before.get("state") == "finished":
             metrics = {name: float(value) for name, value in before.get("metrics", {}).items()}
             return Outcome("finished", metrics, str(folder)), True
-        args = self._arguments(ticket.point)
-        if folder.name != self._home(ticket.point).name:
-            args.append(f"--run.name={folder.name}")
-        if before.get("state") in ("running", "killed") and (folder / "checkpoints" / "last.ckpt").is_file():
-            args.append("--ckpt_path=last")
+        if is_going_on(before):
+            return Outcome("failed", error=f"process {before['pid']} is still at work in {folder}"), False
+        args = [*self._arguments(ticket.point), f"--run.name={folder.name}"]
+        last = folder / "checkpoints" / "last.ckpt"
+        if before.get("state") in ("running", "killed") and last.is_file():
+            args.append(f"--ckpt_path={last}")
         elif folder.exists():
             args.append("--run.overwrite=true")
         log = self.folder / "logs" / f"{ticket.run}.txt"
@@ -235,19 +276,28 @@ class Engine:
     def _beat(self, ended: threading.Event) -> None:
         """Heartbeats; a run that another has been given meanwhile is ended here."""
         while not ended.wait(self.queue.seconds_between_beats):
-            for ticket in self.queue.beat():
+            try:
+                lost = self.queue.beat()
+            except AWAY:
+                continue
+            for ticket in lost:
                 self.display.say(f"{ticket.run}: this process was silent for too long, and the run is another's now")
                 if worker := self._hands.get(ticket.trial):
-                    worker.kill()
+                    worker.drop_run()
 
     def _obey(self, number: int) -> None:
-        first = not self._closing.is_set()
+        first = self.tally.signal is None
         self._closing.set()
         self.tally.signal = number
         if number == signal.SIGINT and first:
             self.display.say("finishing the runs in hand; Ctrl-C again stops them")
             return
-        for worker in list(self._hands.values()):
+        if number == signal.SIGINT and self._stopping.is_set():
+            self._kill_at = 0.0
+            return
+        self._stopping.set()
+        self._kill_at = time.monotonic() + SECONDS_TO_STOP
+        for worker in self.workers:
             worker.stop()
 
     def folder_of(self, ticket: Ticket) -> Path:
@@ -256,8 +306,9 @@ class Engine:
     def _arguments(self, point: Point) -> list[str]:
         """The program's arguments for one point: the sweep's own, and where the run goes."""
         args = self.sweep.arguments(point)
-        if option(args, "run.experiment") is None:
-            args.append(f"--run.experiment={self.sweep.name}")
+        for name, value in (("run.experiment", self.sweep.name), ("run.project", self.sweep.project)):
+            if value is not None and option(args, name) is None:
+                args.append(f"--{name}={value}")
         return [*args, f"--run.root={self.options.root}"]
 
     def _home(self, point: Point) -> Path:

@@ -20,6 +20,7 @@ from harness.charts import LOG_SPAN, short, value_order
 from harness.curves import learning_curves
 from harness.importance import as_numbers
 from harness.records import SEED, SweepData, as_text, varied
+from harness.run_folder import write_whole
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("common.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
@@ -43,7 +44,7 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
         plotly=plotly,
         script=script,
     )
-    path.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
+    write_whole(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
     return path
 
 

@@ -5,12 +5,15 @@ is complete or has failed. When whoever runs it dies, it fails and a copy of it 
 storage's lock, and in an order that leaves nothing lost or doubled wherever a process is killed.
 """
 
+import contextlib
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,12 +22,12 @@ from optuna.storages import get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.definition import Definition, Point, differences
+from harness.definition import Definition, Hyperband, Point, differences
 from harness.errors import UsageError
 from harness.hyperband import stops
 from harness.run_folder import is_alive
 from harness.search import Search
-from harness.storage import Storage, insist
+from harness.storage import Storage
 
 MOST_DEATHS = 3
 """A run whose process died so often has failed."""
@@ -63,6 +66,7 @@ class Queue:
         storage: where the queue is.
         name_of: the run folder's name for a point.
         say: tells the user of trouble with the storage.
+        stop: ends the waiting for a storage that does not answer.
 
     Raises:
         UsageError: the storage holds another sweep of this name.
@@ -74,12 +78,14 @@ class Queue:
         storage: Storage,
         name_of: Callable[[Point], str],
         say: Callable[[str], None] = print,
+        stop: threading.Event | None = None,
     ) -> None:
         self.definition = definition
         self.storage = storage
-        self._name_of, self._say = name_of, say
+        self._name_of, self._say, self._stop = name_of, say, stop or threading.Event()
+        self.total = _total(definition)
         self._optuna = get_storage(storage.optuna)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._owner = f"{_machine()}:{os.getpid()}"
         self._in_hand: dict[int, Ticket] = {}
         self._checked = 0.0
         with storage.locked():
@@ -102,22 +108,24 @@ class Queue:
             raise UsageError(
                 f"the sweep {self.definition.name} was begun with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
-                + f"give the changed one another name, or begin anew by removing the old queue, "
-                f"{self.storage.url.render_as_string()} (finished runs in its folder are kept)"
+                + f"give the changed one another name, or begin anew (finished runs are kept): {self._remove()}"
             )
         return study
 
-    @property
-    def total(self) -> int | None:
-        """How many points the sweep has; None for an unbounded search."""
-        cap = self.definition.run_cap
-        if self.definition.method != "grid":
-            return cap
-        return len(self.definition) if cap is None else min(cap, len(self.definition))
+    def _remove(self) -> str:
+        """What to type to begin the queue anew."""
+        if self.storage.kind == "sqlite":
+            return f"rm {self.storage.url.database}"
+        return (
+            f"optuna delete-study --study-name {self.definition.name} --storage {self.storage.url.render_as_string()}"
+        )
 
     def claim(self) -> Ticket | None:
         """The next run to do; None when there is none now. Waits for the storage if need be."""
-        return self._under_lock(self._claim)
+        ticket = self._under_lock(self._claim)
+        if ticket is not None:
+            self._in_hand[ticket.trial] = ticket
+        return ticket
 
     def _claim(self) -> Ticket | None:
         self._give_back_abandoned()
@@ -136,9 +144,7 @@ class Queue:
             if attributes.get(name) != value:
                 self._optuna.set_trial_user_attr(trial._trial_id, name, value)
         self._optuna.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        ticket = Ticket(trial._trial_id, attributes["number"], attributes["point"], run)
-        self._in_hand[ticket.trial] = ticket
-        return ticket
+        return Ticket(trial._trial_id, attributes["number"], attributes["point"], run)
 
     def _next_point(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A new trial that waits, for the first point that has none."""
@@ -271,13 +277,19 @@ class Queue:
         hyperband = self.definition.early_terminate
         if hyperband is None:
             return False
-        self._optuna.set_trial_intermediate_value(ticket.trial, epoch, value)
+        return self._insist(lambda: self._compare(hyperband, ticket, epoch, value))
+
+    def _compare(self, hyperband: Hyperband, ticket: Ticket, epoch: int, value: float) -> bool:
+        try:
+            self._optuna.set_trial_intermediate_value(ticket.trial, epoch, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return True  # it is another's now
         histories = {t._trial_id: _history(t) for t in self._latest()}
         histories[ticket.trial] = _history(self._optuna.get_trial(ticket.trial))
         return stops(hyperband, self.definition.goal, histories.pop(ticket.trial), list(histories.values()))
 
     def standing(self) -> Standing:
-        latest = self._latest()
+        latest = self._insist(self._latest)
         states = [_outcome(t) for t in latest]
         values = [(t.value, t.user_attrs["run"]) for t in latest if t.value is not None]
         best = (max if self.definition.goal == "maximize" else min)(values, default=(None, None))
@@ -296,7 +308,10 @@ class Queue:
             with self.storage.locked():
                 return action()
 
-        return insist(locked, self._say)
+        return self._insist(locked)
+
+    def _insist(self, action: Callable[[], Any]) -> Any:
+        return self.storage.insist(action, self._say, self._stop)
 
 
 def _waiting(
@@ -321,11 +336,30 @@ def _outcome(trial: FrozenTrial) -> str:
 
 
 def _history(trial: FrozenTrial) -> list[float]:
-    return [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+    """The metric's finite values, by epoch."""
+    values = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+    return [value for value in values if math.isfinite(value)]
+
+
+def _total(definition: Definition) -> int | None:
+    """How many points a sweep has; None for an unbounded search."""
+    cap = definition.run_cap
+    if definition.method != "grid":
+        return cap
+    return len(definition) if cap is None else min(cap, len(definition))
+
+
+def _machine() -> str:
+    """Where a process number means the same process: this host since its start, this container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
 
 
 def _vanished(owner: str) -> bool:
-    """Whether a process of this host, named as host:number, is no more."""
-    host, _, number = owner.rpartition(":")
-    here = host == socket.gethostname() and number.isdigit() and int(number) != os.getpid()
+    """Whether a process of this machine, named as machine:number, is no more."""
+    machine, _, number = owner.rpartition(":")
+    here = machine == _machine() and number.isdigit() and int(number) != os.getpid()
     return here and not is_alive(int(number))

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,17 @@ def load_sweep(folder: Path) -> SweepData:
         histories={name: read_history(folder / name / "metrics.csv") for name in names},
         pictures={name: _pictures(folder / name) for name in names},
         links={name: _links(folder, name) for name in names},
-        parameters=[str(key) for key in parameters] if isinstance(parameters, dict) else [],
+        parameters=parameter_names(parameters) if isinstance(parameters, dict) else [],
     )
+
+
+def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of a sweep's parameters, which may be nested."""
+    found = []
+    for key, value in parameters.items():
+        inner = value.get("parameters") if isinstance(value, dict) else None
+        found += parameter_names(inner, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+    return found
 
 
 def load_runs(folder: Path) -> pd.DataFrame:
@@ -80,18 +89,29 @@ def load_runs(folder: Path) -> pd.DataFrame:
         UsageError: the folder holds no run.
     """
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*/summary.json")):
-        summary = read_summary(path.parent)
-        if summary is None:
-            summary = {"state": "unknown", "error": "summary.json cannot be read"}
-        row = {"run": path.parent.name, "state": summary.get("state"), "seconds": summary.get("seconds")}
-        config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
-        metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # "nan" and "inf" are words in JSON
-        error = None if row["state"] == "finished" else summary.get("error") or _last_line(path.with_name("error.txt"))
-        rows.append({**row, **({"error": str(error)} if error else {}), **config, **metrics})
+    for path in sorted(folder.glob("[!.]*/summary.json")):
+        try:
+            rows.append(_row(path, read_summary(path.parent)))
+        except (AttributeError, TypeError, ValueError):
+            rows.append({"run": path.parent.name, "state": "unknown", "error": "summary.json cannot be read"})
     if not rows:
         raise UsageError(f"{folder} holds no runs; `python sweep.py run sweeps/{folder.name}.yaml` makes them")
     return pd.DataFrame(rows)
+
+
+def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
+    if summary is None:
+        raise ValueError("no summary")
+    seconds = summary.get("seconds")
+    row = {
+        "run": path.parent.name,
+        "state": summary.get("state"),
+        "seconds": None if seconds is None else float(seconds),
+    }
+    config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
+    metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # "nan" and "inf" are words in JSON
+    error = None if row["state"] == "finished" else summary.get("error") or _last_line(path.with_name("error.txt"))
+    return {**row, **({"error": str(error)} if error else {}), **config, **metrics}
 
 
 def read_history(path: Path) -> pd.DataFrame:

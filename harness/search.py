@@ -16,6 +16,8 @@ from optuna.trial import FrozenTrial
 from harness.definition import Definition, Point
 from harness.distributions import Law
 
+MOST_SHOWN = 200
+"""Optuna keeps the whole list of a parameter's values with each point; longer ones are left out there."""
 RANDOM_FIRST = 10
 """Points that a Bayesian search draws at random before it has something to learn from."""
 
@@ -51,7 +53,7 @@ class Search:
             return self._drawn({key: self._uniform(number, key) for key in self._laws})
         self._made += itertools.islice(self._points, max(0, number + 1 - len(self._made)))
         point = self._made[number]
-        readable = {key: point[key] for key, law in self._laws.items() if _scalar(law)}
+        readable = {key: point[key] for key, law in self._laws.items() if _readable(law)}
         laws: dict[str, BaseDistribution] = {
             key: CategoricalDistribution(_choices(self._laws[key])) for key in readable
         }
@@ -87,8 +89,10 @@ def _choices(law: Law) -> list[Any]:
     return list(dict.fromkeys(law.choices or []))
 
 
-def _scalar(law: Law) -> bool:
-    return all(value is None or isinstance(value, bool | int | float | str) for value in law.choices or [])
+def _readable(law: Law) -> bool:
+    values = law.choices or []
+    plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    return plain and len(values) <= MOST_SHOWN
 
 
 def _space(law: Law) -> BaseDistribution:

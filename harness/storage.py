@@ -22,9 +22,23 @@ from harness.errors import UsageError
 
 SQLITE_SECONDS = 60
 """How long to wait while another process writes to the file."""
-OUTAGE_SECONDS = 600.0
+OUTAGE_SECONDS = {"sqlite": 60.0, "postgresql": 600.0}
 """How long a database may be away before a sweep gives up."""
+LONGEST_BEAT = 10
+"""Seconds between heartbeats, at most."""
+TABLES = "litgen's tables"
+"""Name of the lock under which they are made."""
+POSTGRES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+}
+"""A machine that has gone is noticed within a minute or so, on both sides."""
 
+AWAY = (StorageInternalError, SQLAlchemyError)
 T = TypeVar("T")
 
 
@@ -40,23 +54,24 @@ class Storage:
         UsageError: the address cannot be read or reached.
     """
 
-    def __init__(self, url: str, sweep: str, grace: int) -> None:
+    def __init__(self, url: str | URL, sweep: str, grace: int) -> None:
         self.url = _address(url)
-        options: dict[str, Any] = {"pool_pre_ping": True}
-        if self.url.get_backend_name() == "sqlite":
-            path = Path(str(self.url.database)).resolve()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.url = self.url.set(database=str(path))
+        self.kind = self.url.get_backend_name()
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": POSTGRES}
+        if self.kind == "sqlite":
+            self.url = self.url.set(database=str(Path(str(self.url.database)).resolve()))
             options["connect_args"] = {"timeout": SQLITE_SECONDS}
         self._options = options
-        self._lock_key = zlib.crc32(sweep.encode())
+        self._sweep = sweep
         self._in_process = threading.RLock()
         self._grace = grace
         logging.getLogger("alembic").setLevel(logging.WARNING)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
+            if self.kind == "sqlite":
+                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             self._engine = sqlalchemy.create_engine(self.url, **options)
-            with self.locked():
+            with self.locked(TABLES):
                 self.optuna = self._open()
         except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
@@ -68,23 +83,23 @@ class Storage:
             return RDBStorage(
                 self.url.render_as_string(hide_password=False),
                 engine_kwargs=self._options,
-                heartbeat_interval=max(1, self._grace // 6),
+                heartbeat_interval=min(LONGEST_BEAT, max(1, self._grace // 6)),
                 grace_period=self._grace,
             )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps all other processes and threads of the sweep out."""
-        with self._in_process, self._between_processes():
+    def locked(self, name: str | None = None) -> Iterator[None]:
+        """Keeps all other processes and threads of the sweep out, or of all that ask for the same name."""
+        with self._in_process, self._between_processes(name or self._sweep):
             yield
 
     @contextlib.contextmanager
-    def _between_processes(self) -> Iterator[None]:
-        if self.url.get_backend_name() == "sqlite":
+    def _between_processes(self, name: str) -> Iterator[None]:
+        if self.kind == "sqlite":
             with FileLock(f"{self.url.database}.lock"):
                 yield
             return
-        key = {"key": self._lock_key}
+        key = {"key": zlib.crc32(name.encode())}
         with self._engine.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), key)
             connection.commit()  # the lock is the connection's, not the transaction's
@@ -102,23 +117,28 @@ class Storage:
         self.optuna.engine.dispose()
         self._engine.dispose()
 
+    def insist(self, action: Callable[[], T], say: Callable[[str], None], stop: threading.Event) -> T:
+        """Does it again, and again, while the database is away.
 
-def insist(action: Callable[[], T], say: Callable[[str], None]) -> T:
-    """Does it again, and again, while the database is away, for at most `OUTAGE_SECONDS`."""
-    deadline, pause = time.monotonic() + OUTAGE_SECONDS, 0.5
-    while True:
-        try:
-            return action()
-        except (StorageInternalError, SQLAlchemyError) as error:
-            if time.monotonic() > deadline:
-                raise
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            say(f"the sweep's storage does not answer ({reason}); trying again")
-            time.sleep(pause)
+        Raises:
+            UsageError: it was away for too long, or `stop` was set.
+        """
+        deadline, pause = time.monotonic() + OUTAGE_SECONDS[self.kind], 0.5
+        while True:
+            try:
+                return action()
+            except AWAY as error:
+                reason = (
+                    f"the sweep's storage does not answer ({str(error.__cause__ or error).strip().splitlines()[0]})"
+                )
+            if time.monotonic() > deadline or stop.is_set():
+                raise UsageError(f"{reason}; once it does, the same command goes on")
+            say(f"{reason}; trying again")
+            stop.wait(pause)
             pause = min(2 * pause, 15.0)
 
 
-def _address(url: str) -> URL:
+def _address(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:

@@ -62,7 +62,7 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
         UsageError: there is nothing to send, nobody to send it to, or another sync is at work.
     """
     console = rich.console.Console(highlight=False, markup=False, soft_wrap=True)
-    offline = {run: files for run in sorted(folder.glob("*/")) if (files := _offline_files(run))}
+    offline = {run: files for run in sorted(folder.glob("[!.]*/")) if (files := _offline_files(run))}
     if not offline:
         raise UsageError(f"{folder} holds no offline runs of W&B; `sweep.py run` makes them where no key is configured")
     with _alone(folder) as lock:

@@ -18,7 +18,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from harness.config import flatten
 from harness.errors import UsageError
-from harness.records import SweepData
+from harness.records import SweepData, parameter_names
 from harness.wandb_access import has_key, one_line, reach_server
 
 PAGE = 100
@@ -88,7 +88,7 @@ def load_wandb_sweep(path: str, cache: Path) -> SweepData:
         histories={name: history for name, (history, _) in zip(names, parts, strict=True)},
         pictures={name: links for name, (_, links) in zip(names, parts, strict=True)},
         links={name: {"W&B": run.url} for name, run in zip(names, runs, strict=True)},
-        parameters=_parameters(sweep.config.get("parameters") or {}),
+        parameters=parameter_names(sweep.config.get("parameters") or {}),
     )
 
 
@@ -155,12 +155,3 @@ def _fetched(file: Any, folder: Path) -> str:
     except wandb.errors.Error:
         return file.url
     return f"../{quote(folder.parent.name)}/{quote(folder.name)}/{quote(file.name)}"
-
-
-def _parameters(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of a sweep's parameters, which may be nested."""
-    found = []
-    for key, value in parameters.items():
-        inner = value.get("parameters") if isinstance(value, dict) else None
-        found += _parameters(inner, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
-    return found

@@ -72,6 +72,7 @@ class Worker:
         self.environment = dict(environment or {})
         self._process: subprocess.Popen[str] | None = None
         self._told_to_stop = False
+        self._lost = False
 
     @property
     def pid(self) -> int | None:
@@ -86,6 +87,9 @@ class Worker:
     ) -> Outcome:
         """One run of the program; what it prints is added to the file `log`. Never raises for the run's own faults."""
         began = time.monotonic()
+        if self._told_to_stop:
+            return Outcome("stopped")
+        self._lost = False
         request = {"do": "run", "args": list(args), "log": str(log), "environment": dict(environment or {})}
         early, ended = False, None
         for reply in self._ask(request):
@@ -96,7 +100,8 @@ class Worker:
             else:
                 ended = Outcome(**reply)
         if ended is None:
-            ended = Outcome("stopped") if self._told_to_stop else Outcome("died", error=self._end_of_process())
+            stopped = self._told_to_stop or self._lost
+            ended = Outcome("stopped") if stopped else Outcome("died", error=self._end_of_process())
         ended.early, ended.seconds = early, time.monotonic() - began
         return ended
 
@@ -125,6 +130,11 @@ class Worker:
 
     def kill(self) -> None:
         self._told_to_stop = True
+        self._signal(signal.SIGKILL)
+
+    def drop_run(self) -> None:
+        """Ends the run in hand at once; the next one gets a new process."""
+        self._lost = True
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -262,10 +272,10 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) ->
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # W&B interrupts a run that is stopped in its pages
         if type(error).__name__ == "SIGTERMException":
             return Outcome("stopped")
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return Outcome("stopped", error="the disk is full")
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
         return Outcome("failed", error=_one_line(error))
     return Outcome("finished", result.metrics, str(result.folder))
 

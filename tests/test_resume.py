@@ -175,4 +175,4 @@ def test_the_wandb_run_keeps_its_id(config: Path, tmp_path: Path, monkeypatch):
     resumed = run(config, tmp_path, "--run.name=w", f"--ckpt_path={tmp_path}/resume/w/checkpoints/last.ckpt")
     assert read_summary(resumed.folder)["wandb_id"] == first
     names = [path.name for path in (resumed.folder / "wandb").glob("offline-run-*")]
-    assert names and all(name.endswith(first) for name in names)
+    assert len(names) == 2 and all(first in name for name in names)

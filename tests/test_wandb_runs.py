@@ -134,7 +134,7 @@ def test_a_run_comes_back_as_it_was_logged(client: Client, server: WandbServer, 
     }
 
     history = data.histories["capacity/one abc"]
-    assert list(history.columns) == ["step", "epoch", "val/mse", "train/mse"]
+    assert list(history.columns[:2]) == ["step", "epoch"] and set(history.columns[2:]) == {"val/mse", "train/mse"}
     assert history["step"].tolist() == [0, 10, 20, 20]
     assert history["val/mse"].tolist()[:3] == [3.0, 1.0, 2.0]
     assert history["train/mse"].isna().all()

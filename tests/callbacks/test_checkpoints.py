@@ -16,6 +16,14 @@ def test_a_checkpoint_is_moved_into_place_when_it_is_whole(tmp_path: Path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.ckpt"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch):
+    """torch.save alone makes a RuntimeError about its own file format of it."""
+    monkeypatch.setattr("builtins.open", lambda path, mode, opened=open: opened("/dev/full", mode))
+    with pytest.raises(OSError, match="No space left on device"):
+        WholeFiles().save_checkpoint({"x": torch.zeros(100_000)}, tmp_path / "a.ckpt")
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_checkpoint(error: BaseException, tmp_path: Path, monkeypatch):
     WholeFiles().save_checkpoint({"x": 1}, tmp_path / "a.ckpt")

@@ -86,3 +86,9 @@ def test_long_names_are_cut_but_stay_apart():
         for i in range(3)
     }
     assert len(homes) == 3 and all(len(home.name) <= 150 for home in homes)
+
+
+def test_a_class_is_named_alike_however_it_is_written():
+    for written in ("AdamW", "torch.optim.AdamW"):
+        assert run_name({"model.optimizer"}, {"model.optimizer": written}) == "optimizer=AdamW"
+    assert run_name({"model.encoder_checkpoint"}, {"model.encoder_checkpoint": "a.b/C"}) == "encoder_checkpoint=a.b/C"

@@ -14,6 +14,7 @@ import pytest
 
 import sweep
 from harness.run_folder import read_summary
+from harness.worker import Worker
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "trivial.py"
 ROOT = Path(__file__).parents[2]
@@ -51,10 +52,11 @@ def calls(path: Path) -> Counter[tuple[str, str]]:
     return Counter((what, name) for what, _, name in (line.split(" ", 2) for line in lines))
 
 
-def wait_for(path: Path, text: str) -> None:
+def wait_for(path: Path, text: str, times: int = 1) -> None:
     deadline = time.monotonic() + 60
     file = home(path) / "calls.txt"
-    while not (file.exists() and text in file.read_text()) and time.monotonic() < deadline:
+    while not (file.exists() and file.read_text().count(text) >= times):
+        assert time.monotonic() < deadline, f"no {text} in {file}"
         time.sleep(0.02)
 
 
@@ -89,7 +91,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.
     assert "2 runs finished, 1 failed" in output and "UsageError: x is not wanted" in output
     log = home(path) / "logs" / "x=2.txt"
     assert "Traceback" in log.read_text() and "x is not wanted" in log.read_text()
-    assert run(path) == 0 and "0 runs finished" in capsys.readouterr().out
+    assert run(path) == 1 and "0 runs finished" in capsys.readouterr().out
     assert run(path, "--retry") == 1 and "0 runs finished, 1 failed" in capsys.readouterr().out
 
 
@@ -124,11 +126,60 @@ def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_
     assert process.returncode == (130 if len(numbers) == 2 else 143), output
     assert read_summary(home(path) / "x=1")["state"] == "killed"
     process = start(path, "--count=1")
-    wait_for(path, "begin")
-    time.sleep(3)
+    wait_for(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert calls(path)["begin", "x=1"] == 2 and calls(path)["begin", "x=2"] == 0
+    seen = calls(path)
+    assert seen["begin", "x=1"] == 2 and seen["resume-in-x=1", "x=1"] == 1 and seen["begin", "x=2"] == 0
+
+
+def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
+    parameters = "model.x: {values: [1]}, seconds: {value: 2.0}"
+    path = write_sweep(tmp_path, parameters, method="random", run_cap="2")
+    process = start(path, "--workers=2")
+    wait_for(path, "begin", times=2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert run(path, "--workers=2") == 0
+    seen = calls(path)
+    assert seen["resume-in-x=1", "x=1"] == 1 and seen["resume-in-x=1-2", "x=1-2"] == 1
+    assert finished(path) == ["x=1", "x=1-2"]
+
+
+def test_one_that_does_not_heed_sigterm_is_killed(tmp_path: Path):
+    path = write_sweep(tmp_path, "model.x: {values: [1]}, deaf: {value: 1}")
+    process = start(path)
+    wait_for(path, "begin")
+    time.sleep(0.5)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+
+
+def test_runs_of_another_command_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write_sweep(tmp_path, "model.x: {values: [1, 2]}")
+    assert run(path) == 0
+    (home(path) / "sweep.db").unlink()
+    assert (
+        run(write_sweep(tmp_path, "model.x: {values: [1, 2]}", command='["${program}", "--epochs=3", "${args}"]')) == 2
+    )
+    assert "holds runs of another sweep" in capsys.readouterr().err
+    assert run(write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}")) == 0
+    assert "1 runs finished, 2 kept" in capsys.readouterr().out
+
+
+def test_a_run_that_another_was_given_does_not_count_as_a_death(tmp_path: Path):
+    worker = Worker(PROGRAM)
+    threading.Timer(1.5, worker.drop_run).start()
+    args = [f"--run.root={tmp_path}", "--run.experiment=trivial", "--model.x=1"]
+    (tmp_path / "trivial").mkdir()
+    assert worker.run([*args, "--hang=1"], tmp_path / "log.txt").state == "stopped"
+    died = worker.run([*args, "--die=1"], tmp_path / "log.txt")
+    assert (died.state, died.error) == ("died", "its process was ended by SIGKILL")
+    assert worker.run([*args], tmp_path / "log.txt").state == "finished"
+    worker.close()
 
 
 def test_a_killed_sweep_takes_its_workers_along_and_goes_on(tmp_path: Path):

@@ -1,14 +1,17 @@
 """The queue on SQLite and on PostgreSQL: each point once, whoever dies wherever."""
 
+import contextlib
 import itertools
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 import harness.queue
 from harness.definition import Definition
@@ -143,9 +146,9 @@ def test_a_returned_run_keeps_its_number_values_and_folder(begin):
 
 def test_a_run_that_kills_its_process_fails_in_the_end(begin):
     queue = begin(parameters="{model.x: {value: 1}}")
-    for time in range(MOST_DEATHS):
+    for turn in range(MOST_DEATHS):
         returned = queue.give_back(queue.claim(), "its process was ended by SIGKILL")
-        assert returned is (time < MOST_DEATHS - 1)
+        assert returned is (turn < MOST_DEATHS - 1)
     assert queue.claim() is None
     assert (queue.standing().failed, queue.standing().finished) == (1, 0)
     assert queue.retry_failed() == 1 and finish_all(queue) == [0]
@@ -153,7 +156,7 @@ def test_a_run_that_kills_its_process_fails_in_the_end(begin):
 
 
 def test_the_silent_lose_their_runs(begin, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(harness.queue.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(harness.queue, "_machine", lambda: "elsewhere")
     silent = begin(grace=1)
     ticket = silent.claim()
     monkeypatch.undo()
@@ -168,6 +171,47 @@ def test_the_silent_lose_their_runs(begin, monkeypatch: pytest.MonkeyPatch):
     assert taken.number == ticket.number
     assert silent.beat() == [ticket] and not silent.finish(ticket, 1.0)
     assert alive.beat() == [] and alive.finish(taken, 1.0) and alive.finish(other, 1.0)
+
+
+def test_a_claim_that_was_cut_off_goes_to_another(begin, monkeypatch: pytest.MonkeyPatch):
+    """The storage is lost after the run was marked as running, before anybody heard of it."""
+    queue = begin(grace=1)
+    locked, times = queue.storage.locked, itertools.count()
+
+    @contextlib.contextmanager
+    def fragile() -> Iterator[None]:
+        with locked():
+            yield
+            if next(times) == 0:
+                raise OperationalError("claim", {}, Exception("the server has gone"))
+
+    monkeypatch.setattr(queue.storage, "locked", fragile)
+    first = queue.claim()
+    assert first.number == 1
+    deadline = time.monotonic() + 20
+    numbers = set()
+    while 0 not in numbers and time.monotonic() < deadline:
+        if ticket := queue.claim():
+            numbers.add(ticket.number)
+        queue.beat()
+        time.sleep(0.2)
+    assert 0 in numbers
+
+
+def test_waiting_for_a_storage_that_is_away(begin):
+    queue, said, tries = begin(), [], itertools.count()
+
+    def away_twice() -> str:
+        if next(tries) < 2:
+            raise OperationalError("select", {}, Exception("the server has gone"))
+        return "back"
+
+    assert queue.storage.insist(away_twice, said.append, threading.Event()) == "back"
+    assert len(said) == 2 and "the server has gone); trying again" in said[0]
+    stop, tries = threading.Event(), itertools.count()
+    stop.set()
+    with pytest.raises(UsageError, match="the same command goes on"):
+        queue.storage.insist(away_twice, said.append, stop)
 
 
 def test_a_changed_definition_is_refused_with_the_difference(begin):
@@ -246,6 +290,9 @@ def test_hyperband_compares_with_all_runs(begin):
     assert [queue.report(good, epoch, 1.0) for epoch in (1, 2, 3)] == [False] * 3
     assert [queue.report(bad, epoch, 9.0) for epoch in (1, 2)] == [False, False]  # of two, the worse is at the half
     assert [queue.report(between, epoch, 9.5) for epoch in (1, 2)] == [False, True]
+    assert [queue.report(good, epoch, float("nan")) for epoch in (4, 5)] == [False, False]  # left out
+    queue.give_back(good)
+    assert queue.report(good, 6, 1.0)  # it is another's now: end it
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "sqlite://", "postgresql://127.0.0.1:1/none"])

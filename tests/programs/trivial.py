@@ -1,6 +1,7 @@
 """What a sweep runs in tests: leaves a run folder as train.py would, in no time, with (x - 3)^2 as `test/loss`.
 
-Options: --x and --y, numbers; --epochs; --seconds to take; --fail, --die and --hang, values of x at which it does so.
+Options: --x and --y, numbers; --epochs; --seconds to take; --fail, --die and --hang, values of x at which it does so;
+--deaf, a value of x at which it hangs and does not heed SIGTERM.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from harness.config import given_values, option, run_home
 from harness.errors import UsageError
 from harness.run_folder import RunOptions, claim, read_summary, write_summary
 
-KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "run.root", "run.experiment", "run.name")
-KNOWN += ("run.overwrite", "ckpt_path", "seed_everything", "model.x", "model.y")
+KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "deaf", "run.root", "run.experiment", "run.name")
+KNOWN += ("run.overwrite", "run.project", "ckpt_path", "seed_everything", "model.x", "model.y")
 
 
 @dataclass
@@ -48,6 +49,9 @@ def main(args, report):
     state = (read_summary(home) or {}).get("state")
     note(home, "again" if state == "finished" else "begin")
     folder = claim(home) if not home.exists() else home
+    if (checkpoint := option(args, "ckpt_path")) is not None:
+        folder = Path(checkpoint).parents[1]
+        note(home, f"resume-in-{folder.name}")
     summary = {"state": "running", "metrics": {}, "config": given, "seconds": given.get("seconds", 0.0)}
     summary |= {"pid": os.getpid(), "host": os.uname().nodename}
     write_summary(folder, summary)
@@ -71,6 +75,9 @@ def train(x, given, report):
         raise UsageError("x is not wanted")
     if given.get("die") == x:
         os.kill(os.getpid(), signal.SIGKILL)
+    if given.get("deaf") == x:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
     loss = (x - 3) ** 2
     epochs = int(given.get("epochs", 1))
     with signals():
