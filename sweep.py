@@ -18,7 +18,8 @@ def run(options: argparse.Namespace) -> int:
 
     sweep = load_definition(options.file, options.override)
     devices = [name for name in options.devices.split(",") if name]
-    how = Options(options.root, options.workers, devices, options.storage, options.count, options.retry, options.grace)
+    own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
+    how = Options(devices=devices, **{name: getattr(options, name) for name in own})
     tally = run_sweep(sweep, how)
     kept = f", {tally.kept} kept from before" if tally.kept else ""
     failed = f", {tally.failed} failed" if tally.failed else ""
@@ -133,6 +134,9 @@ def parser() -> argparse.ArgumentParser:
         default=60,
         metavar="SECONDS",
         help="give a run to another when its machine was silent for so long; alike on all machines (default: 60)",
+    )
+    one.add_argument(
+        "--tries", type=_positive, default=3, help="a run whose process dies so often has failed (default: 3)"
     )
     one.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
 

@@ -18,7 +18,7 @@ from harness.config import given_values, option, run_home
 from harness.definition import Definition, Point, differences
 from harness.definition_file import load_definition
 from harness.errors import UsageError
-from harness.queue import MOST_DEATHS, Queue, Standing, Ticket
+from harness.queue import Queue, Standing, Ticket
 from harness.run_folder import RunOptions, is_going_on, read_summary, write_whole
 from harness.storage import AWAY, Storage
 from harness.sweep_display import Display
@@ -59,6 +59,7 @@ class Options:
         count: how many runs this process may do; by default as many as there are.
         retry: do failed runs of an earlier time again.
         grace: seconds of silence after which a run is taken from its owner.
+        tries: how often a run's process may die before the run has failed.
     """
 
     root: str = "runs"
@@ -68,6 +69,7 @@ class Options:
     count: int | None = None
     retry: bool = False
     grace: int = GRACE_SECONDS
+    tries: int = 3
 
 
 def run_sweep(sweep: Definition, options: Options) -> Tally:
@@ -144,7 +146,8 @@ class Engine:
         storage = Storage(address, self.sweep.name, self.options.grace)
         if not checked and not storage.holds(self.sweep.name):
             self._check()
-        queue = Queue(self.sweep, storage, lambda point: self._home(point).name, self.display.say, self._stopping)
+        say, stop = self.display.say, self._stopping
+        queue = Queue(self.sweep, storage, lambda point: self._home(point).name, say, stop, self.options.tries)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / "sweep.yaml", self.sweep.to_yaml())
         if self.options.retry:
@@ -260,7 +263,7 @@ class Engine:
                 if outcome.state == "stopped" and outcome.error is not None:
                     raise UsageError(f"{outcome.error}; make room and give the same command again")
                 return
-            outcome.state, outcome.error = "failed", f"{outcome.error}, {MOST_DEATHS} times"
+            outcome.state, outcome.error = "failed", f"{outcome.error}, {self.options.tries} times"
         value = outcome.metrics.get(self.sweep.metric)
         error = outcome.error if outcome.state == "failed" else None
         self.queue.finish(ticket, value, error, seconds=round(outcome.seconds, 3), early=outcome.early)

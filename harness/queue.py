@@ -29,8 +29,6 @@ from harness.run_folder import is_alive
 from harness.search import Search
 from harness.storage import Storage
 
-MOST_DEATHS = 3
-"""A run whose process died so often has failed."""
 SECONDS_BETWEEN_CHECKS = 5.0
 """How often to look for runs whose owner has died."""
 
@@ -67,6 +65,7 @@ class Queue:
         name_of: the run folder's name for a point.
         say: tells the user of trouble with the storage.
         stop: ends the waiting for a storage that does not answer.
+        tries: a run whose process died so often has failed.
 
     Raises:
         UsageError: the storage holds another sweep of this name.
@@ -79,11 +78,12 @@ class Queue:
         name_of: Callable[[Point], str],
         say: Callable[[str], None] = print,
         stop: threading.Event | None = None,
+        tries: int = 3,
     ) -> None:
         self.definition = definition
         self.storage = storage
         self._name_of, self._say, self._stop = name_of, say, stop or threading.Event()
-        self.total = _total(definition)
+        self.total, self._tries = _total(definition), tries
         self._optuna = get_storage(storage.optuna)
         self._owner = f"{_machine()}:{os.getpid()}"
         self._in_hand: dict[int, Ticket] = {}
@@ -219,7 +219,7 @@ class Queue:
         if trial.state != TrialState.RUNNING:
             return True
         deaths = trial.user_attrs.get("deaths", 0) + (died is not None)
-        if deaths >= MOST_DEATHS:
+        if deaths >= self._tries:
             self._finish(trial._trial_id, None, f"{died}, {deaths} times", {})
             return False
         history = [*trial.system_attrs.get("retry_history", []), trial.number]

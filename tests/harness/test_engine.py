@@ -256,7 +256,7 @@ def test_mayhem(runs: int, workers: int, kills: int, storage: str, tmp_path: Pat
     count = f"{{distribution: int_uniform, min: 0, max: {runs // 10 - 1}}}"
     parameters = f"model.x: {count}, model.y: {{values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}, seconds: {{value: 0.1}}"
     path = write_sweep(tmp_path, parameters, name=f"{storage}{runs}")
-    options = [] if storage == "sqlite" else [f"--storage={request.getfixturevalue('postgres')}"]
+    options = ["--tries=20"] + ([] if storage == "sqlite" else [f"--storage={request.getfixturevalue('postgres')}"])
     mayhem(path, runs, workers, 2, kills, *options)
 
 
