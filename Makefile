@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $(STAMP)
 
-demo: install  ## train autoencoders and few-shot classifiers on real digits, no download; about two minutes
+demo: install  ## train autoencoders and few-shot classifiers on real digits, no download; ends with two reports
 	@$(BIN)/python sweep.py run sweeps/quickstart.yaml
 	@$(BIN)/python sweep.py run sweeps/quickstart_transfer.yaml
 
