@@ -36,7 +36,7 @@ def cluster() -> Iterator[str]:
         subprocess.run(command, user=user, cwd=folder, check=True, timeout=120, **quiet)  # type: ignore[call-overload]
 
     data = str(folder / "data")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100"
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
     try:
         run("initdb", "-D", data, "-A", "trust", "-U", "litgen", "-N", "-E", "UTF8", "--no-locale")
         run("pg_ctl", "-D", data, "-o", options, "-w", "-l", str(folder / "log"), "start")

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -113,24 +114,29 @@ def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> Non
     names = [f"plain{number}" for number in range(5)]
     online.run(log_offline, *names)
     upsert = server.operations["UpsertBucket"]
+    interrupted = threading.Event()
+
+    def sent() -> set[Path]:
+        return {path.parent for path in online.home.glob("runs/study/*/wandb/*/*.synced")}
 
     def slow(variables: dict[str, Any]) -> dict[str, Any]:
-        time.sleep(0.4)
+        if sent():
+            interrupted.wait(60)
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
     process = online.start(send, "runs/study", start_new_session=True)
-    wait_for(lambda: any(online.home.glob("runs/study/*/wandb/*/*.synced")))
+    wait_for(lambda: bool(sent()))
     again = online.start(send, "runs/study")
     said, _ = again.communicate(timeout=30)
     assert again.returncode == 2
     assert "another sync" in said
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = len(list(online.home.glob("runs/study/*/wandb/*/*.synced")))
-    assert before < len(names)
+    interrupted.set()
+    assert 0 < len(sent()) < len(names)
 
-    assert len(tally(online.run(send, "runs/study"))["sent"]) <= len(names) - 1
+    assert 1 <= len(tally(online.run(send, "runs/study"))["sent"]) <= len(names) - 1
     assert sorted(server.runs) == names
     assert all((run.state, run.column("score")) == ("finished", [1, 2]) for run in server.runs.values())
 

@@ -40,16 +40,23 @@ def name_of(point: dict) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def begin(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Queue]:
+def begin(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Queue]]:
     """Opens the queue of a sweep, always the same one, as another process would."""
     url = f"sqlite:///{tmp_path}/sweep.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
     name = request.node.name  # the same at every time: random points depend on it
     monkeypatch.setattr(harness.queue, "SECONDS_BETWEEN_CHECKS", 0.0)
 
-    def begin(grace: int = 60, **changes: object) -> Queue:
-        return Queue(definition(tmp_path / "sweep.yaml", name, **changes), Storage(url, name, grace), name_of)
+    storages: list[Storage] = []
 
-    return begin
+    def begin(grace: int = 60, **changes: object) -> Queue:
+        storages.append(Storage(url, name, grace))
+        return Queue(definition(tmp_path / "sweep.yaml", name, **changes), storages[-1], name_of)
+
+    yield begin
+    for storage in storages:
+        storage.close()
 
 
 def finish_all(queue: Queue) -> list[int]:
@@ -123,6 +130,8 @@ def test_killed_at_every_write(begin, monkeypatch: pytest.MonkeyPatch):
                         done[ticket.number] += 1
             except Killed:
                 return False
+            finally:
+                queue.storage.close()
 
     lives = [one_life(die_at) for die_at in range(40)]
     assert lives[-1] and not all(lives)
