@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -18,9 +19,18 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path and shutil.which("initdb") else None
 
 
+@dataclass
+class Cluster:
+    """A running one: its address, and how to stop and start it."""
+
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextlib.contextmanager
-def cluster() -> Iterator[str]:
-    """Starts one on loopback, as another user where this one is root, whom PostgreSQL refuses; yields its address."""
+def cluster() -> Iterator[Cluster]:
+    """Starts one on loopback, as another user where this one is root, whom PostgreSQL refuses."""
     folder = Path(tempfile.mkdtemp(prefix="litgen-postgres-"))
     user = None
     if os.getuid() == 0:
@@ -37,13 +47,20 @@ def cluster() -> Iterator[str]:
 
     data = str(folder / "data")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
+
+    def start() -> None:
+        run("pg_ctl", "-D", data, "-o", options, "-w", "-l", str(folder / "log"), "start")
+
+    def stop() -> None:
+        run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
     try:
         run("initdb", "-D", data, "-A", "trust", "-U", "litgen", "-N", "-E", "UTF8", "--no-locale")
-        run("pg_ctl", "-D", data, "-o", options, "-w", "-l", str(folder / "log"), "start")
+        start()
         try:
-            yield f"postgresql://litgen@127.0.0.1:{port}/postgres"
+            yield Cluster(f"postgresql://litgen@127.0.0.1:{port}/postgres", stop, start)
         finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,5 +10,5 @@ def postgres() -> Iterator[str]:
     """The address of an empty PostgreSQL database."""
     if programs() is None:
         pytest.skip("PostgreSQL (initdb, pg_ctl) is not installed")
-    with cluster() as url:
-        yield url
+    with cluster() as running:
+        yield running.url

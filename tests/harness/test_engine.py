@@ -15,6 +15,7 @@ import pytest
 import sweep
 from harness.run_folder import read_summary
 from harness.worker import Worker
+from tests.postgres import cluster, programs
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "trivial.py"
 ROOT = Path(__file__).parents[2]
@@ -208,6 +209,21 @@ def test_two_working_folders_and_one_storage(tmp_path: Path, postgres: str):
     done = [finished(path) for path in paths]
     assert sorted(done[0] + done[1]) == sorted(f"x={x}" for x in range(1, 21))
     assert min(map(len, done)) >= 1
+
+
+@pytest.mark.skipif(programs() is None, reason="PostgreSQL (initdb, pg_ctl) is not installed")
+def test_a_database_that_goes_away_is_waited_for(tmp_path: Path):
+    path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 2.0}")
+    with cluster() as database:
+        process = start(path, "--workers=2", f"--storage={database.url}", "--grace=6")
+        wait_for(path, "begin", times=2)
+        database.stop()
+        time.sleep(4)
+        database.start()
+        output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert "does not answer" in output and "4 runs finished" in output
+    each_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
 
 
 def mayhem(path: Path, runs: int, workers: int, parents: int, kills: int, *options: str) -> None:
