@@ -244,8 +244,9 @@ class LitgenCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
-        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
-        found = logged if self.record is None else {}
+        found: dict[str, float] = {}
+        if self.record is None:  # else the record keeps them
+            found = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
         folder = self.trainer.strategy.broadcast(self.folder)
         best = folder / "checkpoints" / "best.ckpt"
         self.test(self.model, datamodule=self.datamodule, ckpt_path=best if best.is_file() else None, weights_only=True)

@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from harness.errors import described
 from harness.run_folder import read_summary, write_summary
 from harness.wandb_run import RunLogger
 
@@ -64,10 +65,9 @@ class RunRecord(Callback):
     def fail(self, error: BaseException) -> None:
         """Marks the run killed, for a signal, or failed, for anything else."""
         killed = isinstance(error, SIGTERMException | KeyboardInterrupt | SystemExit)
-        reason = " ".join(str(error).split())
         self.note(
             state="killed" if killed else "failed",
-            error=f"{type(error).__name__}: {reason}" if reason else type(error).__name__,
+            error=described(error),
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -29,10 +29,10 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from harness.config import option, run_name
-from harness.errors import UsageError
+from harness.errors import UsageError, described
 from harness.run_folder import safe_name
 from harness.sync import sync
-from harness.wandb_access import has_key, one_line, reach_server
+from harness.wandb_access import need_wandb, one_line
 from harness.worker import Outcome, Worker
 
 Json = dict[str, Any]
@@ -320,7 +320,7 @@ class _Agent:
             environment = self._run_environment(run)
             outcome = self._worker.run(args, run.log, environment, lambda _: run.told_to_stop is not None)
         except Exception as error:
-            outcome = Outcome("failed", error=f"{type(error).__name__}: {one_line(error)}")
+            outcome = Outcome("failed", error=described(error))
         run.outcome = outcome
         self._wake.put(None)
 
@@ -424,12 +424,7 @@ def _need_wandb() -> None:
     mode = os.environ.get("WANDB_MODE") or "online"
     if mode != "online":
         raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `sweep.py run`")
-    try:
-        if not has_key():
-            raise UsageError("no W&B API key is configured; `wandb login` saves one, `sweep.py run` needs none")
-        reach_server()
-    except (wandb.errors.Error, OSError) as error:
-        raise UsageError(f"W&B cannot be used ({one_line(error)}); `sweep.py run` needs no server") from None
+    need_wandb(", `sweep.py run` needs none", "; `sweep.py run` needs no server")
 
 
 def _log_file(args: Sequence[str], experiment: str, run: str) -> Path:

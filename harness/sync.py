@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import IO
 
 import rich.console
-import wandb.errors
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.errors import UsageError
 from harness.run_folder import is_going_on, read_summary
-from harness.wandb_access import has_key, one_line, reach_server
+from harness.wandb_access import need_wandb
 
 AT_A_TIME = 50
 """Runs that one call of the client is given."""
@@ -68,7 +67,7 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     with _alone(folder) as lock:
         tally, unsent = _sort(offline)
         if unsent:
-            _need_wandb()
+            need_wandb(away="; nothing was sent, try again later", cannot="reached")
             options = [*_option("project", project), *_option("entity", entity)]
             _Sender(unsent, options, lock, tally).send(console)
     _tell(folder, tally, console)
@@ -184,16 +183,6 @@ def _last_words(said: str) -> str:
 
 def _option(name: str, value: str | None) -> list[str]:
     return [] if value is None else [f"--{name}", value]
-
-
-def _need_wandb() -> None:
-    """Raises UsageError when nothing can be sent from here."""
-    try:
-        if not has_key():
-            raise UsageError("no W&B API key is configured; `wandb login` saves one")
-        reach_server()
-    except (wandb.errors.Error, OSError) as error:
-        raise UsageError(f"W&B cannot be reached ({one_line(error)}); nothing was sent, try again later") from None
 
 
 @contextlib.contextmanager

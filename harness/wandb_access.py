@@ -5,9 +5,31 @@ import urllib.parse
 import urllib.request
 
 import wandb
+import wandb.errors
+
+from harness.errors import UsageError
 
 REACH_SECONDS = 5.0
 """How long W&B may take to accept a connection."""
+
+
+def need_wandb(no_key: str = "", away: str = "", cannot: str = "used") -> None:
+    """For what makes no sense without W&B.
+
+    Args:
+        no_key: what else can be done without a key, as the end of the message.
+        away: the same without a server.
+        cannot: what W&B cannot be without a server.
+
+    Raises:
+        UsageError: there is no key to use, or no server.
+    """
+    try:
+        if not has_key():
+            raise UsageError(f"no W&B API key is configured; `wandb login` saves one{no_key}")
+        reach_server()
+    except (wandb.errors.Error, OSError) as error:
+        raise UsageError(f"W&B cannot be {cannot} ({one_line(error)}){away}") from None
 
 
 def has_key() -> bool:

@@ -19,7 +19,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from harness.config import flatten
 from harness.errors import UsageError
 from harness.records import SweepData, parameter_names
-from harness.wandb_access import has_key, one_line, reach_server
+from harness.wandb_access import need_wandb, one_line
 
 PAGE = 100
 """Runs in one request."""
@@ -38,12 +38,10 @@ def connect() -> wandb.Api:
     Raises:
         UsageError: there is no key to use, or no server.
     """
+    need_wandb(", or set WANDB_API_KEY")
     try:
-        if not has_key():
-            raise UsageError("no W&B API key is configured; `wandb login` saves one, or set WANDB_API_KEY")
-        reach_server()
         return wandb.Api()
-    except (wandb.errors.Error, OSError) as error:
+    except wandb.errors.Error as error:
         raise UsageError(f"W&B cannot be used ({one_line(error)})") from error
 
 

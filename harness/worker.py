@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import IO, Any, Literal
 
-from harness.errors import UsageError
+from harness.errors import UsageError, described
 
 Json = dict[str, Any]
 SECONDS_TO_STOP = 60.0
@@ -230,7 +230,7 @@ def serve() -> None:
                     program = _load(Path(sys.argv[1]))
                     gc.freeze()  # what was imported stays, so collecting after each run need not look at it
             except Exception as error:
-                reply({"cannot_load": _one_line(error)})
+                reply({"cannot_load": _reason(error)})
                 continue
         if request["do"] != "run":
             answer = _answer(program, request)
@@ -263,7 +263,7 @@ def _answer(program: ModuleType, request: Json) -> Any:
     try:
         return program.logged(request["args"])
     except (Exception, SystemExit) as error:
-        return {"error": _one_line(error)}
+        return {"error": _reason(error)}
 
 
 def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) -> Outcome:
@@ -276,7 +276,7 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) ->
             return Outcome("stopped", error="the disk is full")
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        return Outcome("failed", error=_one_line(error))
+        return Outcome("failed", error=_reason(error))
     return Outcome("finished", result.metrics, str(result.folder))
 
 
@@ -355,8 +355,7 @@ def _renew_wandb(seen: Mapping[str, str], variables: Mapping[str, str]) -> dict[
     return own
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ended with status {error.code}; its log says why"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return described(error)

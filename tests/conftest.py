@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.wandb_client import KEY, Client
+from tests.wandb_readback import Reading
 from tests.wandb_server import WandbServer
 
 torch.set_num_threads(1)
@@ -51,4 +52,18 @@ def client(server: WandbServer, tmp_path: Path) -> Client:
 def online(client: Client) -> Client:
     """A client with a key, whose history is sent without delay."""
     client.environment |= {"WANDB_API_KEY": KEY, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+    return client
+
+
+@pytest.fixture
+def reading(server: WandbServer) -> Iterator[Reading]:
+    """The server answers what W&B's public API and workspaces ask, too."""
+    with Reading(server) as reading:
+        yield reading
+
+
+@pytest.fixture
+def reader(client: Client, tmp_path: Path) -> Client:
+    """A client with a key for the public API, which makes a folder for each run in TMPDIR."""
+    client.environment |= {"WANDB_API_KEY": KEY, "TMPDIR": str(tmp_path)}
     return client

@@ -1,40 +1,18 @@
 """The board that the real wandb-workspaces saves on the server double, as it reads it back."""
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from harness.board import KNOWN_KEYS, contents, save_board, sections
 from harness.errors import UsageError
-from tests.wandb_client import KEY, Client
+from tests.wandb_client import Client
 from tests.wandb_readback import Reading
 from tests.wandb_server import Run, WandbServer
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as server:
-        yield server
-    server.check()
-
-
-@pytest.fixture
-def reading(server: WandbServer) -> Iterator[Reading]:
-    with Reading(server) as reading:
-        yield reading
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    client = Client(tmp_path, server)
-    client.environment |= {"WANDB_API_KEY": KEY, "TMPDIR": str(tmp_path)}  # the public API makes a folder a run there
-    return client
 
 
 def save(*paths: str) -> None:
@@ -49,9 +27,9 @@ def save(*paths: str) -> None:
     Path("found").write_bytes(pickle.dumps(found))
 
 
-def saved(client: Client, *paths: str) -> list[Any]:
-    client.run(save, *paths)
-    return pickle.loads((client.home / "found").read_bytes())
+def saved(reader: Client, *paths: str) -> list[Any]:
+    reader.run(save, *paths)
+    return pickle.loads((reader.home / "found").read_bytes())
 
 
 def change_filter(url: str) -> None:
@@ -92,10 +70,10 @@ def keys_of(panel: Any) -> str | list[str]:
 
 
 def test_the_board_draws_each_metric_over_what_its_runs_vary(
-    client: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, reading: Reading
 ) -> None:
     two_studies(server)
-    [(url, board)] = saved(client, "tester/lab")
+    [(url, board)] = saved(reader, "tester/lab")
     assert url.startswith(f"{server.url}/tester/lab?nw=")
     assert (board.entity, board.project, board.name) == ("tester", "lab", "litgen")
     accuracy, error, curves, pictures, differences = board.sections
@@ -127,10 +105,10 @@ def test_the_board_draws_each_metric_over_what_its_runs_vary(
 
 
 def test_keys_with_dots_are_written_as_the_app_names_them(
-    client: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, reading: Reading
 ) -> None:
     two_studies(server)
-    saved(client, "tester/lab")
+    saved(reader, "tester/lab")
     (view,) = reading.views.values()
     assert '"accessor":"config:model.latent_dim.value"' in view["spec"]
     assert '"groupBy":"model.latent_dim.value"' in view["spec"]
@@ -154,12 +132,12 @@ def test_a_key_of_many_values_is_not_grouped_by() -> None:
     assert [panel.groupby for panel in error.panels[2:]] == ["model.depth.value"]
 
 
-def test_a_board_is_saved_again_in_its_place(client: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_board_is_saved_again_in_its_place(reader: Client, server: WandbServer, reading: Reading) -> None:
     reading.projects.add("empty")
-    [(url, first)] = saved(client, "empty")
-    client.run(change_filter, url)
+    [(url, first)] = saved(reader, "empty")
+    reader.run(change_filter, url)
     two_studies(server)
-    [(same, second), (other, _)] = saved(client, "empty", "lab")
+    [(same, second), (other, _)] = saved(reader, "empty", "lab")
     assert same == url != other
     assert len(reading.views) == 2
     assert "finished" in second.runset_settings.filters
@@ -167,10 +145,10 @@ def test_a_board_is_saved_again_in_its_place(client: Client, server: WandbServer
 
 
 def test_an_empty_project_gets_the_names_that_litgen_logs(
-    client: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, reading: Reading
 ) -> None:
     reading.projects.add("empty")
-    [(_, board)] = saved(client, "tester/empty")
+    [(_, board)] = saved(reader, "tester/empty")
     accuracy, error, curves, pictures, _ = board.sections
     for section, metric in ((accuracy, "test/accuracy"), (error, "test/mse")):
         assert section.panels[0].with_respect_to == metric
@@ -179,10 +157,10 @@ def test_an_empty_project_gets_the_names_that_litgen_logs(
     assert ["media/reconstructions"] in [panel.media_keys for panel in pictures.panels]
 
 
-def test_what_cannot_be_saved_is_said_in_one_line(client: Client, server: WandbServer, reading: Reading) -> None:
-    nowhere, no_path = saved(client, "tester/nowhere", "a/b/c")
+def test_what_cannot_be_saved_is_said_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
+    nowhere, no_path = saved(reader, "tester/nowhere", "a/b/c")
     assert "the project tester/nowhere" in str(nowhere)
     assert "ENTITY/PROJECT" in str(no_path)
-    del client.environment["WANDB_API_KEY"]
-    assert "wandb login" in str(saved(client, "tester/lab")[0])
+    del reader.environment["WANDB_API_KEY"]
+    assert "wandb login" in str(saved(reader, "tester/lab")[0])
     assert reading.views == {}

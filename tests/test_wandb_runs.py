@@ -4,18 +4,16 @@ import math
 import os
 import pickle
 import pty
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import wandb
 
 from harness.errors import UsageError
 from harness.records import SweepData
 from harness.wandb_runs import load_wandb_sweep
-from tests.wandb_client import KEY, Client, finished
+from tests.wandb_client import Client, finished
 from tests.wandb_readback import Reading
 from tests.wandb_server import Run, WandbServer
 
@@ -30,26 +28,6 @@ DEFINITION: dict[str, Any] = {
     },
 }
 CONFIG = {"model": "lit_models.Autoencoder", "model.latent_dim": 2, "model.betas": [0.9, 0.99], "data.root": "data"}
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as server:
-        yield server
-    server.check()
-
-
-@pytest.fixture
-def reading(server: WandbServer) -> Iterator[Reading]:
-    with Reading(server) as reading:
-        yield reading
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    client = Client(tmp_path, server)
-    client.environment |= {"WANDB_API_KEY": KEY, "TMPDIR": str(tmp_path)}  # the public API makes a folder a run there
-    return client
 
 
 def log(folder: str) -> None:
@@ -74,16 +52,16 @@ def load(*paths: str) -> None:
     Path("found").write_bytes(pickle.dumps(found))
 
 
-def loaded(client: Client, path: str) -> SweepData:
-    said = client.run(load, path)
-    (data,) = pickle.loads((client.home / "found").read_bytes())
+def loaded(reader: Client, path: str) -> SweepData:
+    said = reader.run(load, path)
+    (data,) = pickle.loads((reader.home / "found").read_bytes())
     assert isinstance(data, SweepData), (data, said)
     return data
 
 
-def refusals(client: Client) -> list[str]:
+def refusals(reader: Client) -> list[str]:
     """What was wrong with each path of a finished `load`."""
-    errors = pickle.loads((client.home / "found").read_bytes())
+    errors = pickle.loads((reader.home / "found").read_bytes())
     assert all(isinstance(error, UsageError) and "\n" not in str(error) for error in errors)
     return [str(error) for error in errors]
 
@@ -103,16 +81,16 @@ def many_runs(server: WandbServer, sweep: str, count: int) -> list[Run]:
     return runs
 
 
-def test_a_run_comes_back_as_it_was_logged(client: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_run_comes_back_as_it_was_logged(reader: Client, server: WandbServer, reading: Reading) -> None:
     sweep = server.add_sweep(DEFINITION | {"parameters": {"model.latent_dim": {"values": [2, 8]}}})
     sweep.config = DEFINITION
-    client.environment |= {"WANDB_SWEEP_ID": sweep.id, "WANDB_RUN_ID": "abc", "WANDB_PROJECT": "litgen"}
-    client.run(log, "run")
+    reader.environment |= {"WANDB_SWEEP_ID": sweep.id, "WANDB_RUN_ID": "abc", "WANDB_PROJECT": "litgen"}
+    reader.run(log, "run")
     assert server.runs["abc"].sweep == sweep.id
     same_name = Run("xyz", "litgen", "capacity/one", sweep=sweep.id, state="failed", summary={"val/mse": {"min": 0.5}})
     server.runs |= {"xyz": same_name, "other": Run("other", "litgen", "elsewhere")}
 
-    data = loaded(client, f"tester/litgen/{sweep.id}")
+    data = loaded(reader, f"tester/litgen/{sweep.id}")
     assert (data.name, data.metric, data.goal) == ("capacity", "test/mse", "minimize")
     assert data.parameters == ["model.depth", "model.latent_dim", "seed_everything"]
     first, second = data.runs.to_dict("records")
@@ -142,16 +120,16 @@ def test_a_run_comes_back_as_it_was_logged(client: Client, server: WandbServer, 
 
     (picture,) = data.pictures["capacity/one abc"]
     assert picture.startswith("../cache/abc/media/images/media/reconstructions")
-    assert (client.home / "report" / picture).resolve().read_bytes().startswith(b"\x89PNG")
+    assert (reader.home / "report" / picture).resolve().read_bytes().startswith(b"\x89PNG")
     assert data.links["capacity/one abc"] == {"W&B": f"{server.url}/tester/litgen/runs/abc"}
 
 
 def test_many_runs_cost_a_request_each_and_can_be_reported(
-    client: Client, server: WandbServer, reading: Reading, tmp_path: Path
+    reader: Client, server: WandbServer, reading: Reading, tmp_path: Path
 ) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {"model.latent_dim": {"values": [0, 1, 2, 3]}}})
     runs = many_runs(server, sweep.id, 250)
-    data = loaded(client, f"tester/litgen/{sweep.id}")
+    data = loaded(reader, f"tester/litgen/{sweep.id}")
     assert data.runs["run"].tolist() == [run.name for run in runs]
     assert data.runs["state"].value_counts().to_dict() == {"finished": 225, "crashed": 25}
     assert data.runs["val/mse"].tolist() == [1 / (i + 5) for i in range(250)]
@@ -168,41 +146,41 @@ def test_many_runs_cost_a_request_each_and_can_be_reported(
     assert {"index.html", "runs.csv", "test_mse.png"} <= set(names)
 
 
-def test_a_picture_that_cannot_be_fetched_is_linked(client: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_picture_that_cannot_be_fetched_is_linked(reader: Client, server: WandbServer, reading: Reading) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {}})
     names = [f"media/images/{name}.png" for name in ("here", "gone")]
     summary = {"media/all": {"_type": "images/separated", "filenames": names}, "text": {"_type": "table-file"}}
     files = {name: b"picture" for name in names}
     server.runs["abc"] = Run("abc", "litgen", "one", summary=summary, files=files, sweep=sweep.id, state="finished")
     reading.broken.add(names[1])
-    here, gone = loaded(client, f"tester/litgen/{sweep.id}").pictures["one"]
+    here, gone = loaded(reader, f"tester/litgen/{sweep.id}").pictures["one"]
     assert here == "../cache/abc/media/images/here.png"
     assert gone.startswith("http://127.0.0.1")
-    assert not (client.home / "cache" / "abc" / names[1]).exists()
+    assert not (reader.home / "cache" / "abc" / names[1]).exists()
 
 
-def test_what_is_not_there_is_said_in_one_line(client: Client, server: WandbServer, reading: Reading) -> None:
+def test_what_is_not_there_is_said_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
     empty = server.add_sweep({**DEFINITION, "parameters": {}}).id
-    client.run(load, f"litgen/{empty}", "tester/litgen/missing", "tester/nowhere/x", empty)
-    no_runs, no_sweep, no_project, no_place = refusals(client)
+    reader.run(load, f"litgen/{empty}", "tester/litgen/missing", "tester/nowhere/x", empty)
+    no_runs, no_sweep, no_project, no_place = refusals(reader)
     assert "has no runs yet" in no_runs
     assert "the sweep tester/litgen/missing" in no_sweep
     assert "the sweep tester/nowhere/x" in no_project
     assert "missing project" in no_place
 
 
-def test_a_server_that_is_away_is_said_in_one_line(client: Client, server: WandbServer) -> None:
+def test_a_server_that_is_away_is_said_in_one_line(reader: Client, server: WandbServer) -> None:
     server.stop()
-    client.run(load, "tester/litgen/x")
-    assert "W&B cannot be used" in refusals(client)[0]
+    reader.run(load, "tester/litgen/x")
+    assert "W&B cannot be used" in refusals(reader)[0]
 
 
-def test_without_a_key_nothing_is_asked_at_a_terminal(client: Client, server: WandbServer) -> None:
-    del client.environment["WANDB_API_KEY"]
+def test_without_a_key_nothing_is_asked_at_a_terminal(reader: Client, server: WandbServer) -> None:
+    del reader.environment["WANDB_API_KEY"]
     terminal, end = pty.openpty()
-    process = client.start(load, "tester/litgen/x", stdin=end, stdout=end, stderr=end)
+    process = reader.start(load, "tester/litgen/x", stdin=end, stdout=end, stderr=end)
     os.close(end)
     finished(process)
     os.close(terminal)
-    assert "wandb login" in refusals(client)[0]
+    assert "wandb login" in refusals(reader)[0]
     assert server.requests == []
