@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -16,6 +17,9 @@ from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from torch import Tensor, nn
+
+from lit_models.parts import Part
+from lit_models.schedules import Schedule, scheduled, stretch
 
 # Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
 warnings.filterwarnings("ignore", "Attribute 'optimizer' removed from hparams")
@@ -61,6 +65,64 @@ class HasLogProb(Protocol):
         """Log-density in nats, N, of images in [0, 1], N x C x H x W."""
 
 
+@dataclass(frozen=True)
+class LatentPart:
+    """Columns start to stop of a code: real numbers, or one-hot blocks of `categories` columns each.
+
+    Raises:
+        ValueError: the columns do not make up whole blocks.
+    """
+
+    kind: Literal["continuous", "categorical"]
+    start: int
+    stop: int
+    categories: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == "categorical" and (self.categories < 2 or (self.stop - self.start) % self.categories):
+            raise ValueError(f"columns {self.start} to {self.stop} are no blocks of {self.categories} categories")
+
+    @property
+    def variables(self) -> int:
+        """Real numbers, or categorical variables, that it is made of."""
+        width = self.stop - self.start
+        return width if self.kind == "continuous" else width // self.categories
+
+
+@runtime_checkable
+class HasLatentParts(Protocol):
+    def latent_parts(self) -> list[LatentPart]:
+        """What the columns of a code mean, in their order, without gaps."""
+
+    def prior_codes(self, n: int) -> Tensor:
+        """Draws of the prior, n x d, as `decode` takes them."""
+
+
+class EncodesAndDecodes:
+    """What a model with a deterministic code can do, from its `encoder` and its `decoder`, which gives logits."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)  # (N, d)
+
+    def code_network(self) -> nn.Module:
+        return self.encoder
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decoder(codes).sigmoid()  # (N, C, H, W)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.reconstruct(images)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return {"codes": self.encode(batch[0]), "labels": batch[1]}
+
+
 class GenerativeModule(LightningModule):
     """LightningModule with one way to log, to choose the best checkpoint and to load.
 
@@ -75,8 +137,16 @@ class GenerativeModule(LightningModule):
         super().__init__()
         self.make_optimizer = optimizer
 
+    schedule: Schedule = "constant"
+
     def configure_optimizers(self) -> Any:
-        return self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        return scheduled(optimizer, self.schedule, self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run that is resumed to go on for longer goes on along the longer cycle."""
+        if self._trainer is not None:
+            stretch(checkpoint.get("lr_schedulers", []), self.trainer)
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Named scalars of a batch, means over its images; training minimises the first."""
@@ -120,7 +190,8 @@ class GenerativeModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps in the checkpoint what rebuilds the model, and only plain values that load without pickled code."""
         accepted = set(inspect.signature(type(self).__init__).parameters)
-        kept = {k: v for k, v in self.hparams.items() if k in accepted and _is_plain(v)}
+        arguments = {k: _as_config(getattr(self, k, None), v) for k, v in self.hparams.items() if k in accepted}
+        kept = {k: v for k, v in arguments.items() if _is_plain(v)}
         kept["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         kept["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
@@ -161,6 +232,9 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
     known = {f"{made.__module__}.{made.__qualname__}" for made in _subclasses(GenerativeModule)}
     if name not in known:
         raise ValueError(f"it names the class {name}, which is none of the imported models")
+    parts = {f"{made.__module__}.{made.__qualname__}" for made in _subclasses(Part)}
+    if foreign := _classes_named({k: v for k, v in config.items() if k != "optimizer"}) - parts:
+        raise ValueError(f"it names the class {min(foreign)}, which is none of the imported parts")
     config = {k: v for k, v in config.items() if k != "_instantiator"}
     try:
         # A context of its own: inside another model's constructor, its arguments would be recorded as this one's.
@@ -168,6 +242,19 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
             return instantiate_module(GenerativeModule, config)
     except (ArgumentError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _as_config(used: Any, recorded: Any) -> Any:
+    """An injected part as its class and arguments; every other argument as it was recorded."""
+    return used.for_checkpoint().as_config() if isinstance(used, Part) else recorded
+
+
+def _classes_named(value: Any) -> set[str]:
+    """Every class_path in a nested config."""
+    if isinstance(value, Mapping):
+        own = {str(value["class_path"])} if "class_path" in value else set()
+        return own.union(*map(_classes_named, value.values()))
+    return set().union(*map(_classes_named, value)) if isinstance(value, list | tuple) else set()
 
 
 def _subclasses(of: type[Any]) -> list[type[Any]]:

@@ -1,5 +1,3 @@
-from typing import Any, Literal
-
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
@@ -7,6 +5,7 @@ from torch import Tensor, nn
 from lit_models.base import GenerativeModule, ImageShape
 from lit_models.losses.classification import classification_terms
 from lit_models.networks.classifier import BlockKind, ConvFeatures
+from lit_models.schedules import Schedule
 
 
 class Classifier(GenerativeModule):
@@ -37,7 +36,7 @@ class Classifier(GenerativeModule):
         batch_norm: bool = True,
         feature_dim: int = 128,
         dropout: float = 0.2,
-        schedule: Literal["constant", "one_cycle"] = "one_cycle",
+        schedule: Schedule = "one_cycle",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-3),
@@ -60,25 +59,6 @@ class Classifier(GenerativeModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x num_classes."""
         return self.head(self.features(images))
-
-    def configure_optimizers(self) -> Any:
-        optimizer = super().configure_optimizers()
-        if self.schedule == "constant":
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._cycle(optimizer), "interval": "step"}}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stretches the cycle to the new length when a run is resumed to be trained for longer."""
-        for state in checkpoint.get("lr_schedulers", []) if self._trainer is not None else []:
-            cycle = self._cycle(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)).state_dict()
-            state |= {key: cycle[key] for key in ("total_steps", "_schedule_phases") if key in state}
-
-    def _cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ValueError("model.schedule one_cycle needs an end: give trainer.max_epochs or trainer.max_steps")
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=int(steps))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return classification_terms(self(batch[0]), batch[1])

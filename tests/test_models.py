@@ -10,8 +10,10 @@ import torch
 from lightning import Trainer, seed_everything
 
 from datamodules import DigitsDataModule
-from lit_models import Autoencoder, Classifier, GenerativeModule, Probe
-from lit_models.base import Decodes, Encodes, Reconstructs, Samples
+from lit_models import VAE, Autoencoder, Classifier, GenerativeModule, Probe
+from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
+from lit_models.latent_laws import GumbelSoftmax, Joint
+from lit_models.networks.pairs import MLPNetworks, StridedNetworks
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Row:
 
 
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
+SMALL_NETWORKS = StridedNetworks(depth=2, channel_factor=4, hidden_dim=32)
 MODELS = {
     "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
     "autoencoder_deep_even_kernel": Row(Autoencoder, {**SMALL, "depth": 3, "kernel_size": 4}),
@@ -36,6 +39,13 @@ MODELS = {
     "classifier_inception": Row(Classifier, {"channels": (8, 8), "block": "inception", "feature_dim": 8}),
     "probe_frozen": Row(Probe, {"mlp_width": 8}, needs_encoder=True),
     "probe_fine_tuned": Row(Probe, {"mlp_width": 8, "freeze_encoder": False}, needs_encoder=True),
+    "vae_gaussian": Row(VAE, {"latent_dim": 3, "networks": MLPNetworks((16,)), "kl_warmup_steps": 2}),
+    "vae_gaussian_strided": Row(VAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "schedule": "one_cycle"}),
+    "vae_categorical": Row(VAE, {"latent_dim": 2, "law": GumbelSoftmax(4), "networks": MLPNetworks((16,))}),
+    "vae_straight_through": Row(
+        VAE, {"latent_dim": 2, "law": GumbelSoftmax(4, straight_through=True), "networks": MLPNetworks((16,))}
+    ),
+    "vae_joint": Row(VAE, {"latent_dim": 2, "law": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}),
 }
 
 
@@ -121,6 +131,10 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
             assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
+        if isinstance(model, HasLatentParts):
+            codes = model.prior_codes(7)
+            assert codes.shape == (7, model.encode(x).shape[1]) == (7, model.latent_parts()[-1].stop)
+            assert model.decode(codes).shape == (7, *x.shape[1:])
 
 
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):

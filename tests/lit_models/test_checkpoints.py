@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_models import Autoencoder, CheckpointError, Classifier, GenerativeModule
+from lit_models import VAE, Autoencoder, CheckpointError, Classifier, GenerativeModule
+from lit_models.networks.pairs import MLPNetworks
 
 
 class Payload:
@@ -47,6 +48,15 @@ def test_only_imported_models_are_built(name: str, encoder_checkpoint: Path, tmp
     checkpoint["hyper_parameters"]["_class_path"] = name
     torch.save(checkpoint, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="none of the imported models"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_only_imported_parts_are_built(tmp_path: Path):
+    model = VAE(networks=MLPNetworks((8,)))
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.rebuilding_config()}
+    checkpoint["hyper_parameters"]["networks"]["class_path"] = "pathlib.Path"
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="pathlib.Path, which is none of the imported parts"):
         GenerativeModule.load(tmp_path / "x.ckpt")
 
 
