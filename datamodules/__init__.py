@@ -1,15 +1,25 @@
+from datamodules.anomaly_mnist import AnomalyMNISTDataModule
 from datamodules.base import ImageDataModule
+from datamodules.binarized_mnist import BinarizedMNISTDataModule
 from datamodules.cifar10 import CIFAR10DataModule
+from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
-from datamodules.loader import BatchLoader
+from datamodules.loader import BatchLoader, Render
 from datamodules.mnist import MNISTDataModule
+from datamodules.rotated_mnist import RotatedMNISTDataModule
 
 __all__ = [
+    "REFERENCE_HUES",
+    "AnomalyMNISTDataModule",
     "BatchLoader",
+    "BinarizedMNISTDataModule",
     "CIFAR10DataModule",
+    "ColoredMNISTDataModule",
     "DataError",
     "DigitsDataModule",
     "ImageDataModule",
     "MNISTDataModule",
+    "Render",
+    "RotatedMNISTDataModule",
 ]

@@ -11,7 +11,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.files import Arrays, DataError
-from datamodules.loader import BatchLoader, seeded_generator
+from datamodules.loader import BatchLoader, Render, seeded_generator
 from datamodules.transforms import RandomShift
 
 Split = Literal["train", "val", "test"]
@@ -19,6 +19,7 @@ Tensors = dict[str, Tensor]
 
 _IN_MEMORY: dict[tuple[object, ...], Tensors] = {}
 _MOST_IN_MEMORY = 4
+_TEST_SEED = 0x7E57
 
 
 def run_seed() -> int:
@@ -29,7 +30,8 @@ def run_seed() -> int:
 class ImageDataModule(LightningDataModule):
     """Labelled images as uint8 tensors, loaded once in a process and cut into batches on the device.
 
-    A subclass gives `name`, `image_shape`, `classes` and `read()`.
+    A subclass gives `name`, `image_shape`, `classes` and `read()`, and `render` where batches are not simply what is
+    stored. A label is the number of a class, or a row of numbers of which the class is the first.
 
     Args:
         root: folder of the data files; `<root>/<name>.npz` is used when it is there.
@@ -92,6 +94,10 @@ class ImageDataModule(LightningDataModule):
     def read(self) -> Arrays:
         """The arrays x_train, y_train, x_test, y_test as stored: uint8 N x H x W (x C), and whole-number labels."""
 
+    def render(self, split: Split) -> Render | None:
+        """What makes batches of this split out of stored images, in place of the images themselves."""
+        return None
+
     def prepare_data(self) -> None:
         self._tensors(torch.device("cpu"))
 
@@ -124,16 +130,21 @@ class ImageDataModule(LightningDataModule):
         """`n` random (images, labels) of a split, or all when it has fewer; the same ones for the same seed.
 
         Returns:
-            float32 in [0, 1], N x C x H x W, and int64, N, on the device that keeps the data.
+            Images and labels as the loaders of validation and test would give them, on the device that keeps the data.
         """
         self.setup()
         images, labels, index = self._split(split)
-        picked = torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)
-        return images[index[picked]].float().div_(255), labels[index[picked]]
+        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)]
+        chosen, render = images[picked].float().div_(255), self.render(split)
+        return (chosen, labels[picked]) if render is None else render(chosen, labels[picked], picked, 0)
 
     @property
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
+
+    def _render_seed(self, split: Split) -> int:
+        """The seed of what `render` draws; that of test images is the same for every run."""
+        return _TEST_SEED if split == "test" else self._seed
 
     def _few(self, train: Tensor, labels: Tensor) -> Tensor:
         """The first `labels_per_class` images of each class in `train`, which is in random order."""
@@ -166,6 +177,7 @@ class ImageDataModule(LightningDataModule):
                 world_size=trainer.world_size if trainer else 1,
                 device=trainer.strategy.root_device if trainer else None,
                 transform=RandomShift(self.shift) if training and self.shift else None,
+                render=self.render(split),
             )
         except ValueError as error:
             raise DataError(f"{self.name}, {split} images: {error}") from None
@@ -197,7 +209,7 @@ class ImageDataModule(LightningDataModule):
             stat = path.stat()
         except OSError:
             stat = None  # reading it will say what is wrong
-        return (type(self), str(path.absolute()), stat and (stat.st_mtime_ns, stat.st_size))
+        return (type(self).read, str(path.absolute()), stat and (stat.st_mtime_ns, stat.st_size))
 
     def _tensors(self, device: torch.device) -> Tensors:
         """The whole data set on `device`, shared by all runs of this process: images uint8 N x C x H x W."""

@@ -37,15 +37,21 @@ class DigitsDataModule(ImageDataModule):
         )
 
     def read(self) -> Arrays:
-        from sklearn.datasets import load_digits  # a second of imports that no other data set needs
-        from sklearn.model_selection import train_test_split
+        from sklearn.model_selection import train_test_split  # a second of imports that no other data set needs
 
-        images, labels = load_digits(return_X_y=True)
-        images = _enlarge(images.reshape(-1, 8, 8) / 16.0)
+        images, labels = digits()
         x_train, x_test, y_train, y_test = train_test_split(
             images, labels, test_size=360, random_state=0, stratify=labels
         )
         return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """All of scikit-learn's digits, uint8 1,797 x 28 x 28, and their labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return _enlarge(images.reshape(-1, 8, 8) / 16.0), labels
 
 
 def _enlarge(images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
 Transform = Callable[[Tensor, torch.Generator], Tensor]
+Render = Callable[[Tensor, Tensor, Tensor, int], Batch]
+"""(stored images as float in [0, 1], their labels, their numbers, epoch) -> the images and labels of a batch."""
 
 
 def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -35,9 +37,11 @@ class BatchLoader:
         rank, world_size: this process among all that train together.
         device: where batches are wanted; the images' own device by default.
         transform: applied to the float batch on its device, with a generator drawn from (seed, epoch, batch).
+        render: makes the batch out of stored images by their numbers and the epoch, which is always 0 where the order
+            is fixed; before `transform`. What it makes of an image must not hang on the others beside it.
 
     Yields:
-        (images, labels): float32 in [0, 1], B x C x H x W, and int64, B.
+        (images, labels): float32 in [0, 1], B x C x H x W, and int64, B, or as `render` makes them.
 
     Raises:
         ValueError: there is less than one image for each rank, or batch_size is below one.
@@ -57,6 +61,7 @@ class BatchLoader:
         world_size: int = 1,
         device: torch.device | None = None,
         transform: Transform | None = None,
+        render: Render | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
@@ -72,6 +77,7 @@ class BatchLoader:
         self.world_size = world_size
         self.device = device or images.device
         self.transform = transform
+        self.render = render
         self.epoch = 0
         self._slice = batch_size * world_size
         self._whole, rest = divmod(len(self.index), self._slice)
@@ -80,6 +86,11 @@ class BatchLoader:
         self._rest = rest if keep_rest and not (drop_last and self._whole) else 0
         self._position = 0
         self._resume: tuple[int, int] | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an image is the same in every pass."""
+        return self.transform is None and not (self.render is not None and self.shuffle)
 
     batch_sampler = None  # Lightning asks for it wherever there is a sampler
 
@@ -139,22 +150,36 @@ class BatchLoader:
         """Hands out codes in the place of images from now on; `encode` sees each of its images once.
 
         Raises:
-            ValueError: the images are not the same each time, because of a transform.
+            ValueError: the images are not the same each time.
         """
-        if self.transform is not None:
-            raise ValueError("images that are transformed each time have no one code")
-        codes = torch.cat([encode(self._images(part)) for part in self.index.split(self.batch_size)])
-        table = codes.new_zeros(len(self.images), *codes.shape[1:])
-        self.images = table.index_copy_(0, self.index.to(codes.device), codes).to(self.images.device)
+        if not self.repeats:
+            raise ValueError("images that differ from pass to pass have no one code")
+        codes, labels = [], []
+        for part in self.index.split(self.batch_size):
+            images, made = self._stored(part)
+            codes.append(encode(images))
+            labels.append(made)
+        self.images = self._table(torch.cat(codes), self.images)
+        self.labels = self._table(torch.cat(labels), self.labels)
+        self.render = None
 
-    def _images(self, picked: Tensor) -> Tensor:
-        """Float in [0, 1], on the training device."""
-        images = self.images.index_select(0, picked).to(self.device, non_blocking=True)
-        return images if images.is_floating_point() else images.float().div_(255)
+    def _table(self, rows: Tensor, beside: Tensor) -> Tensor:
+        """As long as `beside` and on its device, with `rows` at this split's places."""
+        table = rows.new_zeros(len(beside), *rows.shape[1:])
+        return table.index_copy_(0, self.index.to(rows.device), rows).to(beside.device)
+
+    def _stored(self, picked: Tensor) -> Batch:
+        """Images in [0, 1] and labels on the training device, rendered but not transformed."""
+        images, labels = (
+            x.index_select(0, picked).to(self.device, non_blocking=True) for x in (self.images, self.labels)
+        )
+        images = images if images.is_floating_point() else images.float().div_(255)
+        if self.render is None:
+            return images, labels
+        return self.render(images, labels, picked.to(self.device, non_blocking=True), self.epoch if self.shuffle else 0)
 
     def _cut(self, picked: Tensor, index: int) -> Batch:
-        images = self._images(picked)
-        labels = self.labels.index_select(0, picked).to(self.device, non_blocking=True)
+        images, labels = self._stored(picked)
         if self.transform is not None:
             generator = seeded_generator(self.seed, self.epoch, index, self.rank, device=images.device)
             images = self.transform(images, generator)

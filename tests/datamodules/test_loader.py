@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from datamodules import BatchLoader
+from datamodules.loader import Batch
 from datamodules.transforms import RandomShift
 
 
@@ -57,8 +58,58 @@ def test_codes_in_the_place_of_images_keep_their_labels():
     for codes, labels in part:
         assert torch.allclose(codes, labels[:, None] + torch.tensor([0.25] * 3))
     assert shapes == [2, 2, 1]
-    with pytest.raises(ValueError, match="no one code"):
-        loader(transform=RandomShift(1)).encode_once(encode)
+
+
+def painted(images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor, epoch: int) -> Batch:
+    """Adds ten times the image's number, and the epoch by hundreds."""
+    return images * 255 + 10 * index.view(-1, 1, 1, 1) + 100 * epoch, torch.stack([labels, index], 1)
+
+
+def test_render_makes_batches_by_image_and_epoch():
+    part = loader(index=torch.tensor([2, 3, 11, 5, 8]), shuffle=True, render=painted)
+    for epoch in (0, 3):
+        part.set_epoch(epoch)
+        for images, labels in part:
+            assert torch.equal(labels[:, 0], labels[:, 1])
+            assert torch.allclose(images[:, 0, 0, 0], 11.0 * labels[:, 0] + 100 * epoch)
+
+
+def test_render_sees_epoch_0_where_the_order_is_fixed():
+    part = loader(render=painted)
+    part.set_epoch(4)
+    assert all(torch.allclose(images[:, 0, 0, 0], 11.0 * labels[:, 0]) for images, labels in part)
+
+
+def test_transform_comes_after_render():
+    part = loader(render=painted, transform=lambda x, g: -x)
+    assert all(torch.allclose(images[:, 0, 0, 0], -11.0 * labels[:, 0]) for images, labels in part)
+
+
+@pytest.mark.parametrize(
+    ("options", "repeats"),
+    [
+        ({}, True),
+        ({"shuffle": True}, True),
+        ({"render": painted}, True),
+        ({"render": painted, "shuffle": True}, False),
+        ({"transform": RandomShift(1)}, False),
+    ],
+)
+def test_only_images_that_stay_the_same_are_encoded_once(options: dict, repeats: bool):
+    part = loader(**options)
+    assert part.repeats == repeats
+    if not repeats:
+        with pytest.raises(ValueError, match="no one code"):
+            part.encode_once(lambda images: images)
+
+
+def test_codes_are_those_of_rendered_images_and_keep_their_rendered_labels():
+    part = loader(index=torch.tensor([2, 3, 11, 22, 7]), batch_size=2, render=painted)
+    part.encode_once(lambda images: images.flatten(1)[:, :2])
+    for _ in range(2):
+        for codes, labels in part:
+            assert labels.shape[1] == 2 and torch.equal(labels[:, 0], labels[:, 1])
+            assert torch.allclose(codes, 11.0 * labels[:, :1].expand(-1, 2))
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
