@@ -9,6 +9,7 @@ from torch import Tensor
 
 from callbacks.media import image_grid, save_picture
 from lit_models.base import Decodes, Encodes, Reconstructs
+from lit_models.losses.classification import class_of
 
 
 class Reconstructions(Callback):
@@ -63,11 +64,12 @@ class Interpolation(Callback):
         if not able or not trainer.is_global_zero:
             return
         images, labels = trainer.datamodule.examples("test", 1000)  # type: ignore[attr-defined]
+        classes = class_of(labels)
         strips = []
         for first, second in self.pairs:
-            if not ((labels == first).any() and (labels == second).any()):
+            if not ((classes == first).any() and (classes == second).any()):
                 continue
-            ends = torch.stack([images[labels == first][0], images[labels == second][0]])
+            ends = torch.stack([images[classes == first][0], images[classes == second][0]])
             walk = interpolate(pl_module, ends, self.steps).float().to(ends.device)
             strips += [ends[:1], walk, ends[1:]]
         if strips:

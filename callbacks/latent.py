@@ -2,19 +2,31 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap, hsv_to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.media import save_picture
-from lit_models.base import Encodes
+from lit_models.base import Encodes, HasLatentParts, LatentPart
+from lit_models.losses.classification import class_of
 from metrics import LatentCorrelation
+
+Limits = tuple[tuple[float, float], tuple[float, float]]
+"""Lowest and highest x, lowest and highest y."""
+HUES = hsv_to_rgb([(degree / 360, 1, 1) for degree in range(360)])
 
 
 class LatentScatter(Callback):
-    """Codes of test images projected on their first two principal components, coloured by class: media/latent.png.
+    """Codes of test images in the plane, coloured by class and, where a label has a second column, by that angle:
+    media/latent.png.
+
+    Codes of two real numbers are drawn as they are, others on their first two principal components; those of
+    categories alone, which fall on few points, with a little noise.
 
     Args:
         num_images: how many codes to draw.
@@ -31,8 +43,10 @@ class LatentScatter(Callback):
         codes = encode_all(pl_module, images)
         if codes.shape[1] < 2:
             return
-        points, shares = principal_components(codes)
-        save_picture(trainer, "latent", scatter_figure(points, shares, labels.cpu(), data.classes))
+        categorical = all(part.kind == "categorical" for part in latent_parts(pl_module, codes.shape[1]))
+        points, names = flat(codes, categorical)
+        angle = "hue" if images.shape[1] == 3 else "angle"
+        save_picture(trainer, "latent", scatter_figure(points, names, labels.cpu(), data.classes, angle))
 
 
 class LatentCorrelationMatrix(Callback):
@@ -74,36 +88,86 @@ def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
     return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in images.split(batch_size)])
 
 
-def principal_components(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes, N x d, on their first two principal axes: N x 2, and the share of variance of each, 2.
+def latent_parts(model: object, width: int) -> list[LatentPart]:
+    """What the columns of a model's codes mean: real numbers, unless it says otherwise."""
+    return model.latent_parts() if isinstance(model, HasLatentParts) else [LatentPart("continuous", 0, width)]
+
+
+def flat(codes: Tensor, categorical: bool = False, basis: Tensor | None = None) -> tuple[Tensor, tuple[str, str]]:
+    """Codes, N x d, as points of a plane, N x 2, on the CPU, and what its axes are.
+
+    Args:
+        categorical: codes are one-hot: noise of a fiftieth of the spread shows how many fall on one point.
+        basis: the codes that determine the principal components; these codes themselves by default.
+    """
+    if codes.shape[1] == 2:
+        return codes.cpu(), ("z1", "z2")
+    basis = codes if basis is None else basis
+    axes, shares = principal_axes(basis)
+    points = (codes - basis.mean(dim=0)).cpu().double() @ axes.T
+    noise = ""
+    if categorical:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(points.shape, generator=generator, dtype=points.dtype)
+        points = points + 0.02 * points.std(dim=0, correction=0) * drawn
+        noise = ", with noise"
+    first, second = (f"principal component {k + 1} ({shares[k]:.0%} of the variance{noise})" for k in range(2))
+    return points.float(), (first, second)
+
+
+def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """The first two principal axes of codes, N x d: 2 x d, float64, on the CPU, and the share of variance of each, 2.
 
     The sign of an axis is arbitrary; it is chosen so that the axis' largest entry is positive.
     """
-    centred = (codes - codes.mean(dim=0)).cpu().double()
-    _, spread, axes = torch.linalg.svd(centred, full_matrices=False)
+    _, spread, axes = torch.linalg.svd((codes - codes.mean(dim=0)).cpu().double(), full_matrices=False)
     axes = axes[:2]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     variance = spread.square()
-    return centred @ (axes * largest.sign()).T, variance[:2] / variance.sum().clamp(min=1e-30)
+    return axes * largest.sign(), variance[:2] / variance.sum().clamp(min=1e-30)
 
 
-def scatter_figure(points: Tensor, shares: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Figure:
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
-    axes = figure.subplots()
-    drawn = axes.scatter(
-        points[:, 0].numpy(),
-        points[:, 1].numpy(),
-        c=labels.numpy(),
-        cmap="tab10",
-        s=5,
-        vmin=-0.5,
-        vmax=len(classes) - 0.5,
+def scatter_figure(
+    points: Tensor,
+    names: tuple[str, str],
+    labels: Tensor,
+    classes: tuple[str, ...],
+    angle: str = "angle",
+    limits: Limits | None = None,
+) -> Figure:
+    """Points, N x 2, by class and, where labels are N x 2, in a second panel by their second column in degrees.
+
+    Args:
+        names: of the axes.
+        angle: what the second column is: a hue is drawn in its own colour.
+        limits: of the axes, to be the same in several pictures.
+    """
+    panels = 1 if labels.ndim == 1 else 2
+    figure = Figure(figsize=(6 * panels, 5.4), layout="constrained")
+    every = np.atleast_1d(figure.subplots(1, panels))
+    x, y = points.T.numpy()
+    by_class = class_of(labels).numpy()
+    drawn = every[0].scatter(
+        x, y, c=by_class, cmap=class_colours(len(classes)), s=5, vmin=-0.5, vmax=len(classes) - 0.5
     )
-    bar = figure.colorbar(drawn, ticks=range(len(classes)))
+    bar = figure.colorbar(drawn, ax=every[0], ticks=range(len(classes)))
     bar.ax.set_yticklabels(classes)
-    axes.set_xlabel(f"principal component 1 ({shares[0]:.0%} of the variance)")
-    axes.set_ylabel(f"principal component 2 ({shares[1]:.0%})")
+    if panels == 2:
+        colours = ListedColormap(HUES) if angle == "hue" else "twilight"
+        drawn = every[1].scatter(x, y, c=labels[:, 1].numpy() % 360, cmap=colours, s=5, vmin=0, vmax=360)
+        figure.colorbar(drawn, ax=every[1], ticks=range(0, 361, 60), label=f"{angle} in degrees")
+        every[0].set_title("by class", fontsize=10)
+        every[1].set_title(f"by {angle}", fontsize=10)
+    for axes in every:
+        axes.set(xlabel=names[0], ylabel=names[1])
+        if limits is not None:
+            axes.set(xlim=limits[0], ylim=limits[1])
     return figure
+
+
+def class_colours(count: int) -> str | ListedColormap:
+    """A colour map that tells `count` classes apart."""
+    return ListedColormap([colormaps["tab10"](k) for k in range(count)]) if count <= 10 else "turbo"
 
 
 def correlation_figure(matrix: Tensor) -> Figure:

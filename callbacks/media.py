@@ -1,10 +1,15 @@
 """Pictures: written to the run's media/ and, where the run is logged to W&B, shown there under the same name."""
 
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from lightning import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -14,6 +19,11 @@ from torchvision.utils import make_grid
 from harness.wandb_run import RunLogger
 
 DIGIT_SCALE = 2
+MIN_WIDTH = 320
+GREY_LEVELS = 32
+
+Ticks = Sequence[tuple[float, str]]
+"""Pixels and what is written there."""
 
 
 def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> None:
@@ -21,24 +31,114 @@ def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> 
     if not trainer.is_global_zero:
         return
     image = render(picture) if isinstance(picture, Figure) else picture
-    folder = Path(trainer.default_root_dir) / "media"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.png"
-    image.save(part, format="PNG")
-    part.replace(folder / f"{name}.png")
+    write_file(media_folder(trainer) / f"{name}.png", lambda file: image.save(file, format="PNG"))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
             logger.log_image(f"media/{name}", [image], step=trainer.global_step)
 
 
-def image_grid(images: Tensor, columns: int) -> Image.Image:
-    """N x C x H x W in [0, 1] -> one picture, row by row, small images enlarged."""
-    grid = make_grid(images.detach().float().cpu().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
+def save_film(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds: float, last: float) -> None:
+    """Writes `media/<name>.gif`, which starts over for ever, and logs it as media/<name>.
+
+    Args:
+        seconds, last: how long a frame is shown, and the last one.
+    """
+    if not trainer.is_global_zero:
+        return
+    few = [_few_colours(frame) for frame in frames]
+    held = [round(1000 * seconds)] * (len(few) - 1) + [round(1000 * last)]
+    path = media_folder(trainer) / f"{name}.gif"
+    write_file(
+        path,
+        lambda file: few[0].save(file, format="GIF", save_all=True, append_images=few[1:], duration=held, loop=0),
+    )
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            logger.log_video(f"media/{name}", [str(path)], step=trainer.global_step)
+
+
+def _few_colours(frame: Image.Image) -> Image.Image:
+    """A frame in at most 256 colours, a grey one in fewer levels: half the bytes in a GIF."""
+    if frame.mode == "L":
+        step = 255 / (GREY_LEVELS - 1)
+        return frame.point([round(round(level / step) * step) for level in range(256)])
+    return frame.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+def media_folder(trainer: Trainer) -> Path:
+    """Where the run keeps its pictures."""
+    return Path(trainer.default_root_dir) / "media"
+
+
+def write_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file beside its place and moves it there when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}")
+    try:
+        with open(part, "wb") as file:
+            save(file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_randomness(seed: int = 0) -> Iterator[None]:
+    """Random draws from a stream of the pictures' own, the same ones each time; all others stay where they are."""
+    with isolate_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None = None) -> Image.Image:
+    """N x C x H x W in [0, 1] -> one picture, row by row, white between them; small images are enlarged by `scale`."""
+    grid = make_grid(images.detach().float().cpu().clamp(0, 1), nrow=columns, padding=padding, pad_value=1.0)
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    if images.shape[-1] <= 64:
-        picture = picture.resize((picture.width * DIGIT_SCALE, picture.height * DIGIT_SCALE), Image.Resampling.NEAREST)
-    return picture
+    scale = scale or (DIGIT_SCALE if images.shape[-1] <= 64 else 1)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def tile_centres(length: int, count: int) -> list[float]:
+    """The middles of `count` equal tiles along `length` pixels."""
+    return [(number + 0.5) * length / count for number in range(count)]
+
+
+def framed(
+    picture: Image.Image, title: str, xlabel: str = "", ylabel: str = "", xticks: Ticks = (), yticks: Ticks = ()
+) -> Image.Image:
+    """A picture, each of its pixels as it was, with a title above, and axes with labels at given pixels around it."""
+    longest = max((len(label) for _, label in yticks), default=0)
+    left = 12 + 7 * longest + (28 if ylabel else 0)
+    below = 12 + (18 if xticks else 0) + (20 if xlabel else 0)
+    width = max(picture.width + left + 12, MIN_WIDTH)
+    lines = textwrap.wrap(title, max(20, width // 8))
+    above = 14 + 18 * len(lines)
+    height = above + picture.height + below
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    box = (left / width, below / height, picture.width / width, picture.height / height)
+    axes = figure.add_axes(box)
+    axes.set(xlim=(0, picture.width), ylim=(picture.height, 0), xlabel=xlabel, ylabel=ylabel)
+    axes.set_xticks([at for at, _ in xticks], [label for _, label in xticks], fontsize=8)
+    axes.set_yticks([at for at, _ in yticks], [label for _, label in yticks], fontsize=8)
+    axes.tick_params(length=2)
+    axes.spines[:].set_visible(False)
+    figure.text(12 / width, 1 - 8 / height, "\n".join(lines), fontsize=10, va="top")
+    whole = render(figure)
+    whole.paste(picture, (left, above))
+    return whole
+
+
+def beside(pictures: Sequence[Image.Image], upright: bool = False) -> Image.Image:
+    """Pictures from left to right, or one under the other, on white."""
+    sizes = np.array([picture.size for picture in pictures])
+    width, height = (sizes[:, 0].max(), sizes[:, 1].sum()) if upright else (sizes[:, 0].sum(), sizes[:, 1].max())
+    canvas = Image.new("RGB", (int(width), int(height)), "white")
+    at = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, at) if upright else (at, 0))
+        at += picture.height if upright else picture.width
+    return canvas
 
 
 def render(figure: Figure) -> Image.Image:

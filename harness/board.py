@@ -25,7 +25,22 @@ MOST_RUNS = 1000
 KNOWN_METRICS = ["test/accuracy", "test/mse"]
 KNOWN_CURVES = ["val/accuracy", "val/mse", "train/loss", "train/mse"]
 KNOWN_KEYS = ["model.latent_dim", "model.depth", "model.mlp_width", "model.freeze_encoder"]
-KNOWN_PICTURES = [f"media/{name}" for name in ("reconstructions", "interpolation", "latent", "latent_correlation")]
+KNOWN_PICTURES = [
+    f"media/{name}"
+    for name in (
+        "reconstructions",
+        "samples",
+        "samples_mixture",
+        "interpolation",
+        "latent",
+        "latent_correlation",
+        "latent_plane",
+        "traversals",
+        "combinations",
+        "combinations_by_hue",
+        "curves",
+    )
+]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage, stats
@@ -25,6 +26,30 @@ def test_other_angles_are_scipys(angle: int):
     torch.testing.assert_close(turned, torch.from_numpy(expected), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("angle", [0, 33, 90, 180, 211])
+def test_the_centre_stays_where_it_is(angle: int):
+    images = torch.zeros(1, 1, 20, 31)
+    images[0, 0, 12, 17] = 1  # two and a half pixels below the middle, two to its right
+    turned = rotate(images, torch.tensor([angle]), (2.0, 2.5))
+    assert turned.argmax() == images.argmax() and turned.max() > 0.99
+
+
+def test_the_angle_cannot_be_read_off_where_the_digit_lies():
+    """Digits centred as MNIST's are, with their mass around pixel (14, 14), stay there at every angle."""
+    image = torch.zeros(1, 1, 28, 28)
+    image[..., 8:21, 12:17] = torch.rand(13, 5, generator=torch.Generator().manual_seed(0))
+    image = (image + image.flip(2).roll(1, 2)).div(2)
+    image = (image + image.flip(3).roll(1, 3)).div(2)
+    render = RotatedMNISTDataModule(seed=0).render("train")
+    turned, labels = render(image.expand(200, -1, -1, -1), torch.zeros(200, dtype=torch.int64), torch.arange(200), 0)
+    place = torch.arange(28.0)
+    mass = turned[:, 0].sum(dim=(1, 2))
+    for axis, profile in ((0, turned[:, 0].sum(2)), (1, turned[:, 0].sum(1))):
+        centre = (profile * place).sum(1) / mass
+        assert (centre - 14).abs().max() < 0.05, axis
+    assert labels[:, 1].unique().numel() > 100
+
+
 def test_each_image_has_its_own_angle():
     image = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0))
     angles = torch.tensor([5, 100, 270])
@@ -39,7 +64,8 @@ def test_the_label_is_the_digit_and_the_angle_it_was_turned_by(data_root: Path):
     images, labels = RotatedMNISTDataModule(**options).examples("test", 20)
     assert torch.equal(labels[:, 0], digits)
     for image, original, (_, angle) in zip(images, plain, labels.tolist(), strict=True):
-        expected = ndimage.rotate(original[0].numpy(), angle, reshape=False, order=1, mode="constant")
+        wider = np.pad(original[0].numpy(), ((0, 1), (0, 1)))  # whose middle is the digit's own
+        expected = ndimage.rotate(wider, angle, reshape=False, order=1, mode="constant")
         middle = (slice(8, 20), slice(8, 20))  # the corners leave the picture, which the two treat differently
         torch.testing.assert_close(image[0][middle], torch.from_numpy(expected)[middle], atol=1e-4, rtol=0)
 

@@ -1,0 +1,47 @@
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from callbacks.latent import encode_all
+from lit_models.base import Encodes, HasLatentParts, LatentPart
+from metrics.unit_variance import UnitVariance
+
+
+class ActiveUnits(Callback):
+    """How many units of the code tell images apart: `test/active_units`.
+
+    A unit is active when the variance of its mean over the test images is above a threshold, Cov_x(E_q(u|x)[u]) > 0.01
+    (Burda et al. 2015, arXiv 1509.00519, section 5.2). A unit is a real dimension, or a categorical variable, whose
+    variance is that of its most probable category, summed over the categories.
+
+    Args:
+        num_images: test images to encode, chosen at random but always the same; 0 for no measurement.
+        threshold: on the variance.
+    """
+
+    def __init__(self, num_images: int = 10000, threshold: float = 0.01) -> None:
+        self.num_images = num_images
+        self.threshold = threshold
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        able = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentParts)
+        if not able or self.num_images < 2:
+            return
+        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
+        codes = encode_all(pl_module, images[trainer.global_rank :: trainer.world_size])
+        device = torch.device("cpu") if codes.device.type == "mps" else codes.device  # which has no float64
+        metric = UnitVariance(codes.shape[1]).to(device)
+        metric.update(codes.to(device))
+        active = active_units(metric.compute(), pl_module.latent_parts(), self.threshold)  # type: ignore[operator]
+        pl_module.log("test/active_units", active.float(), sync_dist=True)
+
+
+def active_units(variances: Tensor, parts: list[LatentPart], threshold: float) -> Tensor:
+    """The number of units, of the columns' variances, above the threshold: a scalar."""
+    found = []
+    for part in parts:
+        columns = variances[part.start : part.stop]
+        units = columns if part.kind == "continuous" else columns.view(-1, part.categories).sum(dim=1)
+        found.append((units > threshold).sum())
+    return torch.stack(found).sum()

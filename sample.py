@@ -1,0 +1,285 @@
+"""Images out of a checkpoint: a grid of new ones, one class, walks between them, images with labels, a data file."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from callbacks.sampling import Labels, Sampler
+
+EXAMPLES = """examples:
+  python sample.py runs/vae_mnist/default/checkpoints/best.ckpt
+  python sample.py CKPT --law mixture --components 20 --count 100 --output grid.png
+  python sample.py CKPT --class 3,7 --count 20              ten of each class, a class a row
+  python sample.py CKPT --interpolate                       walks between two random codes, one a row
+  python sample.py CKPT --output walk.gif                   a round trip through the latent space
+  python sample.py CKPT --classifier PROBE --sort           new images by class, and labels in samples.csv
+  python sample.py CKPT --classifier PROBE --count 70000 --output made/mnist.npz
+                                                            data: train.py fit ... --data.root made
+
+A plain autoencoder has no prior: a mixture of Gaussians is fitted to the codes of its training images, which are
+those that config.yaml names in the folder of the run, or --data and --data-root. A classifier is a checkpoint of a
+Classifier, which looks at the images, or of a Probe on the model's own frozen encoder, which reads the codes that
+the images are made from. The same seed makes the same images.
+"""
+SUFFIXES = (".png", ".gif", ".npz")
+STOPS = 4
+"""Codes that a round trip goes through."""
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser("sample.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter)
+    made.add_argument("checkpoint", type=Path, metavar="CKPT", help="such as runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
+    made.add_argument(
+        "--output",
+        type=_output,
+        default=Path("samples.png"),
+        metavar="FILE",
+        help="a picture .png (default: samples.png), walks .gif,\nor data .npz of uint8 images and labels",
+    )
+    made.add_argument("--count", type=_positive, metavar="N", help="images (default: 64), or walks (8; in a GIF 16)")
+    made.add_argument("--columns", type=_positive, metavar="N", help="of the picture (default: about square)")
+    made.add_argument("--seed", type=_seed, default=0, help="default: 0")
+    made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    which = made.add_argument_group("what is drawn")
+    which.add_argument(
+        "--class",
+        "--label",
+        dest="classes",
+        type=_classes,
+        default=[],
+        metavar="3 or 3,5,7",
+        help="only these classes, in equal parts: of a model that was trained\nwith labels, or of a law that is fitted",
+    )
+    which.add_argument(
+        "--law",
+        choices=("prior", "mixture", "gaussian"),
+        help="of the codes: the model's prior (default where it has one), or a\n"
+        "mixture of Gaussians or a Gaussian fitted to the training images' codes",
+    )
+    which.add_argument("--components", type=_positive, default=10, metavar="N", help="of the mixture (default: 10)")
+    which.add_argument("--data", metavar="CLASS", help="training data, such as MNISTDataModule (default: the run's)")
+    which.add_argument("--data-root", "--data.root", metavar="DIR", help="where they are (default: as in the run)")
+    which.add_argument("--interpolate", action="store_true", help="straight walks between random codes")
+    which.add_argument("--steps", type=_steps, default=10, metavar="N", help="images from code to code (default: 10)")
+    label = made.add_argument_group("labels")
+    label.add_argument("--classifier", type=Path, metavar="CKPT", help="label each image, and write the labels as CSV")
+    label.add_argument("--sort", action="store_true", help="one class a row, the most probable images first")
+    return made
+
+
+def main(args: list[str] | None = None) -> int:
+    """Exit status 2 for bad input, in one line."""
+    options = parser().parse_args(args)
+    from datamodules import DataError
+    from lit_models import CheckpointError
+
+    try:
+        sample(options)
+    except (UsageError, DataError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot write {options.output} ({error.strerror or error})", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Draws and writes what is asked for.
+
+    Raises:
+        UsageError, DataError, CheckpointError: bad input; nothing was written.
+        OSError: a file could not be written; none was half-written.
+    """
+    from callbacks.media import own_randomness
+    from callbacks.sampling import Sampler, class_names, label_images, training_data
+    from lit_models import GenerativeModule, Probe
+
+    walking = options.interpolate or options.output.suffix == ".gif"
+    if walking and (options.classifier or options.output.suffix == ".npz" or len(options.classes) > 1):
+        raise UsageError("walks have no labels and are no data: use --interpolate with at most one --class, and .png")
+    if options.sort and not options.classifier:
+        raise UsageError("--sort needs labels: give --classifier CKPT")
+    device = _device(options.device)
+    model = GenerativeModule.load(options.checkpoint).to(device)
+    classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
+    sampler = Sampler(
+        model,
+        options.law,
+        lambda: training_data(options.checkpoint, options.data, options.data_root),
+        options.components,
+        options.seed,
+    )
+    with own_randomness(options.seed):
+        if walking:
+            _walk(sampler, options)
+            return
+        images, codes, asked = _draw(sampler, options)
+    if classifier is None:
+        _write(options, images, None, asked, [])
+        return
+    labels = label_images(classifier, model, images, codes)
+    names = class_names((options.classifier, options.checkpoint), classifier.hparams["num_classes"])
+    _write(options, images, labels, asked, names)
+    _tell(labels, names, asked, isinstance(classifier, Probe))
+
+
+def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Tensor | None, Tensor | None]":
+    """Images, their codes if they have any, and the classes asked for if any, in that order."""
+    import torch
+
+    count, classes = options.count or 64, options.classes
+    if not classes:
+        return *sampler.draw(count), None
+    shares = [count // len(classes) + (place < count % len(classes)) for place in range(len(classes))]
+    drawn = [(label, *sampler.draw(share, label)) for label, share in zip(classes, shares, strict=True) if share]
+    codes = [made for _, _, made in drawn if made is not None]
+    asked = torch.cat([torch.full((len(images),), label) for label, images, _ in drawn])
+    return torch.cat([images for _, images, _ in drawn]), torch.cat(codes) if codes else None, asked
+
+
+def _walk(sampler: "Sampler", options: argparse.Namespace) -> None:
+    from callbacks.media import write_file
+    from callbacks.sampling import film, grid, lines, walks
+
+    if not sampler.has_codes():
+        raise UsageError(f"{type(sampler.model).__name__} has no codes to walk between; leave --interpolate out")
+    label = options.classes[0] if options.classes else None
+    if label is not None and sampler.law == "prior":
+        raise UsageError("a prior has no classes to walk in; use --law mixture")
+    gif = options.output.suffix == ".gif"
+    count = options.count or (16 if gif else 8)
+    stops = sampler.codes((STOPS if gif else 2) * count, label).unflatten(0, (-1, count))
+    if gif:
+        frames = [sampler.decode(codes) for codes in walks(stops, options.steps)]
+        film(options.output, [grid(images, _columns(options, count)) for images in frames])
+    else:
+        picture = grid(sampler.decode(lines(stops[0], stops[1], options.steps).flatten(0, 1)), options.steps)
+        write_file(options.output, lambda file: picture.save(file, format="PNG"))
+    print(f"wrote {options.output}: {count} walks")
+
+
+def _write(
+    options: argparse.Namespace, images: "Tensor", labels: "Labels | None", asked: "Tensor | None", names: list[str]
+) -> None:
+    import numpy as np
+
+    from callbacks.media import write_file
+    from callbacks.sampling import captioned_grid, class_rows, data_arrays, grid
+    from harness.run_folder import write_whole
+
+    if options.output.suffix == ".npz":
+        known = labels.classes if labels is not None else asked
+        arrays = data_arrays(images, known)
+        write_file(options.output, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+        note = "" if known is not None else "; no --classifier, so all labels are 0"
+        print(f"wrote {options.output}: {len(images)} images, {len(arrays['x_test'])} of them as x_test{note}")
+        return
+    columns = _columns(options, len(images))
+    if labels is None:
+        picture = grid(images, columns)
+    elif options.sort:
+        picture = class_rows(images, labels, names, columns)
+    else:
+        picture = captioned_grid(images, [f"{names[label]} {share:.0%}" for label, share in _pairs(labels)], columns)
+    write_file(options.output, lambda file: picture.save(file, format="PNG"))
+    print(f"wrote {options.output}: {len(images)} images")
+    if labels is not None:
+        rows = [f"{index},{label},{share:.6f}" for index, (label, share) in enumerate(_pairs(labels))]
+        write_whole(options.output.with_suffix(".csv"), "\n".join(["index,label,probability", *rows, ""]))
+        print(f"wrote {options.output.with_suffix('.csv')}")
+
+
+def _tell(labels: "Labels", names: list[str], asked: "Tensor | None", probe: bool) -> None:
+    """How many images there are of each class."""
+    from rich.console import Console
+    from rich.table import Table
+
+    why = ", as the probe's encoder is not the model's or there are no codes" if probe else ""
+    print("labels were read from the codes" if labels.read_from == "code" else f"labels were read from the images{why}")
+    table = Table("class", "images", "mean probability")
+    for label, name in enumerate(names):
+        of_class = labels.probabilities[labels.classes == label]
+        table.add_row(name, str(len(of_class)), f"{of_class.mean():.3f}" if len(of_class) else "")
+    Console().print(table)
+    if asked is not None:
+        print(f"class agreement {(labels.classes == asked).float().mean():.4f}")
+
+
+def _pairs(labels: "Labels") -> list[tuple[int, float]]:
+    return list(zip(labels.classes.tolist(), labels.probabilities.tolist(), strict=True))
+
+
+def _columns(options: argparse.Namespace, count: int) -> int:
+    """As asked for; else a class a row where several were asked for; else about square."""
+    classes = len(options.classes)
+    by_class = count // classes if classes > 1 and count % classes == 0 else 0
+    return options.columns or by_class or min(max(1, round(count**0.5)), 40)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used ({reason}); this machine has cpu at least") from None
+
+
+def _output(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.suffix not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of {', '.join(SUFFIXES)}")
+    return path
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def _steps(text: str) -> int:
+    if _positive(text) < 2:
+        raise argparse.ArgumentTypeError("a walk has at least 2 steps")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^32 - 1")
+    return int(text)
+
+
+def _classes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no class, such as 3, nor different ones, such as 3,5,7")
+    return [int(part) for part in parts]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
