@@ -1,7 +1,32 @@
+from lit_models.angle_probe import AngleProbe
+from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
 from lit_models.base import CheckpointError, GenerativeModule
 from lit_models.classifier import Classifier
+from lit_models.contractive_autoencoder import ContractiveAutoencoder
+from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.linear_autoencoder import LinearAutoencoder
+from lit_models.networks.efficientnet import EfficientNetNetworks
+from lit_models.pooling_autoencoder import PoolingAutoencoder
 from lit_models.probe import Probe
+from lit_models.sparse_autoencoder import SparseAutoencoder
 from lit_models.vae import VAE
+from lit_models.wae import WAE
 
-__all__ = ["VAE", "Autoencoder", "CheckpointError", "Classifier", "GenerativeModule", "Probe"]
+__all__ = [
+    "VAE",
+    "WAE",
+    "AngleProbe",
+    "AnomalyDetector",
+    "Autoencoder",
+    "CheckpointError",
+    "Classifier",
+    "ContractiveAutoencoder",
+    "DenoisingAutoencoder",
+    "EfficientNetNetworks",
+    "GenerativeModule",
+    "LinearAutoencoder",
+    "PoolingAutoencoder",
+    "Probe",
+    "SparseAutoencoder",
+]

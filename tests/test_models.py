@@ -9,9 +9,25 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from datamodules import DigitsDataModule
-from lit_models import VAE, Autoencoder, Classifier, GenerativeModule, Probe
+from datamodules import DigitsDataModule, Render
+from lit_models import (
+    VAE,
+    WAE,
+    AngleProbe,
+    AnomalyDetector,
+    Autoencoder,
+    Classifier,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    EfficientNetNetworks,
+    GenerativeModule,
+    LinearAutoencoder,
+    PoolingAutoencoder,
+    Probe,
+    SparseAutoencoder,
+)
 from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
+from lit_models.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.latent_laws import GumbelSoftmax, Joint
 from lit_models.networks.pairs import MLPNetworks, StridedNetworks
 
@@ -21,11 +37,19 @@ class Row:
     make: Callable[..., GenerativeModule]
     arguments: dict[str, Any] = field(default_factory=dict)
     needs_encoder: bool = False
+    data: type[DigitsDataModule] = DigitsDataModule
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
         extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
         return self.make(**self.arguments, **extra)
+
+
+class TurnedDigits(DigitsDataModule):
+    """Labels (digit, degrees), the degrees made up."""
+
+    def render(self, split: str) -> Render:
+        return lambda images, labels, index, epoch: (images, torch.stack([labels, 36 * labels], dim=1))
 
 
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
@@ -39,12 +63,34 @@ MODELS = {
     "classifier_inception": Row(Classifier, {"channels": (8, 8), "block": "inception", "feature_dim": 8}),
     "probe_frozen": Row(Probe, {"mlp_width": 8}, needs_encoder=True),
     "probe_fine_tuned": Row(Probe, {"mlp_width": 8, "freeze_encoder": False}, needs_encoder=True),
+    "angle_probe_frozen": Row(AngleProbe, {"mlp_width": 8}, needs_encoder=True, data=TurnedDigits),
+    "angle_probe_fine_tuned": Row(
+        AngleProbe, {"mlp_width": 8, "freeze_encoder": False}, needs_encoder=True, data=TurnedDigits
+    ),
+    "anomaly_detector": Row(AnomalyDetector, {"latent_dim": 4, "networks": SMALL_NETWORKS}),
+    "pooling_autoencoder": Row(PoolingAutoencoder, {"latent_dim": 4}),
+    "linear_autoencoder": Row(LinearAutoencoder, {"latent_dim": 4}),
+    "sparse_autoencoder": Row(SparseAutoencoder, {"latent_dim": 8}),
+    "sparse_autoencoder_deep": Row(SparseAutoencoder, {"latent_dim": 8, "networks": SMALL_NETWORKS}),
+    "contractive_autoencoder": Row(ContractiveAutoencoder, {"latent_dim": 8}),
+    "contractive_autoencoder_deep": Row(
+        ContractiveAutoencoder, {"latent_dim": 8, "networks": MLPNetworks((16,), "tanh"), "probes": 2}
+    ),
+    "denoising_autoencoder": Row(
+        DenoisingAutoencoder, {"latent_dim": 8, "corruption": LaplaceNoise(), "networks": SMALL_NETWORKS}
+    ),
+    "denoising_autoencoder_on_clean_images": Row(
+        DenoisingAutoencoder, {"latent_dim": 8, "test_corruption": ColoredBlob(), "networks": SMALL_NETWORKS}
+    ),
+    "wae_imq": Row(WAE, {"latent_dim": 3, "networks": MLPNetworks((16,))}),
+    "wae_rbf": Row(WAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "kernel": "rbf", "likelihood": "gaussian"}),
     "vae_gaussian": Row(VAE, {"latent_dim": 3, "networks": MLPNetworks((16,)), "kl_warmup_steps": 2}),
     "vae_gaussian_strided": Row(VAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "schedule": "one_cycle"}),
     "vae_categorical": Row(VAE, {"latent_dim": 2, "law": GumbelSoftmax(4), "networks": MLPNetworks((16,))}),
     "vae_straight_through": Row(
         VAE, {"latent_dim": 2, "law": GumbelSoftmax(4, straight_through=True), "networks": MLPNetworks((16,))}
     ),
+    "vae_efficientnet": Row(VAE, {"latent_dim": 3, "networks": EfficientNetNetworks(freeze=True)}),
     "vae_joint": Row(VAE, {"latent_dim": 2, "law": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}),
 }
 
@@ -54,7 +100,7 @@ def row(request: pytest.FixtureRequest) -> Row:
     return MODELS[request.param]
 
 
-def trained(model: GenerativeModule, folder: Path, **options: Any) -> Trainer:
+def trained(row: Row, model: GenerativeModule, folder: Path, **options: Any) -> Trainer:
     """Two steps on the digits."""
     seed_everything(0, verbose=False)
     trainer = Trainer(
@@ -65,7 +111,7 @@ def trained(model: GenerativeModule, folder: Path, **options: Any) -> Trainer:
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(model, datamodule=DigitsDataModule(batch_size=40))
+    trainer.fit(model, datamodule=row.data(batch_size=40))
     return trainer
 
 
@@ -81,7 +127,7 @@ def outputs(model: GenerativeModule) -> torch.Tensor:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_two_steps_are_finite(row: Row, precision: str, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
-    trainer = trained(model, tmp_path, precision=precision)
+    trainer = trained(row, model, tmp_path, precision=precision)
     losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
     assert losses and all(torch.isfinite(value) for value in losses.values())
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
@@ -90,7 +136,7 @@ def test_two_steps_are_finite(row: Row, precision: str, encoder_checkpoint: Path
 
 def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encoder_checkpoint: Path):
     model = row.build(encoder_checkpoint).train()
-    data = DigitsDataModule(batch_size=40)
+    data = row.data(batch_size=40)
     data.setup()
     next(iter(model.loss_terms(next(iter(data.train_dataloader()))).values())).backward()
     for name, parameter in model.named_parameters():
@@ -104,7 +150,7 @@ def test_a_checkpoint_gives_the_same_outputs_without_the_file_it_grew_from(
     gone = tmp_path / "gone.ckpt"
     gone.write_bytes(encoder_checkpoint.read_bytes())
     model = row.build(gone)
-    trained(model, tmp_path).save_checkpoint(tmp_path / "saved.ckpt")
+    trained(row, model, tmp_path).save_checkpoint(tmp_path / "saved.ckpt")
     gone.unlink()
     for kind in (GenerativeModule, type(model)):
         loaded = kind.load(tmp_path / "saved.ckpt")
@@ -114,8 +160,8 @@ def test_a_checkpoint_gives_the_same_outputs_without_the_file_it_grew_from(
 
 def test_the_same_seed_gives_the_same_weights(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     a, b = (row.build(encoder_checkpoint) for _ in range(2))
-    trained(a, tmp_path)
-    trained(b, tmp_path)
+    trained(row, a, tmp_path)
+    trained(row, b, tmp_path)
     assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
@@ -139,5 +185,5 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
 
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
-    trainer = trained(model, tmp_path)
+    trainer = trained(row, model, tmp_path)
     assert model.monitor is None or model.monitor[0] in trainer.callback_metrics

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from torchvision.models import efficientnet_b0
 
 import sweep
 import train
@@ -16,6 +18,13 @@ from harness.definition_file import load_definition
 from harness.run_folder import read_summary
 
 SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
+
+
+def efficientnet_weights(folder: Path) -> Path:
+    """A file of weights, in the place of ImageNet's."""
+    path = folder / "efficientnet_b0.pth"
+    torch.save(efficientnet_b0().state_dict(), path)
+    return path
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -45,6 +54,8 @@ def test_every_value_parses_and_the_metric_is_logged(
         extra = [f"--data.root={data_root}", "--data.val_size=20", f"--run.root={tmp_path}", "--run.pictures=false"]
         if "probe" in " ".join(args):
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
+        if "efficientnet" in " ".join(args):
+            extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")
         if logged:
             train.main([*args, *extra, "--trainer.fast_dev_run=true"])
             continue
