@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import inspect
 import io
 import os
 import re
@@ -40,7 +41,23 @@ PICTURES = {
     "interpolation": callbacks.Interpolation,
     "latent_scatter": callbacks.LatentScatter,
     "latent_correlation": callbacks.LatentCorrelationMatrix,
+    "latent_plane": callbacks.LatentPlane,
+    "traversals": callbacks.Traversals,
+    "combinations": callbacks.Combinations,
+    "samples": callbacks.SampleGrids,
+    "film": callbacks.Film,
+    "anomaly_scores": callbacks.AnomalyScores,
+    "angles": callbacks.AnglePicture,
+    "curves": callbacks.LearningCurves,
 }
+MEASURES = {
+    "active_units": callbacks.ActiveUnits,
+    "color_control": callbacks.ColorControl,
+    "principal_subspace": callbacks.PrincipalSubspace,
+}
+"""Callbacks whose numbers are logged in any case, and whose pictures are drawn when pictures are wanted."""
+DRAWN = [f"{name}.pictures" for name, made in MEASURES.items() if "pictures" in inspect.signature(made).parameters]
+"""Options of theirs that run.pictures decides."""
 DEFAULT_EPOCHS = 10
 LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.num_classes"}
 """Options of models that the data decide."""
@@ -91,6 +108,10 @@ class LitgenCLI(LightningCLI):
         parser.add_class_arguments(RunOptions, "run")
         for name, picture in PICTURES.items():
             parser.add_lightning_class_args(picture, name)
+        for name, measure in MEASURES.items():
+            parser.add_lightning_class_args(measure, name)
+        for target in DRAWN:
+            parser.link_arguments("run.pictures", target)
         parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
         for target, source in LINKED.items():
             parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
@@ -168,7 +189,7 @@ class LitgenCLI(LightningCLI):
         trainer = self.settings.trainer
         defaults = self._parser("fit").get_defaults().as_dict()
         config = recorded(self.config_dump, defaults, self.args) | self.model.derived_config()
-        config = {key: value for key, value in config.items() if key not in LINKED}
+        config = {key: value for key, value in config.items() if key not in (*LINKED, *DRAWN)}
         self.record = callbacks.RunRecord(self.folder, config)
         self.own_callbacks.append(self.record)
         if trainer.enable_checkpointing is not False:
@@ -212,6 +233,7 @@ class LitgenCLI(LightningCLI):
             self.own_callbacks.append(callbacks.progress())
         if self.options.pictures:
             self.own_callbacks += [self.settings[name] for name in PICTURES]
+        self.own_callbacks += [self.settings[name] for name in MEASURES]
         if self.subcommand == "predict":
             self.own_callbacks.append(callbacks.Predictions())
         trainer = self.settings.trainer
