@@ -9,8 +9,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.figure import Figure
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
@@ -20,6 +18,8 @@ from callbacks.media import save_picture
 from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule, hue_to_rgb
 from lit_models.base import Decodes, Encodes, HasLatentParts, LatentPart
 from metrics import ColorAgreement, ColorCount, hue_distance
+
+LEAST_CODES = 4
 
 
 class ColorControl(Callback):
@@ -82,34 +82,37 @@ class ColorControl(Callback):
         self.pictures = pictures
         self._steered: Steered | None = None
 
-    @torch.no_grad()
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         able = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
         if not able or not isinstance(pl_module, HasLatentParts) or not isinstance(data, ColoredMNISTDataModule):
             return
-        images, labels = data.examples("train", self.num_codes)
-        if len(images) < 4:
+        if self.num_codes < LEAST_CODES:
             return
+        self._steered = self.measure(pl_module, data)
+        # Every process finds the same numbers.
+        pl_module.log("test/color_agreement", self._steered.count.agreement.item(), sync_dist=True)
+        pl_module.log("test/color_purity", self._steered.purity.item(), sync_dist=True)
+
+    @torch.no_grad()
+    def measure(self, model: Any, data: ColoredMNISTDataModule) -> "Steered":
+        """Chooses the regions by the codes of training images, and asks for each hue."""
+        images, labels = data.examples("train", self.num_codes)
         references = torch.tensor(list(REFERENCE_HUES.values()), dtype=torch.float32)
         with isolate_rng():
             torch.manual_seed(self.seed)
-            codes = encode_all(pl_module, images).cpu().nan_to_num(0, 0, 0)
+            codes = encode_all(model, images).cpu().nan_to_num(0, 0, 0)
             regions = choose_regions(
                 codes,
                 labels[:, 1].cpu().float(),
-                pl_module.latent_parts(),
+                model.latent_parts(),
                 references,
                 clusters=self.clusters,
                 mass=self.mass,
                 tolerance=self.tolerance,
                 seed=self.seed,
             )
-            self._steered = steer(pl_module, regions, references, self.samples_per_hue, self.tolerance, self.columns)
-        purity = torch.stack([region.purity for region in regions]).mean()
-        # Every process finds the same numbers.
-        pl_module.log("test/color_agreement", self._steered.count.agreement.item(), sync_dist=True)
-        pl_module.log("test/color_purity", purity.item(), sync_dist=True)
+            return steer(model, regions, references, self.samples_per_hue, self.tolerance, self.columns)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._steered is not None and self.pictures:
@@ -133,6 +136,9 @@ class ClusterCells:
     """Real numbers in the clusters of a Gaussian mixture of the first half of the codes, whose components draw."""
 
     def __init__(self, codes: Tensor, clusters: int, seed: int) -> None:
+        from sklearn.exceptions import ConvergenceWarning  # a second of imports
+        from sklearn.mixture import GaussianMixture
+
         self.scale = codes.double().std(dim=0).max().clamp(min=1e-12)  # the mixture's least variance is relative to it
         scaled = (codes / self.scale).double().numpy()
         fitted = scaled[: len(scaled) // 2]
@@ -187,6 +193,8 @@ class Steered:
     """What became of the hues asked for."""
 
     count: ColorCount
+    purity: Tensor
+    """Share of the regions' training images that have the hue, a mean over the hues."""
     images: Tensor
     """The first few samples of each hue, K x columns x 3 x H x W, on the CPU."""
 
@@ -256,7 +264,8 @@ def steer(
         images = model.decode(region.draw(model, samples).to(model.device, model.dtype)).float()
         metric.update(images, hue.to(model.device).expand(samples))
         shown.append(images[:columns].cpu())
-    return Steered(metric.compute(), torch.stack(shown))
+    purity = torch.stack([region.purity for region in regions]).mean()
+    return Steered(metric.compute(), purity, torch.stack(shown))
 
 
 def samples_figure(steered: Steered, hues: dict[str, int]) -> Figure:

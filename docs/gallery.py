@@ -1,0 +1,219 @@
+"""Writes docs/gallery.md and its pictures from the runs of `make gallery`: what each model makes.
+
+python -m docs.gallery
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageSequence
+
+DOCS = Path(__file__).parent
+PICTURES = DOCS / "img" / "gallery"
+WIDEST = 900
+HEAD = """# Gallery
+
+What each model makes, every picture by the command above it. `make gallery` runs them all on MNIST and writes this page.
+"""
+
+
+@dataclass
+class Entry:
+    """One model: its title, what to look at, the command, its run folder, pictures by name with their captions."""
+
+    title: str
+    text: str
+    command: str
+    run: str
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def fit(config: str, *options: str) -> str:
+    return " ".join([f"python train.py fit --config configs/{config}.yaml", *options])
+
+
+ENTRIES = [
+    Entry(
+        "Autoencoder",
+        "Strided convolutions, ten latent dimensions.",
+        "python sweep.py run sweeps/ae_capacity.yaml",
+        "ae_capacity/depth=3,latent_dim=10,seed=0",
+        {
+            "media/reconstructions.png": "Test images above their reconstructions",
+            "media/interpolation.png": "Between two test images, the first and the last of each row",
+        },
+    ),
+    Entry(
+        "PoolingAutoencoder",
+        "Max pooling, one hundred latent dimensions; the codes by their principal components.",
+        fit("poolingautoencoder_mnist"),
+        "poolingautoencoder_mnist/default",
+        {"media/reconstructions.png": "Test images above their reconstructions", "media/latent.png": "Codes by digit"},
+    ),
+    Entry(
+        "LinearAutoencoder",
+        "A linear encoder and its transpose learn what a principal component analysis finds.",
+        fit("linearautoencoder_mnist"),
+        "linearautoencoder_mnist/default",
+        {"media/principal_axes.png": "Above: the first axes of PCA; below: their part in the learned subspace"},
+    ),
+    Entry(
+        "SparseAutoencoder",
+        "Few of many code units answer to an image.",
+        fit("sparseautoencoder_mnist"),
+        "sparseautoencoder_mnist/default",
+        {"media/traversals.png": "One code unit a row"},
+    ),
+    Entry(
+        "ContractiveAutoencoder",
+        "A code that resists small changes of the image.",
+        fit("contractiveautoencoder_mnist"),
+        "contractiveautoencoder_mnist/default",
+        {"media/reconstructions.png": "Test images above their reconstructions"},
+    ),
+    Entry(
+        "DenoisingAutoencoder: noise",
+        "Clean images out of noisy ones.",
+        "python sweep.py run sweeps/denoising.yaml",
+        "denoising/corruption=GaussianNoise,seed=0,strength=0.5",
+        {"media/denoising.png": "Clean, corrupted and restored test images"},
+    ),
+    Entry(
+        "DenoisingAutoencoder: a blob painted away",
+        "Trained on clean images alone: a blob does not fit through the code. The stand-in for red-eye removal.",
+        fit("denoisingautoencoder_colored_mnist"),
+        "denoisingautoencoder_colored_mnist/default",
+        {"media/denoising.png": "Clean, corrupted and restored test images"},
+    ),
+    Entry(
+        "AnomalyDetector",
+        "What it reconstructs badly is no digit as it knows them.",
+        fit("anomalydetector_mnist"),
+        "anomalydetector_mnist/default",
+        {
+            "media/anomaly_scores.png": "Scores of digits and of four other kinds of image, with the threshold",
+            "media/anomaly_mistakes.png": "What it got wrong",
+        },
+    ),
+    Entry(
+        "Labelled sampling",
+        "New images of a plain autoencoder, drawn from a Gaussian mixture fitted to its codes, with labels by a classifier.",
+        fit("classifier_mnist")
+        + "\npython sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt"
+        " --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --sort --count 100"
+        " --output runs/labelled_samples/default/samples.png",
+        "labelled_samples/default",
+        {"samples.png": "One class a row, the most probable images first"},
+    ),
+    Entry(
+        "AngleProbe",
+        "The angle of a turned digit, read from the code of a frozen autoencoder.",
+        fit("autoencoder_rotated_mnist") + "\n" + fit("angleprobe_mnist"),
+        "angleprobe_mnist/default",
+        {"media/angles.png": "True angles against predicted ones, and the error of each digit"},
+    ),
+    Entry(
+        "VAE",
+        "Convolutional, twenty Gaussian latents.",
+        fit("vae_mnist"),
+        "vae_mnist/default",
+        {
+            "media/vae_grid.gif": "The same twenty-dimensional codes decoded after each epoch",
+            "media/samples.png": "Samples from the prior",
+            "media/samples_mixture.png": "Samples from a Gaussian mixture fitted to the codes",
+            "media/traversals.png": "One latent dimension a row",
+            "media/curves.png": "Loss, reconstruction and divergence, each on its own chart",
+        },
+    ),
+    Entry(
+        "VAE of two dimensions",
+        "The whole latent space at a glance, on scikit-learn's digits.",
+        fit("vae_digits"),
+        "vae_digits/default",
+        {
+            "media/latent_plane.png": "The decoded plane, at the quantiles of the prior",
+            "media/vae_latent.gif": "Codes of the same images after each epoch",
+        },
+    ),
+    *(
+        Entry(
+            f"VAE on coloured digits: {law}",
+            text,
+            "python sweep.py run sweeps/vae_color.yaml",
+            f"vae_color/beta=1,latent_dim=3,law={law},seed=0",
+            {"media/latent.png": "Codes by digit and by hue", **more},
+        )
+        for law, text, more in (
+            (
+                "Gaussian",
+                "Three real latents.",
+                {"media/color_control.png": "Ten hues asked for, one a row, at 50 clusters"},
+            ),
+            (
+                "GumbelSoftmax",
+                "Three variables of twenty categories.",
+                {
+                    "media/color_control.png": "Ten hues asked for, one a row",
+                    "media/combinations_by_hue.png": "All 8,000 combinations, by the hue they decode to",
+                },
+            ),
+            (
+                "Joint",
+                "Three real latents and three variables of twenty categories.",
+                {"media/color_control.png": "Ten hues asked for, one a row, at 50 clusters"},
+            ),
+        )
+    ),
+    Entry(
+        "WAE",
+        "A code without noise, all codes of a batch asked to look like the prior.",
+        fit("wae_mnist"),
+        "wae_mnist/default",
+        {"media/samples.png": "Samples from the prior", "media/samples_mixture.png": "Samples from a fitted mixture"},
+    ),
+]
+
+
+def shrunk(source: Path, target: Path) -> None:
+    """Copies a picture, made no wider than the page; a GIF keeps its frames and their durations."""
+    with Image.open(source) as picture:
+        if picture.width <= WIDEST:
+            target.write_bytes(source.read_bytes())
+            return
+        size = (WIDEST, round(picture.height * WIDEST / picture.width))
+        frames = [
+            frame.convert("RGB").resize(size, Image.Resampling.LANCZOS) for frame in ImageSequence.Iterator(picture)
+        ]
+        durations = [frame.info.get("duration", 100) for frame in ImageSequence.Iterator(picture)]
+    more = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0} if len(frames) > 1 else {}
+    frames[0].save(target, optimize=True, **more)  # type: ignore[arg-type]
+
+
+def section(entry: Entry, root: Path) -> str:
+    """The entry as Markdown; its pictures are copied beside the page."""
+    lines = [f"## {entry.title}", "", entry.text, "", "```", entry.command, "```", ""]
+    for name, caption in entry.pictures.items():
+        source = root / entry.run / name
+        target = PICTURES / f"{entry.run.split('/')[0]}_{entry.run.split('/')[1]}_{Path(name).name}".replace("=", "")
+        shrunk(source, target)
+        lines += [f"![{caption}](img/gallery/{target.name})", "", f"*{caption}*", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
+    root = parser.parse_args().root
+    missing = [e.command for e in ENTRIES if not all((root / e.run / name).is_file() for name in e.pictures)]
+    if missing:
+        print("error: some runs are missing; these commands make them:", *missing, sep="\n", file=sys.stderr)
+        return 2
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    (DOCS / "gallery.md").write_text(HEAD + "\n" + "\n".join(section(entry, root) for entry in ENTRIES))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
