@@ -46,6 +46,7 @@ PICTURES = {
     "combinations": callbacks.Combinations,
     "samples": callbacks.SampleGrids,
     "film": callbacks.Film,
+    "denoising": callbacks.Denoising,
     "anomaly_scores": callbacks.AnomalyScores,
     "angles": callbacks.AnglePicture,
     "curves": callbacks.LearningCurves,

@@ -4,6 +4,7 @@ from callbacks.anomaly import AnomalyScores
 from callbacks.checkpoints import LastCheckpoint, WholeFiles, best_checkpoint
 from callbacks.color_control import ColorControl
 from callbacks.curves import LearningCurves
+from callbacks.denoising import Denoising
 from callbacks.exact_resume import ExactResume
 from callbacks.film import Film
 from callbacks.images import Interpolation, Reconstructions
@@ -22,6 +23,7 @@ __all__ = [
     "AnomalyScores",
     "ColorControl",
     "Combinations",
+    "Denoising",
     "ExactResume",
     "Film",
     "Interpolation",

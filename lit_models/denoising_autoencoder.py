@@ -17,7 +17,7 @@ class DenoisingAutoencoder(EncodesAndDecodes, GenerativeModule):
 
     The likelihood follows the noise: a Laplace one, an L1 error, for Laplace noise, else a Gaussian one, an L2 error.
     It may also be trained on clean images alone and tested on corrupted ones: what it has never seen, such as a blob,
-    does not fit through its code and is painted away.
+    does not fit through its code and is painted away, though it may disturb the rest of the image.
 
     Logs `loss`, nats an image, and `mse` of the restored image; in a test also, in dB and averaged over images, `psnr`
     of the restored image, `psnr_corrupted` of the corrupted one, and `psnr_gain`, their difference. An evaluation draws
