@@ -6,8 +6,14 @@ STAMP := .venv/.installed
 # Two test workers on two cores: one thread each.
 TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m pytest -n 2
 
+# The three laws of vae_color at its default size and weight.
+DEFAULTS := --override model.latent_dim=3 --override model.beta=1
+GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
+  denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
+  vae_digits wae_mnist
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format results clean
+.PHONY: help install demo test test-all lint format results gallery clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,11 +48,25 @@ format: install  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-results: install  ## the studies of docs/results.md on MNIST, three seeds; an hour or two on two cores
+results: install  ## the studies of docs/results.md on MNIST; several hours on two cores
 	@$(BIN)/python sweep.py run sweeps/ae_capacity.yaml --override seed_everything=0,1,2
 	@$(BIN)/python sweep.py run sweeps/transfer.yaml --override seed_everything=0,1,2
 	@$(BIN)/python train.py fit --config configs/classifier_mnist.yaml
+	@$(BIN)/python sweep.py run sweeps/vae_color.yaml $(DEFAULTS) --override seed_everything=0,1,2
+	@$(BIN)/python train.py fit --config configs/vae_binarized_mnist.yaml
+	@$(BIN)/python sweep.py run sweeps/vae_latent_dim.yaml
+	@$(BIN)/python sweep.py run sweeps/encoders_vae.yaml
+	@$(BIN)/python sweep.py run sweeps/encoders_wae.yaml
+	@$(BIN)/python sweep.py run sweeps/encoder_transfer.yaml
+	@$(BIN)/python sweep.py run sweeps/denoising.yaml
 	@$(BIN)/python -m docs.pictures
+	@$(BIN)/python -m docs.steering
+
+gallery: results  ## the pictures of docs/gallery.md, after the studies; half an hour more
+	@for config in $(GALLERY); do $(BIN)/python train.py fit --config configs/$$config.yaml || exit 1; done
+	@$(BIN)/python sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt --sort --count 100 \
+	  --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --output runs/labelled_samples/default/samples.png
+	@$(BIN)/python -m docs.gallery
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache litgen.egg-info

@@ -18,6 +18,9 @@ PICTURES = Path(__file__).parent / "img"
 SHOWN = {
     "ae_capacity": ("test_mse.png", "test_abs_correlation.png", "correlations.png"),
     "transfer": ("test_accuracy.png", "correlations.png"),
+    "encoder_transfer": (),
+    "denoising": ("test_psnr_gain.png",),
+    "vae_latent_dim": ("test_nll.png",),
 }
 CAPACITY = ["model.latent_dim", "model.depth"]
 TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
@@ -63,12 +66,34 @@ def transfer(root: Path) -> None:
     print(f"\nseconds in all: {runs['seconds'].sum():.0f}")
 
 
+def encoder_transfer(root: Path) -> None:
+    runs = load_runs(root / "encoder_transfer")
+    runs["encoder"] = runs["model.encoder_checkpoint"].str.split("/").str[1]
+    print(f"\n{spread_table(runs, 'test/accuracy', 'encoder', ['model.freeze_encoder'])}")
+
+
+def denoising(root: Path) -> None:
+    runs = load_runs(root / "denoising")
+    runs["corruption"] = runs["model.corruption"].str.rsplit(".").str[-1]
+    columns = ["corruption", "model.corruption.strength", "test/psnr_corrupted", "test/psnr", "test/psnr_gain"]
+    print(f"\n{runs[columns].sort_values(columns[:2]).round(2).to_string(index=False)}")
+
+
+def vae_latent_dim(root: Path) -> None:
+    runs = load_runs(root / "vae_latent_dim").sort_values("model.latent_dim")
+    columns = ["model.latent_dim", "test/nll", "test/loss", "test/reconstruction", "test/kl", "test/active_units"]
+    print(f"\n{runs[columns].round(2).to_string(index=False)}")
+
+
+STUDIES = (capacity, transfer, encoder_transfer, denoising, vae_latent_dim)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
     root = parser.parse_args().root
     PICTURES.mkdir(exist_ok=True)
-    for sweep, draw in (("ae_capacity", capacity), ("transfer", transfer)):
+    for sweep, draw in zip(SHOWN, STUDIES, strict=True):
         print(f"\n## {sweep}")
         for path in write_report(root / sweep):
             if path.name in SHOWN[sweep]:
