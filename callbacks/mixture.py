@@ -18,7 +18,7 @@ def mixture_codes(codes: Tensor, parts: list[LatentPart], components: int, n: in
 
     codes = codes.cpu()
     mean, scale = codes.mean(dim=0), codes.std(dim=0, correction=0).clamp(min=1e-6)
-    mixture: Any = GaussianMixture(min(components, len(codes)), reg_covar=1e-4, random_state=seed)
+    mixture: Any = GaussianMixture(min(components, len(codes)), reg_covar=1e-5, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(((codes - mean) / scale).double().numpy())

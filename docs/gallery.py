@@ -15,7 +15,7 @@ PICTURES = DOCS / "img" / "gallery"
 WIDEST = 900
 HEAD = """# Gallery
 
-What each model makes, every picture by the command above it. `make gallery` runs them all on MNIST and writes this page.
+What each model makes, every picture by the command above it. `make gallery` runs them all and writes this page.
 """
 
 
@@ -99,7 +99,7 @@ ENTRIES = [
     ),
     Entry(
         "Labelled sampling",
-        "New images of a plain autoencoder, drawn from a Gaussian mixture fitted to its codes, with labels by a classifier.",
+        "New images of a plain autoencoder, by a Gaussian mixture fitted to its codes; labels by a classifier.",
         fit("classifier_mnist")
         + "\npython sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt"
         " --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --sort --count 100"

@@ -19,7 +19,7 @@ from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_c
 from torch import Tensor, nn
 
 from lit_models.parts import Part
-from lit_models.schedules import Schedule, scheduled, stretch
+from lit_models.schedules import Schedule, one_cycle, stretch
 
 # Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
 warnings.filterwarnings("ignore", "Attribute 'optimizer' removed from hparams")
@@ -141,7 +141,7 @@ class GenerativeModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
-        return scheduled(optimizer, self.schedule, self.trainer)
+        return optimizer if self.schedule == "constant" else one_cycle(optimizer, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A run that is resumed to go on for longer goes on along the longer cycle."""

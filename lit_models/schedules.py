@@ -10,14 +10,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 Schedule = Literal["constant", "one_cycle"]
 
 
-def scheduled(optimizer: torch.optim.Optimizer, schedule: Schedule, trainer: Trainer) -> Any:
-    """What `configure_optimizers` returns: the optimizer at its own rate, or with one cycle that peaks there.
+def one_cycle(optimizer: torch.optim.Optimizer, trainer: Trainer) -> dict[str, Any]:
+    """What `configure_optimizers` returns for one cycle over the whole training, which peaks at the optimizer's rate.
 
     Raises:
-        ValueError: a cycle over a training without an end.
+        ValueError: the training has no end.
     """
-    if schedule == "constant":
-        return optimizer
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": _cycle(optimizer, trainer), "interval": "step"}}
 
 
