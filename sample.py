@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.errors import UsageError
+from harness.errors import UsageError, described
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from callbacks.media import Save
     from callbacks.sampling import Labels, Sampler
 
 EXAMPLES = """examples:
@@ -31,6 +32,7 @@ the images are made from. The same seed makes the same images.
 SUFFIXES = (".png", ".gif", ".npz")
 STOPS = 4
 """Codes that a round trip goes through."""
+FRAME_SECONDS = 0.08
 INTERRUPTED = 130
 
 
@@ -95,7 +97,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: cannot write {options.output} ({error.strerror or error})", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else described(error)
+        print(f"error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -107,8 +110,8 @@ def sample(options: argparse.Namespace) -> None:
     """Draws and writes what is asked for.
 
     Raises:
-        UsageError, DataError, CheckpointError: bad input; nothing was written.
-        OSError: a file could not be written; none was half-written.
+        UsageError, DataError, CheckpointError: bad input, or a file cannot be written; nothing was written.
+        OSError: a file cannot be read.
     """
     from callbacks.media import own_randomness
     from callbacks.sampling import Sampler, class_names, label_images, training_data
@@ -119,6 +122,8 @@ def sample(options: argparse.Namespace) -> None:
         raise UsageError("walks have no labels and are no data: use --interpolate with at most one --class, and .png")
     if options.sort and not options.classifier:
         raise UsageError("--sort needs labels: give --classifier CKPT")
+    if options.output.suffix == ".npz" and options.count == 1:
+        raise UsageError("data are of 2 images at least, one of them for the test; give a larger --count")
     device = _device(options.device)
     model = GenerativeModule.load(options.checkpoint).to(device)
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
@@ -158,23 +163,25 @@ def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Ten
 
 
 def _walk(sampler: "Sampler", options: argparse.Namespace) -> None:
-    from callbacks.media import write_file
-    from callbacks.sampling import film, grid, lines, walks
+    from callbacks.media import gif
+    from callbacks.sampling import grid, lines, walks
 
     if not sampler.has_codes():
         raise UsageError(f"{type(sampler.model).__name__} has no codes to walk between; leave --interpolate out")
     label = options.classes[0] if options.classes else None
     if label is not None and sampler.law == "prior":
         raise UsageError("a prior has no classes to walk in; use --law mixture")
-    gif = options.output.suffix == ".gif"
-    count = options.count or (16 if gif else 8)
-    stops = sampler.codes((STOPS if gif else 2) * count, label).unflatten(0, (-1, count))
-    if gif:
-        frames = [sampler.decode(codes) for codes in walks(stops, options.steps)]
-        film(options.output, [grid(images, _columns(options, count)) for images in frames])
+    moving = options.output.suffix == ".gif"
+    count = options.count or (16 if moving else 8)
+    stops = sampler.codes((STOPS if moving else 2) * count, label).unflatten(0, (-1, count))
+    if moving:
+        every = [sampler.decode(codes) for codes in walks(stops, options.steps)]
+        mode = "L" if every[0].shape[1] == 1 else "RGB"
+        frames = [grid(images, _columns(options, count)).convert(mode) for images in every]
+        _save({options.output: gif(frames, FRAME_SECONDS, FRAME_SECONDS)})
     else:
         picture = grid(sampler.decode(lines(stops[0], stops[1], options.steps).flatten(0, 1)), options.steps)
-        write_file(options.output, lambda file: picture.save(file, format="PNG"))
+        _save({options.output: lambda file: picture.save(file, format="PNG")})
     print(f"wrote {options.output}: {count} walks")
 
 
@@ -183,14 +190,12 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from callbacks.media import write_file
     from callbacks.sampling import captioned_grid, class_rows, data_arrays, grid
-    from harness.run_folder import write_whole
 
     if options.output.suffix == ".npz":
         known = labels.classes if labels is not None else asked
         arrays = data_arrays(images, known)
-        write_file(options.output, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+        _save({options.output: lambda file: np.savez_compressed(file, **arrays)})  # type: ignore[arg-type]
         note = "" if known is not None else "; no --classifier, so all labels are 0"
         print(f"wrote {options.output}: {len(images)} images, {len(arrays['x_test'])} of them as x_test{note}")
         return
@@ -201,12 +206,29 @@ def _write(
         picture = class_rows(images, labels, names, columns)
     else:
         picture = captioned_grid(images, [f"{names[label]} {share:.0%}" for label, share in _pairs(labels)], columns)
-    write_file(options.output, lambda file: picture.save(file, format="PNG"))
+    files: dict[Path, Save] = {options.output: lambda file: picture.save(file, format="PNG")}
+    table = options.output.with_suffix(".csv")
+    if labels is not None:
+        rows = [f"{index},{label},{share:.6f}\n" for index, (label, share) in enumerate(_pairs(labels))]
+        files[table] = lambda file: file.write("".join(["index,label,probability\n", *rows]).encode())
+    _save(files)
     print(f"wrote {options.output}: {len(images)} images")
     if labels is not None:
-        rows = [f"{index},{label},{share:.6f}" for index, (label, share) in enumerate(_pairs(labels))]
-        write_whole(options.output.with_suffix(".csv"), "\n".join(["index,label,probability", *rows, ""]))
-        print(f"wrote {options.output.with_suffix('.csv')}")
+        print(f"wrote {table}")
+
+
+def _save(files: "dict[Path, Save]") -> None:
+    """Writes all of these files, or none.
+
+    Raises:
+        UsageError: one of them cannot be written.
+    """
+    from callbacks.media import write_files
+
+    try:
+        write_files(files)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename} ({error.strerror or error})") from error
 
 
 def _tell(labels: "Labels", names: list[str], asked: "Tensor | None", probe: bool) -> None:

@@ -30,6 +30,7 @@ from harness.history import MetricsCSV
 from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
 from harness.wandb_run import RunLogger, resolve_mode
 from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
+from lit_models.parts import drop_first_weights
 
 # Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
 # Set before torch starts its threads, which inherit it.
@@ -131,8 +132,15 @@ class LitgenCLI(LightningCLI):
             raise Parsed
 
     def instantiate_classes(self) -> None:
+        """As LightningCLI's, but the first weights of networks are left out where a checkpoint brings weights."""
+        config = self.config.clone()
+        if self._checkpoint() is not None:
+            drop_first_weights(config[self.subcommand].model)
         try:
-            super().instantiate_classes()
+            self.config_init = self.parser.instantiate_classes(config)
+            self.datamodule = self._get(self.config_init, "data")
+            self.model = self._get(self.config_init, "model")
+            self.trainer = self.instantiate_trainer()
         except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
             raise UsageError(one_line(str(error))) from error
 
@@ -141,6 +149,8 @@ class LitgenCLI(LightningCLI):
         self.settings = self.config_init[self.subcommand]
         self.settings.weights_only = True
         self.options = RunOptions(**vars(self.settings.run))
+        if self.subcommand != "predict":
+            self._check_labels()
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
         if self.settings.trainer.fast_dev_run:
@@ -160,15 +170,33 @@ class LitgenCLI(LightningCLI):
             shutil.rmtree(self.replaced, ignore_errors=True)
         return trainer
 
+    def _checkpoint(self) -> str | None:
+        """The checkpoint that was asked for; `last` is that of the last run of this name, if there is one."""
+        config = self.config[self.subcommand]
+        if config.ckpt_path != "last":
+            return config.ckpt_path
+        self._dump_config()  # once, of the command line as it was given
+        run = last_run(run_home(self.args, RunOptions(**vars(config.run)), flatten(self.config_dump)))
+        return None if run is None else str(run / "checkpoints" / "last.ckpt")
+
+    def _check_labels(self) -> None:
+        needed = getattr(self.model, "needs_label", None)
+        if needed is None or needed in self.datamodule.label_columns:
+            return
+        from callbacks.sampling import data_modules
+
+        able = [name for name, kind in data_modules().items() if needed in kind.label_columns]
+        raise UsageError(
+            f"{type(self.model).__name__} needs the {needed} in the labels, and those of"
+            f" {type(self.datamodule).__name__} hold the {' and the '.join(self.datamodule.label_columns)};"
+            f" use --data {' or '.join(able) or 'of your own'}"
+        )
+
     def _choose_folder(self) -> tuple[Path, bool]:
         """The run folder, and whether it was made just now. Evaluation writes into a folder of its own in the run's."""
         fit = self.subcommand == "fit"
-        checkpoint = self.settings.ckpt_path
         self.home = home = run_home(self.args, self.options, flatten(self.config_dump))
-        if checkpoint == "last":
-            run = last_run(home)
-            checkpoint = None if run is None else str(run / "checkpoints" / "last.ckpt")
-            self.config_init[self.subcommand].ckpt_path = checkpoint
+        checkpoint = self.config_init[self.subcommand].ckpt_path = self._checkpoint()
         if not fit and checkpoint is None:
             raise UsageError(f"{self.subcommand} needs trained weights: give --ckpt_path RUN/checkpoints/best.ckpt")
         if checkpoint is not None:

@@ -33,7 +33,7 @@ class ActiveUnits(Callback):
         device = torch.device("cpu") if codes.device.type == "mps" else codes.device  # which has no float64
         metric = UnitVariance(codes.shape[1]).to(device)
         metric.update(codes.to(device))
-        active = active_units(metric.compute(), pl_module.latent_parts(), self.threshold)  # type: ignore[operator]
+        active = active_units(metric.compute().reshape(codes.shape[1]), pl_module.latent_parts(), self.threshold)  # type: ignore[operator]
         pl_module.log("test/active_units", active.float(), sync_dist=True)
 
 

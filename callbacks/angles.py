@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.media import save_picture
+from lit_models.losses.circular import angle_error
 
 BIN = 10
 """Degrees."""
@@ -52,7 +53,7 @@ def angle_figure(labels: np.ndarray, told: np.ndarray, classes: Sequence[str]) -
         told: N, predicted degrees.
     """
     of_class, true = labels[:, 0], labels[:, 1]
-    error = np.abs((told - true + 180) % 360 - 180)
+    error = angle_error(torch.from_numpy(told), torch.from_numpy(true)).numpy()
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
     edges = np.arange(0, 361, BIN)

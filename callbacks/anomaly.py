@@ -1,5 +1,7 @@
 """What an anomaly detector takes for normal and what not, in pictures."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -7,7 +9,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.media import image_grid, save_picture
-from lit_models.anomaly_detector import NORMAL, AnomalyDetector
+from lit_models.anomaly_detector import NORMAL
+from lit_models.base import Reconstructs
+
+
+@runtime_checkable
+class ScoresImages(Protocol):
+    """A model that scores images, and counts those above its `threshold`, a scalar tensor, as anomalies."""
+
+    def score_images(self, images: Tensor) -> Tensor:
+        """How far each image is from normal, N, above 0."""
 
 
 class AnomalyScores(Callback):
@@ -28,13 +39,13 @@ class AnomalyScores(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        able = isinstance(pl_module, AnomalyDetector) and trainer.is_global_zero and self.num_images > 0
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not able or data.classes[0] != NORMAL:
+        if not isinstance(pl_module, ScoresImages) or not isinstance(pl_module, Reconstructs):
             return
-        assert isinstance(pl_module, AnomalyDetector)
+        like = getattr(pl_module, "threshold", None)  # a buffer, which isinstance does not see from Python 3.12 on
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if like is None or data.classes[0] != NORMAL or not trainer.is_global_zero or self.num_images < 1:
+            return
         images, kinds = data.examples("test", self.num_images)
-        like = pl_module.threshold
         scores = torch.cat([pl_module.score_images(part.to(like.device, like.dtype)) for part in images.split(500)])
         images, kinds, scores = images.cpu(), kinds.cpu(), scores.cpu()
         save_picture(trainer, "anomaly_scores", score_figure(scores, kinds, data.classes, float(like)))
@@ -68,5 +79,5 @@ def score_figure(scores: Tensor, kinds: Tensor, classes: tuple[str, ...], thresh
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
         axes.set(ylabel=name, yticks=[])
     every[0].set_title(f"images of a score above {threshold:.4g} count as anomalies", fontsize=10)
-    every[-1].set(xscale="log", xlabel="mean squared error of the reconstruction")
+    every[-1].set(xscale="log", xlabel="score")
     return figure

@@ -35,16 +35,14 @@ class LearningCurves(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.draw or not trainer.is_global_zero:
             return
-        terms = read_curves(Path(trainer.default_root_dir) / "metrics.csv")
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        terms = read_curves(Path(trainer.default_root_dir) / "metrics.csv", steps)
         if terms:
             save_picture(trainer, "curves", curves_figure(terms))
 
 
-def read_curves(path: Path) -> dict[str, dict[str, Curve]]:
-    """The curves of a metrics.csv by term and stage, train or val; none where there is no such file.
-
-    A step's place among the epochs follows from the last step's, as all epochs have as many steps.
-    """
+def read_curves(path: Path, steps_an_epoch: int) -> dict[str, dict[str, Curve]]:
+    """The curves of a metrics.csv by term and stage, train or val; none where there is no such file."""
     if not path.is_file():
         return {}
     with open(path, newline="", encoding="utf-8") as file:
@@ -52,14 +50,13 @@ def read_curves(path: Path) -> dict[str, dict[str, Curve]]:
     rows = [row for row in every if any(row[column] for column in row if column.partition("/")[0] in STAGES)]
     if not rows:
         return {}
-    epochs_a_step = (max(float(row["epoch"]) for row in rows) + 1) / (max(float(row["step"]) for row in rows) + 1)
     found: dict[str, dict[str, Curve]] = {}
     for column in rows[0]:
         stage, _, term = column.partition("/")
         if stage not in STAGES or not term:
             continue
         there = [row for row in rows if row[column]]
-        x = np.array([(float(row["step"]) + 1) * epochs_a_step for row in there])
+        x = np.array([(float(row["step"]) + 1) / steps_an_epoch for row in there])
         y = np.array([float(row[column]) for row in there])
         if np.isfinite(y).any():
             found.setdefault(term, {})[stage] = (x, y)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from callbacks.latent import encode_all, flat, latent_parts, scatter_figure
+from callbacks.latent import encode_all, flat, latent_parts, scatter_figure, second_column
 from callbacks.latent_space import decode_all, normal_quantiles, plane_codes
 from callbacks.media import image_grid, media_folder, own_randomness, save_film, write_file
 from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
@@ -91,8 +91,7 @@ class Film(Callback):
         if all("codes" in arrays for _, arrays in frames):
             width = frames[0][1]["codes"].shape[1]
             categorical = all(part.kind == "categorical" for part in latent_parts(pl_module, width))
-            angle = "hue" if data.image_shape[0] == 3 else "angle"
-            drawn = scatter_frames(frames, data.classes, angle, categorical)
+            drawn = scatter_frames(frames, data.classes, second_column(data), categorical)
             save_film(trainer, f"{name}_latent", drawn, self.seconds, self.last)
 
     def _take(self, trainer: Trainer, model: LightningModule, epoch: int) -> None:

@@ -45,8 +45,8 @@ class LatentScatter(Callback):
             return
         categorical = all(part.kind == "categorical" for part in latent_parts(pl_module, codes.shape[1]))
         points, names = flat(codes, categorical)
-        angle = "hue" if images.shape[1] == 3 else "angle"
-        save_picture(trainer, "latent", scatter_figure(points, names, labels.cpu(), data.classes, angle))
+        figure = scatter_figure(points, names, labels.cpu(), data.classes, second_column(data))
+        save_picture(trainer, "latent", figure)
 
 
 class LatentCorrelationMatrix(Callback):
@@ -80,6 +80,11 @@ class LatentCorrelationMatrix(Callback):
         if self._matrix is not None:
             save_picture(trainer, "latent_correlation", correlation_figure(self._matrix))
             self._matrix = None
+
+
+def second_column(data: Any) -> str:
+    """What a label's second number is, as the data module calls it; "angle" where it does not say."""
+    return data.label_columns[1] if len(data.label_columns) > 1 else "angle"
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """Pictures: written to the run's media/ and, where the run is logged to W&B, shown there under the same name."""
 
+import errno
+import os
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -24,6 +26,8 @@ GREY_LEVELS = 32
 
 Ticks = Sequence[tuple[float, str]]
 """Pixels and what is written there."""
+Save = Callable[[IO[bytes]], object]
+"""Writes a file's contents."""
 
 
 def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> None:
@@ -45,16 +49,18 @@ def save_film(trainer: Trainer, name: str, frames: Sequence[Image.Image], second
     """
     if not trainer.is_global_zero:
         return
-    few = [_few_colours(frame) for frame in frames]
-    held = [round(1000 * seconds)] * (len(few) - 1) + [round(1000 * last)]
     path = media_folder(trainer) / f"{name}.gif"
-    write_file(
-        path,
-        lambda file: few[0].save(file, format="GIF", save_all=True, append_images=few[1:], duration=held, loop=0),
-    )
+    write_file(path, gif(frames, seconds, last))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
             logger.log_video(f"media/{name}", [str(path)], step=trainer.global_step)
+
+
+def gif(frames: Sequence[Image.Image], seconds: float, last: float) -> Save:
+    """What writes a GIF that starts over for ever; frames and times as in `save_film`."""
+    few = [_few_colours(frame) for frame in frames]
+    held = [round(1000 * seconds)] * (len(few) - 1) + [round(1000 * last)]
+    return lambda file: few[0].save(file, "GIF", save_all=True, append_images=few[1:], duration=held, loop=0)
 
 
 def _few_colours(frame: Image.Image) -> Image.Image:
@@ -70,16 +76,46 @@ def media_folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "media"
 
 
-def write_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file beside its place and moves it there when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
+def write_file(path: Path, save: Save) -> None:
+    """Writes a file beside its place and moves it there when it is whole.
+
+    Raises:
+        OSError: it could not be written; its `filename` is the path.
+    """
+    write_files({path: save})
+
+
+def write_files(files: Mapping[Path, Save]) -> None:
+    """Writes files beside their places and moves them there when all are whole: all of them, or none.
+
+    Raises:
+        OSError: one of them could not be written; its `filename` is that one's path.
+    """
+    parts = {path: path.with_name(f".{path.name}") for path in files}
+    for path in files:
+        with _blaming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     try:
-        with open(part, "wb") as file:
-            save(file)
-        part.replace(path)
+        for path, save in files.items():
+            with _blaming(path), open(parts[path], "wb") as file:
+                save(file)
+        for path, part in parts.items():
+            with _blaming(path):
+                part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class PrincipalSubspace(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         vectors = pl_module.subspace()
-        mean, axes = principal_axes(data.examples("train", self.num_images)[0], len(vectors))
+        mean, axes = mean_and_axes(data.examples("train", self.num_images)[0], len(vectors))
         images = data.examples("test", 100_000)[0]
         found = {
             "principal_angle": largest_principal_angle(vectors.to(axes.device), axes),
@@ -61,7 +61,7 @@ class PrincipalSubspace(Callback):
         self._picture = None
 
 
-def principal_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
+def mean_and_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
     """The mean image, CHW, and the first d principal axes, d x CHW, orthonormal, of images N x C x H x W: float64.
 
     The covariance is summed batch by batch, so that no second copy of the images is made.

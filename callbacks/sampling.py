@@ -12,7 +12,7 @@ from torch import Tensor
 
 import datamodules
 from callbacks.latent import encode_all, latent_parts
-from callbacks.media import framed, image_grid, tile_centres, write_file
+from callbacks.media import framed, image_grid, tile_centres
 from callbacks.mixture import mixture_codes
 from datamodules import DataError, ImageDataModule
 from harness.errors import UsageError, described
@@ -27,7 +27,6 @@ MOST_CODES = 10000
 """Training images that a law is fitted to."""
 CAPTION_HEIGHT = 17
 GAP = 4
-FRAME_MS = 80
 
 
 class Labels(NamedTuple):
@@ -154,17 +153,6 @@ def lines(starts: Tensor, stops: Tensor, steps: int) -> Tensor:
     """Codes on straight lines, both ends included: N x d and N x d -> N x steps x d."""
     a = torch.linspace(0, 1, steps).to(starts)[:, None]
     return (1 - a) * starts[:, None] + a * stops[:, None]
-
-
-def film(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Writes a GIF that starts over for ever."""
-    few = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
-    write_file(
-        path,
-        lambda file: few[0].save(
-            file, format="GIF", save_all=True, append_images=few[1:], duration=FRAME_MS, loop=0, optimize=False
-        ),
-    )
 
 
 @torch.no_grad()

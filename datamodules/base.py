@@ -31,7 +31,8 @@ class ImageDataModule(LightningDataModule):
     """Labelled images as uint8 tensors, loaded once in a process and cut into batches on the device.
 
     A subclass gives `name`, `image_shape`, `classes` and `read()`, and `render` where batches are not simply what is
-    stored. A label is the number of a class, or a row of numbers of which the class is the first.
+    stored. A label is the number of a class, or a row of numbers of which the class is the first; `label_columns`
+    names them.
 
     Args:
         root: folder of the data files; `<root>/<name>.npz` is used when it is there.
@@ -52,6 +53,7 @@ class ImageDataModule(LightningDataModule):
     name: str
     image_shape: ClassVar[tuple[int, int, int]]
     classes: ClassVar[tuple[str, ...]]
+    label_columns: ClassVar[tuple[str, ...]] = ("class",)
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class ColoredMNISTDataModule(MNISTDataModule):
     """
 
     image_shape = (3, 28, 28)
+    label_columns = ("digit", "hue")
 
     def render(self, split: Split) -> Render:
         seed = self._render_seed(split)

@@ -7,7 +7,6 @@ from datamodules.loader import Batch, Render
 from datamodules.mnist import MNISTDataModule
 from datamodules.noise import whole_numbers
 
-
 CENTRE_OF_MASS = (0.5, 0.5)
 """Where MNIST's digits were centred: pixels right of and below the middle of the image."""
 
@@ -16,9 +15,11 @@ class RotatedMNISTDataModule(MNISTDataModule):
     """MNIST turned by a random angle of 0, 1, ..., 359 degrees, a new one in each epoch.
 
     Digits are turned about their own centre of mass, half a pixel from the image's middle; turned about the middle,
-    that half pixel would give the angle away without a look at the digit. Angles count counter-clockwise and follow from (seed, epoch, image) alone; those of validation and test images
-    stay. A label is (digit, angle in degrees).
+    that half pixel would give the angle away without a look at the digit. Angles count counter-clockwise and follow
+    from (seed, epoch, image) alone; those of validation and test images stay. A label is (digit, angle in degrees).
     """
+
+    label_columns = ("digit", "angle")
 
     def render(self, split: Split) -> Render:
         seed = self._render_seed(split)

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
@@ -33,6 +35,7 @@ class AngleProbe(OnEncoder, GenerativeModule):
     """
 
     monitor = ("val/angle_error", "min")
+    needs_label: ClassVar[str | None] = "angle"
 
     def __init__(
         self,

@@ -1,13 +1,13 @@
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import GenerativeModule, ImageShape
+from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
 from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
 
 
-class Autoencoder(GenerativeModule):
+class Autoencoder(EncodesAndDecodes, GenerativeModule):
     """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
 
     Convolutions of stride 2 take the place of pooling (Springenberg et al. 2014, arXiv 1412.6806); channels grow by
@@ -48,22 +48,5 @@ class Autoencoder(GenerativeModule):
         self.encoder = StridedEncoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)
         self.decoder = StridedDecoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)
 
-    def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images)  # (N, d)
-
-    def code_network(self) -> nn.Module:
-        return self.encoder
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.decoder(codes).sigmoid()  # (N, C, H, W)
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        return self.decode(self.encode(images))
-
-    forward = reconstruct
-
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return {"mse": F.mse_loss(self.reconstruct(batch[0]), batch[0])}
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"codes": self.encode(batch[0]), "labels": batch[1]}

@@ -98,6 +98,16 @@ class HasLatentParts(Protocol):
         """Draws of the prior, n x d, as `decode` takes them."""
 
 
+def unconditional(model: object, label: int | None) -> None:
+    """Refuses to be asked for a class.
+
+    Raises:
+        ValueError: there is a label.
+    """
+    if label is not None:
+        raise ValueError(f"{type(model).__name__} was trained without labels and cannot be asked for class {label}")
+
+
 class EncodesAndDecodes:
     """What a model with a deterministic code can do, from its `encoder` and its `decoder`, which gives logits."""
 
@@ -246,7 +256,7 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
 
 def _as_config(used: Any, recorded: Any) -> Any:
     """An injected part as its class and arguments; every other argument as it was recorded."""
-    return used.for_checkpoint().as_config() if isinstance(used, Part) else recorded
+    return used.as_config() if isinstance(used, Part) else recorded
 
 
 def _classes_named(value: Any) -> set[str]:

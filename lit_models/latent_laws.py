@@ -36,7 +36,10 @@ class LatentLaw(Part, ABC):
 
     @abstractmethod
     def code(self, params: Tensor) -> Tensor:
-        """The one code that stands for q(z|x), N x code_dim: means, and most probable categories."""
+        """The one code that stands for q(z|x), N x code_dim: means, and most probable categories.
+
+        It can be trained through: categories pass on the gradient of their probabilities.
+        """
 
     @abstractmethod
     def prior(self, n: int, d: int, device: torch.device) -> Tensor:
@@ -154,7 +157,9 @@ class GumbelSoftmax(LatentLaw):
         return F.one_hot(picked, self.categories).to(params.dtype).flatten(2), log_p - log_q
 
     def code(self, params: Tensor) -> Tensor:
-        return self._one_hot(params.unflatten(1, (-1, self.categories)).argmax(dim=2)).to(params.dtype)
+        probabilities = self._log_probs(params).exp()
+        one_hot = F.one_hot(probabilities.argmax(dim=2), self.categories).to(params.dtype)
+        return (one_hot + (probabilities - probabilities.detach())).flatten(1)  # with the probabilities' gradient
 
     def prior(self, n: int, d: int, device: torch.device) -> Tensor:
         return self._one_hot(torch.randint(self.categories, (n, d), device=device))

@@ -5,11 +5,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.base import GenerativeModule, ImageShape
+from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
 from lit_models.schedules import Schedule
 
 
-class LinearAutoencoder(GenerativeModule):
+class LinearAutoencoder(EncodesAndDecodes, GenerativeModule):
     """Linear autoencoder with tied weights: h = W (x - b), x' = W^T h + b, minimising the mean of (x - x')^2.
 
     At the minimum b is the mean image up to a vector in the span of W's rows, and these rows are an orthonormal basis
@@ -45,20 +45,8 @@ class LinearAutoencoder(GenerativeModule):
         self.image_shape = image_shape
         self.encoder = CentredLinear(pixels, latent_dim)
 
-    def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images)  # (N, d)
-
-    def code_network(self) -> nn.Module:
-        return self.encoder
-
     def decode(self, codes: Tensor) -> Tensor:
         return self._image(codes).clamp(0, 1)  # (N, C, H, W)
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        return self.decode(self.encode(images))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.reconstruct(images)
 
     def subspace(self) -> Tensor:
         """Vectors that span what the decoder can reach from b: d x CHW."""
@@ -66,9 +54,6 @@ class LinearAutoencoder(GenerativeModule):
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return {"mse": F.mse_loss(self._image(self.encode(batch[0])), batch[0])}
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"codes": self.encode(batch[0]), "labels": batch[1]}
 
     def _image(self, codes: Tensor) -> Tensor:
         flat = codes @ self.encoder.weight + self.encoder.centre  # (N, CHW)

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.base import GenerativeModule, ImageShape, LatentPart
+from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart, unconditional
 from lit_models.latent_laws import Gaussian, LatentLaw
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.networks.pairs import MLPNetworks, Networks
@@ -16,7 +16,7 @@ PIXELS_AT_ONCE = 2**23
 """Decoded pixels that an importance-sampled likelihood holds at a time."""
 
 
-class VAE(GenerativeModule):
+class VAE(EncodesAndDecodes, GenerativeModule):
     """Variational autoencoder: minimises E_q(z|x)[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats an image.
 
     Kingma and Welling 2013, arXiv 1312.6114; beta from Higgins et al. 2017 (beta-VAE). The divergence is summed over
@@ -59,9 +59,9 @@ class VAE(GenerativeModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
         super().__init__(optimizer)
-        if latent_dim < 1 or likelihood_scale <= 0:
+        if latent_dim < 1 or not likelihood_scale > 0:
             raise ValueError(f"latent_dim is {latent_dim}, likelihood_scale {likelihood_scale}; both must be positive")
-        if beta < 0 or kl_warmup_steps < 0 or importance_samples < 0:
+        if not beta >= 0 or kl_warmup_steps < 0 or importance_samples < 0:
             raise ValueError(
                 f"beta is {beta}, kl_warmup_steps {kl_warmup_steps}, importance_samples {importance_samples};"
                 " none may be negative"
@@ -88,21 +88,14 @@ class VAE(GenerativeModule):
     def code_network(self) -> nn.Module:
         return _Code(self.encoder, self.law)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.decoder(codes).sigmoid()  # (N, C, H, W)
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        return self.decode(self.encode(images))
-
-    forward = reconstruct
-
     def latent_parts(self) -> list[LatentPart]:
         return self.law.parts(self.latent_dim)
 
     def prior_codes(self, n: int) -> Tensor:
-        return self.law.prior(n, self.latent_dim, self.device)
+        return self.law.prior(n, self.latent_dim, self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
+        unconditional(self, label)
         return self.decode(self.prior_codes(n))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -142,11 +135,8 @@ class VAE(GenerativeModule):
             total = torch.logaddexp(total, log_joint.logsumexp(dim=0))
         return total - math.log(samples)
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"codes": self.encode(batch[0]), "labels": batch[1]}
-
     def _log_likelihood(self, codes: Tensor, images: Tensor) -> Tensor:
-        return log_likelihood(self.likelihood, self.decoder(codes), images, self.likelihood_scale)
+        return log_likelihood(self.likelihood, self.decoder(codes.to(images.dtype)), images, self.likelihood_scale)
 
     def _kl_weight(self) -> Tensor | float:
         if not self.kl_warmup_steps:

@@ -3,7 +3,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart
+from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart, unconditional
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.losses.mmd import KernelKind, mmd
 from lit_models.networks.pairs import MLPNetworks, Networks
@@ -44,7 +44,7 @@ class WAE(EncodesAndDecodes, GenerativeModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
         super().__init__(optimizer)
-        if latent_dim < 1 or likelihood_scale <= 0 or regularization < 0:
+        if latent_dim < 1 or not (likelihood_scale > 0 and regularization >= 0):
             raise ValueError(
                 f"latent_dim is {latent_dim} and likelihood_scale {likelihood_scale}, which must be positive,"
                 f" and regularization {regularization}, which may not be negative"
@@ -63,9 +63,10 @@ class WAE(EncodesAndDecodes, GenerativeModule):
         return [LatentPart("continuous", 0, self.latent_dim)]
 
     def prior_codes(self, n: int) -> Tensor:
-        return torch.randn(n, self.latent_dim, device=self.device)
+        return torch.randn(n, self.latent_dim, device=self.device, dtype=self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
+        unconditional(self, label)
         return self.decode(self.prior_codes(n))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

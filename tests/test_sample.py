@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sample
+from callbacks.media import image_grid, own_randomness
 from callbacks.sampling import (
     Labels,
     Sampler,
@@ -198,6 +199,13 @@ def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_p
     assert walk.size == (2 * (7 * 30 + 2), 2 * (3 * 30 + 2))
     with Image.open(run(vae, "--count=4", "--steps=5", output=tmp_path / "a.gif")) as film:
         assert film.n_frames == 4 * 5 and film.info["loop"] == 0 and film.size == (124, 124)
+        assert film.info["duration"] == 80
+        shown = np.asarray(film.convert("RGB")).astype(float)
+    model, stops = VAE.load(vae), Sampler(VAE.load(vae), None, DigitsDataModule)
+    with own_randomness(0):
+        codes = stops.codes(4 * 4).unflatten(0, (-1, 4))
+    expected = np.asarray(image_grid(model.decode(codes[0]).detach(), 2)).astype(float)
+    assert np.abs(shown - expected).max() < 10  # grey levels are few, but not as few as colours would be
     run(encoder_checkpoint, "--class=3", output=tmp_path / "b.gif")
 
 
@@ -296,6 +304,7 @@ def test_rows_of_classes_begin_with_the_most_probable():
         (["{ae}", "--classifier={vae}"], "--classifier holds a VAE; it needs a Probe or a Classifier"),
         (["{ae}", "--classifier={angle}"], "--classifier holds a AngleProbe"),
         (["{ae}", "--classifier={colour}"], "one of images of 3 x 32 x 32, but the model's are 1 x 28 x 28"),
+        (["{ae}", "--output={out}/a.npz", "--count=1"], "data are of 2 images at least"),
         (["{ae}", "--device=nonsense"], "--device nonsense cannot be used"),
         (["{vae}", "--law=mixture"], "there is no config.yaml of a run beside"),
         (["{vae}", "--class=3"], "VAE cannot be asked for a class; use --law mixture"),
@@ -334,7 +343,8 @@ def test_bad_input_is_one_line_and_status_2(
     paths = {name: saved(model, tmp_path / f"{name}.ckpt") for name, model in made.items()}
     paths |= {"ae": encoder_checkpoint, "vae": vae, "shades": shades, "classifier": classifier}
     output = tmp_path / "out" / "a.png"
-    assert sample.main([*(arg.format(**paths) for arg in args), f"--output={output}"]) == 2
+    given = [arg.format(**paths, out=output.parent) for arg in args]
+    assert sample.main([f"--output={output}", *given]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and complaint in errors[0]
     assert not output.parent.exists()
@@ -373,6 +383,30 @@ def test_a_place_that_cannot_be_written_is_one_line(vae: Path, tmp_path: Path, c
     (tmp_path / "file").write_text("")
     assert sample.main([str(vae), f"--output={tmp_path / 'file' / 'a.png'}"]) == 2
     assert f"error: cannot write {tmp_path / 'file' / 'a.png'}" in capsys.readouterr().err
+
+
+def test_a_picture_is_not_written_without_its_labels(
+    encoder_checkpoint: Path, classifier: Path, tmp_path: Path, capsys
+):
+    (tmp_path / "a.csv").mkdir()
+    args = [str(encoder_checkpoint), f"--classifier={classifier}", "--count=4"]
+    assert sample.main([*args, f"--output={tmp_path / 'a.png'}"]) == 2
+    assert capsys.readouterr().err == f"error: cannot write {tmp_path / 'a.csv'} (Is a directory)\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_file_that_cannot_be_read_is_named(vae: Path, tmp_path: Path, monkeypatch, capsys):
+    def broken(path: Path) -> None:
+        raise OSError(5, "Input/output error", "data/mnist.npz")
+
+    monkeypatch.setattr(GenerativeModule, "load", broken)
+    assert sample.main([str(vae), f"--output={tmp_path / 'a.png'}"]) == 2
+    assert capsys.readouterr().err == "error: data/mnist.npz: Input/output error\n"
+
+
+def test_the_smallest_data_file_has_an_image_to_train_on(vae: Path, tmp_path: Path):
+    made = np.load(run(vae, "--count=2", output=tmp_path / "a.npz"))
+    assert len(made["x_train"]) == len(made["x_test"]) == 1
 
 
 def test_a_full_disk_leaves_the_old_file(vae: Path, tmp_path: Path, monkeypatch, capsys):

@@ -34,15 +34,14 @@ class EfficientNetNetworks(Networks):
         ValueError: from `encoder`, when the weights cannot be had, or the images have other than 1 or 3 channels.
     """
 
+    first_weights = ("weights",)
+
     def __init__(self, weights: str | None = None, freeze: bool = False, image_size: int | None = None) -> None:
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is {image_size}; it must be at least 1")
         self.weights = weights
         self.freeze = freeze
         self.image_size = image_size
-
-    def for_checkpoint(self) -> "EfficientNetNetworks":
-        return EfficientNetNetworks(None, self.freeze, self.image_size)
 
     def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
         return EfficientNetEncoder(image_shape, out_dim, self.weights, self.freeze, self.image_size)

@@ -28,11 +28,16 @@ class MLPNetworks(Networks):
     Args:
         hidden_dims: widths between the image and the code.
         activation: between layers.
+
+    Raises:
+        ValueError: a width is below one.
     """
 
     def __init__(
         self, hidden_dims: tuple[int, ...] = (512, 256), activation: Literal["relu", "tanh", "silu"] = "relu"
     ) -> None:
+        if any(width < 1 for width in hidden_dims):
+            raise ValueError(f"hidden_dims are {list(hidden_dims)}; each must be at least 1")
         self.hidden_dims = hidden_dims
         self.activation: Literal["relu", "tanh", "silu"] = activation
 

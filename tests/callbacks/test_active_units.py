@@ -1,8 +1,20 @@
+from pathlib import Path
+
+import pytest
 import torch
 
+import train
 from callbacks.active_units import active_units
 from lit_models.base import LatentPart
 from metrics.unit_variance import UnitVariance
+
+
+@pytest.mark.parametrize("model", ["VAE", "WAE"])
+def test_a_code_of_one_dimension_is_measured(model: str, tmp_path: Path):
+    short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--run.pictures=false"]
+    where = ["--data=DigitsDataModule", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]
+    result = train.main(["fit", f"--model={model}", "--model.latent_dim=1", *where, *short])
+    assert result.metrics["test/active_units"] in (0, 1)
 
 
 def test_the_variance_is_torchs_over_any_number_of_batches():

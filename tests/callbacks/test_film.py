@@ -163,6 +163,21 @@ def test_frames_are_shown_in_order_for_ever_and_the_last_one_longest(tmp_path: P
     assert not (tmp_path / "media" / "painter_latent.gif").exists()
 
 
+@pytest.mark.parametrize("column", ["hue", "angle"])
+def test_the_scatter_is_by_what_the_data_say(column: str, tmp_path: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "callbacks.film.scatter_frames", lambda frames, classes, angle, categorical: asked.append(angle)
+    )
+    monkeypatch.setattr("callbacks.film.save_film", lambda *_: None)
+    write(tmp_path, 2, codes=lambda epoch: np.zeros((3, 2)), labels=lambda epoch: np.zeros((3, 2), np.int64))
+    running = trainer(tmp_path, torch.zeros(3, 2))
+    running.datamodule.label_columns = ("digit", column)
+    running.datamodule.image_shape = (1 if column == "hue" else 3, 28, 28)
+    Film().on_test_end(running, Painter([LatentPart("continuous", 0, 2)], None))  # type: ignore[arg-type]
+    assert asked == [column]
+
+
 def test_a_frame_shows_the_images_and_the_epoch():
     images = np.random.default_rng(0).integers(0, 255, (9, 3, 8, 8), dtype=np.uint8)
     first, second = grid_frames([(7, {"images": images}), (8, {"images": images})])

@@ -5,13 +5,14 @@ from typing import IO
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
 from callbacks import Interpolation
 from callbacks.images import interpolate
-from callbacks.latent import correlation_figure, flat, principal_axes, scatter_figure
-from callbacks.media import beside, framed, image_grid, own_randomness, render, write_file
+from callbacks.latent import LatentScatter, correlation_figure, flat, principal_axes, scatter_figure
+from callbacks.media import beside, framed, image_grid, own_randomness, render, write_file, write_files
 from lit_models import Autoencoder
 from lit_models.base import LatentPart
 from tests.callbacks.toys import Painter, contains, picture, trainer
@@ -64,6 +65,20 @@ def test_angles_have_a_panel_of_their_own(angle: str, at_120: tuple[int, int, in
     assert (colours[0] == colours[3]).all()  # a full turn
     if at_120 is not None:
         assert colours[1][:3] == pytest.approx(at_120, abs=0.02) and colours[0][:3] == pytest.approx((1, 0, 0))
+
+
+@pytest.mark.parametrize("column", ["hue", "angle"])
+def test_the_second_panel_is_of_what_the_data_say(column: str, tmp_path: Path, monkeypatch):
+    """Images of one channel may have a hue in their labels, and those of three an angle."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr("callbacks.latent.save_picture", lambda trainer, name, figure: drawn.append(figure))
+    shape = (1, 1, 6) if column == "hue" else (3, 1, 2)
+    running = trainer(tmp_path, torch.rand(4, 6), torch.tensor([[0, 5], [1, 0], [2, 90], [1, 2]]))
+    images, labels = running.datamodule.examples("test", 4)
+    running.datamodule.examples = lambda split, n, seed=0: (images.reshape(-1, *shape), labels)
+    running.datamodule.label_columns, running.datamodule.image_shape = ("digit", column), shape
+    LatentScatter().on_test_end(running, Painter([LatentPart("continuous", 0, 6)], None))  # type: ignore[arg-type]
+    assert [axes.get_title() for axes in drawn[0].axes[:2]] == ["by class", f"by {column}"]
 
 
 def test_pictures_of_classes_take_labels_of_two_columns(tmp_path: Path):
@@ -140,6 +155,23 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
     with pytest.raises(OSError, match="disk full"):
         write_file(tmp_path / "a.png", half)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"old"
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path):
+    (tmp_path / "b.csv").mkdir()
+    (tmp_path / "c.csv").write_text("old")
+
+    def full(file: IO[bytes]) -> None:
+        raise OSError(28, "No space left on device")
+
+    for second, save in (("b.csv", lambda file: file.write(b"new")), ("c.csv", full)):
+        with pytest.raises(OSError) as caught:
+            write_files({tmp_path / "a.png": lambda file: file.write(b"new"), tmp_path / second: save})
+        assert caught.value.filename == str(tmp_path / second)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "c.csv"]
+    assert (tmp_path / "c.csv").read_text() == "old"
+    write_files({tmp_path / name: lambda file: file.write(b"new") for name in ("a.png", "c.csv")})
+    assert (tmp_path / "a.png").read_text() == (tmp_path / "c.csv").read_text() == "new"
 
 
 def test_figures_render_without_a_display():

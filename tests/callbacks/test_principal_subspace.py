@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from callbacks.principal_subspace import (
     PrincipalSubspace,
     largest_principal_angle,
-    principal_axes,
+    mean_and_axes,
     projection_error,
 )
 from datamodules import DigitsDataModule
@@ -35,7 +35,7 @@ def test_orthogonal_planes_are_at_a_right_angle():
 def test_axes_and_error_are_scikit_learns():
     data = DigitsDataModule()
     train, test = data.examples("train", 700)[0], data.examples("test", 100)[0]
-    mean, axes = principal_axes(train, 5, batch_size=64)
+    mean, axes = mean_and_axes(train, 5, batch_size=64)
     reference = PCA(5, svd_solver="full").fit(train.flatten(1).double().numpy())
     assert mean.numpy() == pytest.approx(reference.mean_, abs=1e-6)
     assert abs(np.diag(axes.numpy() @ reference.components_.T)) == pytest.approx(np.ones(5), abs=1e-6)
@@ -47,7 +47,7 @@ def test_axes_and_error_are_scikit_learns():
 def test_a_model_that_holds_pcas_axes_is_at_no_angle_and_has_pcas_error(tmp_path: Path):
     data = DigitsDataModule(batch_size=50)
     model = LinearAutoencoder(4)
-    mean, axes = principal_axes(data.examples("train", 10_000)[0], 4)
+    mean, axes = mean_and_axes(data.examples("train", 10_000)[0], 4)
     with torch.no_grad():
         model.encoder.weight.copy_(torch.linalg.qr(torch.randn(4, 4)).Q @ axes.float())
         model.encoder.centre.copy_(mean)

@@ -49,6 +49,7 @@ def trainer(folder: Path, codes: Tensor, labels: Tensor | None = None) -> Any:
     data = SimpleNamespace(
         examples=lambda split, n, seed=0: (codes[:n, None, None, :], given[:n]),
         classes=("a", "b", "c"),
+        label_columns=("class",),
         image_shape=(1, 1, codes.shape[1]),
         val_size=1,
     )

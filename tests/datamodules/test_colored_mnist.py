@@ -44,3 +44,8 @@ def test_the_reference_hues_are_ten_as_far_apart_as_can_be():
 @pytest.mark.parametrize(("hue", "rgb"), [(0, (1, 0, 0)), (120, (0, 1, 0)), (240, (0, 0, 1)), (180, (0, 1, 1))])
 def test_primary_colours(hue: int, rgb: tuple[float, ...]):
     assert hue_to_rgb(torch.tensor([hue]))[0].tolist() == list(rgb)
+
+
+def test_each_column_of_the_labels_has_a_name(data_root: Path):
+    data = ColoredMNISTDataModule(str(data_root), val_size=50)
+    assert data.label_columns == ("digit", "hue") and data.examples("test", 3)[1].shape == (3, 2)

@@ -77,3 +77,8 @@ def test_angles_go_all_round_evenly():
     _, labels = render(torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.int64), torch.arange(n), 0)
     assert labels[:, 1].min() == 0 and labels[:, 1].max() == 359
     assert stats.chisquare(labels[:, 1].bincount().numpy()).pvalue > 1e-6
+
+
+def test_each_column_of_the_labels_has_a_name(data_root: Path):
+    data = RotatedMNISTDataModule(str(data_root), val_size=50)
+    assert data.label_columns == ("digit", "angle") and data.examples("test", 3)[1].shape == (3, 2)

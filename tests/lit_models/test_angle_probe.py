@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer, seed_everything
 
+import train
 from callbacks.angles import angle_figure
 from callbacks.media import render
 from datamodules import DigitsDataModule, RotatedMNISTDataModule
-from lit_models import CheckpointError
+from harness.errors import UsageError
+from lit_models import Autoencoder, CheckpointError
 from lit_models.angle_probe import AngleProbe
 from lit_models.losses.circular import angle_error, angle_of, circular_loss
 from tests.helpers import fit
@@ -116,6 +119,23 @@ def test_labels_without_an_angle_are_refused(encoder_checkpoint):
         AngleProbe(str(encoder_checkpoint)).loss_terms((images, labels))
     with pytest.raises(CheckpointError, match="codes of width 3"):
         AngleProbe(str(encoder_checkpoint), latent_dim=4)
+
+
+@pytest.mark.parametrize(
+    ("data", "held"), [("DigitsDataModule", "the class"), ("ColoredMNISTDataModule", "the digit and the hue")]
+)
+def test_data_without_angles_are_refused_before_anything_is_written(data, held, encoder_checkpoint, tmp_path):
+    if data == "ColoredMNISTDataModule":
+        seed_everything(0, verbose=False)
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        trainer.strategy.connect(Autoencoder(3, 1, 2, image_shape=(3, 28, 28)))
+        encoder_checkpoint = tmp_path / "colour.ckpt"
+        trainer.save_checkpoint(encoder_checkpoint, weights_only=True)
+    options = ["--model=AngleProbe", f"--model.encoder_checkpoint={encoder_checkpoint}", f"--data={data}"]
+    args = ["fit", *options, f"--run.root={tmp_path / 'runs'}", f"--data.root={tmp_path / 'data'}"]
+    with pytest.raises(UsageError, match=f"{data} hold {held}; use --data RotatedMNISTDataModule$"):
+        train.main([*args, "--trainer.accelerator=cpu"])
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 
 def test_the_picture_tells_the_errors():

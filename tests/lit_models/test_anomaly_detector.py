@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,27 @@ def test_pictures_are_made(threshold: float, data_root: Path, tmp_path: Path):
     model = small()
     model.threshold.fill_(threshold)
     measured(model, kinds(data_root), tmp_path, callbacks=[AnomalyScores(num_images=60, columns=7)])
+    assert {path.name for path in (tmp_path / "media").iterdir()} == {"anomaly_scores.png", "anomaly_mistakes.png"}
+
+
+def test_pictures_are_made_of_any_model_that_scores_images(data_root: Path, tmp_path: Path):
+    class ByBrightness(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("threshold", torch.tensor(0.3))
+
+        def score_images(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean(dim=(1, 2, 3))
+
+        def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+    running = SimpleNamespace(
+        datamodule=kinds(data_root), is_global_zero=True, default_root_dir=str(tmp_path), loggers=[]
+    )
+    AnomalyScores(num_images=60).on_test_end(running, ByBrightness())  # type: ignore[arg-type]
     assert {path.name for path in (tmp_path / "media").iterdir()} == {"anomaly_scores.png", "anomaly_mistakes.png"}
 
 

@@ -165,6 +165,24 @@ def test_train_says_so_in_one_line_and_writes_nothing(data_root: Path, hub: Path
     assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
 
 
+def test_a_run_is_tested_and_goes_on_without_the_file_of_its_first_weights(weights_file: Path, tmp_path: Path):
+    gone = tmp_path / "gone.pth"
+    gone.write_bytes(weights_file.read_bytes())
+    model = ["--model=VAE", "--model.networks=EfficientNetNetworks", f"--model.networks.weights={gone}"]
+    short = ["--data=DigitsDataModule", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    where = [f"--run.root={tmp_path}", "--run.pictures=false", "--trainer.accelerator=cpu"]
+    command = ["fit", *model, "--model.networks.freeze=true", *short, *where]
+    folder = train.main([*command, "--trainer.max_epochs=1", "--run.name=x"]).folder
+    gone.unlink()
+    with pytest.raises(train.UsageError, match="neither a file nor"):
+        train.main([*command, "--trainer.max_epochs=1"])
+    best = f"--ckpt_path={folder / 'checkpoints' / 'best.ckpt'}"
+    assert train.main(["test", best, "--trainer.limit_test_batches=1"]).metrics["test/kl"] >= 0
+    again = train.main([*command, "--trainer.max_epochs=2", "--run.name=x", "--ckpt_path=last"])
+    assert again.folder == folder
+    assert f"weights: {gone}" in (folder / "config.yaml").read_text()
+
+
 def test_a_file_that_does_not_fit_is_refused(weights_file: Path, hub: Path, tmp_path: Path):
     def complaint(weights: str | Path) -> str:
         with pytest.raises(ValueError) as caught:

@@ -132,6 +132,19 @@ def test_injected_parts_come_back_from_a_checkpoint(tmp_path):
         assert torch.equal(loaded.encode(x), model.eval().encode(x))
 
 
+@pytest.mark.parametrize("law", [Gaussian(), GumbelSoftmax(3), Joint(3)])
+def test_weights_of_half_precision_do(law):
+    model, x = vae(law=law, importance_samples=2).to(torch.bfloat16), torch.rand(4, 1, 28, 28).bfloat16()
+    for training in (True, False):
+        assert torch.isfinite(model.train(training).loss_terms((x, torch.zeros(4)))["loss"])
+    assert torch.isfinite(model.log_prob(x)).all() and torch.isfinite(model.sample(3)).all()
+
+
+def test_a_class_cannot_be_asked_for():
+    with pytest.raises(ValueError, match="VAE was trained without labels and cannot be asked for class 3"):
+        vae().sample(2, label=3)
+
+
 def test_the_spec_figures_are_the_defaults():
     model = VAE(latent_dim=3, image_shape=(3, 28, 28))
     assert [p.shape for n, p in model.named_parameters() if n.endswith("weight")] == [
@@ -139,6 +152,11 @@ def test_the_spec_figures_are_the_defaults():
     ]  # fmt: skip
     assert isinstance(model.law, Gaussian)
     assert not isinstance(model.encoder.networks[0][-1], torch.nn.ReLU)
+
+
+def test_a_layer_without_width_is_refused():
+    with pytest.raises(ValueError, match=r"hidden_dims are \[16, 0\]; each must be at least 1"):
+        MLPNetworks((16, 0))
 
 
 def test_a_joint_code_has_an_encoder_for_each_half():
@@ -150,6 +168,7 @@ def test_a_joint_code_has_an_encoder_for_each_half():
     ("arguments", "complaint"),
     [
         ({"latent_dim": 0}, "latent_dim is 0"),
+        ({"beta": float("nan")}, "beta is nan"),
         ({"likelihood_scale": 0.0}, "likelihood_scale 0.0"),
         ({"beta": -1.0}, "beta is -1"),
         ({"kl_warmup_steps": -1}, "kl_warmup_steps -1"),
