@@ -1,5 +1,6 @@
 """Pictures over time: the same images and codes after each epoch, as GIFs."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ TITLE_HEIGHT = 28
 
 
 class Film(Callback):
-    """How images and codes change while a model learns: media/<model>_grid.gif and media/<model>_latent.gif.
+    """How a model that makes images learns: media/<model>_grid.gif and media/<model>_latent.gif.
 
     A snapshot is taken before the first epoch and after each n-th one, in media/frames/<epoch>.npz, and the films are
     made of these files after the test, so that a run that was stopped and resumed has each epoch once. The grid shows
@@ -35,7 +36,7 @@ class Film(Callback):
     the principal components of the last frame.
 
     Args:
-        every_n_epochs: 0 for no films.
+        every_n_epochs: at least so many epochs apart, more in a training too long for `most_frames`; 0 for no films.
         num_images: in the grid; the largest square number of at most so many.
         num_codes: in the scatter.
         most_frames: a longer film is thinned out evenly; the first and the last frame stay.
@@ -73,8 +74,11 @@ class Film(Callback):
             self._take(trainer, pl_module, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        done = trainer.current_epoch + 1
-        if self.every_n_epochs and trainer.is_global_zero and done % self.every_n_epochs == 0:
+        if not self.every_n_epochs or not trainer.is_global_zero:
+            return
+        done, epochs = trainer.current_epoch + 1, max(trainer.max_epochs or 0, 0)
+        enough = math.ceil(epochs / (self.most_frames - 1))  # no more than the film has room for
+        if done % max(self.every_n_epochs, enough) == 0 or done == epochs:
             self._take(trainer, pl_module, done)
 
     @torch.no_grad()
@@ -107,6 +111,8 @@ class Film(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
+        if not isinstance(model, Decodes | Samples | Reconstructs):
+            return {}
         images = self._images(model, data, split)
         if images is not None:
             arrays["images"] = images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()

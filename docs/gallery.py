@@ -4,11 +4,14 @@ python -m docs.gallery
 """
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageSequence
+
+from harness.run_folder import write_whole
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "img" / "gallery"
@@ -64,7 +67,7 @@ ENTRIES = [
         "Few of many code units answer to an image.",
         fit("sparseautoencoder_mnist"),
         "sparseautoencoder_mnist/default",
-        {"media/traversals.png": "One code unit a row"},
+        {"media/reconstructions.png": "Test images above their reconstructions"},
     ),
     Entry(
         "ContractiveAutoencoder",
@@ -141,7 +144,7 @@ ENTRIES = [
         Entry(
             f"VAE on coloured digits: {law}",
             text,
-            "python sweep.py run sweeps/vae_color.yaml",
+            "python sweep.py run sweeps/vae_color.yaml --override model.latent_dim=3 --override model.beta=1",
             f"vae_color/beta=1,latent_dim=3,law={law},seed=0",
             {"media/latent.png": "Codes by digit and by hue", **more},
         )
@@ -196,7 +199,7 @@ def section(entry: Entry, root: Path) -> str:
     lines = [f"## {entry.title}", "", entry.text, "", "```", entry.command, "```", ""]
     for name, caption in entry.pictures.items():
         source = root / entry.run / name
-        target = PICTURES / f"{entry.run.split('/')[0]}_{entry.run.split('/')[1]}_{Path(name).name}".replace("=", "")
+        target = PICTURES / re.sub(r"[=,/]", "_", f"{entry.run}/{Path(name).name}")
         shrunk(source, target)
         lines += [f"![{caption}](img/gallery/{target.name})", "", f"*{caption}*", ""]
     return "\n".join(lines)
@@ -211,7 +214,7 @@ def main() -> int:
         print("error: some runs are missing; these commands make them:", *missing, sep="\n", file=sys.stderr)
         return 2
     PICTURES.mkdir(parents=True, exist_ok=True)
-    (DOCS / "gallery.md").write_text(HEAD + "\n" + "\n".join(section(entry, root) for entry in ENTRIES))
+    write_whole(DOCS / "gallery.md", HEAD + "\n" + "\n".join(section(entry, root) for entry in ENTRIES))
     return 0
 
 

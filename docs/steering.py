@@ -27,7 +27,8 @@ def measured(folder: Path, data_root: Path) -> pd.DataFrame:
             steered = ColorControl(clusters=clusters).measure(model, data)
             found = {"agreement": float(steered.count.agreement), "purity": float(steered.purity)}
             law = str(run["model.law"]).rsplit(".", 1)[-1]
-            rows.append({"law": law, "seed": run[SEED], "clusters": clusters, "loss": run["test/loss"], **found})
+            options = {"law": law, "latent_dim": run["model.latent_dim"], "beta": run["model.beta"]}
+            rows.append({**options, "seed": run[SEED], "clusters": clusters, "loss": run["test/loss"], **found})
     return pd.DataFrame(rows)
 
 
@@ -38,7 +39,9 @@ def main() -> None:
     args = parser.parse_args()
     table = measured(args.root / "vae_color", args.data_root)
     print(table.to_string(index=False))
-    spread = table.groupby(["law", "clusters"])[["agreement", "purity", "loss"]].agg(["mean", "std"])
+    spread = table.groupby(["law", "latent_dim", "beta", "clusters"])[["agreement", "purity", "loss"]].agg(
+        ["mean", "std"]
+    )
     print(f"\nmean and standard deviation over seeds\n\n{spread.round(3).to_string()}")
 
 

@@ -4,12 +4,13 @@ import inspect
 import os
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args, get_type_hints, runtime_checkable
 
 import torch
 from jsonargparse import ArgumentError
@@ -239,19 +240,47 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
         ValueError: no class is named, or one that is not imported, or its arguments do not fit.
     """
     name = config.get("_class_path")
-    known = {f"{made.__module__}.{made.__qualname__}" for made in _subclasses(GenerativeModule)}
-    if name not in known:
+    model = _imported(name, GenerativeModule)
+    if model is None:
         raise ValueError(f"it names the class {name}, which is none of the imported models")
-    parts = {f"{made.__module__}.{made.__qualname__}" for made in _subclasses(Part)}
-    if foreign := _classes_named({k: v for k, v in config.items() if k != "optimizer"}) - parts:
-        raise ValueError(f"it names the class {min(foreign)}, which is none of the imported parts")
-    config = {k: v for k, v in config.items() if k != "_instantiator"}
+    config = _check_classes(model, config)
     try:
         # A context of its own: inside another model's constructor, its arguments would be recorded as this one's.
         with _given_hyperparameters_context(config, "lightning.pytorch.cli.instantiate_module"):
             return instantiate_module(GenerativeModule, config)
     except (ArgumentError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _check_classes(model: type[GenerativeModule], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, without an optimizer that is not imported, which a trained model can do without.
+
+    Raises:
+        ValueError: a part is of a class that is not imported, or is written so that it would be imported.
+    """
+    for name in config.keys() & _part_arguments(model):
+        if isinstance(config[name], str):
+            raise ValueError(f"{name} is {config[name]}, where a part is written as its class and arguments")
+    rest = {k: v for k, v in config.items() if k not in ("optimizer", "_class_path", "_instantiator")}
+    for path in _classes_named(rest):
+        if not _imported(path, Part):
+            raise ValueError(f"it names the class {path}, which is none of the imported parts")
+    optimizer = config.get("optimizer")
+    known = isinstance(optimizer, Mapping) and _imported(optimizer.get("class_path"), torch.optim.Optimizer)
+    return {k: v for k, v in config.items() if k != "_instantiator" and (k != "optimizer" or known)}
+
+
+def _part_arguments(model: type[GenerativeModule]) -> set[str]:
+    hints = get_type_hints(model.__init__)
+    options = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
+    return {name for name, kinds in options.items() if any(isinstance(k, type) and issubclass(k, Part) for k in kinds)}
+
+
+def _imported(path: Any, of: type[Any]) -> type[Any] | None:
+    """The class of that path, if it is a kind of `of` in a module that is imported already."""
+    module, _, name = str(path).rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) and issubclass(found, of) else None
 
 
 def _as_config(used: Any, recorded: Any) -> Any:
@@ -265,13 +294,6 @@ def _classes_named(value: Any) -> set[str]:
         own = {str(value["class_path"])} if "class_path" in value else set()
         return own.union(*map(_classes_named, value.values()))
     return set().union(*map(_classes_named, value)) if isinstance(value, list | tuple) else set()
-
-
-def _subclasses(of: type[Any]) -> list[type[Any]]:
-    found = [of]
-    for direct in of.__subclasses__():
-        found += _subclasses(direct)
-    return found
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class LinearAutoencoder(EncodesAndDecodes, GenerativeModule):
         ValueError: `latent_dim` is below one or above the number of pixels.
     """
 
+    encoder: "CentredLinear"
+
     def __init__(
         self,
         latent_dim: int = 10,

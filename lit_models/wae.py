@@ -63,7 +63,7 @@ class WAE(EncodesAndDecodes, GenerativeModule):
         return [LatentPart("continuous", 0, self.latent_dim)]
 
     def prior_codes(self, n: int) -> Tensor:
-        return torch.randn(n, self.latent_dim, device=self.device, dtype=self.dtype)
+        return torch.randn(n, self.latent_dim, device=self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)

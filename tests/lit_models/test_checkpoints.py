@@ -51,13 +51,34 @@ def test_only_imported_models_are_built(name: str, encoder_checkpoint: Path, tmp
         GenerativeModule.load(tmp_path / "x.ckpt")
 
 
-def test_only_imported_parts_are_built(tmp_path: Path):
+FOREIGN = {"class_path": "foreign.Thing", "init_args": {}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"networks": FOREIGN}, {"networks": "foreign.Thing"}, {"law": "foreign.Thing"}, {"law": {"init_args": FOREIGN}}],
+    ids=str,
+)
+def test_only_imported_parts_are_built(arguments: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
     model = VAE(networks=MLPNetworks((8,)))
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.rebuilding_config()}
-    checkpoint["hyper_parameters"]["networks"]["class_path"] = "pathlib.Path"
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.rebuilding_config() | arguments}
     torch.save(checkpoint, tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match="pathlib.Path, which is none of the imported parts"):
+    with pytest.raises(CheckpointError, match="cannot build"):
         GenerativeModule.load(tmp_path / "x.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("optimizer", [FOREIGN, "foreign.Thing"], ids=str)
+def test_a_foreign_optimizer_is_left_out(optimizer: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = VAE(networks=MLPNetworks((8,)))
+    config = model.rebuilding_config() | {"optimizer": optimizer}
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": config}, tmp_path / "x.ckpt")
+    assert isinstance(VAE.load(tmp_path / "x.ckpt").configure_optimizers(), torch.optim.Adam)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_weights_that_do_not_fit_are_refused(encoder_checkpoint: Path, tmp_path: Path):
