@@ -111,7 +111,8 @@ class Film(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
-        if not isinstance(model, Decodes | Samples | Reconstructs):
+        makes_images = isinstance(model, Decodes | Samples | Reconstructs)
+        if not makes_images:
             return {}
         images = self._images(model, data, split)
         if images is not None:

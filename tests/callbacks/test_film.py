@@ -133,6 +133,20 @@ def write(folder: Path, epochs: int, **arrays: Any) -> list[Path]:
     return paths
 
 
+def test_a_training_too_long_for_the_film_has_fewer_frames(tmp_path: Path):
+    short = ["--model=VAE", "--model.latent_dim=2", "--data=DigitsDataModule", "--trainer.limit_train_batches=1"]
+    more = ["--trainer.max_epochs=7", "--film.most_frames=4", "--trainer.limit_val_batches=0"]
+    result = train.main(["fit", *short, *more, f"--run.root={tmp_path}", "--trainer.accelerator=cpu"])
+    frames = sorted(int(path.stem) for path in (result.folder / "media" / "frames").glob("*.npz"))
+    assert frames == [0, 3, 6, 7]
+
+
+def test_a_model_that_makes_no_images_has_no_film(tmp_path: Path):
+    short = ["--model=Classifier", "--model.channels=[4]", "--data=DigitsDataModule", "--trainer.max_epochs=1"]
+    result = train.main(["fit", *short, f"--run.root={tmp_path}", "--trainer.accelerator=cpu"])
+    assert (result.folder / "media").is_dir() and not (result.folder / "media" / "frames").exists()
+
+
 def test_frames_of_epochs_to_be_trained_again_are_dropped(tmp_path: Path):
     paths = write(tmp_path, 6, x=np.array)
     resumed = trainer(tmp_path, torch.zeros(3, 2))
