@@ -21,6 +21,7 @@ NOISE = (
     ".*exists and is not empty.*",
     ".*args parameter is intended to run from within Python.*",
     ".*treespec, LeafSpec.*",
+    r"\s*``instantiate_classes`` was deprecated",
 )
 
 
