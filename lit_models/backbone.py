@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from lit_models.base import CheckpointError, Encodes, GenerativeModule, ImageShape, build
+from lit_models.base import CheckpointError, Encodes, GenerativeModule, HasFeatures, ImageShape, build
 
 if TYPE_CHECKING:
     Base = GenerativeModule
@@ -27,7 +27,7 @@ class Backbone(NamedTuple):
 def load_backbone(
     checkpoint: str, latent_dim: int | None, image_shape: ImageShape, config: str | None = None
 ) -> Backbone:
-    """The encoder of any model that encodes, in evaluation mode.
+    """The encoder of any model that encodes, else the network of one that has features, in evaluation mode.
 
     Args:
         checkpoint: its path; `{seed}` stands for the run's seed and `{latent_dim}` for the argument.
@@ -38,11 +38,11 @@ def load_backbone(
     Raises:
         CheckpointError: the checkpoint is missing, damaged, has no encoder, or does not fit.
     """
-    source = _fill(checkpoint, latent_dim)
+    source = fill_path(checkpoint, latent_dim)
     model = build(json.loads(config)) if config else GenerativeModule.load(source)
-    if not isinstance(model, Encodes):
+    if not isinstance(model, Encodes | HasFeatures):
         raise CheckpointError(f"{source} holds a {type(model).__name__}, which has no encoder")
-    network = model.code_network().eval()
+    network = (model.code_network() if isinstance(model, Encodes) else model.feature_network()).eval()
     width = _code_width(network, image_shape, source)
     if latent_dim not in (None, width):
         raise CheckpointError(f"{source} has codes of width {width}, but model.latent_dim is {latent_dim}")
@@ -122,7 +122,12 @@ class OnEncoder(Base):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["encoder_config"] = json.dumps(self.encoder_config)
 
 
-def _fill(path: str, latent_dim: int | None) -> Path:
+def fill_path(path: str, latent_dim: int | None) -> Path:
+    """A checkpoint's path, with the run's seed for `{seed}` and this number for `{latent_dim}`.
+
+    Raises:
+        CheckpointError: there is no number to put in.
+    """
     if "{latent_dim}" in path and latent_dim is None:
         raise CheckpointError(f"{path} needs a number for {{latent_dim}}: give --model.latent_dim")
     seed = os.environ.get("PL_GLOBAL_SEED", "0")

@@ -4,7 +4,6 @@ import inspect
 import os
 import pickle
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from torch import Tensor, nn
 
-from lit_models.parts import Part
+from lit_models.parts import Part, imported
 from lit_models.schedules import Schedule, one_cycle, stretch
 
 # Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
@@ -46,6 +45,12 @@ class Encodes(Protocol):
 
     def code_network(self) -> nn.Module:
         """The part of the model that computes `encode`, alone, to be carried into another model."""
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    def feature_network(self) -> nn.Module:
+        """The part of the model that makes features, N x F, of images, alone, to learn on."""
 
 
 @runtime_checkable
@@ -144,11 +149,15 @@ class GenerativeModule(LightningModule):
     monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
     """The metric that chooses the best checkpoint, and its better direction; None: the last weights are the best."""
 
+    first_weights: ClassVar[tuple[str, ...]] = ()
+    """Arguments that say where its first weights come from: None where a checkpoint brings the weights."""
+
+    schedule: Schedule = "constant"
+    """How the learning rate goes: as it is, or one cycle over the whole training."""
+
     def __init__(self, optimizer: OptimizerCallable) -> None:
         super().__init__()
         self.make_optimizer = optimizer
-
-    schedule: Schedule = "constant"
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
@@ -177,13 +186,17 @@ class GenerativeModule(LightningModule):
         self.log_terms(stage, terms, len(batch[0]))
         return terms
 
+    def logs_this_step(self) -> bool:
+        """Whether `log_terms` logs what this step of training gives it."""
+        return self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs
+
     def log_terms(self, stage: Stage, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Logs scalars as `{stage}/{term}`: of single steps in training, elsewhere the exact mean over images.
 
         Training logs each `trainer.log_every_n_steps`-th step and the last of an epoch; on the others it costs nothing.
         """
         training = stage == "train"
-        if training and not (self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs):
+        if training and not self.logs_this_step():
             return
         self.log_dict(
             {f"{stage}/{term}": value.detach() for term, value in terms.items()},
@@ -202,7 +215,7 @@ class GenerativeModule(LightningModule):
         """Keeps in the checkpoint what rebuilds the model, and only plain values that load without pickled code."""
         accepted = set(inspect.signature(type(self).__init__).parameters)
         arguments = {k: _as_config(getattr(self, k, None), v) for k, v in self.hparams.items() if k in accepted}
-        kept = {k: v for k, v in arguments.items() if _is_plain(v)}
+        kept = {k: None if k in self.first_weights else v for k, v in arguments.items() if _is_plain(v)}
         kept["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         kept["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
@@ -240,7 +253,7 @@ def build(config: Mapping[str, Any]) -> GenerativeModule:
         ValueError: no class is named, or one that is not imported, or its arguments do not fit.
     """
     name = config.get("_class_path")
-    model = _imported(name, GenerativeModule)
+    model = imported(name, GenerativeModule)
     if model is None:
         raise ValueError(f"it names the class {name}, which is none of the imported models")
     config = _check_classes(model, config)
@@ -263,10 +276,10 @@ def _check_classes(model: type[GenerativeModule], config: Mapping[str, Any]) -> 
             raise ValueError(f"{name} is {config[name]}, where a part is written as its class and arguments")
     rest = {k: v for k, v in config.items() if k not in ("optimizer", "_class_path", "_instantiator")}
     for path in _classes_named(rest):
-        if not _imported(path, Part):
+        if not imported(path, Part):
             raise ValueError(f"it names the class {path}, which is none of the imported parts")
     optimizer = config.get("optimizer")
-    known = isinstance(optimizer, Mapping) and _imported(optimizer.get("class_path"), torch.optim.Optimizer)
+    known = isinstance(optimizer, Mapping) and imported(optimizer.get("class_path"), torch.optim.Optimizer)
     return {k: v for k, v in config.items() if k != "_instantiator" and (k != "optimizer" or known)}
 
 
@@ -276,16 +289,10 @@ def _part_arguments(model: type[GenerativeModule]) -> set[str]:
     return {name for name, kinds in options.items() if any(isinstance(k, type) and issubclass(k, Part) for k in kinds)}
 
 
-def _imported(path: Any, of: type[Any]) -> type[Any] | None:
-    """The class of that path, if it is a kind of `of` in a module that is imported already."""
-    module, _, name = str(path).rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) and issubclass(found, of) else None
-
-
 def _as_config(used: Any, recorded: Any) -> Any:
     """An injected part as its class and arguments; every other argument as it was recorded."""
-    return used.as_config() if isinstance(used, Part) else recorded
+    part = used if isinstance(used, Part) else recorded
+    return part.as_config() if isinstance(part, Part) else recorded
 
 
 def _classes_named(value: Any) -> set[str]:

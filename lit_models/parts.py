@@ -1,4 +1,5 @@
 import inspect
+import sys
 from typing import Any, ClassVar
 
 from jsonargparse import Namespace
@@ -21,15 +22,17 @@ class Part:
 
 
 def drop_first_weights(config: Namespace) -> None:
-    """Sets the first weights of every part in a nested config to None, in place."""
+    """Sets the first weights of the model and every part in a nested config to None, in place."""
     inner = vars(config)
-    for part in _known_parts():
-        if str(inner.get("class_path")).rsplit(".", 1)[-1] == part.__name__:  # whichever module exports it
-            vars(inner["init_args"]).update(dict.fromkeys(part.first_weights))
+    for name in getattr(imported(inner.get("class_path"), object), "first_weights", ()):
+        setattr(inner["init_args"], name, None)
     for value in inner.values():
         if isinstance(value, Namespace):
             drop_first_weights(value)
 
 
-def _known_parts(of: type[Part] = Part) -> list[type[Part]]:
-    return [of, *(known for direct in of.__subclasses__() for known in _known_parts(direct))]
+def imported(path: object, of: type[Any]) -> type[Any] | None:
+    """The class of that path, if it is a kind of `of` in a module that is imported already."""
+    module, _, name = str(path).rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) and issubclass(found, of) else None

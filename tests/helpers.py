@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 import train
+from lit_models import GenerativeModule
 
 
 class StopAt(Callback):
@@ -80,6 +81,14 @@ def small_autoencoder() -> list[str]:
 
 def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def saved(model: GenerativeModule, path: Path) -> Path:
+    """The checkpoint of a model that was not trained."""
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path, weights_only=True)
+    return path
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

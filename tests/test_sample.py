@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from PIL import Image
 from torch import Tensor, nn
 
@@ -29,7 +29,7 @@ from harness.errors import UsageError
 from lit_models import VAE, AngleProbe, Autoencoder, Classifier, GenerativeModule, Probe
 from lit_models.base import LatentPart
 from lit_models.latent_laws import GumbelSoftmax, Joint
-from tests.helpers import fit
+from tests.helpers import fit, saved
 
 
 class Shades(GenerativeModule):
@@ -44,13 +44,6 @@ class Shades(GenerativeModule):
     def sample(self, n: int, label: int | None = None) -> Tensor:
         shade = torch.randint(self.num_classes, (n, 1, 1, 1)) if label is None else torch.full((n, 1, 1, 1), label)
         return (shade / self.num_classes + self.noise * torch.rand(n, 1, 28, 28)).clamp(0, 1)
-
-
-def saved(model: GenerativeModule, path: Path) -> Path:
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(path, weights_only=True)
-    return path
 
 
 @pytest.fixture(scope="module")

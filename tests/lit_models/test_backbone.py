@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
+from torch import nn
 
 from lit_models import VAE, WAE, Autoencoder, CheckpointError, Classifier, GenerativeModule, Probe
 from lit_models.backbone import load_backbone
 from lit_models.latent_laws import Joint
-from tests.helpers import same
+from tests.helpers import same, saved
 
 MODELS = {
     "autoencoder": lambda: Autoencoder(latent_dim=4, depth=2, channel_factor=4),
@@ -20,11 +21,24 @@ MODELS = {
 }
 
 
-def saved(model: GenerativeModule, path: Path) -> Path:
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(path, weights_only=True)
-    return path
+class Judge(GenerativeModule):
+    """Has features, and no codes."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.optim.Adam)
+        self.save_hyperparameters()
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+
+    def feature_network(self) -> nn.Module:
+        return self.features
+
+
+class Bare(GenerativeModule):
+    """Has neither."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.optim.Adam)
+        self.save_hyperparameters()
 
 
 @pytest.mark.parametrize("kind", list(MODELS))
@@ -68,3 +82,14 @@ def test_a_share_of_the_learning_rate_must_be_positive(encoder_checkpoint: Path)
 def test_a_checkpoint_that_is_not_there_is_named():
     with pytest.raises(CheckpointError, match="there is no checkpoint nowhere.ckpt"):
         load_backbone("nowhere.ckpt", None, (1, 28, 28))
+
+
+def test_a_model_without_codes_gives_its_features(tmp_path: Path):
+    model = Judge()
+    backbone = load_backbone(str(saved(model, tmp_path / "judge.ckpt")), None, (1, 28, 28))
+    assert backbone.width == 5 and same(backbone.network.state_dict(), model.features.state_dict())
+
+
+def test_a_model_without_codes_or_features_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="holds a Bare, which has no encoder"):
+        load_backbone(str(saved(Bare(), tmp_path / "bare.ckpt")), None, (1, 28, 28))

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import Namespace
+from torch import Tensor, nn
 
 from lit_models import VAE, Autoencoder, CheckpointError, Classifier, GenerativeModule
 from lit_models.networks.pairs import MLPNetworks
+from lit_models.parts import drop_first_weights
+from tests.helpers import same, saved
 
 
 class Payload:
@@ -92,3 +96,41 @@ def test_weights_that_do_not_fit_are_refused(encoder_checkpoint: Path, tmp_path:
 def test_the_optimizer_comes_back_too(encoder_checkpoint: Path):
     optimizer = Autoencoder.load(encoder_checkpoint).configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam) and optimizer.defaults["lr"] == 1e-3
+
+
+class Started(GenerativeModule):
+    """Starts from the weights in a file."""
+
+    first_weights = ("start",)
+
+    def __init__(self, width: int = 3, start: str | None = None) -> None:
+        super().__init__(torch.optim.Adam)
+        self.save_hyperparameters()
+        self.layer = nn.Linear(width, width)
+        if start is not None:
+            self.layer.load_state_dict(torch.load(start, weights_only=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_a_model_is_loaded_without_the_file_of_its_first_weights(tmp_path: Path):
+    first = tmp_path / "first.pt"
+    torch.save(nn.Linear(3, 3).state_dict(), first)
+    model = Started(start=str(first))
+    assert same(model.layer.state_dict(), torch.load(first, weights_only=True))
+    first.unlink()
+    assert model.rebuilding_config()["start"] is None and model.hparams["start"] == str(first)
+    loaded = Started.load(saved(model, tmp_path / "saved.ckpt"))
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("path", ["lit_models", "lit_models.networks.efficientnet"])
+def test_first_weights_are_dropped_of_a_model_and_its_parts_however_they_are_named(path: str):
+    part = Namespace(class_path=f"{path}.EfficientNetNetworks", init_args=Namespace(weights="x.pth", freeze=True))
+    foreign = Namespace(class_path="nowhere.Part", init_args=Namespace(weights="x.pth", start="y"))
+    arguments = Namespace(width=3, start="y.pth", networks=part, law=foreign, optimizer=None)
+    drop_first_weights(Namespace(class_path=f"{__name__}.Started", init_args=arguments))
+    assert arguments.width == 3 and arguments.start is None
+    assert part.init_args == Namespace(weights=None, freeze=True)
+    assert foreign.init_args == Namespace(weights="x.pth", start="y")

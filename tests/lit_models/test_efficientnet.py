@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 from torch import nn
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 from torchvision.transforms import functional as transforms
@@ -15,7 +14,7 @@ import train
 from lit_models import GenerativeModule
 from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.vae import VAE
-from tests.helpers import same
+from tests.helpers import same, saved
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +108,7 @@ def test_a_model_is_loaded_without_the_file_of_its_first_weights(weights_file: P
     first.write_bytes(weights_file.read_bytes())
     model = VAE(2, networks=EfficientNetNetworks(str(first), freeze=True), image_shape=(1, 28, 28)).eval()
     first.unlink()
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(tmp_path / "saved.ckpt", weights_only=True)
-    loaded, images = GenerativeModule.load(tmp_path / "saved.ckpt"), torch.rand(2, 1, 28, 28)
+    loaded, images = GenerativeModule.load(saved(model, tmp_path / "saved.ckpt")), torch.rand(2, 1, 28, 28)
     assert isinstance(loaded, VAE) and torch.equal(loaded.encode(images), model.encode(images))
     assert isinstance(loaded.networks, EfficientNetNetworks) and loaded.networks.freeze
     assert not any(p.requires_grad for name, p in loaded.named_parameters() if ".features." in name)

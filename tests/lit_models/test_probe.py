@@ -5,23 +5,13 @@ import torch
 from torch import nn
 
 from lit_models import Autoencoder, CheckpointError, Classifier, Probe
-from lit_models.base import GenerativeModule
-from tests.helpers import fit, same, weights
-
-
-def save(model: GenerativeModule, path: Path) -> Path:
-    from lightning import Trainer
-
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(path, weights_only=True)
-    return path
+from tests.helpers import fit, same, saved, weights
 
 
 @pytest.fixture
 def with_batch_norm(tmp_path: Path) -> Path:
     """A classifier's checkpoint: an encoder that has batch normalisation."""
-    return save(Classifier(channels=(4,), feature_dim=6), tmp_path / "encoder.ckpt")
+    return saved(Classifier(channels=(4,), feature_dim=6), tmp_path / "encoder.ckpt")
 
 
 @pytest.mark.parametrize("frozen", [True, False])
