@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import inspect
 import io
 import os
 import re
@@ -22,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 import callbacks
-from datamodules import DataError, ImageDataModule
+from datamodules import DataError, ImageDataModule, data_modules
 from harness.command_line import Parser, first_process, one_line, quiet, with_run_config
 from harness.config import flatten, option, recorded, run_home
 from harness.errors import UsageError
@@ -58,8 +57,6 @@ MEASURES = {
     "principal_subspace": callbacks.PrincipalSubspace,
 }
 """Callbacks whose numbers are logged in any case, and whose pictures are drawn when pictures are wanted."""
-DRAWN = [f"{name}.pictures" for name, made in MEASURES.items() if "pictures" in inspect.signature(made).parameters]
-"""Options of theirs that run.pictures decides."""
 DEFAULT_EPOCHS = 10
 LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.num_classes"}
 """Options of models that the data decide."""
@@ -112,8 +109,6 @@ class LitgenCLI(LightningCLI):
             parser.add_lightning_class_args(picture, name)
         for name, measure in MEASURES.items():
             parser.add_lightning_class_args(measure, name)
-        for target in DRAWN:
-            parser.link_arguments("run.pictures", target)
         parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
         for target, source in LINKED.items():
             parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
@@ -132,9 +127,13 @@ class LitgenCLI(LightningCLI):
             raise Parsed
 
     def instantiate_classes(self) -> None:
-        """As LightningCLI's, but the first weights of networks are left out where a checkpoint brings weights."""
+        """As LightningCLI's, but first weights are left out where a checkpoint brings the weights."""
         config = self.config.clone()
-        if self._checkpoint() is not None:
+        self.options = RunOptions(**vars(config[self.subcommand].run))
+        self._dump_config()  # once, of the command line as it was given
+        self.home = run_home(self.args, self.options, flatten(self.config_dump))
+        self.checkpoint = self._checkpoint()
+        if self.checkpoint is not None:
             drop_first_weights(config[self.subcommand].model)
         try:
             self.config_init = self.parser.instantiate_classes(config)
@@ -148,7 +147,6 @@ class LitgenCLI(LightningCLI):
         """Checks the data, then claims the run folder, then builds the trainer that writes there."""
         self.settings = self.config_init[self.subcommand]
         self.settings.weights_only = True
-        self.options = RunOptions(**vars(self.settings.run))
         if self.subcommand != "predict":
             self._check_labels()
         self.datamodule.prepare_data()
@@ -172,19 +170,16 @@ class LitgenCLI(LightningCLI):
 
     def _checkpoint(self) -> str | None:
         """The checkpoint that was asked for; `last` is that of the last run of this name, if there is one."""
-        config = self.config[self.subcommand]
-        if config.ckpt_path != "last":
-            return config.ckpt_path
-        self._dump_config()  # once, of the command line as it was given
-        run = last_run(run_home(self.args, RunOptions(**vars(config.run)), flatten(self.config_dump)))
+        asked = self.config[self.subcommand].ckpt_path
+        if asked != "last":
+            return asked
+        run = last_run(self.home)
         return None if run is None else str(run / "checkpoints" / "last.ckpt")
 
     def _check_labels(self) -> None:
         needed = getattr(self.model, "needs_label", None)
         if needed is None or needed in self.datamodule.label_columns:
             return
-        from callbacks.sampling import data_modules
-
         able = [name for name, kind in data_modules().items() if needed in kind.label_columns]
         raise UsageError(
             f"{type(self.model).__name__} needs the {needed} in the labels, and those of"
@@ -195,8 +190,8 @@ class LitgenCLI(LightningCLI):
     def _choose_folder(self) -> tuple[Path, bool]:
         """The run folder, and whether it was made just now. Evaluation writes into a folder of its own in the run's."""
         fit = self.subcommand == "fit"
-        self.home = home = run_home(self.args, self.options, flatten(self.config_dump))
-        checkpoint = self.config_init[self.subcommand].ckpt_path = self._checkpoint()
+        home, checkpoint = self.home, self.checkpoint
+        self.settings.ckpt_path = checkpoint
         if not fit and checkpoint is None:
             raise UsageError(f"{self.subcommand} needs trained weights: give --ckpt_path RUN/checkpoints/best.ckpt")
         if checkpoint is not None:
@@ -218,7 +213,7 @@ class LitgenCLI(LightningCLI):
         trainer = self.settings.trainer
         defaults = self._parser("fit").get_defaults().as_dict()
         config = recorded(self.config_dump, defaults, self.args) | self.model.derived_config()
-        config = {key: value for key, value in config.items() if key not in (*LINKED, *DRAWN)}
+        config = {key: value for key, value in config.items() if key not in LINKED}
         self.record = callbacks.RunRecord(self.folder, config)
         self.own_callbacks.append(self.record)
         if trainer.enable_checkpointing is not False:
@@ -262,7 +257,11 @@ class LitgenCLI(LightningCLI):
             self.own_callbacks.append(callbacks.progress())
         if self.options.pictures:
             self.own_callbacks += [self.settings[name] for name in PICTURES]
-        self.own_callbacks += [self.settings[name] for name in MEASURES]
+        for name in MEASURES:
+            measure = self.settings[name]
+            if hasattr(measure, "pictures"):
+                measure.pictures = self.options.pictures
+            self.own_callbacks.append(measure)
         if self.subcommand == "predict":
             self.own_callbacks.append(callbacks.Predictions())
         trainer = self.settings.trainer

@@ -7,14 +7,13 @@ from typing import Any, Protocol
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from callbacks.latent import encode_all
-from callbacks.media import save_picture
+from callbacks.media import own_randomness, save_picture
 from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule, hue_to_rgb
 from lit_models.base import Decodes, Encodes, HasLatentParts, LatentPart
 from metrics import ColorAgreement, ColorCount, hue_distance
@@ -49,11 +48,13 @@ class ColorControl(Callback):
         tolerance: degrees on either side of a hue.
         columns: images of each hue in the picture.
         seed: of the mixture and the samples.
-        pictures: draw them; given by run.pictures when run through train.py.
 
     Raises:
         ValueError: `clusters` or `samples_per_hue` below one, `mass` not in (0, 1] or `tolerance` not in (0, 180].
     """
+
+    pictures = True
+    """Whether they are drawn; train.py sets it to run.pictures."""
 
     def __init__(
         self,
@@ -64,7 +65,6 @@ class ColorControl(Callback):
         tolerance: float = 20.0,
         columns: int = 16,
         seed: int = 0,
-        pictures: bool = True,
     ) -> None:
         if clusters < 1 or samples_per_hue < 1:
             raise ValueError(f"clusters is {clusters} and samples_per_hue {samples_per_hue}; both must be at least 1")
@@ -79,7 +79,6 @@ class ColorControl(Callback):
         self.tolerance = tolerance
         self.columns = columns
         self.seed = seed
-        self.pictures = pictures
         self._steered: Steered | None = None
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,8 +98,7 @@ class ColorControl(Callback):
         """Chooses the regions by the codes of training images, and asks for each hue."""
         images, labels = data.examples("train", self.num_codes)
         references = torch.tensor(list(REFERENCE_HUES.values()), dtype=torch.float32)
-        with isolate_rng():
-            torch.manual_seed(self.seed)
+        with own_randomness(self.seed):
             codes = encode_all(model, images).cpu().nan_to_num(0, 0, 0)
             regions = choose_regions(
                 codes,

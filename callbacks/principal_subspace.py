@@ -24,13 +24,14 @@ class PrincipalSubspace(Callback):
     Args:
         num_images: how many training images PCA sees, all when there are fewer; 0 for none of this.
         columns: how many axes to draw at most.
-        pictures: whether to draw them.
     """
 
-    def __init__(self, num_images: int = 100_000, columns: int = 16, pictures: bool = True) -> None:
+    pictures = True
+    """Whether they are drawn; train.py sets it to run.pictures."""
+
+    def __init__(self, num_images: int = 100_000, columns: int = 16) -> None:
         self.num_images = num_images
         self.columns = columns
-        self.pictures = pictures
         self._picture: Tensor | None = None
 
     @torch.no_grad()

@@ -10,11 +10,10 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-import datamodules
 from callbacks.latent import encode_all, latent_parts
 from callbacks.media import framed, image_grid, tile_centres
 from callbacks.mixture import mixture_codes
-from datamodules import DataError, ImageDataModule
+from datamodules import DataError, ImageDataModule, data_modules
 from harness.errors import UsageError, described
 from harness.run_folder import run_of_checkpoint
 from lit_models import CheckpointError, Classifier, GenerativeModule, Probe
@@ -220,15 +219,6 @@ def class_names(checkpoints: Sequence[Path], number: int) -> list[str]:
         if kind is not None and len(kind.classes) == number:
             return list(kind.classes)
     return [str(label) for label in range(number)]
-
-
-def data_modules() -> dict[str, type[ImageDataModule]]:
-    kinds = {name: getattr(datamodules, name) for name in datamodules.__all__}
-    return {
-        name: kind
-        for name, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and kind is not ImageDataModule
-    }
 
 
 def as_bytes(images: Tensor) -> Tensor:

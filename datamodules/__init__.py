@@ -22,4 +22,15 @@ __all__ = [
     "MNISTDataModule",
     "Render",
     "RotatedMNISTDataModule",
+    "data_modules",
 ]
+
+
+def data_modules() -> dict[str, type[ImageDataModule]]:
+    """Every data module by its name."""
+    kinds = {name: globals()[name] for name in __all__}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and kind is not ImageDataModule
+    }
