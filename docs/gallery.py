@@ -180,7 +180,7 @@ ENTRIES = [
 
 
 def shrunk(source: Path, target: Path) -> None:
-    """Copies a picture, made no wider than the page; a GIF keeps its frames and their durations."""
+    """Copies a picture, made no wider than the page: in few colours, or a GIF with its frames and their durations."""
     with Image.open(source) as picture:
         if picture.width <= WIDEST:
             target.write_bytes(source.read_bytes())
@@ -190,8 +190,18 @@ def shrunk(source: Path, target: Path) -> None:
             frame.convert("RGB").resize(size, Image.Resampling.LANCZOS) for frame in ImageSequence.Iterator(picture)
         ]
         durations = [frame.info.get("duration", 100) for frame in ImageSequence.Iterator(picture)]
-    more = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0} if len(frames) > 1 else {}
-    frames[0].save(target, optimize=True, **more)  # type: ignore[arg-type]
+    if len(frames) == 1:
+        few_colours(frames[0]).save(target, optimize=True)
+        return
+    frames[0].save(target, optimize=True, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def few_colours(picture: Image.Image) -> Image.Image:
+    """An RGB picture that is grey in one channel, any other in 256 colours: half the bytes or fewer."""
+    grey = picture.convert("L")
+    if grey.convert("RGB").tobytes() == picture.tobytes():
+        return grey
+    return picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
 
 
 def section(entry: Entry, root: Path) -> str:
