@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from harness.arguments import positive
 from harness.errors import UsageError, described
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a picture .png (default: samples.png), walks .gif,\nor data .npz of uint8 images and labels",
     )
-    made.add_argument("--count", type=_positive, metavar="N", help="images (default: 64), or walks (8; in a GIF 16)")
-    made.add_argument("--columns", type=_positive, metavar="N", help="of the picture (default: about square)")
+    made.add_argument("--count", type=positive, metavar="N", help="images (default: 64), or walks (8; in a GIF 16)")
+    made.add_argument("--columns", type=positive, metavar="N", help="of the picture (default: about square)")
     made.add_argument("--seed", type=_seed, default=0, help="default: 0")
     made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     which = made.add_argument_group("what is drawn")
@@ -74,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the codes: the model's prior (default where it has one), or a\n"
         "mixture of Gaussians or a Gaussian fitted to the training images' codes",
     )
-    which.add_argument("--components", type=_positive, default=10, metavar="N", help="of the mixture (default: 10)")
+    which.add_argument("--components", type=positive, default=10, metavar="N", help="of the mixture (default: 10)")
     which.add_argument("--data", metavar="CLASS", help="training data, such as MNISTDataModule (default: the run's)")
     which.add_argument("--data-root", "--data.root", metavar="DIR", help="where they are (default: as in the run)")
     which.add_argument("--interpolate", action="store_true", help="straight walks between random codes")
@@ -277,15 +278,8 @@ def _output(text: str) -> Path:
     return path
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
-
-
 def _steps(text: str) -> int:
-    if _positive(text) < 2:
+    if positive(text) < 2:
         raise argparse.ArgumentTypeError("a walk has at least 2 steps")
     return int(text)
 

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from harness.arguments import positive
 from harness.errors import UsageError
 
 INTERRUPTED = 130
@@ -108,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command(run, "run")
     one.add_argument("file", type=Path, help="a W&B sweep definition, such as sweeps/quickstart.yaml")
-    one.add_argument("--workers", type=_positive, help="runs at a time (default: one, or one a device)")
+    one.add_argument("--workers", type=positive, help="runs at a time (default: one, or one a device)")
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers")
     one.add_argument(
         "--storage",
@@ -116,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
         help="where the queue is: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME for several machines "
         "(default: sweep.db in the sweep's folder)",
     )
-    one.add_argument("--count", type=_positive, help="how many runs to do at most")
+    one.add_argument("--count", type=positive, help="how many runs to do at most")
     one.add_argument(
         "--override",
         action="append",
@@ -130,19 +131,19 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--retry", action="store_true", help="do failed runs again")
     one.add_argument(
         "--grace",
-        type=_positive,
+        type=positive,
         default=60,
         metavar="SECONDS",
         help="give a run to another when its machine was silent for so long; alike on all machines (default: 60)",
     )
     one.add_argument(
-        "--tries", type=_positive, default=3, help="a run whose process dies so often has failed (default: 3)"
+        "--tries", type=positive, default=3, help="a run whose process dies so often has failed (default: 3)"
     )
     one.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
 
     two = command(agent, "agent")
     two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="as `wandb sweep` names it")
-    two.add_argument("--count", type=_positive, help="how many runs to do at most")
+    two.add_argument("--count", type=positive, help="how many runs to do at most")
     two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use")
 
     three = command(report, "report")
@@ -159,13 +160,6 @@ def parser() -> argparse.ArgumentParser:
     five.add_argument("--project", help="on W&B (default: the one that the runs name)")
     five.add_argument("--entity", help="on W&B (default: the key's own)")
     return top
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
 
 
 def main(args: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from callbacks.latent import encode_all
+from callbacks.latent import codes_of_rank
 from lit_models.base import Encodes, HasLatentParts, LatentPart
 from metrics.unit_variance import UnitVariance
 
@@ -28,11 +28,9 @@ class ActiveUnits(Callback):
         able = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentParts)
         if not able or self.num_images < 2:
             return
-        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
-        codes = encode_all(pl_module, images[trainer.global_rank :: trainer.world_size])
-        device = torch.device("cpu") if codes.device.type == "mps" else codes.device  # which has no float64
-        metric = UnitVariance(codes.shape[1]).to(device)
-        metric.update(codes.to(device))
+        codes = codes_of_rank(trainer, pl_module, self.num_images)
+        metric = UnitVariance(codes.shape[1]).to(codes.device)
+        metric.update(codes)
         active = active_units(metric.compute().reshape(codes.shape[1]), pl_module.latent_parts(), self.threshold)  # type: ignore[operator]
         pl_module.log("test/active_units", active.float(), sync_dist=True)
 

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.media import image_grid, save_picture
+from callbacks.media import full_row, image_grid, save_picture
 from lit_models.anomaly_detector import NORMAL
 from lit_models.base import Reconstructs
 
@@ -53,8 +53,7 @@ class AnomalyScores(Callback):
         rows: list[Tensor] = []
         for originals in worst:
             versions = pl_module.reconstruct(originals.to(like.device, like.dtype)).float().cpu()
-            filler = originals.new_ones(self.columns - len(originals), *originals.shape[1:])
-            rows += [originals, filler, versions, filler]
+            rows += [full_row(originals, self.columns), full_row(versions, self.columns)]
         save_picture(trainer, "anomaly_mistakes", image_grid(torch.cat(rows), self.columns))
 
 

@@ -7,7 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from callbacks.media import image_grid, save_picture
+from callbacks.media import full_row, image_grid, save_picture
 from lit_models.base import Decodes, Encodes, Reconstructs
 from lit_models.losses.classification import class_of
 
@@ -40,8 +40,9 @@ class Reconstructions(Callback):
             return
         images, _ = trainer.datamodule.examples(split, self.num_images)  # type: ignore[attr-defined]
         versions = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()
-        rows = zip(images.cpu().split(self.columns), versions.split(self.columns), strict=True)
-        save_picture(trainer, "reconstructions", image_grid(_stack_rows(rows, self.columns), self.columns))
+        pairs = zip(images.cpu().split(self.columns), versions.split(self.columns), strict=True)
+        rows = [full_row(row, self.columns) for pair in pairs for row in pair]
+        save_picture(trainer, "reconstructions", image_grid(torch.cat(rows), self.columns))
 
 
 class Interpolation(Callback):
@@ -81,13 +82,3 @@ def interpolate(model: Any, ends: Tensor, steps: int) -> Tensor:
     start, stop = model.encode(ends.to(model.device, model.dtype))
     a = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]
     return model.decode((1 - a) * start + a * stop)
-
-
-def _stack_rows(rows: object, columns: int) -> Tensor:
-    """Rows of originals and versions one under the other, the last ones filled up with white."""
-    stacked = []
-    for pair in rows:  # type: ignore[attr-defined]
-        for row in pair:
-            filler = row.new_ones(columns - len(row), *row.shape[1:])
-            stacked += [row, filler]
-    return torch.cat(stacked)

@@ -66,11 +66,9 @@ class LatentCorrelationMatrix(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Encodes) or self.num_images < 2:
             return
-        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
-        codes = encode_all(pl_module, images[trainer.global_rank :: trainer.world_size])
-        device = torch.device("cpu") if codes.device.type == "mps" else codes.device  # which has no float64
-        metric = LatentCorrelation(codes.shape[1]).to(device)
-        metric.update(codes.to(device))
+        codes = codes_of_rank(trainer, pl_module, self.num_images)
+        metric = LatentCorrelation(codes.shape[1]).to(codes.device)
+        metric.update(codes)
         result = metric.compute()
         self._matrix = result.matrix.cpu()
         for name in ("abs_correlation", "abs_correlation_full"):
@@ -91,6 +89,18 @@ def second_column(data: Any) -> str:
 def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
     """Codes of many images, batch by batch: N x d, float32."""
     return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in images.split(batch_size)])
+
+
+def codes_of_rank(trainer: Trainer, model: Any, n: int) -> Tensor:
+    """Codes of this process' share of n test images, always the same ones, where there is float64: N x d, float32."""
+    images, _ = trainer.datamodule.examples("test", n)  # type: ignore[attr-defined]
+    codes = encode_all(model, images[trainer.global_rank :: trainer.world_size])
+    return codes.to(float64_device(codes.device))
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def latent_parts(model: object, width: int) -> list[LatentPart]:

@@ -134,6 +134,12 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
+def full_row(images: Tensor, columns: int) -> Tensor:
+    """A row of at most that many images, N x C x H x W, filled up with white ones: columns x C x H x W."""
+    white = 1 if images.is_floating_point() else 255
+    return torch.cat([images, images.new_full((columns - len(images), *images.shape[1:]), white)])
+
+
 def tile_centres(length: int, count: int) -> list[float]:
     """The middles of `count` equal tiles along `length` pixels."""
     return [(number + 0.5) * length / count for number in range(count)]

@@ -8,6 +8,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from callbacks.media import write_file
+
 
 class Predictions(Callback):
     """Writes what `predict` computes, in the order of the data, as predict/predictions.npz in the run folder."""
@@ -37,11 +39,7 @@ class Predictions(Callback):
         arrays = {name: torch.cat([batch[name] for batch in batches]).float().numpy() for name in batches[0]}
         arrays["labels"] = arrays["labels"].astype(np.int64)
         path = self.path(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}")
-        with open(part, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
+        write_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
         print(f"wrote {path} ({', '.join(f'{k} {list(v.shape)}' for k, v in arrays.items())})")
 
 

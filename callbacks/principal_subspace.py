@@ -5,6 +5,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from callbacks.latent import float64_device
 from callbacks.media import framed, image_grid, save_picture, tile_centres
 
 
@@ -67,7 +68,7 @@ def mean_and_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tenso
 
     The covariance is summed batch by batch, so that no second copy of the images is made.
     """
-    device = torch.device("cpu") if images.device.type == "mps" else images.device  # which has no float64
+    device = float64_device(images.device)
     mean = images.flatten(1).mean(dim=0, dtype=torch.float32)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=device)
     for batch in images.flatten(1).split(batch_size):

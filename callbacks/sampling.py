@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from callbacks.latent import encode_all, latent_parts
-from callbacks.media import framed, image_grid, tile_centres
+from callbacks.media import framed, full_row, image_grid, tile_centres
 from callbacks.mixture import mixture_codes
 from datamodules import DataError, ImageDataModule, data_modules
 from harness.errors import UsageError, described
@@ -260,7 +260,7 @@ def class_rows(images: Tensor, labels: Labels, names: Sequence[str], columns: in
     for label in range(len(names)):
         of_class = (labels.classes == label).nonzero()[:, 0]
         best = of_class[labels.probabilities[of_class].argsort(descending=True)][:columns]
-        rows += [images[best], images.new_full((columns - len(best), *images.shape[1:]), 255)]
+        rows.append(full_row(images[best], columns))
     picture = grid(torch.cat(rows), columns)
     ticks = list(zip(tile_centres(picture.height, len(names)), names, strict=True))
     by = "the codes" if labels.read_from == "code" else "the images"

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from callbacks import Interpolation
 from callbacks.images import interpolate
 from callbacks.latent import LatentScatter, correlation_figure, flat, principal_axes, scatter_figure
-from callbacks.media import beside, framed, image_grid, own_randomness, render, write_file, write_files
+from callbacks.media import beside, framed, full_row, image_grid, own_randomness, render, write_file, write_files
 from lit_models import Autoencoder
 from lit_models.base import LatentPart
 from tests.callbacks.toys import Painter, contains, picture, trainer
@@ -126,6 +126,15 @@ def test_ticks_stand_at_their_pixels():
     assert below[:, 1].mean() == pytest.approx(left + 100, abs=1)
     beside_it = np.argwhere((whole[:, left - 2 : left] < 128).all(axis=2))
     assert beside_it[:, 0].mean() == pytest.approx(top + 200, abs=1)
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(1, torch.float32), (255, torch.uint8)])
+def test_a_row_is_filled_up_with_white(white: int, dtype: torch.dtype):
+    images = torch.zeros(2, 3, 4, 5, dtype=dtype)
+    row = full_row(images, 6)
+    assert row.shape == (6, 3, 4, 5) and row.dtype == dtype
+    assert (row[:2] == 0).all() and (row[2:] == white).all()
+    assert torch.equal(full_row(images, 2), images)
 
 
 def test_pictures_stand_under_one_another():
