@@ -5,6 +5,7 @@ from lit_models.base import CheckpointError, GenerativeModule
 from lit_models.classifier import Classifier
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.gan import ACGAN, GAN, ConditionalGAN
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.pooling_autoencoder import PoolingAutoencoder
@@ -14,6 +15,8 @@ from lit_models.vae import VAE
 from lit_models.wae import WAE
 
 __all__ = [
+    "ACGAN",
+    "GAN",
     "VAE",
     "WAE",
     "AngleProbe",
@@ -21,6 +24,7 @@ __all__ = [
     "Autoencoder",
     "CheckpointError",
     "Classifier",
+    "ConditionalGAN",
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
     "EfficientNetNetworks",

@@ -17,6 +17,7 @@ ALLOWED = {
     "harness": {"harness"},
 }
 SHARED = {
+    "lit_models.adversarial",
     "lit_models.backbone",
     "lit_models.base",
     "lit_models.corruptions",

@@ -11,12 +11,15 @@ from lightning import Trainer, seed_everything
 
 from datamodules import DigitsDataModule, Render
 from lit_models import (
+    ACGAN,
+    GAN,
     VAE,
     WAE,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
     Classifier,
+    ConditionalGAN,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
     EfficientNetNetworks,
@@ -26,10 +29,21 @@ from lit_models import (
     Probe,
     SparseAutoencoder,
 )
-from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
+from lit_models.adversarial import Adversarial
+from lit_models.base import Decodes, Encodes, HasFeatures, HasLatentParts, Reconstructs, Samples
 from lit_models.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.latent_laws import GumbelSoftmax, Joint
+from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, Wasserstein
+from lit_models.networks.discriminators import ACGANDiscriminator, DCGANDiscriminator, MLPDiscriminator
+from lit_models.networks.generators import (
+    ACGANGenerator,
+    DCGANGenerator,
+    LinearGenerator,
+    MLPGenerator,
+    PoolingGenerator,
+)
 from lit_models.networks.pairs import MLPNetworks, StridedNetworks
+from lit_models.priors import Mixture, Uniform
 
 
 @dataclass
@@ -53,6 +67,7 @@ class TurnedDigits(DigitsDataModule):
 
 
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
+SMALL_GAN = {"latent_dim": 5, "generator": DCGANGenerator(4), "discriminator": DCGANDiscriminator(4)}
 SMALL_NETWORKS = StridedNetworks(depth=2, channel_factor=4, hidden_dim=32)
 MODELS = {
     "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
@@ -92,6 +107,34 @@ MODELS = {
     ),
     "vae_efficientnet": Row(VAE, {"latent_dim": 3, "networks": EfficientNetNetworks(freeze=True)}),
     "vae_joint": Row(VAE, {"latent_dim": 2, "law": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}),
+    "gan": Row(GAN, {**SMALL_GAN, "ema_decay": 0.9}),
+    "gan_packed": Row(GAN, {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "micro_batches": 2}),
+    "gan_wasserstein": Row(
+        GAN,
+        {**SMALL_GAN, "objective": Wasserstein(), "discriminator": DCGANDiscriminator(4, norm="layer"), "clip": 1.0},
+    ),
+    "gan_spectral": Row(
+        GAN,
+        {**SMALL_GAN, "objective": Hinge(), "discriminator": DCGANDiscriminator(4, 2, "none", True, True, 0.1)},
+    ),
+    "gan_pooling": Row(GAN, {**SMALL_GAN, "generator": PoolingGenerator(), "prior": Mixture(3)}),
+    "gan_mlp": Row(
+        GAN,
+        {"latent_dim": 2, "generator": MLPGenerator((8,)), "discriminator": MLPDiscriminator((8,)), "prior": Uniform()},
+    ),
+    "gan_linear": Row(GAN, {**SMALL_GAN, "generator": LinearGenerator(), "objective": Minimax()}),
+    "conditional_gan_projection": Row(ConditionalGAN, {**SMALL_GAN, "embedding_dim": 3}),
+    "conditional_gan_embedding": Row(ConditionalGAN, {**SMALL_GAN, "conditioning": "embedding", "ema_decay": 0.9}),
+    "acgan": Row(ACGAN, {**SMALL_GAN, "image_shape": (1, 28, 28)}),
+    "acgan_of_the_paper": Row(
+        ACGAN,
+        {
+            "latent_dim": 5,
+            "generator": ACGANGenerator(),
+            "discriminator": ACGANDiscriminator(0.1),
+            "image_shape": (1, 28, 28),
+        },
+    ),
 }
 
 
@@ -120,8 +163,10 @@ def images(n: int = 5) -> torch.Tensor:
 
 
 def outputs(model: GenerativeModule) -> torch.Tensor:
+    """What it makes of images, or of noise."""
+    torch.manual_seed(0)
     with torch.no_grad():
-        return model.eval()(images())
+        return model.eval().sample(5) if isinstance(model, Adversarial) else model.eval()(images())
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -138,7 +183,20 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encode
     model = row.build(encoder_checkpoint).train()
     data = row.data(batch_size=40)
     data.setup()
-    next(iter(model.loss_terms(next(iter(data.train_dataloader()))).values())).backward()
+    batch = next(iter(data.train_dataloader()))
+    if isinstance(model, Adversarial):
+        codes = model.codes_for(batch[1])
+        losses = {
+            "critic.": model.discriminator_terms(batch[0], codes, batch[1]),
+            "generator.": model.generator_terms(codes, batch[1]),
+        }
+    else:
+        losses = {"": model.loss_terms(batch)}
+    for prefix, terms in losses.items():
+        own = {name: p for name, p in model.named_parameters() if name.startswith(prefix) and p.requires_grad}
+        gradients = torch.autograd.grad(next(iter(terms.values())), list(own.values()), retain_graph=True)
+        for parameter, gradient in zip(own.values(), gradients, strict=True):
+            parameter.grad = gradient
     for name, parameter in model.named_parameters():
         got = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
         assert got == parameter.requires_grad, name
@@ -177,13 +235,17 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
             assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
+        if isinstance(model, HasFeatures):
+            assert model.feature_network()(x).shape[0] == len(x) and model.feature_network()(x).ndim == 2
         if isinstance(model, HasLatentParts):
             codes = model.prior_codes(7)
-            assert codes.shape == (7, model.encode(x).shape[1]) == (7, model.latent_parts()[-1].stop)
+            assert codes.shape == (7, model.latent_parts()[-1].stop)
+            assert not isinstance(model, Encodes) or model.encode(x).shape[1] == codes.shape[1]
             assert model.decode(codes).shape == (7, *x.shape[1:])
 
 
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
     trainer = trained(row, model, tmp_path)
-    assert model.monitor is None or model.monitor[0] in trainer.callback_metrics
+    by_samples = isinstance(model, Adversarial)  # measured by a callback
+    assert model.monitor is None or by_samples or model.monitor[0] in trainer.callback_metrics

@@ -1,0 +1,198 @@
+"""What GAN, ConditionalGAN and ACGAN are made of; how they are trained is in test_adversarial.py."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lit_models import ACGAN, GAN, ConditionalGAN, GenerativeModule, PoolingAutoencoder
+from lit_models.base import CheckpointError, Encodes, HasFeatures, HasLatentParts, Samples
+from lit_models.losses.adversarial import Minimax, NonSaturating, Wasserstein
+from lit_models.networks.discriminators import DCGANDiscriminator
+from lit_models.networks.generators import DCGANGenerator, LinearGenerator, PoolingGenerator
+from lit_models.priors import Uniform
+from tests.test_models import MODELS, trained
+
+G, D = DCGANGenerator(4), DCGANDiscriminator(4)
+
+
+def gan(**options: Any) -> GAN:
+    return GAN(**{"latent_dim": 5, "generator": G, "discriminator": D, **options})
+
+
+def conditional(**options: Any) -> ConditionalGAN:
+    return ConditionalGAN(**{"latent_dim": 5, "embedding_dim": 3, "generator": G, "discriminator": D, **options})
+
+
+def acgan(**options: Any) -> ACGAN:
+    return ACGAN(**{"latent_dim": 5, "generator": G, "discriminator": D, "image_shape": (1, 28, 28), **options})
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a PoolingAutoencoder with codes of 4 numbers."""
+    folder = tmp_path_factory.mktemp("autoencoder")
+    trained(MODELS["pooling_autoencoder"], PoolingAutoencoder(4), folder).save_checkpoint(folder / "best.ckpt")
+    return folder / "best.ckpt"
+
+
+def test_what_they_offer():
+    for model in (gan(), conditional(), acgan()):
+        assert isinstance(model, Samples) and isinstance(model, HasLatentParts) and isinstance(model, HasFeatures)
+        assert not isinstance(model, Encodes)
+        assert model.feature_network().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 16 * 3 * 3)
+    with pytest.raises(ValueError, match="without labels"):
+        gan().sample(2, 3)
+    with pytest.raises(ValueError, match="no class 10"):
+        conditional().sample(2, 10)
+
+
+def test_a_pack_is_seen_as_one_image():
+    torch.manual_seed(0)
+    model, images = gan(pack=2, discriminator=DCGANDiscriminator(4, norm="none")), torch.rand(6, 1, 28, 28)
+    judged = model.judged(images, torch.zeros(6))
+    assert judged.shape == (3,)
+    pair = torch.cat([images[2], images[3]])[None]  # neighbours, as two channels
+    torch.testing.assert_close(judged[1:2], model.critic(pair))
+    assert model.judged(images[:5], torch.zeros(5)).shape == (2,)  # the odd one is left out
+
+
+def test_the_label_is_in_the_code_and_reaches_both_networks():
+    torch.manual_seed(0)
+    for model in (conditional(), conditional(conditioning="embedding"), acgan()):
+        model.eval()
+        labels = torch.tensor([3, 3, 8])
+        codes = model.codes_for(labels)
+        assert codes.shape == (3, 15) and torch.equal(codes[:, 5:].argmax(dim=1), labels)
+        other = torch.cat([codes[:, :5], F.one_hot(torch.tensor([4, 4, 9]), 10)], dim=1)
+        assert not torch.allclose(model.decode(codes), model.decode(other))
+        if isinstance(model, ConditionalGAN):
+            images = torch.rand(3, 1, 28, 28)
+            assert not torch.allclose(model.critic(images, labels), model.critic(images, (labels + 1) % 10))
+
+
+def test_projection_is_the_papers_sum():
+    """f(x, y) = y^T V phi(x) + psi(phi(x)) (Miyato and Koyama 2018, eq. 3)."""
+    torch.manual_seed(0)
+    critic = conditional().critic.eval()
+    images, labels = torch.rand(4, 1, 28, 28), torch.tensor([0, 1, 9, 9])
+    phi = critic.features(images)
+    expected = (F.one_hot(labels, 10).float() @ critic.classes.weight * phi).sum(dim=1) + critic.head(phi)[:, 0]
+    torch.testing.assert_close(critic(images, labels), expected)
+
+
+def test_acgan_minimises_what_the_paper_maximises():
+    """D maximises L_S + L_C, G maximises L_C - L_S, both over probabilities by hand (Odena et al. 2016, eq. 2, 3)."""
+    torch.manual_seed(0)
+    model = acgan(objective=Minimax()).eval()
+    images, labels = torch.rand(6, 1, 28, 28), torch.arange(6)
+    codes = model.codes_for(labels)
+    with torch.no_grad():
+        (real, real_classes), (fake, fake_classes) = model.critic(images), model.critic(model.generator(codes))
+        on_fake = (1 - fake.double().sigmoid()).log().mean()
+        source = real.double().sigmoid().log().mean() + on_fake
+        own = fake_classes.double().softmax(dim=1)[range(6), labels].log().mean()
+        classes = real_classes.double().softmax(dim=1)[range(6), labels].log().mean() + own
+        assert model.discriminator_terms(images, codes, labels)["loss_d"].item() == pytest.approx(
+            -(source + classes).item(), rel=1e-5
+        )
+        assert model.generator_terms(codes, labels)["loss_g"].item() == pytest.approx(-(own - on_fake).item(), rel=1e-5)
+
+
+def test_a_prior_and_an_objective_are_injected_and_come_back(tmp_path: Path):
+    model = gan(prior=Uniform(-2.0, 3.0), objective=NonSaturating(0.1), ema_decay=0.9)
+    trained(MODELS["gan"], model, tmp_path).save_checkpoint(tmp_path / "a.ckpt")
+    loaded = GAN.load(tmp_path / "a.ckpt")
+    assert isinstance(loaded.prior, Uniform) and (loaded.prior.low, loaded.prior.high) == (-2.0, 3.0)
+    assert isinstance(loaded.objective, NonSaturating) and loaded.objective.label_smoothing == 0.1
+    codes = loaded.prior_codes(1000)
+    assert -2 <= codes.min() < -1.9 and 2.9 < codes.max() <= 3
+
+
+def test_the_average_follows_the_generator_and_makes_the_images(tmp_path: Path):
+    """Two steps by hand: a += (1 - decay) (g - a), decay 2/11 and then 3/12 while it warms up."""
+    torch.manual_seed(0)
+    model = gan(ema_decay=0.9)
+    expected = {name: parameter.detach().clone() for name, parameter in model.generator.named_parameters()}
+    steps: list[dict[str, torch.Tensor]] = []
+    original = model._follow
+
+    def follow() -> None:
+        steps.append({name: parameter.detach().clone() for name, parameter in model.generator.named_parameters()})
+        original()
+
+    model._follow = follow  # type: ignore[method-assign]
+    trained(MODELS["gan"], model, tmp_path)
+    assert len(steps) == 2
+    for decay, current in zip((2 / 11, 3 / 12), steps, strict=True):
+        expected = {name: decay * value + (1 - decay) * current[name] for name, value in expected.items()}
+    assert model.average is not None
+    for name, parameter in model.average.named_parameters():
+        torch.testing.assert_close(parameter, expected[name])
+        assert not parameter.requires_grad
+    for average, current in zip(model.average.buffers(), model.generator.buffers(), strict=True):
+        assert torch.equal(average, current)
+    codes = model.eval().prior_codes(2)
+    assert torch.equal(model.decode(codes), model.average(codes))
+    assert not torch.allclose(model.decode(codes), model.generator(codes))
+
+
+def test_a_generator_starts_from_an_autoencoders_decoder(autoencoder: Path, tmp_path: Path):
+    pooling = {"latent_dim": 4, "generator": PoolingGenerator()}
+    source = PoolingAutoencoder.load(autoencoder).decoder.state_dict()
+    model = gan(**pooling, generator_checkpoint=str(autoencoder))
+    assert str(model.taken_layers) == f"the generator starts with expand, refine, enlarge, paint of {autoencoder}"
+    assert all(torch.equal(value, source[name]) for name, value in model.generator.state_dict().items())
+
+    part = gan(**pooling, generator_checkpoint=str(autoencoder), generator_layers=["refine", "paint"])
+    assert part.taken_layers is not None and part.taken_layers.left == ["expand", "enlarge"]
+    assert torch.equal(part.generator.state_dict()["paint.weight"], source["paint.weight"])
+    assert not torch.equal(part.generator.state_dict()["expand.weight"], source["expand.weight"])
+
+    wider = gan(latent_dim=6, generator=PoolingGenerator(), generator_checkpoint=str(autoencoder))
+    assert str(wider.taken_layers).endswith(f"refine, enlarge, paint of {autoencoder}; not expand")
+    assert gan(**pooling, generator_checkpoint="none").taken_layers is None
+
+
+def test_a_trained_gan_needs_its_starting_point_no_more(autoencoder: Path, tmp_path: Path):
+    gone = tmp_path / "gone.ckpt"
+    gone.write_bytes(autoencoder.read_bytes())
+    model = gan(latent_dim=4, generator=PoolingGenerator(), generator_checkpoint=str(gone))
+    trained(MODELS["gan"], model, tmp_path).save_checkpoint(tmp_path / "a.ckpt")
+    gone.unlink()
+    codes = torch.randn(2, 4)
+    assert torch.equal(GenerativeModule.load(tmp_path / "a.ckpt")(codes), model.eval()(codes))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"generator": LinearGenerator()}, "no layer that fits the generator's"),
+        ({"generator": PoolingGenerator(), "generator_layers": ["paints"]}, "no layer paints .* expand, refine"),
+        ({"generator": PoolingGenerator(), "generator_checkpoint": "nowhere.ckpt"}, "there is no checkpoint nowhere"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(options: dict[str, Any], match: str, autoencoder: Path):
+    with pytest.raises(CheckpointError, match=match):
+        gan(**{"latent_dim": 4, "generator_checkpoint": str(autoencoder), **options})
+
+
+def test_arguments_are_checked():
+    for make, match in (
+        (lambda: gan(latent_dim=0), "latent_dim"),
+        (lambda: gan(pack=0), "pack"),
+        (lambda: gan(n_critic=0), "n_critic"),
+        (lambda: gan(ema_decay=1.0), "ema_decay"),
+        (lambda: gan(clip=0.0), "clip"),
+        (lambda: gan(micro_batches=0), "micro_batches"),
+        (lambda: conditional(embedding_dim=0), "embedding_dim"),
+        (lambda: acgan(class_weight=-1.0), "class_weight"),
+        (lambda: gan(objective=Wasserstein()), "gradient penalty is of each image alone"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make()
+    assert (
+        gan(objective=Wasserstein(), discriminator=DCGANDiscriminator(4, norm="layer")).objective.gradient_penalty == 10
+    )
