@@ -1,4 +1,19 @@
 from metrics.color import ColorAgreement, ColorCount, foreground_hue, hue_distance
+from metrics.frechet import FrechetDistance
 from metrics.latent_correlation import Correlation, LatentCorrelation
+from metrics.mode_coverage import Coverage, ModeCoverage
+from metrics.precision_recall import ManifoldPrecisionRecall, PrecisionRecall
 
-__all__ = ["ColorAgreement", "ColorCount", "Correlation", "LatentCorrelation", "foreground_hue", "hue_distance"]
+__all__ = [
+    "ColorAgreement",
+    "ColorCount",
+    "Correlation",
+    "Coverage",
+    "FrechetDistance",
+    "LatentCorrelation",
+    "ManifoldPrecisionRecall",
+    "ModeCoverage",
+    "PrecisionRecall",
+    "foreground_hue",
+    "hue_distance",
+]
