@@ -84,6 +84,12 @@ class RunLogger(WandbLogger):
     def run_id(self) -> str | None:
         return self._experiment.id if self._experiment is not None else self._wandb_init.get("id")
 
+    def tag(self, tag: str) -> None:
+        """Adds a tag to the run at W&B."""
+        run = self.experiment
+        if tag not in run.tags:
+            run.tags += (tag,)
+
     def close(
         self, exit_code: int, summary: Mapping[str, float] | None = None, error: BaseException | None = None
     ) -> None:
