@@ -189,7 +189,8 @@ def _not_finite(means: dict[str, float]) -> str | None:
     names = [name for name in FINITE if not math.isfinite(means.get(name, 0.0))]
     if not names:
         return None
-    return f"{' and '.join(names)} {'are' if names[1:] else 'is'} NaN or infinite"
+    *others, last = names
+    return f"{', '.join(others)} and {last} are NaN or infinite" if others else f"{last} is NaN or infinite"
 
 
 def _best_checkpoint(trainer: Trainer, epoch: int, before: Extreme | None) -> Extreme | None:

@@ -81,7 +81,7 @@ class GAN(Adversarial, GenerativeModule):
         self.prior = prior or Normal()
         self.pack = pack
         discriminator = discriminator or DCGANDiscriminator()
-        features: nn.Module = discriminator.network((pack * image_shape[0], *image_shape[1:]))
+        features = discriminator.network((pack * image_shape[0], *image_shape[1:]))
         self.assemble(
             (generator or DCGANGenerator()).network(image_shape, latent_dim),
             Critic(features, discriminator.head(features.out_dim, 1)),
@@ -239,7 +239,7 @@ class ACGAN(_WithLabels, GenerativeModule):
         self.class_weight = class_weight
         self.prior = prior or Normal()
         discriminator = discriminator or ACGANDiscriminator()
-        features: nn.Module = discriminator.network(image_shape)
+        features = discriminator.network(image_shape)
         self.assemble(
             (generator or ACGANGenerator()).network(image_shape, latent_dim + num_classes),
             AuxiliaryCritic(features, discriminator.head(features.out_dim, 1 + num_classes)),

@@ -62,6 +62,18 @@ def log_twice(folder: str, mode: str) -> None:
         logger.close(exit_code, {"val/mse": 3.0 - start})
 
 
+def log_and_tag(folder: str) -> None:
+    """A tag of the run's own is given twice while it is under way, and when it goes on in the same process."""
+    for start in (0, 2):
+        time.sleep(1)
+        logger = logger_in(folder, "online")
+        logger.log_metrics({"val/mse": 3.0}, step=start)
+        for _ in range(2):
+            logger.tag("collapsed")
+        logger.log_metrics({"val/mse": 2.0}, step=start + 1)
+        logger.close(0)
+
+
 def log_through_a_failure(folder: str, finish_seconds: float) -> None:
     """Logs two epochs, waits for a line on stdin, logs three more, and says how long closing took."""
     harness.wandb_run.FINISH_SECONDS = finish_seconds
@@ -185,6 +197,11 @@ def test_a_key_that_is_none_leaves_the_run_offline(client: Client, server: Wandb
 def test_a_run_arrives(online: Client, server: WandbServer) -> None:
     online.run(log_run, "run")
     assert_arrived(server.runs["abc"])
+
+
+def test_a_run_is_tagged_while_it_is_under_way(online: Client, server: WandbServer) -> None:
+    online.run(log_and_tag, "run")
+    assert server.runs["abc"].tags == ["small", "collapsed"]
 
 
 def test_a_run_that_goes_on_keeps_its_history(online: Client, server: WandbServer) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lit_models.networks.conv import strided_sizes
+from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.noise import GaussianNoise
 
@@ -39,7 +40,7 @@ class ACGANUp(nn.Module):
         return (self.layers(self.project(codes)).tanh() + 1) / 2
 
 
-class ACGANDown(nn.Module):
+class ACGANDown(FeatureNetwork):
     """Six convolutions 3 x 3 to 16, 32, ..., 512 maps of strides 2, 1, 2, 1, 2, 1, each with batch norm but the first,
     LeakyReLU of slope 0.2, Gaussian noise and dropout; flat features."""
 

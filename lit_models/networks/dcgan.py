@@ -1,7 +1,6 @@
 """All-convolutional generator and discriminator."""
 
 import itertools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from lit_models.networks.conv import strided_sizes
+from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.networks.noise import GaussianNoise
@@ -72,7 +72,7 @@ class Enlarging(nn.Module):
         return (self.enlarge(self.project(codes)).tanh() + 1) / 2
 
 
-class Shrinking(nn.Module):
+class Shrinking(FeatureNetwork):
     """Convolutions of stride 2 with LeakyReLU of slope 0.2, normalised but for the first; flat features.
 
     Args:

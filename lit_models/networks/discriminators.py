@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from lit_models.networks.acgan import ACGANDown
 from lit_models.networks.dcgan import Norm, Shrinking, spectrally_normed
+from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.parts import Part
 
 
 class Discriminator(Part, ABC):
     @abstractmethod
-    def network(self, image_shape: Sequence[int]) -> nn.Module:
-        """Images in [0, 1], N x C x H x W, to features, N x F; its attribute `out_dim` is F."""
+    def network(self, image_shape: Sequence[int]) -> FeatureNetwork:
+        """Images in [0, 1], N x C x H x W, to features."""
 
     def head(self, in_dim: int, out_dim: int) -> nn.Module:
         """The last layer, features to logits."""
@@ -57,7 +58,7 @@ class DCGANDiscriminator(Discriminator):
         self.minibatch_std = minibatch_std
         self.noise_std = noise_std
 
-    def network(self, image_shape: Sequence[int]) -> nn.Module:
+    def network(self, image_shape: Sequence[int]) -> FeatureNetwork:
         return Shrinking(
             image_shape, self.channels, self.depth, self.norm, self.spectral_norm, self.minibatch_std, self.noise_std
         )
@@ -86,7 +87,7 @@ class ACGANDiscriminator(Discriminator):
         self.noise_std = noise_std
         self.dropout = dropout
 
-    def network(self, image_shape: Sequence[int]) -> nn.Module:
+    def network(self, image_shape: Sequence[int]) -> FeatureNetwork:
         return ACGANDown(image_shape, self.noise_std, self.dropout)
 
 
@@ -105,14 +106,14 @@ class MLPDiscriminator(Discriminator):
             raise ValueError(f"hidden_dims are {list(hidden_dims)}; there must be one, and each at least 1")
         self.hidden_dims = hidden_dims
 
-    def network(self, image_shape: Sequence[int]) -> nn.Module:
+    def network(self, image_shape: Sequence[int]) -> FeatureNetwork:
         return _Flat(math.prod(image_shape), self.hidden_dims)
 
     def head(self, in_dim: int, out_dim: int) -> nn.Module:
         return nn.Linear(in_dim, out_dim)
 
 
-class _Flat(nn.Module):
+class _Flat(FeatureNetwork):
     def __init__(self, in_dim: int, hidden_dims: Sequence[int]) -> None:
         super().__init__()
         self.out_dim = hidden_dims[-1]

@@ -1,0 +1,7 @@
+from torch import nn
+
+
+class FeatureNetwork(nn.Module):
+    """Images, N x C x H x W, to features, N x out_dim."""
+
+    out_dim: int
