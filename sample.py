@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   python sample.py CKPT --law mixture --components 20 --count 100 --output grid.png
   python sample.py CKPT --class 3,7 --count 20              ten of each class, a class a row
   python sample.py CKPT --interpolate                       walks between two random codes, one a row
+  python sample.py CKPT --interpolate --class 3             walks in one class
   python sample.py CKPT --output walk.gif                   a round trip through the latent space
   python sample.py CKPT --classifier PROBE --sort           new images by class, and labels in samples.csv
   python sample.py CKPT --classifier PROBE --count 70000 --output made/mnist.npz
@@ -78,7 +79,12 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--components", type=positive, default=10, metavar="N", help="of the mixture (default: 10)")
     which.add_argument("--data", metavar="CLASS", help="training data, such as MNISTDataModule (default: the run's)")
     which.add_argument("--data-root", "--data.root", metavar="DIR", help="where they are (default: as in the run)")
-    which.add_argument("--interpolate", action="store_true", help="straight walks between random codes")
+    which.add_argument(
+        "--interpolate",
+        action="store_true",
+        help="walks between random codes, along arcs under a normal prior, else straight;\n"
+        "of a model that was trained with labels each within a class",
+    )
     which.add_argument("--steps", type=_steps, default=10, metavar="N", help="images from code to code (default: 10)")
     label = made.add_argument_group("labels")
     label.add_argument("--classifier", type=Path, metavar="CKPT", help="label each image, and write the labels as CSV")
@@ -165,23 +171,23 @@ def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Ten
 
 def _walk(sampler: "Sampler", options: argparse.Namespace) -> None:
     from callbacks.media import gif
-    from callbacks.sampling import grid, lines, walks
+    from callbacks.sampling import grid
+    from callbacks.walks import lines, round_trips
 
     if not sampler.has_codes():
         raise UsageError(f"{type(sampler.model).__name__} has no codes to walk between; leave --interpolate out")
     label = options.classes[0] if options.classes else None
-    if label is not None and sampler.law == "prior":
-        raise UsageError("a prior has no classes to walk in; use --law mixture")
     moving = options.output.suffix == ".gif"
     count = options.count or (16 if moving else 8)
-    stops = sampler.codes((STOPS if moving else 2) * count, label).unflatten(0, (-1, count))
+    stops, route = sampler.stops(count, STOPS if moving else 2, label), sampler.route()
     if moving:
-        every = [sampler.decode(codes) for codes in walks(stops, options.steps)]
+        every = [sampler.decode(codes) for codes in round_trips(stops, options.steps, route)]
         mode = "L" if every[0].shape[1] == 1 else "RGB"
         frames = [grid(images, _columns(options, count)).convert(mode) for images in every]
         _save({options.output: gif(frames, FRAME_SECONDS, FRAME_SECONDS)})
     else:
-        picture = grid(sampler.decode(lines(stops[0], stops[1], options.steps).flatten(0, 1)), options.steps)
+        codes = lines(stops[0], stops[1], options.steps, route).flatten(0, 1)
+        picture = grid(sampler.decode(codes), options.steps)
         _save({options.output: lambda file: picture.save(file, format="PNG")})
     print(f"wrote {options.output}: {count} walks")
 

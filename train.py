@@ -49,9 +49,16 @@ PICTURES = {
     "denoising": callbacks.Denoising,
     "anomaly_scores": callbacks.AnomalyScores,
     "angles": callbacks.AnglePicture,
+    "class_grid": callbacks.ClassGrid,
+    "arithmetic": callbacks.Arithmetic,
+    "prior_interpolation": callbacks.PriorInterpolation,
+    "filters": callbacks.Filters,
     "curves": callbacks.LearningCurves,
 }
 MEASURES = {
+    "quality": callbacks.SampleQuality,
+    "stability": callbacks.LossStability,
+    "alarm": callbacks.CollapseAlarm,
     "active_units": callbacks.ActiveUnits,
     "color_control": callbacks.ColorControl,
     "principal_subspace": callbacks.PrincipalSubspace,
@@ -151,6 +158,7 @@ class LitgenCLI(LightningCLI):
             self._check_labels()
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
+        self.settings.quality.prepare(self.model, self.datamodule, self.options.root)
         if self.settings.trainer.fast_dev_run:
             self.folder = Path(tempfile.mkdtemp(prefix="litgen-"))
             return self._build(logger=False, enable_checkpointing=False, **kwargs)
@@ -249,7 +257,8 @@ class LitgenCLI(LightningCLI):
         """
         validates = self.datamodule.val_size > 0 and self.settings.trainer.limit_val_batches != 0
         few = self.datamodule.labels_per_class is not None
-        return self.model.monitor if validates and not few else None
+        unmeasured = callbacks.chosen_by_samples(self.model) and not self.settings.quality.measures
+        return self.model.monitor if validates and not few and not unmeasured else None
 
     def _build(self, **kwargs: Any) -> Trainer:
         """The trainer, with the user's callbacks and ours; pictures only if they are wanted."""
@@ -257,11 +266,11 @@ class LitgenCLI(LightningCLI):
             self.own_callbacks.append(callbacks.progress())
         if self.options.pictures:
             self.own_callbacks += [self.settings[name] for name in PICTURES]
-        for name in MEASURES:
-            measure = self.settings[name]
+        measures = [self.settings[name] for name in MEASURES]
+        for measure in measures:
             if hasattr(measure, "pictures"):
                 measure.pictures = self.options.pictures
-            self.own_callbacks.append(measure)
+        self.own_callbacks[:0] = measures  # before those that record what is logged
         if self.subcommand == "predict":
             self.own_callbacks.append(callbacks.Predictions())
         trainer = self.settings.trainer

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from callbacks.class_codes import class_part, with_every_class
 from callbacks.latent import encode_all, flat, latent_parts, scatter_figure, second_column
-from callbacks.latent_space import decode_all, normal_quantiles, plane_codes
+from callbacks.latent_space import PRIOR_PLANE, decode_all, is_prior_plane, normal_quantiles, plane_codes
 from callbacks.media import image_grid, media_folder, own_randomness, save_film, write_file
 from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
 
@@ -30,14 +31,16 @@ class Film(Callback):
 
     A snapshot is taken before the first epoch and after each n-th one, in media/frames/<epoch>.npz, and the films are
     made of these files after the test, so that a run that was stopped and resumed has each epoch once. The grid shows
-    the same points of the latent space each time: its plane for two real numbers, else draws of the prior, the same
-    random draws of a model without codes, or reconstructions of the same images where there is no prior. The scatter
-    shows the codes of the same validation images, on the same axes in all frames; codes of more than two numbers on
-    the principal components of the last frame.
+    the same points of the latent space each time: its plane for two normal numbers, else draws of the prior, the same
+    random draws of a model without codes, or reconstructions of the same images where there is no prior. For a model
+    that can be asked for a class it has one draw of the prior a row and one class a column. The scatter shows the codes
+    of the same validation images, on the same axes in all frames; codes of more than two numbers on the principal
+    components of the last frame.
 
     Args:
         every_n_epochs: at least so many epochs apart, more in a training too long for `most_frames`; 0 for no films.
-        num_images: in the grid; the largest square number of at most so many.
+        num_images: in the grid; the largest square number of at most so many, or as many rows of all classes as hold
+            at most so many, and one at least.
         num_codes: in the scatter.
         most_frames: a longer film is thinned out evenly; the first and the last frame stay.
         seconds, last: how long a frame is shown, and the last one.
@@ -107,7 +110,7 @@ class Film(Callback):
             write_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
     def _arrays(self, trainer: Trainer, model: Any) -> Arrays:
-        """images: uint8, N x C x H x W, in the order of the grid; codes: N x d; labels: N (x 2)."""
+        """images: uint8, N x C x H x W, in the order of the grid of `columns`; codes: N x d; labels: N (x 2)."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
@@ -117,6 +120,8 @@ class Film(Callback):
         images = self._images(model, data, split)
         if images is not None:
             arrays["images"] = images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+            part = class_part(model)
+            arrays["columns"] = np.array(part.categories if part else round(len(images) ** 0.5))
         if isinstance(model, Encodes) and self.num_codes > 1:
             examples, labels = data.examples(split, self.num_codes)
             codes = encode_all(model, examples).cpu()
@@ -126,20 +131,27 @@ class Film(Callback):
         return arrays
 
     def _images(self, model: LightningModule, data: Any, split: str) -> Tensor | None:
-        steps, device, dtype = int(self.num_images**0.5), model.device, model.dtype
+        steps = int(self.num_images**0.5)
         if steps < 1:
             return None
         if isinstance(model, HasLatentParts) and isinstance(model, Decodes):
-            if [(part.kind, part.variables) for part in model.latent_parts()] == [("continuous", 2)]:
-                nodes = normal_quantiles(steps)
-                return decode_all(model, plane_codes(torch.zeros(2), torch.eye(2), nodes))
-            return decode_all(model, model.prior_codes(steps**2))
+            return decode_all(model, grid_codes(model, self.num_images))
         if isinstance(model, Samples):
             return model.sample(steps**2)
         if isinstance(model, Reconstructs):
             images, _ = data.examples(split, steps**2)
-            return model.reconstruct(images.to(device, dtype))
+            return model.reconstruct(images.to(model.device, model.dtype))
         return None
+
+
+def grid_codes(model: Any, most: int) -> Tensor:
+    """The codes of the grid's images, N x d, row by row; random ones by torch's global generator."""
+    steps, part = int(most**0.5), class_part(model)
+    if part is not None:
+        return with_every_class(model.prior_codes(max(1, most // part.categories)), part)
+    if is_prior_plane(model):
+        return plane_codes(PRIOR_PLANE.centre, PRIOR_PLANE.directions, normal_quantiles(steps))
+    return model.prior_codes(steps**2)
 
 
 def frame_paths(trainer: Trainer) -> list[Path]:
@@ -162,7 +174,8 @@ def grid_frames(frames: list[tuple[int, Arrays]]) -> list[Image.Image]:
     drawn = []
     for epoch, arrays in frames:
         images = torch.from_numpy(arrays["images"]).float() / 255
-        grid = image_grid(images, round(len(images) ** 0.5), 0)
+        columns = arrays.get("columns", len(images) ** 0.5)  # older frames are square
+        grid = image_grid(images, round(float(columns)), 0)
         picture = Image.new("RGB", (grid.width, grid.height + TITLE_HEIGHT), "white")
         picture.paste(grid, (0, TITLE_HEIGHT))
         font = ImageFont.load_default(TITLE_HEIGHT * 0.65)

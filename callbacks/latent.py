@@ -14,6 +14,7 @@ from torch import Tensor
 from callbacks.media import save_picture
 from lit_models.base import Encodes, HasLatentParts, LatentPart
 from lit_models.losses.classification import class_of
+from lit_models.priors import Normal
 from metrics import LatentCorrelation
 
 Limits = tuple[tuple[float, float], tuple[float, float]]
@@ -106,6 +107,11 @@ def float64_device(device: torch.device) -> torch.device:
 def latent_parts(model: object, width: int) -> list[LatentPart]:
     """What the columns of a model's codes mean: real numbers, unless it says otherwise."""
     return model.latent_parts() if isinstance(model, HasLatentParts) else [LatentPart("continuous", 0, width)]
+
+
+def has_normal_prior(model: object) -> bool:
+    """Whether the real numbers of a model's codes are standard normal a priori; they are unless it says otherwise."""
+    return isinstance(model, HasLatentParts) and isinstance(getattr(model, "prior", None), Normal | None)
 
 
 def flat(codes: Tensor, categorical: bool = False, basis: Tensor | None = None) -> tuple[Tensor, tuple[str, str]]:

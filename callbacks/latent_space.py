@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningModule, Trainer
@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from callbacks.latent import encode_all, latent_parts, principal_axes
+from callbacks.class_codes import class_part
+from callbacks.latent import encode_all, has_normal_prior, latent_parts, principal_axes
 from callbacks.media import beside, framed, image_grid, save_picture, tile_centres
 from lit_models.base import Decodes, Encodes, HasLatentParts, LatentPart
 from metrics.color import foreground_hue
@@ -27,6 +28,7 @@ class LatentPlane(Callback):
     Codes of two real numbers are the plane themselves: the nodes lie at the standard normal's quantiles, where the
     model has such a prior, else at those of a normal law with the codes' own mean and standard deviations. Larger codes
     of real numbers are shown on the plane of their first two principal components. z1 grows to the right, z2 upwards.
+    A model that does not encode has a plane only by its prior.
 
     Args:
         steps: nodes along each axis; 0 for no picture.
@@ -39,20 +41,28 @@ class LatentPlane(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _walks(trainer, pl_module) or self.steps < 2:
+        if not trainer.is_global_zero or not isinstance(pl_module, Decodes) or self.steps < 2:
             return
-        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
-        codes = encode_all(pl_module, images)
-        if codes.shape[1] < 2 or any(part.kind != "continuous" for part in latent_parts(pl_module, codes.shape[1])):
+        plane = PRIOR_PLANE if is_prior_plane(pl_module) else self._plane_of_codes(trainer, pl_module)
+        if plane is None:
             return
-        centre, directions, names = plane_of(codes, isinstance(pl_module, HasLatentParts))
         quantiles = normal_quantiles(self.steps)
-        grid = image_grid(decode_all(pl_module, plane_codes(centre, directions, quantiles)), self.steps, 0)
+        codes = plane_codes(plane.centre, plane.directions, quantiles)
+        grid = image_grid(decode_all(pl_module, codes), self.steps, 0)
         ticks = _quantile_ticks(self.steps, grid.width)
         flipped = [(grid.height - at, label) for at, label in ticks]
-        own = codes.shape[1] == 2
-        title = f"decoded {'codes' if own else 'principal plane of the codes'}, at the quantiles of a normal law"
-        save_picture(trainer, "latent_plane", framed(grid, title, *names, ticks, flipped))
+        shown = "codes" if len(plane.centre) == 2 else "principal plane of the codes"
+        title = f"decoded {shown}, at the quantiles of a normal law"
+        save_picture(trainer, "latent_plane", framed(grid, title, *plane.names, ticks, flipped))
+
+    def _plane_of_codes(self, trainer: Trainer, model: LightningModule) -> "Plane | None":
+        if not isinstance(model, Encodes):
+            return None
+        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
+        codes = encode_all(model, images)
+        if codes.shape[1] < 2 or any(part.kind != "continuous" for part in latent_parts(model, codes.shape[1])):
+            return None
+        return plane_of(codes)
 
 
 class Traversals(Callback):
@@ -127,7 +137,7 @@ class Combinations(Callback):
     as media/combinations_by_hue.png.
 
     Real numbers beside the categories stay at the mean of their prior, 0. Memory holds one batch and the small
-    pictures.
+    pictures. A class that a model can be asked for is no such category: ClassGrid shows it.
 
     Args:
         limit: beyond so many combinations, so many random ones are drawn instead; 0 for no picture.
@@ -142,7 +152,7 @@ class Combinations(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
         able = isinstance(model, Decodes) and isinstance(model, HasLatentParts)
-        if not able or not trainer.is_global_zero or self.limit < 1:
+        if not able or class_part(model) is not None or not trainer.is_global_zero or self.limit < 1:
             return
         parts = model.latent_parts()
         sizes = category_counts(parts)
@@ -251,25 +261,37 @@ def normal_quantiles(steps: int) -> Tensor:
     return torch.special.ndtri(shares).float()
 
 
-def plane_of(codes: Tensor, standard: bool) -> tuple[Tensor, Tensor, tuple[str, str]]:
-    """The plane to draw codes, N x d, on: its centre, d, two directions a standard deviation long, 2 x d, their names.
+class Plane(NamedTuple):
+    """A plane of the latent space."""
 
-    Args:
-        standard: two-dimensional codes have a standard normal prior, which is the plane then.
-    """
-    if codes.shape[1] > 2:
-        axes, shares = principal_axes(codes)
-        centre = codes.mean(dim=0)
-        deviation = ((codes - centre).cpu().double() @ axes.T).std(dim=0, correction=0)
-        first, second = (f"principal component {k + 1} ({shares[k]:.0%}), in standard deviations" for k in range(2))
-        return centre, (axes * deviation[:, None]).to(codes), (first, second)
-    if standard:
-        return codes.new_zeros(2), torch.eye(2).to(codes), ("z1", "z2")
-    return (
-        codes.mean(dim=0),
-        torch.diag(codes.std(dim=0, correction=0)),
-        ("z1, in standard deviations", "z2, in standard deviations"),
-    )
+    centre: Tensor
+    """d."""
+    directions: Tensor
+    """To the right and upwards, each a standard deviation long, 2 x d."""
+    names: tuple[str, str]
+    """What they are."""
+
+
+PRIOR_PLANE = Plane(torch.zeros(2), torch.eye(2), ("z1", "z2"))
+
+
+def is_prior_plane(model: object) -> bool:
+    """Whether a model's codes are two numbers of a standard normal law."""
+    if not isinstance(model, HasLatentParts) or not has_normal_prior(model):
+        return False
+    return [(part.kind, part.variables) for part in model.latent_parts()] == [("continuous", 2)]
+
+
+def plane_of(codes: Tensor) -> Plane:
+    """The plane to draw codes, N x d, on: their own where d is 2, else that of their first two principal components."""
+    centre = codes.mean(dim=0)
+    if codes.shape[1] == 2:
+        names = ("z1, in standard deviations", "z2, in standard deviations")
+        return Plane(centre, torch.diag(codes.std(dim=0, correction=0)), names)
+    axes, shares = principal_axes(codes)
+    deviation = ((codes - centre).cpu().double() @ axes.T).std(dim=0, correction=0)
+    first, second = (f"principal component {k + 1} ({shares[k]:.0%}), in standard deviations" for k in range(2))
+    return Plane(centre, (axes * deviation[:, None]).to(codes), (first, second))
 
 
 def plane_codes(centre: Tensor, directions: Tensor, along: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from callbacks.class_codes import class_part, with_class
 from callbacks.latent import encode_all, latent_parts
 from callbacks.media import framed, full_row, image_grid, tile_centres
 from callbacks.mixture import mixture_codes
+from callbacks.walks import Route, prior_route, straight
 from datamodules import DataError, ImageDataModule, data_modules
 from harness.errors import UsageError, described
 from harness.run_folder import run_of_checkpoint
@@ -73,8 +75,11 @@ class Sampler:
         self.components = components if self.law == "mixture" else 1
         self.seed = seed
 
-    def has_codes(self) -> bool:
-        return isinstance(self.model, Decodes) and (self.law != "prior" or isinstance(self.model, HasLatentParts))
+    def has_codes(self, label: int | None = None) -> bool:
+        """Whether images, of a class if there is one, are made of codes."""
+        if not isinstance(self.model, Decodes) or self.law != "prior":
+            return isinstance(self.model, Decodes)
+        return isinstance(self.model, HasLatentParts) and (label is None or class_part(self.model) is not None)
 
     @torch.no_grad()
     def draw(self, n: int, label: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -85,12 +90,11 @@ class Sampler:
             DataError: the training data cannot be had.
             CheckpointError: what the model makes is not finite.
         """
-        if label is None or self.law != "prior":
-            if self.has_codes():
-                codes = self.codes(n, label)
-                return self.decode(codes), codes
-        elif label >= self._num_classes():
-            raise UsageError(f"--class {label} is none of the model's classes, 0 to {self._num_classes() - 1}")
+        if label is not None and self.law == "prior":
+            self._check_class(label)
+        if self.has_codes(label):
+            codes = self.codes(n, label)
+            return self.decode(codes), codes
         counts = [min(BATCH, n - start) for start in range(0, n, BATCH)]
         return torch.cat([as_bytes(self.model.sample(count, label)) for count in counts]), None
 
@@ -98,11 +102,28 @@ class Sampler:
     def codes(self, n: int, label: int | None = None) -> Tensor:
         """n x d, on the CPU; raises as `draw`."""
         if self.law == "prior":
-            return self.model.prior_codes(n).float().cpu()
+            drawn = self.model.prior_codes(n).float().cpu()
+            return drawn if label is None else self._of_class(drawn, label)
         codes, parts = self._training_codes(label)
         if not torch.isfinite(codes).all():
             raise CheckpointError("the model's codes are not finite; train it again")
         return mixture_codes(codes, parts, self.components, n, self.seed)
+
+    def stops(self, count: int, places: int, label: int | None = None) -> Tensor:
+        """Codes for walks through so many places, places x count x d; a walk keeps to its first place's class, if any.
+
+        Raises as `draw`.
+        """
+        stops = self.codes(places * count, label).unflatten(0, (places, count))
+        part = class_part(self.model)
+        if self.law != "prior" or part is None:
+            return stops
+        classes = stops[0, :, part.start :].argmax(dim=1)
+        return torch.stack([with_class(codes, part, classes) for codes in stops])
+
+    def route(self) -> Route:
+        """How walks go."""
+        return prior_route(self.model) if self.law == "prior" else straight
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -110,14 +131,22 @@ class Sampler:
         batches = (batch.to(self.model.device, self.model.dtype) for batch in codes.split(BATCH))
         return torch.cat([as_bytes(self.model.decode(batch)) for batch in batches])
 
-    def _num_classes(self) -> int:
-        """Of a model that can be asked for a class, which keeps their number under this name."""
+    def _of_class(self, codes: Tensor, label: int) -> Tensor:
+        self._check_class(label)
+        part = class_part(self.model)
+        if part is None:
+            raise UsageError(f"{type(self.model).__name__} has no codes of a class; leave --interpolate out")
+        return with_class(codes, part, torch.full((len(codes),), label))
+
+    def _check_class(self, label: int) -> None:
+        """That the model can be asked for it: such a model keeps the number of its classes under this name."""
         number = getattr(self.model, "num_classes", None)
         if number is None:
             instead = "; use --law mixture, which is fitted to training images of that class alone"
             fits = isinstance(self.model, Encodes) and isinstance(self.model, Decodes)
             raise UsageError(f"{type(self.model).__name__} cannot be asked for a class{instead if fits else ''}")
-        return int(number)
+        if label >= number:
+            raise UsageError(f"--class {label} is none of the model's classes, 0 to {number - 1}")
 
     def _training_codes(self, label: int | None) -> tuple[Tensor, list[LatentPart]]:
         data, shape = self.data(), self.model.hparams.get("image_shape")
@@ -140,18 +169,6 @@ class Sampler:
         if all(part.kind == "categorical" for part in parts):
             raise UsageError("codes that are categories have no mixture of Gaussians; use --law prior")
         return codes, parts
-
-
-def walks(stops: Tensor, steps: int) -> Tensor:
-    """Round trips along straight lines from stop to stop and back to the first: K x N x d -> (K * steps) x N x d."""
-    a = torch.arange(steps).to(stops)[:, None, None] / steps
-    return torch.cat([(1 - a) * start + a * stop for start, stop in zip(stops, stops.roll(-1, dims=0), strict=True)])
-
-
-def lines(starts: Tensor, stops: Tensor, steps: int) -> Tensor:
-    """Codes on straight lines, both ends included: N x d and N x d -> N x steps x d."""
-    a = torch.linspace(0, 1, steps).to(starts)[:, None]
-    return (1 - a) * starts[:, None] + a * stops[:, None]
 
 
 @torch.no_grad()

@@ -19,16 +19,17 @@ from callbacks.sampling import (
     Sampler,
     captioned_grid,
     class_rows,
-    lines,
     mixture_codes,
     training_data,
-    walks,
 )
+from callbacks.walks import spherical, straight
 from datamodules import DigitsDataModule, MNISTDataModule
 from harness.errors import UsageError
-from lit_models import VAE, AngleProbe, Autoencoder, Classifier, GenerativeModule, Probe
+from lit_models import VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
 from lit_models.base import LatentPart
 from lit_models.latent_laws import GumbelSoftmax, Joint
+from lit_models.networks.discriminators import MLPDiscriminator
+from lit_models.networks.generators import MLPGenerator
 from tests.helpers import fit, saved
 
 
@@ -69,6 +70,16 @@ def probe(encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     args = ["--config=configs/classifier_digits.yaml", "--trainer.max_epochs=1", "--run.pictures=false"]
     return fit(tmp_path_factory.mktemp("classifier"), *args).folder / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(scope="module")
+def cgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ConditionalGAN of three classes, which its generator tells apart by brightness though it never learnt to."""
+    seed_everything(0, verbose=False)
+    networks = {"generator": MLPGenerator((16,)), "discriminator": MLPDiscriminator((4,))}
+    model = ConditionalGAN(latent_dim=5, num_classes=3, **networks)
+    model.generator.embedding.weight.data *= 3
+    return saved(model, tmp_path_factory.mktemp("cgan") / "cgan.ckpt")
 
 
 def run(*args: object, output: Path) -> Path:
@@ -176,15 +187,57 @@ def test_classes_of_a_model_that_can_be_asked(shades: Path, tmp_path: Path, caps
     assert rows.size == (2 * (10 * 30 + 2), 2 * (2 * 30 + 2))  # a class a row
 
 
-def test_lines_are_straight_and_round_trips_come_back():
-    stops = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    straight = lines(stops[0], stops[1], 6)
-    assert torch.allclose(straight[:, 0], stops[0]) and torch.allclose(straight[:, -1], stops[1])
-    assert torch.allclose(straight.diff(dim=1), ((stops[1] - stops[0]) / 5)[:, None].expand(5, 5, 2))
-    trip = walks(stops, 4)
-    assert len(trip) == 12 and torch.allclose(trip[::4], stops)
-    steps = (trip.roll(-1, dims=0) - trip).unflatten(0, (3, 4))
-    assert torch.allclose(steps, steps[:, :1].expand_as(steps))
+def held_codes(count: int, places: int, label: int | None, path: Path) -> Tensor:
+    """Codes as sample.py draws them by seed 0: the prior's, each walk of the class asked for or its first place's."""
+    model = ConditionalGAN.load(path)
+    with own_randomness(0):
+        codes = model.prior_codes(places * count).unflatten(0, (places, count))
+    classes = codes[0, :, 5:].argmax(dim=1) if label is None else torch.full((count,), label)
+    return torch.cat([codes[..., :5], torch.eye(3)[classes].expand(places, -1, -1)], dim=2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("label", [None, 2])
+def test_walks_of_a_model_with_labels_keep_to_a_class(label: int | None, cgan: Path, tmp_path: Path):
+    asked = [] if label is None else [f"--class={label}"]
+    drawn = Image.open(run(cgan, "--interpolate", "--count=3", "--steps=5", *asked, output=tmp_path / "a.png"))
+    starts, stops = held_codes(3, 2, label, cgan)
+    z = spherical(starts[:, :5], stops[:, :5], torch.linspace(0, 1, 5))
+    codes = torch.cat([z, starts[:, None, 5:].expand(-1, 5, -1)], dim=2).flatten(0, 1)
+    expected = image_grid(ConditionalGAN.load(cgan).decode(codes), 5)
+    assert np.abs(np.asarray(drawn).astype(int) - np.asarray(expected)).max() <= 1
+    if label is None:
+        assert len(set(starts[:, 5:].argmax(dim=1).tolist())) > 1
+    film = Image.open(run(cgan, "--count=4", "--steps=3", *asked, output=tmp_path / "a.gif"))
+    assert film.size == (2 * (2 * 30 + 2), 2 * (2 * 30 + 2))
+
+
+@torch.no_grad()
+def test_classes_of_a_model_with_codes_are_asked_for_by_their_label(cgan: Path, tmp_path: Path):
+    made = np.load(run(cgan, "--class=2,0", "--count=8", "--seed=3", output=tmp_path / "a.npz"))
+    model = ConditionalGAN.load(cgan)
+    torch.manual_seed(3)
+    expected = []
+    for label in (2, 0):
+        codes = model.prior_codes(4)
+        expected.append(model.decode(torch.cat([codes[:, :5], torch.eye(3)[[label] * 4]], dim=1))[:, 0])
+    images = np.concatenate([made["x_train"], made["x_test"]])
+    assert np.concatenate([made["y_train"], made["y_test"]]).tolist() == [2] * 4 + [0] * 4
+    assert np.abs(images - 255 * torch.cat(expected).numpy()).max() <= 0.501
+    with pytest.raises(UsageError, match="none of the model's classes, 0 to 2"):
+        Sampler(model, None, DigitsDataModule).draw(1, 3)
+
+
+def test_walks_of_a_normal_prior_are_arcs_and_others_straight(vae: Path, encoder_checkpoint: Path):
+    starts, stops = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    half = torch.tensor([0.5])
+    routes = {
+        Sampler(VAE.load(vae), None, DigitsDataModule).route(): spherical,
+        Sampler(VAE.load(vae), "mixture", DigitsDataModule).route(): straight,
+        Sampler(Autoencoder.load(encoder_checkpoint), None, DigitsDataModule).route(): straight,
+    }
+    for route, expected in routes.items():
+        assert torch.equal(route(starts, stops, half), expected(starts, stops, half))
 
 
 def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_path: Path):
@@ -301,7 +354,9 @@ def test_rows_of_classes_begin_with_the_most_probable():
         (["{ae}", "--device=nonsense"], "--device nonsense cannot be used"),
         (["{vae}", "--law=mixture"], "there is no config.yaml of a run beside"),
         (["{vae}", "--class=3"], "VAE cannot be asked for a class; use --law mixture"),
-        (["{vae}", "--class=3", "--interpolate"], "a prior has no classes to walk in"),
+        (["{vae}", "--class=3", "--interpolate"], "VAE cannot be asked for a class; use --law mixture"),
+        (["{cgan}", "--class=3", "--interpolate"], "--class 3 is none of the model's classes, 0 to 2"),
+        (["{cgan}", "--law=mixture"], "ConditionalGAN has no codes to fit a law to; use --law prior"),
         (["{discrete}", "--law=mixture", "--data=DigitsDataModule"], "codes that are categories have no mixture"),
         (["{shades}", "--class=4"], "--class 4 is none of the model's classes, 0 to 3"),
         (["{shades}", "--law=mixture"], "Shades has no codes to fit a law to"),
@@ -318,6 +373,7 @@ def test_bad_input_is_one_line_and_status_2(
     vae: Path,
     shades: Path,
     classifier: Path,
+    cgan: Path,
     tmp_path,
     capsys,
 ):
@@ -334,7 +390,7 @@ def test_bad_input_is_one_line_and_status_2(
         for parameter in made["ruined"].parameters():
             nn.init.constant_(parameter, float("nan"))
     paths = {name: saved(model, tmp_path / f"{name}.ckpt") for name, model in made.items()}
-    paths |= {"ae": encoder_checkpoint, "vae": vae, "shades": shades, "classifier": classifier}
+    paths |= {"ae": encoder_checkpoint, "vae": vae, "shades": shades, "classifier": classifier, "cgan": cgan}
     output = tmp_path / "out" / "a.png"
     given = [arg.format(**paths, out=output.parent) for arg in args]
     assert sample.main([f"--output={output}", *given]) == 2

@@ -12,10 +12,12 @@ from PIL import Image, ImageSequence
 import train
 from callbacks import Film
 from callbacks.film import evaluating, grid_frames, read_frames, scatter_frames
-from callbacks.media import image_grid, save_film
+from callbacks.media import image_grid, own_randomness, save_film
 from harness.run_folder import read_summary
 from harness.wandb_run import RunLogger
 from lit_models.base import LatentPart
+from lit_models.priors import Normal, Uniform
+from tests.callbacks.generators import ClassGenerator, Generator, after_test
 from tests.callbacks.toys import Painter, contains, trainer
 from tests.helpers import same, stop_at, weights
 from tests.wandb_client import Client
@@ -197,6 +199,44 @@ def test_a_frame_shows_the_images_and_the_epoch():
     first, second = grid_frames([(7, {"images": images}), (8, {"images": images})])
     assert contains(np.asarray(first), np.asarray(image_grid(torch.from_numpy(images) / 255, 3, 0)))
     assert not np.array_equal(np.asarray(first), np.asarray(second))  # the number
+
+
+def test_a_grid_of_classes_has_one_noise_a_row_in_every_frame(tmp_path: Path):
+    """Of images of any size, here 3 x 4 x 4, with 3 classes: 5 rows hold at most 16 images."""
+    model = ClassGenerator(2, 3, lambda codes: codes[:, 1:4].sigmoid())
+    running = after_test(tmp_path)
+    made = Film(num_images=16)
+    made.on_train_start(running, model)  # type: ignore[arg-type]
+    running.max_epochs = 1
+    made.on_train_epoch_end(running, model)  # type: ignore[arg-type]
+    made.on_test_end(running, model)  # type: ignore[arg-type]
+    with own_randomness():
+        draws = model.prior_codes(5)
+    codes = torch.cat([draws[:, :2].repeat_interleave(3, dim=0), torch.eye(3).repeat(5, 1)], dim=1)
+    expected = model.decode(codes).mul(255).round().byte().numpy()
+    for arrays in frames(tmp_path).values():
+        np.testing.assert_array_equal(arrays["images"], expected)
+    drawn = grid_frames(read_frames(sorted((tmp_path / "media" / "frames").iterdir()), 60))
+    grid = image_grid(torch.from_numpy(expected) / 255, 3, 0)
+    assert all(contains(np.asarray(frame), np.asarray(grid)) for frame in drawn)
+    assert len(drawn) == 2 and film(tmp_path, "classgenerator_grid.gif")
+
+
+def test_more_classes_than_images_have_one_row(tmp_path: Path):
+    model = ClassGenerator(2, 10, lambda codes: codes[:, :1].sigmoid())
+    Film(num_images=4).on_train_start(after_test(tmp_path), model)  # type: ignore[arg-type]
+    [arrays] = frames(tmp_path).values()
+    assert arrays["images"].shape == (10, 1, 4, 4) and arrays["columns"] == 10
+
+
+@pytest.mark.parametrize("prior", [None, Normal(), Uniform()])
+def test_the_plane_is_filmed_where_the_prior_is_normal(prior: object, tmp_path: Path):
+    model = Generator(2, lambda codes: codes[:, :1].sigmoid(), prior)
+    Film(num_images=9).on_train_start(after_test(tmp_path), model)  # type: ignore[arg-type]
+    [arrays] = frames(tmp_path).values()
+    rows = arrays["images"][:, 0, 0, 0].reshape(3, 3)
+    in_plane = (np.diff(rows.astype(int), axis=0) == 0).all() and (np.diff(rows.astype(int), axis=1) > 0).all()
+    assert in_plane == (not isinstance(prior, Uniform))
 
 
 def log_film(folder: str) -> None:

@@ -78,7 +78,7 @@ def test_the_plane_of_larger_codes_is_that_of_their_largest_variance():
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.1, 3.0, 0.1, 5.0])
     codes = torch.randn(4000, 4, generator=generator) * spread + 7
-    centre, directions, names = plane_of(codes, standard=True)
+    centre, directions, names = plane_of(codes)
     torch.testing.assert_close(centre, torch.full((4,), 7.0), atol=0.3, rtol=0)
     expected = torch.tensor([[0, 0, 0, 5.0], [0, 3.0, 0, 0]])
     torch.testing.assert_close(directions, expected, atol=0.2, rtol=0)

@@ -1,0 +1,32 @@
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from callbacks.class_codes import class_part, with_every_class
+from callbacks.latent_space import decode_all
+from callbacks.media import framed, image_grid, own_randomness, save_picture, tile_centres
+
+
+class ClassGrid(Callback):
+    """One draw of the prior a row, one class a column: media/class_grid.png, of models that can be asked for a class.
+
+    Args:
+        rows: of the picture; 0 for none.
+    """
+
+    def __init__(self, rows: int = 8) -> None:
+        self.rows = rows
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        part = class_part(pl_module)
+        if part is None or not trainer.is_global_zero or self.rows < 1:
+            return
+        with own_randomness():
+            draws = pl_module.prior_codes(self.rows)  # type: ignore[operator]
+        columns = part.categories
+        grid = image_grid(decode_all(pl_module, with_every_class(draws, part)), columns)
+        named = trainer.datamodule.classes  # type: ignore[attr-defined]
+        names = named if len(named) == columns else map(str, range(columns))
+        ticks = list(zip(tile_centres(grid.width, columns), names, strict=True))
+        save_picture(trainer, "class_grid", framed(grid, "samples: one noise a row, one class a column", xticks=ticks))
