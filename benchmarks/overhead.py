@@ -31,9 +31,11 @@ from datamodules import MNISTDataModule
 from lit_models import Autoencoder
 
 Pair = tuple[float, float]
+Epoch = Callable[[int], float]
+"""Does the epoch of that number and returns its seconds."""
 
 
-def bare_loop(root: str, depth: int) -> Callable[[int], float]:
+def bare_loop(root: str, depth: int) -> Epoch:
     """The loop that one would write by hand: a function that does one epoch and returns its seconds."""
     data = MNISTDataModule(root=root)
     data.setup()
@@ -60,16 +62,21 @@ def bare_loop(root: str, depth: int) -> Callable[[int], float]:
     return epoch
 
 
+def wait_for(device: torch.device) -> None:
+    """Until all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 class Alternate(Callback):
     """After each epoch of `fit`, one of the bare loop; keeps the seconds of both."""
 
-    root = ""
-    depth = 0
+    make: Callable[[Trainer], Epoch]
     pairs: list[Pair]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         type(self).pairs = []
-        self.bare = bare_loop(self.root, self.depth)
+        self.bare = type(self).make(trainer)
         self.bare(0)  # warms up
         self.began: float | None = None
 
@@ -82,24 +89,41 @@ class Alternate(Callback):
 
     def _lap(self, trainer: Trainer) -> None:
         if self.began is not None:
+            wait_for(trainer.strategy.root_device)
             taken = time.perf_counter() - self.began
             self.pairs.append((taken, self.bare(trainer.current_epoch)))
 
 
-def measure(root: str, depth: int, epochs: int) -> list[Pair]:
-    """Seconds of each epoch of `fit` and of the bare loop; the first pair, in which `fit` warms up, is left out."""
+def measure(make: Callable[[Trainer], Epoch], epochs: int, options: list[str]) -> list[Pair]:
+    """Seconds of each epoch of `fit` and of the bare loop; the first pair, in which `fit` warms up, is left out.
+
+    Args:
+        make: the bare loop, beside a trainer that is about to train.
+        options: of `train.py fit`.
+    """
     alternate = importlib.import_module("benchmarks.overhead").Alternate  # the class that train.py will make
-    alternate.root, alternate.depth = root, depth
-    fit(root, depth, epochs + 1, "--trainer.callbacks+=benchmarks.overhead.Alternate")
+    alternate.make = staticmethod(make)
+    fit(epochs + 1, [*options, "--trainer.callbacks+=benchmarks.overhead.Alternate"])
     return alternate.pairs[1:]
 
 
-def fit(root: str, depth: int, epochs: int, *more: str) -> None:
+def fit(epochs: int, options: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = ["--config=configs/autoencoder_mnist.yaml", f"--data.root={root}", f"--model.depth={depth}"]
-        train.main(
-            ["fit", *config, f"--trainer.max_epochs={epochs}", "--run.wandb=offline", f"--run.root={folder}", *more]
-        )
+        run = [f"--trainer.max_epochs={epochs}", "--run.wandb=offline", f"--run.root={folder}"]
+        train.main(["fit", *options, *run])
+
+
+def summary(pairs: list[Pair]) -> str:
+    ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratios = sorted(ours / bare for ours, bare in pairs)
+    return (
+        f"fit {ours:.3f} s an epoch, bare loop {bare:.3f} s, ratio {statistics.median(ratios):.3f}"
+        f" ({ratios[0]:.3f} to {ratios[-1]:.3f} over {len(ratios)} pairs)"
+    )
+
+
+def autoencoder(root: str, depth: int) -> list[str]:
+    return ["--config=configs/autoencoder_mnist.yaml", f"--data.root={root}", f"--model.depth={depth}"]
 
 
 def peak_memory(kind: str, root: str, depth: int) -> float:
@@ -107,6 +131,15 @@ def peak_memory(kind: str, root: str, depth: int) -> float:
     command = [sys.executable, "-m", "benchmarks.overhead", "--one", kind, "--root", root, "--depths", str(depth)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(root: str, depth: int, epochs: int) -> None:
+    pairs = measure(lambda trainer: bare_loop(root, depth), epochs, autoencoder(root, depth))
+    memory = {kind: peak_memory(kind, root, depth) for kind in ("fit", "bare")}
+    print(
+        f"depth {depth}: {summary(pairs)}; peak memory {memory['fit']:.0f} MiB against {memory['bare']:.0f} MiB",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -119,7 +152,7 @@ def main() -> None:
     os.environ["WANDB_SILENT"] = "true"
     if options.one:
         if options.one == "fit":
-            fit(options.root, options.depths[0], 1)
+            fit(1, autoencoder(options.root, options.depths[0]))
         else:
             seed_everything(0, verbose=False)
             bare_loop(options.root, options.depths[0])(0)
@@ -127,16 +160,7 @@ def main() -> None:
         return
     print(machine())
     for depth in options.depths:
-        pairs = measure(options.root, depth, options.epochs)
-        ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratios = sorted(ours / bare for ours, bare in pairs)
-        memory = {kind: peak_memory(kind, options.root, depth) for kind in ("fit", "bare")}
-        print(
-            f"depth {depth}: fit {ours:.3f} s an epoch, bare loop {bare:.3f} s, ratio {statistics.median(ratios):.3f}"
-            f" ({ratios[0]:.3f} to {ratios[-1]:.3f} over {len(ratios)} pairs);"
-            f" peak memory {memory['fit']:.0f} MiB against {memory['bare']:.0f} MiB",
-            flush=True,
-        )
+        report(options.root, depth, options.epochs)
 
 
 if __name__ == "__main__":

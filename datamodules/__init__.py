@@ -8,6 +8,7 @@ from datamodules.files import DataError
 from datamodules.loader import BatchLoader, Render
 from datamodules.mnist import MNISTDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
+from datamodules.stacked_mnist import StackedMNISTDataModule
 
 __all__ = [
     "REFERENCE_HUES",
@@ -22,6 +23,7 @@ __all__ = [
     "MNISTDataModule",
     "Render",
     "RotatedMNISTDataModule",
+    "StackedMNISTDataModule",
     "data_modules",
 ]
 

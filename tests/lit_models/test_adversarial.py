@@ -1,0 +1,438 @@
+"""How adversarial models are trained: each step on its own network, under DDP, fp16, accumulation, and resumed."""
+
+import copy
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from lightning import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+
+import train
+from datamodules import BatchLoader
+from lit_models import ACGAN, GAN, ConditionalGAN, adversarial
+from lit_models.adversarial import Adversarial
+from lit_models.losses.adversarial import Hinge, NonSaturating
+from lit_models.networks.discriminators import DCGANDiscriminator
+from lit_models.networks.generators import LinearGenerator, MLPGenerator
+from tests.helpers import same as same_tensors
+from tests.helpers import stop_at, weights
+from tests.test_models import MODELS, Row, trained
+
+ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, Adversarial)}
+NETWORKS = ("critic", "generator", "average")
+IMAGES = 64
+Snapshot = dict[str, Tensor]
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05)
+
+
+def model_of(kind: str = "gan", **options: Any) -> Any:
+    """Small, and each image judged alone: no batch norm."""
+    torch.manual_seed(0)
+    parts = {"generator": MLPGenerator((16,)), "discriminator": DCGANDiscriminator(4, norm="layer"), "optimizer": sgd}
+    if kind == "batch_norm":
+        return GAN(5, **{**parts, "discriminator": DCGANDiscriminator(4), **options})
+    if kind == "conditional":
+        return ConditionalGAN(5, num_classes=IMAGES, objective=Hinge(), **parts, **options)
+    if kind == "acgan":
+        return ACGAN(5, num_classes=IMAGES, image_shape=(1, 28, 28), **parts, **options)
+    return GAN(5, **{**parts, **options})
+
+
+def loader(batch_size: int, rank: int = 0, world_size: int = 1) -> BatchLoader:
+    """Four batches of 16 images, each labelled by its number."""
+    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return BatchLoader(
+        images, torch.arange(IMAGES), batch_size=batch_size, shuffle=True, seed=3, rank=rank, world_size=world_size
+    )
+
+
+def fitted(model: LightningModule, batches: BatchLoader, *callbacks: Callback, **options: Any) -> Trainer:
+    seed_everything(0, verbose=False)
+    trainer = Trainer(
+        **{"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, **options},
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, batches)
+    return trainer
+
+
+def weights_of(network: nn.Module) -> Snapshot:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def gradients_of(network: nn.Module) -> Snapshot:
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_close(a: Snapshot, b: Snapshot) -> None:
+    """Equal but for the rounding of double precision, as sums are taken in another order."""
+    assert a.keys() == b.keys() and a
+    for name in a:
+        assert a[name].dtype == torch.float64 or not a[name].is_floating_point(), name
+        torch.testing.assert_close(a[name], b[name], rtol=1e-8, atol=1e-11, msg=name)
+
+
+@dataclass
+class Step:
+    """One optimizer's step: weights and gradients of every network before and after it."""
+
+    network: str
+    before: dict[str, tuple[Snapshot, Snapshot]]
+    after: dict[str, tuple[Snapshot, Snapshot]]
+    terms: dict[str, Tensor]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """The steps that a training does."""
+    seen: list[Step] = []
+    original = adversarial.descend
+
+    def state(model: Any) -> dict[str, tuple[Snapshot, Snapshot]]:
+        networks = {name: getattr(model, name) for name in NETWORKS}
+        return {name: (weights_of(net), gradients_of(net)) for name, net in networks.items() if net is not None}
+
+    def watched(model: Any, optimizer: Any, *rest: Any, **options: Any) -> dict[str, Tensor]:
+        before = state(model)
+        terms = original(model, optimizer, *rest, **options)
+        owns = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        [network] = (name for name in NETWORKS[:2] if {id(p) for p in getattr(model, name).parameters()} == owns)
+        seen.append(Step(network, before, state(model), terms))
+        return terms
+
+    monkeypatch.setattr(adversarial, "descend", watched)
+    return seen
+
+
+@pytest.fixture
+def fixed_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adversarial, "codes_for", codes_by_number)
+
+
+def codes_by_number(self: Adversarial, labels: Tensor) -> Tensor:
+    """The code of each image is always the same, whatever the batch or the process."""
+    table = torch.randn(IMAGES, self.law.dim, dtype=torch.float32, generator=torch.Generator().manual_seed(2))
+    return table[labels].to(self.dtype)
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_a_step_leaves_the_other_network_untouched(name: str, steps: list[Step], tmp_path: Path):
+    """Parameters, buffers and gradients, to the last bit; the average is no network's step at all."""
+    row: Row = ROWS[name]
+    model = row.build(tmp_path)
+    required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    trained(row, model, tmp_path)
+    assert [step.network for step in steps] == ["critic", "generator"] * 2
+    for step in steps:
+        for network, (values, gradients) in step.before.items():
+            after, gradients_after = step.after[network]
+            if network != step.network:
+                assert same_tensors(values, after) and same_tensors(gradients, gradients_after)
+                continue
+            parameters = dict(getattr(model, network).named_parameters())
+            assert any(not torch.equal(values[key], after[key]) for key in parameters)
+            assert gradients_after.keys() == parameters.keys()
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == required
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_the_discriminators_loss_does_not_reach_the_generator(name: str, tmp_path: Path):
+    model = ROWS[name].build(tmp_path).train()
+    images, labels = torch.rand(8, 1, 28, 28), torch.arange(8)
+    loss = model.discriminator_terms(images, model.codes_for(labels), labels)["loss_d"]
+    found = torch.autograd.grad(loss, list(model.generator.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in found)
+
+
+def test_the_discriminators_step_sees_generated_images_without_a_gradient(monkeypatch: pytest.MonkeyPatch):
+    model, seen = model_of("acgan"), []
+    monkeypatch.setattr(model, "fakes", lambda codes: seen.append(type(model).fakes(model, codes)) or seen[-1])
+    fitted(model, loader(16))
+    assert len(seen) == 4 and not any(fake.requires_grad or fake.grad_fn for fake in seen)
+
+
+def test_the_discriminator_steps_n_critic_times_for_one_of_the_generators(steps: list[Step]):
+    """Eight batches in two epochs: the count goes on from epoch to epoch."""
+    fitted(model_of(n_critic=3, ema_decay=0.9), loader(16), max_epochs=2)
+    critic, generator = "critic", "generator"
+    assert [step.network for step in steps] == [*[critic] * 3, generator] * 2 + [critic] * 2
+
+
+def test_the_outputs_of_a_step_are_detached_numbers():
+    seen: list[dict[str, Tensor]] = []
+    heard = LambdaCallback(on_train_batch_end=lambda trainer, model, outputs, batch, index: seen.append(outputs))
+    fitted(model_of(n_critic=2, clip=1.0), loader(16), heard)
+    of_d = {"loss_d", "d_real", "d_fake", "grad_norm_d"}
+    both = of_d | {"loss_g", "grad_norm_g"}
+    assert [set(outputs) for outputs in seen] == [of_d, both, of_d, both]
+    for value in (value for outputs in seen for value in outputs.values()):
+        assert value.ndim == 0 and not value.requires_grad and value.isfinite()
+
+
+@pytest.mark.parametrize("scale", [None, 2.0**10])
+def test_clip_bounds_the_norm_of_the_gradient(scale: float | None, steps: list[Step], fixed_codes: None):
+    """A step of SGD is lr times the gradient; the norm that is told is the one before, fp16's factor taken out."""
+    clip, plugins = 1e-3, [] if scale is None else [half(scale)]
+    model = model_of(clip=clip)
+    fitted(model, loader(16), plugins=plugins, limit_train_batches=1)
+    free = model_of()
+    fitted(free, loader(16), limit_train_batches=1)
+    told = [step.terms["grad_norm"].item() for step in steps]
+    for step, norm, unclipped in zip(steps, told, told[2:], strict=False):
+        (before, _), (after, gradients) = step.before[step.network], step.after[step.network]
+        moved = torch.stack([(after[name] - before[name]).norm() for name in gradients]).norm().item()
+        assert norm > 2 * clip and moved == pytest.approx(0.05 * clip, rel=1e-3)
+        if step.network == "critic":  # the generator's gradient is taken at another discriminator
+            assert norm == pytest.approx(unclipped, rel=1e-4 if scale is None else 0.02)
+
+
+def test_a_gradient_within_the_bound_is_left_alone():
+    models = [model_of(clip=clip) for clip in (1e6, None)]
+    for model in models:
+        fitted(model, loader(16))
+    assert same_tensors(*(weights_of(model) for model in models))
+
+
+@pytest.mark.parametrize("kind", ["gan", "conditional", "acgan"])
+def test_parts_of_a_batch_one_after_the_other_are_the_batch(kind: str, steps: list[Step], fixed_codes: None):
+    whole, parts = model_of(kind), model_of(kind, micro_batches=4)
+    for model in (whole, parts):
+        fitted(model, loader(16), precision="64-true")
+    assert_close(weights_of(parts), weights_of(whole))
+    for a, b in zip(steps[: len(steps) // 2], steps[len(steps) // 2 :], strict=True):
+        assert_close(a.after[a.network][1], b.after[b.network][1])
+        for name in a.terms:
+            torch.testing.assert_close(a.terms[name].float(), b.terms[name].float())
+
+
+# Two processes.
+
+KINDS: dict[str, dict[str, Any]] = {
+    "gan": {},
+    "conditional": {},
+    "acgan": {},
+    "parts": {"micro_batches": 2},
+    "n_critic": {"n_critic": 2, "clip": 0.1, "ema_decay": 0.9},
+    "batch_norm": {},
+}
+
+
+def results(kind: str, batches: BatchLoader, **options: Any) -> dict[str, Snapshot]:
+    """Weights after four batches, and the last step's gradients of each network."""
+    model = model_of(kind, **KINDS[kind])
+    fitted(model, batches, precision="64-true", **options)
+    gradients = {name: gradients_of(getattr(model, name)) for name in NETWORKS[:2]}
+    return {"weights": weights_of(model), **gradients}
+
+
+def _rank(rank: int, port: int, folder: str) -> None:
+    import os
+
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    Adversarial.codes_for = codes_by_number  # type: ignore[method-assign]
+    ddp = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
+    torch.save({kind: results(kind, loader(8, rank, 2), **ddp) for kind in KINDS}, f"{folder}/{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Snapshot]]]:
+    """What each of two gloo processes ends with, by kind, under Lightning's plain `ddp`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_rank, args=(port, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "batch_norm"])
+def test_two_processes_do_what_one_does_on_the_joined_batches(kind: str, ranks: Any, fixed_codes: None):
+    expected = results(kind, loader(16))
+    for found in (rank[kind] for rank in ranks):
+        for what in expected:
+            assert_close(found[what], expected[what])
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_two_processes_keep_the_same_weights(kind: str, ranks: Any):
+    """With batch norm too, though each normalises its own images: statistics are then each process's own."""
+    a, b = (rank[kind] for rank in ranks)
+    parameters = {name for name, _ in model_of(kind, **KINDS[kind]).named_parameters()}
+    assert same_tensors(*({name: x["weights"][name] for name in parameters} for x in (a, b)))
+    assert all(same_tensors(a[network], b[network]) for network in NETWORKS[:2])
+
+
+# Half precision, with a scaler on the CPU.
+
+
+def half(scale: float, growth_interval: int = 1000) -> MixedPrecision:
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", scale, growth_interval=growth_interval))
+
+
+class Overflowing(NonSaturating):
+    """Far too large, once, in one network's loss."""
+
+    def __init__(self, network: str, batch: int) -> None:
+        super().__init__()
+        self.network = network
+        self.batch = batch
+        self.calls = {"critic": 0, "generator": 0}
+
+    def _factor(self, network: str) -> float:
+        self.calls[network] += 1
+        return 1e30 if network == self.network and self.calls[network] == self.batch + 1 else 1.0
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return super().discriminator(real, fake) * self._factor("critic")
+
+    def generator(self, fake: Tensor) -> Tensor:
+        return super().generator(fake) * self._factor("generator")
+
+
+class Scales(Callback):
+    """After each batch: the scaler's factor, the weights, and how many steps each optimizer took."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, dict[str, Snapshot], dict[str, int]]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        scaler = trainer.precision_plugin.scaler  # type: ignore[union-attr]
+        taken = [max(int(s["step"]) for s in optimizer.state.values()) for optimizer in trainer.optimizers]
+        state = {name: weights_of(getattr(pl_module, name)) for name in NETWORKS[:2]}
+        self.seen.append((scaler.get_scale(), state, dict(zip(NETWORKS, taken, strict=False))))
+
+
+@pytest.mark.parametrize("generator", [LinearGenerator(), MLPGenerator((16,))], ids=["linear", "mlp"])
+@pytest.mark.parametrize("network", NETWORKS[:2])
+def test_an_overflow_skips_one_networks_step_and_not_the_others(network: str, generator: Any, steps: list[Step]):
+    adam = {"optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-3)}
+    model = model_of(objective=Overflowing(network, 1), clip=1.0, generator=generator, **adam)
+    scales = Scales()
+    fitted(model, loader(16), scales, plugins=[half(2.0**8)])
+    [other] = set(NETWORKS[:2]) - {network}
+    (_, first, _), (_, second, _), (_, third, _) = scales.seen[:3]
+    assert [scale for scale, _, _ in scales.seen] == [256, 128, 128, 128]
+    assert same_tensors(first[network], second[network]) and not same_tensors(second[network], third[network])
+    assert not same_tensors(first[other], second[other])
+    assert scales.seen[-1][2] == {network: 3, other: 4}
+    for values in model.state_dict().values():
+        assert values.isfinite().all()
+    told = [(step.network, "grad_norm" in step.terms) for step in steps]
+    assert told.count((network, False)) == 1 and told.count((other, False)) == 0
+    assert all(step.terms["grad_norm"].isfinite() for step in steps if "grad_norm" in step.terms)
+
+
+def test_half_precision_learns_as_single_does(steps: list[Step], fixed_codes: None):
+    """Losses of four batches, within the rounding of half precision."""
+    for plugins in ([], [half(2.0**10)]):
+        fitted(model_of(), loader(16), plugins=plugins)
+    single, mixed = (torch.stack([next(iter(step.terms.values())) for step in part]) for part in (steps[:8], steps[8:]))
+    torch.testing.assert_close(mixed.float(), single, rtol=0.01, atol=0.01)
+
+
+# Resuming.
+
+BATCHES = 5
+CONFIG = """
+seed_everything: 0
+trainer:
+  max_epochs: 3
+  limit_train_batches: 5
+  log_every_n_steps: 4
+  accelerator: cpu
+  plugins:
+    class_path: lightning.pytorch.plugins.MixedPrecision
+    init_args:
+      precision: 16-mixed
+      device: cpu
+      scaler:
+        class_path: torch.amp.GradScaler
+        init_args: {device: cpu, init_scale: 64, growth_interval: 7}
+model:
+  class_path: GAN
+  init_args:
+    latent_dim: 5
+    generator: {class_path: DCGANGenerator, init_args: {channels: 4}}
+    discriminator: {class_path: DCGANDiscriminator, init_args: {channels: 4, noise_std: 0.1, spectral_norm: true}}
+    ema_decay: 0.9
+    n_critic: 2
+data: {class_path: DigitsDataModule, init_args: {batch_size: 32, val_size: 0, shift: 1}}
+run: {pictures: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "resume.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def run(config: Path, root: Path, *args: str) -> Path:
+    return train.main(["fit", f"--config={config}", f"--run.root={root}", *args]).folder
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(config, tmp_path_factory.mktemp("whole"))
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """All of a run's last checkpoint that decides how it goes on."""
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    rest = {key: saved[key] for key in ("global_step", "epoch", "state_dict", "optimizer_states", "MixedPrecision")}
+    return rest | {"noise": saved["callbacks"]["ExactResume"]}
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equal to the last bit, all the way down."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def test_a_checkpoint_holds_all_that_training_goes_by(whole: Path):
+    found = kept(whole)
+    steps = [{int(state["step"]) for state in states["state"].values()} for states in found["optimizer_states"]]
+    assert steps == [{3 * BATCHES}, {3 * BATCHES // 2}]
+    assert found["MixedPrecision"]["scale"] == 64 * 2 ** ((3 * BATCHES + 3 * BATCHES // 2) // 7)
+    assert any(name.startswith("average.") for name in found["state_dict"])
+
+
+@pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
+def test_resume_is_exact(batch: int, config: Path, whole: Path, tmp_path: Path):
+    """Both optimizers, the scaler, the average, the noise, the turn of n_critic."""
+    with pytest.raises(SystemExit):
+        run(config, tmp_path, "--run.name=x", *stop_at(batch, "term"))
+    stopped = tmp_path / "resume" / "x"
+    found = kept(stopped)
+    assert found["global_step"] == batch + batch // 2 and not equal(found, kept(whole))
+    resumed = run(config, tmp_path, f"--ckpt_path={stopped}/checkpoints/last.ckpt")
+    assert resumed == stopped and equal(kept(resumed), kept(whole))
+
+
+def test_the_average_is_part_of_the_weights_alone(whole: Path):
+    model = GAN.load(whole / "checkpoints" / "last.ckpt")
+    assert model.average is not None
+    copied = copy.deepcopy(model.average.state_dict())
+    expected = {k.removeprefix("average."): v for k, v in weights(whole).items() if k.startswith("average.")}
+    assert same_tensors(dict(copied), expected)
