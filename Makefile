@@ -8,6 +8,9 @@ TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m
 
 # The three laws of vae_color at its default size and weight.
 DEFAULTS := --override model.latent_dim=3 --override model.beta=1
+# Adversarial models: half precision, and the studies of many runs for two epochs each.
+HALF := --trainer.precision bf16-mixed
+SHORT := --override trainer.precision=bf16-mixed --override trainer.max_epochs=2
 GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
   denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
   vae_digits wae_mnist
@@ -59,6 +62,21 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python sweep.py run sweeps/encoders_wae.yaml
 	@$(BIN)/python sweep.py run sweeps/encoder_transfer.yaml
 	@$(BIN)/python sweep.py run sweeps/denoising.yaml
+	@for seed in 0 1 2; do $(BIN)/python train.py fit --config configs/gan_mnist.yaml $(HALF) --seed_everything $$seed \
+	  --run.name seed=$$seed || exit 1; done
+	@$(BIN)/python train.py fit --config configs/vae_mnist.yaml
+	@$(BIN)/python train.py fit --config configs/linearautoencoder_mnist.yaml
+	@$(BIN)/python train.py fit --config configs/poolingautoencoder_mnist.yaml
+	@$(BIN)/python train.py predict --data.predict_split train \
+	  --ckpt_path runs/poolingautoencoder_mnist/default/checkpoints/best.ckpt
+	@$(BIN)/python sweep.py run sweeps/gan_prior.yaml $(SHORT)
+	@$(BIN)/python sweep.py run sweeps/gan_objective.yaml $(SHORT)
+	@$(BIN)/python sweep.py run sweeps/gan_saturation.yaml
+	@$(BIN)/python train.py fit --config configs/conditionalgan_mnist.yaml $(HALF) --run.name default
+	@$(BIN)/python train.py fit --config configs/acgan_mnist.yaml $(HALF) --run.name default
+	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(HALF) --model.pack $$pack \
+	  --run.experiment pacgan --run.name pack=$$pack,seed=0 || exit 1; done
+	@$(BIN)/python -m docs.adversarial
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.steering
 

@@ -176,6 +176,50 @@ ENTRIES = [
         "wae_mnist/default",
         {"media/samples.png": "Samples from the prior", "media/samples_mixture.png": "Samples from a fitted mixture"},
     ),
+    Entry(
+        "GAN",
+        "A DCGAN, with a moving average of the generator's weights.",
+        fit("gan_mnist", "--trainer.precision bf16-mixed", "--run.name seed=0"),
+        "gan_mnist/seed=0",
+        {
+            "media/gan_grid.gif": "The same draws of the prior after each epoch",
+            "media/samples.png": "Samples from the prior",
+            "media/nearest.png": "Samples above their nearest training images",
+            "media/arithmetic.png": "Arithmetic on z: means of three draws of each class",
+            "media/interpolation_z.png": "Walks between two draws of the prior",
+            "media/filters.png": "The discriminator's first layer",
+            "media/curves.png": "Losses, D's mean outputs, gradient norms; Frechet distance, modes and steadiness",
+        },
+    ),
+    Entry(
+        "ConditionalGAN",
+        "The label into both networks, by projection in the discriminator.",
+        fit("conditionalgan_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "conditionalgan_mnist/default",
+        {
+            "media/conditionalgan_grid.gif": "One draw of the prior a row, one class a column, after each epoch",
+            "media/class_grid.png": "The same at the best epoch",
+        },
+    ),
+    Entry(
+        "ACGAN",
+        "A classifier in the discriminator.",
+        fit("acgan_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "acgan_mnist/default",
+        {"media/class_grid.png": "One draw of the prior a row, one class a column"},
+    ),
+    Entry(
+        "GAN on stacked digits",
+        "Three digits in three channels, a thousand modes; the discriminator sees two images at once.",
+        fit(
+            "gan_stacked_mnist",
+            "--trainer.precision bf16-mixed",
+            "--run.experiment pacgan",
+            "--run.name pack=2,seed=0",
+        ),
+        "pacgan/pack=2,seed=0",
+        {"media/samples.png": "Samples from the prior"},
+    ),
 ]
 
 

@@ -110,6 +110,8 @@ class Adversarial(Base):
         self.generator = generator
         self.critic = critic
         self.law = law
+        # The same in each process from the start, and DDP need not send thousands of codes before every step.
+        self._ddp_params_and_buffers_to_ignore = [f"law.{name}" for name, _ in law.named_buffers()]
         self.objective = objective
         self.recipe = recipe.check()
         self.average = copy.deepcopy(generator).requires_grad_(False) if recipe.ema_decay else None

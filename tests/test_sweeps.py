@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,8 +17,29 @@ import sweep
 import train
 from harness.definition_file import load_definition
 from harness.run_folder import read_summary
+from lit_models import Classifier, PoolingAutoencoder
+from tests.helpers import saved
 
 SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
+
+
+def write_judges(root: Path) -> None:
+    """Untrained classifiers where those lie that measure samples."""
+    for name, shape in (("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))):
+        path = root / f"classifier_{name}" / "default" / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True)
+        saved(Classifier(channels=(4,), feature_dim=8, schedule="constant", image_shape=shape), path)
+
+
+def beginnings(folder: Path, args: list[str]) -> list[str]:
+    """What a sweep takes from earlier runs, in the place of what its definition names."""
+    extra = []
+    if "prior=Empirical" in " ".join(args):
+        np.savez(folder / "codes.npz", codes=np.random.default_rng(0).normal(size=(20, 100)))
+        extra.append(f"--model.prior.codes={folder / 'codes.npz'}")
+    if "generator_checkpoint=runs" in " ".join(args):
+        extra.append(f"--model.generator_checkpoint={saved(PoolingAutoencoder(), folder / 'pooling.ckpt')}")
+    return extra
 
 
 def efficientnet_weights(folder: Path) -> Path:
@@ -45,6 +67,7 @@ def test_every_value_parses_and_the_metric_is_logged(
     path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path
 ):
     definition = load_definition(path)
+    write_judges(tmp_path)
     first, logged = {}, False
     for key, law in definition.laws.items():
         first[key] = law.choices[0]
@@ -56,6 +79,7 @@ def test_every_value_parses_and_the_metric_is_logged(
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
         if "efficientnet" in " ".join(args):
             extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")
+        extra += beginnings(tmp_path, args)
         if logged:
             train.main([*args, *extra, "--trainer.fast_dev_run=true"])
             continue

@@ -13,7 +13,7 @@ def draws(n: int, d: int, seed: int) -> torch.Tensor:
 
 
 def by_loops(a: np.ndarray, b: np.ndarray, dealt: np.ndarray) -> float:
-    """The p-value with the statistic of Gretton et al. 2012, eq. 3, pair by pair, for each way to deal and each width."""
+    """The p-value, with Gretton et al. 2012, eq. 3, pair by pair, for each way to deal and each width."""
     pooled = np.concatenate([a, b])
     n = len(pooled)
     distances = np.array([[np.linalg.norm(x - y) for y in pooled] for x in pooled])
