@@ -158,7 +158,8 @@ class LitgenCLI(LightningCLI):
             self._check_labels()
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
-        self.settings.quality.prepare(self.model, self.datamodule, self.options.root)
+        if self.subcommand != "predict":
+            self.settings.quality.prepare(self.model, self.datamodule, self.options.root)
         if self.settings.trainer.fast_dev_run:
             self.folder = Path(tempfile.mkdtemp(prefix="litgen-"))
             return self._build(logger=False, enable_checkpointing=False, **kwargs)

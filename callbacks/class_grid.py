@@ -6,9 +6,13 @@ from callbacks.class_codes import class_part, with_every_class
 from callbacks.latent_space import decode_all
 from callbacks.media import framed, image_grid, own_randomness, save_picture, tile_centres
 
+MOST_CLASSES = 20
+
 
 class ClassGrid(Callback):
     """One draw of the prior a row, one class a column: media/class_grid.png, of models that can be asked for a class.
+
+    Models of more than twenty classes have none.
 
     Args:
         rows: of the picture; 0 for none.
@@ -20,7 +24,7 @@ class ClassGrid(Callback):
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         part = class_part(pl_module)
-        if part is None or not trainer.is_global_zero or self.rows < 1:
+        if part is None or part.categories > MOST_CLASSES or not trainer.is_global_zero or self.rows < 1:
             return
         with own_randomness():
             draws = pl_module.prior_codes(self.rows)  # type: ignore[operator]

@@ -4,7 +4,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from callbacks.media import framed, image_grid, save_picture
-from lit_models.base import Encodes, HasFeatures
+from lit_models.base import Encodes, HasBackbone
 
 TILE = 32
 """Pixels of a filter's side, or a little less; a larger filter is drawn as it is."""
@@ -44,8 +44,8 @@ def first_convolution(model: object) -> nn.Conv2d | None:
     """Of the network that encodes images, else of the one that makes features; None where there is none."""
     if isinstance(model, Encodes):
         network = model.code_network()
-    elif isinstance(model, HasFeatures):
-        network = model.feature_network()
+    elif isinstance(model, HasBackbone):
+        network = model.backbone()
     else:
         return None
     return next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from callbacks.latent import float64_device
 from datamodules import ImageDataModule
 from lit_models import Classifier
 from lit_models.base import CheckpointError
@@ -118,8 +119,7 @@ def image_sets_frechet(judge: Judge, real: Tensor, fake: Tensor, batch_size: int
 
     Two disjoint sets of real images give the floor, below which a model's distance means nothing.
     """
-    device = judge.classifier.device
-    distance = FrechetDistance(judge.num_features).to("cpu" if device.type == "mps" else device)
+    distance = FrechetDistance(judge.num_features).to(float64_device(judge.classifier.device))
     for images, is_real in ((real, True), (fake, False)):
         for batch in images.split(batch_size):
             distance.update(judge.features(batch).to(distance.device), real=is_real)

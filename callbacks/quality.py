@@ -95,7 +95,7 @@ class SampleQuality(Callback):
         return self.judge is not None
 
     def prepare(self, model: GenerativeModule, data: ImageDataModule, root: str) -> None:
-        """Finds what it measures by, before anything is run.
+        """Finds what it measures by, before anything is run; the run's random draws do not depend on it.
 
         Args:
             root: folder of all runs.
@@ -109,7 +109,8 @@ class SampleQuality(Callback):
             return
         chosen = chosen_by_samples(model)
         try:
-            self.judge = find_judge(self.classifier, data, data.image_shape, root)
+            with own_randomness():
+                self.judge = find_judge(self.classifier, data, data.image_shape, root)
         except CheckpointError:
             if self.classifier is not None or chosen or self.inception:  # else nobody asked for it
                 raise
@@ -121,7 +122,8 @@ class SampleQuality(Callback):
         if self.inception:
             if data.image_shape[0] not in (1, 3):
                 raise UsageError(f"quality.inception reads images of 1 or 3 channels, not of {data.image_shape[0]}")
-            self._by_inception = inception_distance(self.inception_weights)
+            with own_randomness():
+                self._by_inception = inception_distance(self.inception_weights)
 
     def _do_without(self, path: Path, chosen: bool) -> None:
         missing, remedy = f"there is no {path}", command_that_makes(path)

@@ -10,6 +10,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from callbacks.inception import inception_images
 from callbacks.judge import Judge
+from callbacks.latent import float64_device
 from metrics import FrechetDistance, ManifoldPrecisionRecall, ModeCoverage
 
 
@@ -30,8 +31,7 @@ class Scores:
         neighbours: int | None = None,
         inception: FrechetInceptionDistance | None = None,
     ) -> None:
-        device = judge.classifier.device
-        self.device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        self.device = float64_device(judge.classifier.device)
         self.judge = judge
         self.frechet = self._here(FrechetDistance(judge.num_features))
         self.coverage = self._here(ModeCoverage(judge.num_modes))

@@ -1,14 +1,16 @@
 """What models of a generator against a discriminator share."""
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,6 +18,7 @@ from lit_models.base import CheckpointError, GenerativeModule, LatentPart
 from lit_models.descent import Terms, descend, keeping_statistics
 from lit_models.losses.adversarial import Objective, gradient_penalty
 from lit_models.losses.classification import class_of
+from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.priors import Law
 
 if TYPE_CHECKING:
@@ -101,10 +104,10 @@ class Adversarial(Base):
         Raises:
             ValueError: they do not go together.
         """
-        if objective.gradient_penalty and any(isinstance(module, _BatchNorm) for module in critic.modules()):
+        if objective.gradient_penalty and any(isinstance(m, _BatchNorm | MinibatchStd) for m in critic.modules()):
             raise ValueError(
-                "a gradient penalty is of each image alone, which batch norm mixes: use a discriminator without it,"
-                " such as --model.discriminator.norm layer"
+                "a gradient penalty is of each image alone, which batch norm and the minibatch standard deviation mix:"
+                " use a discriminator without them, such as --model.discriminator.norm layer"
             )
         self.automatic_optimization = False
         self.generator = generator
@@ -123,8 +126,24 @@ class Adversarial(Base):
         return [discriminator, self.make_optimizer(self.generator.parameters())]
 
     def on_fit_start(self) -> None:
+        """Says which layers the generator starts with.
+
+        Raises:
+            MisconfigurationException: a moving average that would stand still in half precision.
+        """
+        if self.average is not None and self.dtype in (torch.float16, torch.bfloat16):
+            raise MisconfigurationException(
+                "a moving average stands still in half precision: use bf16-mixed or 16-mixed"
+            )
         if self.taken_layers is not None and self.trainer.is_global_zero and self.trainer.ckpt_path is None:
             print(self.taken_layers, flush=True)
+
+    def on_validation_start(self) -> None:
+        """All processes take the first one's statistics, so that what is measured is what its checkpoint holds."""
+        if dist.is_available() and dist.is_initialized():
+            for network in (self.generator, self.critic, self.average):
+                for buffer in network.buffers() if network is not None else ():
+                    dist.broadcast(buffer, 0)
 
     # What is asked of a model that makes images.
 
@@ -141,8 +160,11 @@ class Adversarial(Base):
     def forward(self, codes: Tensor) -> Tensor:
         return self.decode(codes)
 
-    def feature_network(self) -> nn.Module:
-        """The discriminator without its last layer (Radford et al. 2015, arXiv 1511.06434, section 5.1)."""
+    def backbone(self) -> nn.Module:
+        """The discriminator without its last layer.
+
+        Radford et al. 2015, arXiv 1511.06434, section 5.1, pool the maps of all its layers and join them.
+        """
         return _Features(self.critic, self.pack)
 
     # Training.
@@ -188,6 +210,7 @@ class Adversarial(Base):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch[0], class_of(batch[1])
+        self._check_parts(len(images))
         optimizers: Any = self.optimizers()
         terms = self._step("d", optimizers[0], self.discriminator_terms, images, self.codes_for(labels), labels)
         if (self.trainer.fit_loop.epoch_loop.total_batch_idx + 1) % self.recipe.n_critic == 0:
@@ -196,6 +219,14 @@ class Adversarial(Base):
             self._follow()
         self.log_terms("train", terms, len(images))
         return terms
+
+    def _check_parts(self, count: int) -> None:
+        size, rest = divmod(count, self.recipe.micro_batches)
+        if rest or size < self.pack:
+            raise MisconfigurationException(
+                f"a batch of {count} cannot be cut into {self.recipe.micro_batches} equal parts of at least {self.pack}"
+                " images; change data.batch_size, model.micro_batches or model.pack"
+            )
 
     def _step(
         self, name: str, optimizer: LightningOptimizer, terms_of: Callable[..., Terms], *whole: Tensor
@@ -210,7 +241,7 @@ class Adversarial(Base):
         """Moves the average towards the generator, faster in the first steps, and gives it the same statistics."""
         if self.average is None:
             return
-        step = self.trainer.global_step // 2
+        step = self.trainer.global_step // (self.recipe.n_critic + 1)
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
         for average, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
@@ -223,10 +254,7 @@ class Adversarial(Base):
         """Nothing, as in validation."""
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"features": self.feature_network()(batch[0]), "labels": batch[1]}
-
-    def derived_config(self) -> dict[str, Any]:
-        return {} if self.taken_layers is None else {"generator.taken_layers": json.dumps(self.taken_layers.taken)}
+        return {"features": self.backbone()(batch[0]), "labels": batch[1]}
 
 
 class _Features(nn.Module):
@@ -274,7 +302,8 @@ def take_layers(network: nn.Module, checkpoint: Path, wanted: Sequence[str] | No
     Raises:
         CheckpointError: no such checkpoint, no decoder in it, or a wanted layer, or all of them, does not fit.
     """
-    model = GenerativeModule.load(checkpoint)
+    with isolate_rng():  # the rest of the run draws what it would draw without a start
+        model = GenerativeModule.load(checkpoint)
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Module):
         raise CheckpointError(f"{checkpoint} holds a {type(model).__name__}, which has no decoder to start from")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from lit_models.base import CheckpointError, Encodes, GenerativeModule, HasFeatures, ImageShape, build
+from lit_models.base import CheckpointError, Encodes, GenerativeModule, HasBackbone, ImageShape, build
 
 if TYPE_CHECKING:
     Base = GenerativeModule
@@ -40,9 +40,9 @@ def load_backbone(
     """
     source = fill_path(checkpoint, latent_dim)
     model = build(json.loads(config)) if config else GenerativeModule.load(source)
-    if not isinstance(model, Encodes | HasFeatures):
+    if not isinstance(model, Encodes | HasBackbone):
         raise CheckpointError(f"{source} holds a {type(model).__name__}, which has no encoder")
-    network = (model.code_network() if isinstance(model, Encodes) else model.feature_network()).eval()
+    network = (model.code_network() if isinstance(model, Encodes) else model.backbone()).eval()
     width = _code_width(network, image_shape, source)
     if latent_dim not in (None, width):
         raise CheckpointError(f"{source} has codes of width {width}, but model.latent_dim is {latent_dim}")

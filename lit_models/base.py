@@ -48,8 +48,8 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
-class HasFeatures(Protocol):
-    def feature_network(self) -> nn.Module:
+class HasBackbone(Protocol):
+    def backbone(self) -> nn.Module:
         """The part of the model that makes features, N x F, of images, alone, to learn on."""
 
 

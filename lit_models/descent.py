@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -35,11 +36,18 @@ def descend(
         clip: the largest norm of the gradient.
         measure: tell the norm though nothing is clipped.
 
+    Raises:
+        MisconfigurationException: the optimizer takes fp16's factor out itself, too late for clipping.
+
     Returns:
         The terms, detached means over the parts, and `grad_norm` of all parameters before clipping, where it is known.
     """
     norms: list[Tensor] = []
     parts = []
+    if _unscales_itself(module, optimizer.optimizer):
+        if clip is not None:
+            raise MisconfigurationException("clip and 16-mixed need --model.optimizer.fused false")
+        measure = False
     module.toggle_optimizer(optimizer)
     try:
         optimizer.zero_grad()
@@ -89,6 +97,12 @@ def _own_gradients(module: LightningModule) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def _unscales_itself(module: LightningModule, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether gradients are still multiplied when the optimizer steps, as with a fused one under fp16's scaler."""
+    scaled = getattr(module.trainer.precision_plugin, "scaler", None) is not None
+    return scaled and getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
 def _gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:

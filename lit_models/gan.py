@@ -54,7 +54,7 @@ class GAN(Adversarial, GenerativeModule):
         CheckpointError: `generator_checkpoint` cannot be used.
     """
 
-    first_weights = ("generator_checkpoint",)
+    first_weights = ("generator_checkpoint", "generator_layers")
 
     def __init__(
         self,
@@ -78,21 +78,23 @@ class GAN(Adversarial, GenerativeModule):
         if latent_dim < 1 or pack < 1:
             raise ValueError(f"latent_dim is {latent_dim} and pack {pack}; they must be at least 1")
         self.save_hyperparameters()
+        if generator_layers is not None and generator_checkpoint in (None, SCRATCH):
+            raise ValueError("generator_layers are taken of a checkpoint: give generator_checkpoint")
         self.prior = prior or Normal()
         self.pack = pack
+        network = (generator or DCGANGenerator()).network(image_shape, latent_dim)
         discriminator = discriminator or DCGANDiscriminator()
         features = discriminator.network((pack * image_shape[0], *image_shape[1:]))
+        head = discriminator.head(features.out_dim, 1)
+        if generator_checkpoint not in (None, SCRATCH):
+            self.taken_layers = take_layers(network, fill_path(generator_checkpoint, latent_dim), generator_layers)
         self.assemble(
-            (generator or DCGANGenerator()).network(image_shape, latent_dim),
-            Critic(features, discriminator.head(features.out_dim, 1)),
+            network,
+            Critic(features, head),
             self.prior.law(latent_dim),
             objective or NonSaturating(),
             Recipe(n_critic, ema_decay, clip, micro_batches, discriminator_lr_factor),
         )
-        if generator_checkpoint not in (None, SCRATCH):
-            self.taken_layers = take_layers(
-                self.generator, fill_path(generator_checkpoint, latent_dim), generator_layers
-            )
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
@@ -190,7 +192,7 @@ def _conditional(
     head = discriminator.head(features.out_dim, 1)
     if conditioning == "embedding":
         return EmbeddingCritic(features, head, num_classes, (size[0], size[1]))
-    return ProjectionCritic(features, head, num_classes, features.out_dim)
+    return ProjectionCritic(features, head, discriminator.normed(nn.Embedding(num_classes, features.out_dim)))
 
 
 class ACGAN(_WithLabels, GenerativeModule):

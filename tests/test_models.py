@@ -30,7 +30,7 @@ from lit_models import (
     SparseAutoencoder,
 )
 from lit_models.adversarial import Adversarial
-from lit_models.base import Decodes, Encodes, HasFeatures, HasLatentParts, Reconstructs, Samples
+from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples
 from lit_models.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.latent_laws import GumbelSoftmax, Joint
 from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, Wasserstein
@@ -235,8 +235,8 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
             assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
-        if isinstance(model, HasFeatures):
-            assert model.feature_network()(x).shape[0] == len(x) and model.feature_network()(x).ndim == 2
+        if isinstance(model, HasBackbone):
+            assert model.backbone()(x).shape[0] == len(x) and model.backbone()(x).ndim == 2
         if isinstance(model, HasLatentParts):
             codes = model.prior_codes(7)
             assert codes.shape == (7, model.latent_parts()[-1].stop)

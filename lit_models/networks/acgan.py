@@ -1,4 +1,4 @@
-"""The networks of Odena et al. 2016 (AC-GAN, arXiv 1610.09585, table 1) for CIFAR-10, and for other images."""
+"""The networks of Odena et al. 2016 (AC-GAN, arXiv 1610.09585, appendix A) for CIFAR-10, and for other images."""
 
 import itertools
 from collections.abc import Sequence

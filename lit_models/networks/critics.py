@@ -46,12 +46,11 @@ class ProjectionCritic(nn.Module):
     Miyato and Koyama 2018, arXiv 1802.05637, eq. 3.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module, num_classes: int, feature_dim: int) -> None:
+    def __init__(self, features: nn.Module, head: nn.Module, classes: nn.Module) -> None:
         super().__init__()
         self.features = features
         self.head = head
-        self.classes = nn.Embedding(num_classes, feature_dim)
-        nn.init.normal_(self.classes.weight, 0.0, 0.02)
+        self.classes = classes
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """N x C x H x W and int64, N -> logits, N."""

@@ -121,8 +121,8 @@ class Shrinking(FeatureNetwork):
 
 
 def spectrally_normed(network: nn.Module) -> nn.Module:
-    """Every convolution and linear layer of it under spectral norm."""
+    """Every convolution, linear layer and embedding of it under spectral norm."""
     for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
             with_spectral_norm(module)
     return network

@@ -20,7 +20,11 @@ class Discriminator(Part, ABC):
 
     def head(self, in_dim: int, out_dim: int) -> nn.Module:
         """The last layer, features to logits."""
-        return dcgan_init(nn.Linear(in_dim, out_dim))
+        return self.normed(nn.Linear(in_dim, out_dim))
+
+    def normed(self, layer: nn.Module) -> nn.Module:
+        """A layer on top of the features, with first weights and a norm as the network's own."""
+        return dcgan_init(layer)
 
 
 class DCGANDiscriminator(Discriminator):
@@ -63,13 +67,12 @@ class DCGANDiscriminator(Discriminator):
             image_shape, self.channels, self.depth, self.norm, self.spectral_norm, self.minibatch_std, self.noise_std
         )
 
-    def head(self, in_dim: int, out_dim: int) -> nn.Module:
-        plain = super().head(in_dim, out_dim)
-        return spectrally_normed(plain) if self.spectral_norm else plain
+    def normed(self, layer: nn.Module) -> nn.Module:
+        return spectrally_normed(super().normed(layer)) if self.spectral_norm else super().normed(layer)
 
 
 class ACGANDiscriminator(Discriminator):
-    """The one of Odena et al. 2016, arXiv 1610.09585, table 1.
+    """The one of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10.
 
     Args:
         noise_std: of Gaussian noise on the activations, in training.

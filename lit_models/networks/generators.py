@@ -41,7 +41,7 @@ class DCGANGenerator(Generator):
 
 
 class ACGANGenerator(Generator):
-    """The one of Odena et al. 2016, arXiv 1610.09585, table 1."""
+    """The one of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10."""
 
     def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         return ACGANUp(image_shape, in_dim)

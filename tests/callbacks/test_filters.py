@@ -24,7 +24,7 @@ class Critic(Generator):
         self.convolution = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2])
         self.convolution.weight.data = weight
 
-    def feature_network(self) -> nn.Module:
+    def backbone(self) -> nn.Module:
         return nn.Sequential(self.convolution, nn.Flatten())
 
 

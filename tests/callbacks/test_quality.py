@@ -159,6 +159,12 @@ def test_the_draws_leave_the_training_stream_alone(images: Tensor):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_looking_for_the_classifier_leaves_the_training_stream_alone(root: Path, images: Tensor):
+    model, before = Copier(images), torch.get_rng_state()
+    prepared(root, model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_only_models_that_are_chosen_by_it_pay_in_validation(root: Path, images: Tensor, tmp_path: Path):
     model = Loss(images)
     first, _, test = run(prepared(root, model), model, tmp_path).epochs

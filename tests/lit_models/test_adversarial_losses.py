@@ -125,6 +125,14 @@ def test_penalty_keeps_single_precision_under_autocast():
     assert kinds == [torch.float32] and penalty.item() == pytest.approx((1e-6 - 1) ** 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_penalty_in_another_precision(dtype: torch.dtype):
+    """Where everything is of one type, as in 64-true and bf16-true: a slope of 2 gives (2 - 1)^2."""
+    weight = torch.ones(4, dtype=dtype)
+    images = torch.rand(3, 1, 2, 2, dtype=dtype)
+    assert gradient_penalty(lambda x: x.flatten(1) @ weight, images, images.flip(0)).item() == pytest.approx(1.0)
+
+
 def test_penalty_of_a_flat_critic_has_a_finite_gradient():
     weight = torch.zeros(1, 4, requires_grad=True)
     penalty = gradient_penalty(

@@ -29,7 +29,7 @@ class Judge(GenerativeModule):
         self.save_hyperparameters()
         self.features = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
 
-    def feature_network(self) -> nn.Module:
+    def backbone(self) -> nn.Module:
         return self.features
 
 

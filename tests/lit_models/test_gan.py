@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn import functional as F
 
 from lit_models import ACGAN, GAN, ConditionalGAN, GenerativeModule, PoolingAutoencoder
-from lit_models.base import CheckpointError, Encodes, HasFeatures, HasLatentParts, Samples
+from lit_models.base import CheckpointError, Encodes, HasBackbone, HasLatentParts, Samples
 from lit_models.losses.adversarial import Minimax, NonSaturating, Wasserstein
 from lit_models.networks.discriminators import DCGANDiscriminator
 from lit_models.networks.generators import DCGANGenerator, LinearGenerator, PoolingGenerator
@@ -40,9 +41,9 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_they_offer():
     for model in (gan(), conditional(), acgan()):
-        assert isinstance(model, Samples) and isinstance(model, HasLatentParts) and isinstance(model, HasFeatures)
+        assert isinstance(model, Samples) and isinstance(model, HasLatentParts) and isinstance(model, HasBackbone)
         assert not isinstance(model, Encodes)
-        assert model.feature_network().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 16 * 3 * 3)
+        assert model.backbone().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 16 * 3 * 3)
     with pytest.raises(ValueError, match="without labels"):
         gan().sample(2, 3)
     with pytest.raises(ValueError, match="no class 10"):
@@ -71,6 +72,26 @@ def test_the_label_is_in_the_code_and_reaches_both_networks():
         if isinstance(model, ConditionalGAN):
             images = torch.rand(3, 1, 28, 28)
             assert not torch.allclose(model.critic(images, labels), model.critic(images, (labels + 1) % 10))
+
+
+def test_spectral_norm_holds_the_classes_too():
+    critic = conditional(discriminator=DCGANDiscriminator(4, norm="none", spectral_norm=True)).critic
+    names = {name for name, _ in critic.named_parameters() if name.endswith("weight")}
+    assert not names and isinstance(critic.classes.weight, torch.Tensor)  # each is computed from its original
+    for _ in range(50):
+        weight = critic.classes.weight
+    assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("options", "batch"), [({"micro_batches": 3}, 40), ({"pack": 3, "micro_batches": 20}, 40)])
+def test_a_batch_that_cannot_be_cut_is_refused(options: dict[str, int], batch: int, tmp_path: Path):
+    with pytest.raises(MisconfigurationException, match=f"a batch of {batch} cannot be cut into"):
+        trained(MODELS["gan"], gan(**options), tmp_path)
+
+
+def test_an_average_in_half_precision_is_refused(tmp_path: Path):
+    with pytest.raises(MisconfigurationException, match="stands still in half precision"):
+        trained(MODELS["gan"], gan(ema_decay=0.9), tmp_path, precision="bf16-true")
 
 
 def test_projection_is_the_papers_sum():
@@ -189,6 +210,7 @@ def test_arguments_are_checked():
         (lambda: gan(micro_batches=0), "micro_batches"),
         (lambda: conditional(embedding_dim=0), "embedding_dim"),
         (lambda: acgan(class_weight=-1.0), "class_weight"),
+        (lambda: gan(generator_layers=["paint"]), "give generator_checkpoint"),
         (lambda: gan(objective=Wasserstein()), "gradient penalty is of each image alone"),
     ):
         with pytest.raises(ValueError, match=match):

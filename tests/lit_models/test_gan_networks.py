@@ -86,7 +86,7 @@ def test_an_image_that_is_too_small_is_refused():
 
 
 def test_acgan_has_the_papers_layers():
-    """Odena et al. 2016, table 1, for CIFAR-10."""
+    """Odena et al. 2016, appendix A, for CIFAR-10."""
     up, down = ACGANUp((3, 32, 32), 110), ACGANDown((3, 32, 32), 0.0, 0.5)
     assert shapes(up, nn.Linear) == [(384 * 4 * 4, 110)]
     assert shapes(up, nn.ConvTranspose2d) == [(384, 192, 5, 5), (192, 96, 5, 5), (96, 3, 5, 5)]
