@@ -84,7 +84,7 @@ class ClassEmbedding(nn.Module):
         self.latent_dim = latent_dim
         self.embedding = nn.Linear(num_classes, embedding_dim, bias=False)
         self.network = network
-        nn.init.normal_(self.embedding.weight)
+        nn.init.normal_(self.embedding.weight, 0.0, embedding_dim**-0.5)  # as long as a one-hot label: z stays louder
 
     def forward(self, codes: Tensor) -> Tensor:
         z, one_hot = codes[:, : self.latent_dim], codes[:, self.latent_dim :]
