@@ -198,7 +198,8 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encode
         for parameter, gradient in zip(own.values(), gradients, strict=True):
             parameter.grad = gradient
     for name, parameter in model.named_parameters():
-        got = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        cancels = name == "critic.head.bias"  # where the loss asks for the difference of two outputs alone
+        got = parameter.grad is not None and (cancels or bool(parameter.grad.abs().sum() > 0))
         assert got == parameter.requires_grad, name
 
 
