@@ -50,7 +50,6 @@ class Recipe(NamedTuple):
         clip: the largest norm of each network's gradient; None for any.
         micro_batches: parts that a batch is cut into, one after the other, so that a larger one fits into memory.
         discriminator_lr_factor: the discriminator's learning rate in units of the generator's.
-
     """
 
     n_critic: int
@@ -60,8 +59,10 @@ class Recipe(NamedTuple):
     discriminator_lr_factor: float
 
     def check(self) -> "Recipe":
-        """Raises:
-        ValueError: a number that no training could have.
+        """The recipe itself.
+
+        Raises:
+            ValueError: a number that no training could have.
         """
         if self.n_critic < 1 or self.micro_batches < 1:
             raise ValueError(
