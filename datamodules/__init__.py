@@ -7,6 +7,8 @@ from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
 from datamodules.loader import BatchLoader, Render
 from datamodules.mnist import MNISTDataModule
+from datamodules.pairs import Pairs, PairsDataModule
+from datamodules.recolored_mnist import RecoloredMNISTDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
 from datamodules.stacked_mnist import StackedMNISTDataModule
 
@@ -21,11 +23,17 @@ __all__ = [
     "DigitsDataModule",
     "ImageDataModule",
     "MNISTDataModule",
+    "Pairs",
+    "PairsDataModule",
+    "RecoloredMNISTDataModule",
     "Render",
     "RotatedMNISTDataModule",
     "StackedMNISTDataModule",
     "data_modules",
 ]
+
+
+ABSTRACT = (ImageDataModule, PairsDataModule)
 
 
 def data_modules() -> dict[str, type[ImageDataModule]]:
@@ -34,5 +42,5 @@ def data_modules() -> dict[str, type[ImageDataModule]]:
     return {
         name: kind
         for name, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and kind is not ImageDataModule
+        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and kind not in ABSTRACT
     }

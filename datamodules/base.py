@@ -95,6 +95,11 @@ class ImageDataModule(LightningDataModule):
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def source_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of the images that a model gets; `image_shape` is that of the images it makes."""
+        return self.image_shape
+
     @abstractmethod
     def read(self) -> Arrays:
         """The arrays x_train, y_train, x_test, y_test as stored: uint8 N x H x W (x C), and whole-number labels."""

@@ -1,25 +1,21 @@
-"""What models of a generator against a discriminator share."""
+"""What models of generators against discriminators share."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lit_models.base import CheckpointError, GenerativeModule, LatentPart
+from lit_models.base import GenerativeModule
 from lit_models.descent import Terms, descend, keeping_statistics
 from lit_models.losses.adversarial import Objective, gradient_penalty
-from lit_models.losses.classification import class_of
 from lit_models.networks.minibatch_std import MinibatchStd
-from lit_models.priors import Law
 
 if TYPE_CHECKING:
     Base = GenerativeModule
@@ -78,7 +74,7 @@ class Recipe(NamedTuple):
 
 
 class Adversarial(Base):
-    """`class GAN(Adversarial, GenerativeModule)`: a discriminator and a generator, a step each for a batch.
+    """Networks that make images, `generator`, against those that tell them from real ones, `critic`.
 
     The discriminator's step takes generated images as they are, without a gradient, and leaves the generator as it is,
     batch norms' statistics too; so does the generator's step with the discriminator. Under DDP each process normalises
@@ -87,19 +83,26 @@ class Adversarial(Base):
     A moving average of the generator's weights (Yazici et al. 2018, arXiv 1806.04498), if there is one, makes the
     images. Lightning's own averaging callback averages the discriminator along, swaps the weights back before the best
     checkpoint is written, and is left out of checkpoints of weights alone: best.ckpt would not hold what was measured.
+
+    It stands before GenerativeModule among a model's bases.
     """
 
     monitor = ("val/frechet_classifier", "min")
     generator: nn.Module
     critic: nn.Module
     average: nn.Module | None
-    law: Law
     objective: Objective
     recipe: Recipe
-    pack = 1
-    taken_layers: "Taken | None" = None
+    discriminator_inputs: Callable[[Any], tuple[Tensor, ...]]
+    """What `discriminator_terms` takes, each of as many rows as the batch, of which it is made."""
+    generator_inputs: Callable[[Any], tuple[Tensor, ...]]
+    """The same for `generator_terms`."""
+    discriminator_terms: Callable[..., dict[str, Tensor]]
+    """Scalars; the discriminator minimises the first, `loss_d`."""
+    generator_terms: Callable[..., dict[str, Tensor]]
+    """Scalars; the generator minimises the first, `loss_g`."""
 
-    def assemble(self, generator: nn.Module, critic: nn.Module, law: Law, objective: Objective, recipe: Recipe) -> None:
+    def oppose(self, generator: nn.Module, critic: nn.Module, objective: Objective, recipe: Recipe) -> None:
         """Sets the parts, after `save_hyperparameters`.
 
         Raises:
@@ -113,22 +116,21 @@ class Adversarial(Base):
         self.automatic_optimization = False
         self.generator = generator
         self.critic = critic
-        self.law = law
-        # The same in each process from the start, and DDP need not send thousands of codes before every step.
-        self._ddp_params_and_buffers_to_ignore = [f"law.{name}" for name, _ in law.named_buffers()]
         self.objective = objective
         self.recipe = recipe.check()
         self.average = copy.deepcopy(generator).requires_grad_(False) if recipe.ema_decay else None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        discriminator = self.make_optimizer(self.critic.parameters())
-        for group in discriminator.param_groups:
+        return [self.optimizer_of_critic(self.critic), self.make_optimizer(self.generator.parameters())]
+
+    def optimizer_of_critic(self, critic: nn.Module) -> torch.optim.Optimizer:
+        optimizer = self.make_optimizer(critic.parameters())
+        for group in optimizer.param_groups:
             group["lr"] *= self.recipe.discriminator_lr_factor
-        return [discriminator, self.make_optimizer(self.generator.parameters())]
+        return optimizer
 
     def on_fit_start(self) -> None:
-        """Says which layers the generator starts with.
-
+        """
         Raises:
             MisconfigurationException: a moving average that would stand still in half precision.
         """
@@ -136,8 +138,6 @@ class Adversarial(Base):
             raise MisconfigurationException(
                 "a moving average stands still in half precision: use bf16-mixed or 16-mixed"
             )
-        if self.taken_layers is not None and self.trainer.is_global_zero and self.trainer.ckpt_path is None:
-            print(self.taken_layers, flush=True)
 
     def on_validation_start(self) -> None:
         """All processes take the first one's statistics, so that what is measured is what its checkpoint holds."""
@@ -146,55 +146,18 @@ class Adversarial(Base):
                 for buffer in network.buffers() if network is not None else ():
                     dist.broadcast(buffer, 0)
 
-    # What is asked of a model that makes images.
-
-    def latent_parts(self) -> list[LatentPart]:
-        return [LatentPart("continuous", 0, self.law.dim)]
-
-    def prior_codes(self, n: int) -> Tensor:
-        return self.law.sample(n).to(self.dtype)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        network = self.generator if self.average is None else self.average
-        return network(codes)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.decode(codes)
-
-    def backbone(self) -> nn.Module:
-        """The discriminator without its last layer.
-
-        Radford et al. 2015, arXiv 1511.06434, section 5.1, pool the maps of all its layers and join them.
-        """
-        return _Features(self.critic, self.pack)
+    @property
+    def maker(self) -> nn.Module:
+        """The network that makes the images that are looked at: the average where there is one."""
+        return self.generator if self.average is None else self.average
 
     # Training.
 
-    def codes_for(self, labels: Tensor) -> Tensor:
-        """A draw of the prior for each label, N x d."""
-        return self.law.sample(len(labels)).to(self.dtype)
-
-    def judged(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The discriminator's logits, N (/ pack)."""
-        return self.critic(packed(images, self.pack), labels)
-
-    def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars of real images and as many codes; the discriminator minimises the first."""
-        fake = self.fakes(codes)
-        on_real, on_fake = self.judged(images, labels).float(), self.judged(fake, labels).float()
-        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
-        real, generated = packed(images, self.pack), packed(fake, self.pack)
-        return self.penalised(terms, lambda between: self.critic(between, labels), real, generated)
-
-    def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars of codes; the generator minimises the first."""
-        return {"loss_g": self.objective.generator(self.judged(self.generator(codes), labels).float())}
-
     @torch.no_grad()
-    def fakes(self, codes: Tensor) -> Tensor:
+    def fakes(self, *inputs: Tensor) -> Tensor:
         """Images for the discriminator's step, without a gradient."""
         with keeping_statistics(self.generator):
-            return self.generator(codes)
+            return self.generator(*inputs)
 
     def scores(self, on_real: Tensor, on_fake: Tensor) -> dict[str, Tensor]:
         return {"d_real": self.objective.score(on_real).mean(), "d_fake": self.objective.score(on_fake).mean()}
@@ -209,40 +172,52 @@ class Adversarial(Base):
         penalty = gradient_penalty(critic, real, fake)
         return terms | {"loss_d": terms["loss_d"] + weight * penalty, "gradient_penalty": penalty}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        images, labels = batch[0], class_of(batch[1])
-        self._check_parts(len(images))
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        self.check_parts(len(batch[0]))
         optimizers: Any = self.optimizers()
-        terms = self._step("d", optimizers[0], self.discriminator_terms, images, self.codes_for(labels), labels)
-        if (self.trainer.fit_loop.epoch_loop.total_batch_idx + 1) % self.recipe.n_critic == 0:
+        terms = self.step_of("d", optimizers[0], self.discriminator_terms, *self.discriminator_inputs(batch))
+        if self.generators_turn():
             with keeping_statistics(self.critic):
-                terms |= self._step("g", optimizers[1], self.generator_terms, self.codes_for(labels), labels)
-            self._follow()
-        self.log_terms("train", terms, len(images))
+                terms |= self.step_of("g", optimizers[1], self.generator_terms, *self.generator_inputs(batch))
+            self.follow(self.recipe.n_critic + 1)
+        self.log_terms("train", terms, len(batch[0]))
         return terms
 
-    def _check_parts(self, count: int) -> None:
+    def generators_turn(self) -> bool:
+        """Whether the generator takes a step on this batch, as on each `n_critic`-th one of the whole training."""
+        return (self.trainer.fit_loop.epoch_loop.total_batch_idx + 1) % self.recipe.n_critic == 0
+
+    def check_parts(self, count: int, least: int = 1) -> None:
+        """
+        Raises:
+            MisconfigurationException: a batch of so many images cannot be cut into equal parts, or too small ones.
+        """
         size, rest = divmod(count, self.recipe.micro_batches)
-        if rest or size < self.pack:
+        if rest or size < least:
             raise MisconfigurationException(
-                f"a batch of {count} cannot be cut into {self.recipe.micro_batches} equal parts of at least {self.pack}"
-                " images; change data.batch_size, model.micro_batches or model.pack"
+                f"a batch of {count} cannot be cut into {self.recipe.micro_batches} equal parts of at least {least}"
+                f" images; change data.batch_size{'' if least == 1 else ', model.pack'} or model.micro_batches"
             )
 
-    def _step(
+    def step_of(
         self, name: str, optimizer: LightningOptimizer, terms_of: Callable[..., Terms], *whole: Tensor
     ) -> dict[str, Tensor]:
+        """One step on the terms of these inputs, in parts; also tells `grad_norm_<name>`."""
         parts = zip(*(tensor.chunk(self.recipe.micro_batches) for tensor in whole), strict=True)
         losses = [partial(terms_of, *part) for part in parts]
         found = descend(self, optimizer, losses, self.recipe.clip, measure=self.logs_this_step())
         return {f"grad_norm_{name}" if term == "grad_norm" else term: value for term, value in found.items()}
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Moves the average towards the generator, faster in the first steps, and gives it the same statistics."""
+    def follow(self, steps_a_turn: int) -> None:
+        """Moves the average towards the generator, faster in the first steps, and gives it the same statistics.
+
+        Args:
+            steps_a_turn: of all optimizers, for one of the generator's.
+        """
         if self.average is None:
             return
-        step = self.trainer.global_step // (self.recipe.n_critic + 1)
+        step = self.trainer.global_step // steps_a_turn
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
         for average, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
@@ -253,79 +228,3 @@ class Adversarial(Base):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Nothing, as in validation."""
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"features": self.backbone()(batch[0]), "labels": batch[1]}
-
-
-class _Features(nn.Module):
-    """A discriminator's features of single images: each fills a pack alone, and is of any class."""
-
-    def __init__(self, critic: Any, pack: int) -> None:
-        super().__init__()
-        self.critic = critic
-        self.pack = pack
-
-    def forward(self, images: Tensor) -> Tensor:
-        images = images.repeat(1, self.pack, 1, 1)
-        of_any_class = getattr(self.critic, "of_any_class", self.critic.features)
-        return of_any_class(images)  # (N, F)
-
-
-def packed(images: Tensor, pack: int) -> Tensor:
-    """`pack` images as the channels of one: N x C x H x W -> (N / pack) x (pack C) x H x W; a rest is left out."""
-    if pack == 1:
-        return images
-    groups = len(images) // pack
-    return images[: groups * pack].reshape(groups, pack * images.shape[1], *images.shape[2:])
-
-
-class Taken(NamedTuple):
-    """Layers of a generator whose first weights are those of a checkpoint, and those that are new."""
-
-    checkpoint: str
-    taken: list[str]
-    left: list[str]
-
-    def __str__(self) -> str:
-        new = f"; not {', '.join(self.left)}" if self.left else ""
-        return f"the generator starts with {', '.join(self.taken)} of {self.checkpoint}{new}"
-
-
-def take_layers(network: nn.Module, checkpoint: Path, wanted: Sequence[str] | None) -> Taken:
-    """Gives layers of a generator the weights of the layers of the same names and shapes of a checkpoint's decoder.
-
-    Args:
-        network: whose direct children are its layers.
-        checkpoint: of a model with a `decoder`, such as PoolingAutoencoder.
-        wanted: names of the layers; None for all that fit.
-
-    Raises:
-        CheckpointError: no such checkpoint, no decoder in it, or a wanted layer, or all of them, does not fit.
-    """
-    with isolate_rng():  # the rest of the run draws what it would draw without a start
-        model = GenerativeModule.load(checkpoint)
-    decoder = getattr(model, "decoder", None)
-    if not isinstance(decoder, nn.Module):
-        raise CheckpointError(f"{checkpoint} holds a {type(model).__name__}, which has no decoder to start from")
-    theirs = dict(decoder.named_children())
-    ours = {name: layer for name, layer in network.named_children() if layer.state_dict()}
-    fit = [name for name, layer in ours.items() if name in theirs and _shapes(layer) == _shapes(theirs[name])]
-    for name in wanted if wanted is not None else fit[:0]:
-        if name not in fit:
-            raise CheckpointError(
-                f"{checkpoint} has no layer {name} that fits the generator's; those that do: {', '.join(fit) or 'none'}"
-            )
-    taken = fit if wanted is None else [name for name in fit if name in wanted]
-    if not taken:
-        raise CheckpointError(
-            f"{checkpoint} has no layer that fits the generator's, {', '.join(ours)};"
-            " use --model.generator PoolingGenerator and the latent_dim that it was trained with"
-        )
-    for name in taken:
-        ours[name].load_state_dict(theirs[name].state_dict())
-    return Taken(str(checkpoint), taken, [name for name in ours if name not in taken])
-
-
-def _shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}

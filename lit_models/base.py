@@ -66,6 +66,15 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    directions: tuple[str, ...]
+    """From which kind of images to which: `ab` from sources to targets, and `ba` back for a model that can."""
+
+    def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
+        """Images of one kind, in [0, 1], as the other kind shows them."""
+
+
+@runtime_checkable
 class HasLogProb(Protocol):
     def log_prob(self, images: Tensor) -> Tensor:
         """Log-density in nats, N, of images in [0, 1], N x C x H x W."""
@@ -167,6 +176,13 @@ class GenerativeModule(LightningModule):
         """A run that is resumed to go on for longer goes on along the longer cycle."""
         if self._trainer is not None:
             stretch(checkpoint.get("lr_schedulers", []), self.trainer)
+
+    def prepare_fit(self) -> None:
+        """Reads what training needs beside the data and the weights, before anything of a run is written.
+
+        Raises:
+            CheckpointError, ValueError: it cannot be had.
+        """
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Named scalars of a batch, means over its images; training minimises the first."""

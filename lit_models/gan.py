@@ -5,9 +5,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.adversarial import Adversarial, DCGANAdam, Recipe, take_layers
+from lit_models.adversarial import DCGANAdam, Recipe
 from lit_models.backbone import fill_path
 from lit_models.base import GenerativeModule, ImageShape, LatentPart, unconditional
+from lit_models.from_codes import FromCodes, take_layers
 from lit_models.losses.adversarial import Minimax, NonSaturating, Objective
 from lit_models.networks.critics import (
     AuxiliaryCritic,
@@ -25,7 +26,7 @@ SCRATCH = "none"
 """A generator_checkpoint that is none, as a sweep can send it."""
 
 
-class GAN(Adversarial, GenerativeModule):
+class GAN(FromCodes, GenerativeModule):
     """Generative adversarial network: min_G max_D E[log D(x)] + E[log(1 - D(G(z)))], or another objective.
 
     Goodfellow et al. 2014, arXiv 1406.2661. With the default networks it is a DCGAN (Radford et al. 2015, arXiv
@@ -101,7 +102,7 @@ class GAN(Adversarial, GenerativeModule):
         return self.decode(self.prior_codes(n))
 
 
-class _WithLabels(Adversarial):
+class _WithLabels(FromCodes):
     """Codes that end in a one-hot label."""
 
     num_classes: int

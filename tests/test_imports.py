@@ -22,6 +22,7 @@ SHARED = {
     "lit_models.base",
     "lit_models.corruptions",
     "lit_models.descent",
+    "lit_models.from_codes",
     "lit_models.latent_laws",
     "lit_models.losses",
     "lit_models.networks",

@@ -29,9 +29,9 @@ from lit_models import (
     Probe,
     SparseAutoencoder,
 )
-from lit_models.adversarial import Adversarial
 from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples
 from lit_models.corruptions import ColoredBlob, LaplaceNoise
+from lit_models.from_codes import FromCodes
 from lit_models.latent_laws import GumbelSoftmax, Joint
 from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, Wasserstein
 from lit_models.networks.discriminators import ACGANDiscriminator, DCGANDiscriminator, MLPDiscriminator
@@ -166,7 +166,7 @@ def outputs(model: GenerativeModule) -> torch.Tensor:
     """What it makes of images, or of noise."""
     torch.manual_seed(0)
     with torch.no_grad():
-        return model.eval().sample(5) if isinstance(model, Adversarial) else model.eval()(images())
+        return model.eval().sample(5) if isinstance(model, FromCodes) else model.eval()(images())
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -184,7 +184,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encode
     data = row.data(batch_size=40)
     data.setup()
     batch = next(iter(data.train_dataloader()))
-    if isinstance(model, Adversarial):
+    if isinstance(model, FromCodes):
         codes = model.codes_for(batch[1])
         losses = {
             "critic.": model.discriminator_terms(batch[0], codes, batch[1]),
@@ -248,5 +248,5 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
     trainer = trained(row, model, tmp_path)
-    by_samples = isinstance(model, Adversarial)  # measured by a callback
+    by_samples = isinstance(model, FromCodes)  # measured by a callback
     assert model.monitor is None or by_samples or model.monitor[0] in trainer.callback_metrics

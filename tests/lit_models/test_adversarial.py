@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import train
 from datamodules import BatchLoader
 from lit_models import ACGAN, GAN, ConditionalGAN, adversarial
-from lit_models.adversarial import Adversarial
+from lit_models.from_codes import FromCodes
 from lit_models.losses.adversarial import Hinge, NonSaturating
 from lit_models.networks.discriminators import DCGANDiscriminator
 from lit_models.networks.generators import LinearGenerator, MLPGenerator
@@ -25,7 +25,7 @@ from tests.helpers import same as same_tensors
 from tests.helpers import stop_at, weights
 from tests.test_models import MODELS, Row, trained
 
-ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, Adversarial)}
+ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, FromCodes)}
 NETWORKS = ("critic", "generator", "average")
 IMAGES = 64
 Snapshot = dict[str, Tensor]
@@ -120,10 +120,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 
 @pytest.fixture
 def fixed_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Adversarial, "codes_for", codes_by_number)
+    monkeypatch.setattr(FromCodes, "codes_for", codes_by_number)
 
 
-def codes_by_number(self: Adversarial, labels: Tensor) -> Tensor:
+def codes_by_number(self: FromCodes, labels: Tensor) -> Tensor:
     """The code of each image is always the same, whatever the batch or the process."""
     table = torch.randn(IMAGES, self.law.dim, dtype=torch.float32, generator=torch.Generator().manual_seed(2))
     return table[labels].to(self.dtype)
@@ -244,7 +244,7 @@ def _rank(rank: int, port: int, folder: str) -> None:
 
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-    Adversarial.codes_for = codes_by_number  # type: ignore[method-assign]
+    FromCodes.codes_for = codes_by_number  # type: ignore[method-assign]
     ddp = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
     torch.save({kind: results(kind, loader(8, rank, 2), **ddp) for kind in KINDS}, f"{folder}/{rank}.pt")
 
