@@ -1,7 +1,8 @@
-"""Images out of a checkpoint: a grid of new ones, one class, walks between them, images with labels, a data file."""
+"""Images out of a checkpoint: new ones as a grid, by class, with labels or as data; walks; translations of yours."""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,13 +26,33 @@ EXAMPLES = """examples:
   python sample.py CKPT --classifier PROBE --sort           new images by class, and labels in samples.csv
   python sample.py CKPT --classifier PROBE --count 70000 --output made/mnist.npz
                                                             data: train.py fit ... --data.root made
+  python sample.py CYCLEGAN --input photos --output made --compare
+                                                            your own images, each beside its translation
+  python sample.py CYCLEGAN --input photos --direction ba   the other way, into translated/
 
 A plain autoencoder has no prior: a mixture of Gaussians is fitted to the codes of its training images, which are
 those that config.yaml names in the folder of the run, or --data and --data-root. A classifier is a checkpoint of a
 Classifier, which looks at the images, or of a Probe on the model's own frozen encoder, which reads the codes that
 the images are made from. The same seed makes the same images.
+
+A model of images to images translates those of --input, a folder or one file, each into NAME.png in --output.
 """
 SUFFIXES = (".png", ".gif", ".npz")
+OF_NEW_IMAGES = {
+    "columns": "--columns",
+    "classes": "--class",
+    "law": "--law",
+    "components": "--components",
+    "data": "--data",
+    "data_root": "--data-root",
+    "interpolate": "--interpolate",
+    "steps": "--steps",
+    "classifier": "--classifier",
+    "sort": "--sort",
+}
+"""Options that mean nothing where there is --input, by their names in the program."""
+OF_TRANSLATIONS = {"direction": "--direction", "size": "--size", "compare": "--compare"}
+"""Options that mean nothing where there is none."""
 STOPS = 4
 """Codes that a round trip goes through."""
 FRAME_SECONDS = 0.08
@@ -51,12 +72,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoint", type=Path, metavar="CKPT", help="such as runs/EXPERIMENT/RUN/checkpoints/best.ckpt")
     made.add_argument(
         "--output",
-        type=_output,
-        default=Path("samples.png"),
+        type=_path,
         metavar="FILE",
-        help="a picture .png (default: samples.png), walks .gif,\nor data .npz of uint8 images and labels",
+        help="a picture .png (default: samples.png), walks .gif,\nor data .npz of uint8 images and labels;\n"
+        "with --input a folder (default: translated)",
     )
-    made.add_argument("--count", type=positive, metavar="N", help="images (default: 64), or walks (8; in a GIF 16)")
+    made.add_argument(
+        "--count",
+        type=positive,
+        metavar="N",
+        help="images (default: 64), or walks (8; in a GIF 16),\nor of --input the first N (default: all)",
+    )
     made.add_argument("--columns", type=positive, metavar="N", help="of the picture (default: about square)")
     made.add_argument("--seed", type=_seed, default=0, help="default: 0")
     made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
@@ -89,17 +115,55 @@ def parser() -> argparse.ArgumentParser:
     label = made.add_argument_group("labels")
     label.add_argument("--classifier", type=Path, metavar="CKPT", help="label each image, and write the labels as CSV")
     label.add_argument("--sort", action="store_true", help="one class a row, the most probable images first")
+    given = made.add_argument_group("translations")
+    given.add_argument("--input", type=_path, metavar="FOLDER", help="of images to translate, or one image file")
+    given.add_argument(
+        "--direction", choices=("ab", "ba"), default="ab", help="from sources to targets (default), or back"
+    )
+    given.add_argument(
+        "--size",
+        choices=("model", "own"),
+        help="model: shorter side and middle as in training (default);\n"
+        "own: as it is (default where images are enlarged)",
+    )
+    given.add_argument(
+        "--compare", action="store_true", help="each original, as the model saw it, beside its translation"
+    )
     return made
+
+
+def read_options(args: list[str] | None) -> argparse.Namespace:
+    """The command line, read and found to go together; else it ends here, with status 2."""
+    made = parser()
+    options = made.parse_args(args, argparse.Namespace(**dict.fromkeys(OF_NEW_IMAGES | OF_TRANSLATIONS)))
+    translates = options.input is not None
+    foreign, why = (OF_NEW_IMAGES, "not with --input") if translates else (OF_TRANSLATIONS, "only with --input FOLDER")
+    named = ", ".join(flag for name, flag in foreign.items() if getattr(options, name) is not None)
+    if named:
+        made.error(f"{named}: {why}")
+    for name in OF_NEW_IMAGES | OF_TRANSLATIONS:
+        if getattr(options, name) is None:
+            setattr(options, name, made.get_default(name))
+    options.output = options.output or Path("translated" if translates else "samples.png")
+    is_file = options.output.suffix in SUFFIXES
+    if translates and is_file:
+        made.error(f"argument --output: with --input a folder, not '{options.output}'")
+    if not translates and not is_file:
+        made.error(f"argument --output: '{options.output}' ends in none of {', '.join(SUFFIXES)}")
+    return options
 
 
 def main(args: list[str] | None = None) -> int:
     """Exit status 2 for bad input, in one line."""
-    options = parser().parse_args(args)
+    options = read_options(args)
     from datamodules import DataError
     from lit_models import CheckpointError
 
     try:
-        sample(options)
+        if options.input is None:
+            sample(options)
+        else:
+            translate(options)
     except (UsageError, DataError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -123,6 +187,7 @@ def sample(options: argparse.Namespace) -> None:
     from callbacks.media import own_randomness
     from callbacks.sampling import Sampler, class_names, label_images, training_data
     from lit_models import GenerativeModule, Probe
+    from lit_models.base import HasLatentParts, Samples, Translates
 
     walking = options.interpolate or options.output.suffix == ".gif"
     if walking and (options.classifier or options.output.suffix == ".npz" or len(options.classes) > 1):
@@ -133,6 +198,8 @@ def sample(options: argparse.Namespace) -> None:
         raise UsageError("data are of 2 images at least, one of them for the test; give a larger --count")
     device = _device(options.device)
     model = GenerativeModule.load(options.checkpoint).to(device)
+    if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentParts):
+        raise UsageError(f"{type(model).__name__} makes images of images: give --input FOLDER")
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
     sampler = Sampler(
         model,
@@ -153,6 +220,35 @@ def sample(options: argparse.Namespace) -> None:
     names = class_names((options.classifier, options.checkpoint), classifier.hparams["num_classes"])
     _write(options, images, labels, asked, names)
     _tell(labels, names, asked, isinstance(classifier, Probe))
+
+
+def translate(options: argparse.Namespace) -> None:
+    """Translates a user's images, each into a file of its own, once all of them have been read.
+
+    Raises:
+        UsageError, DataError, CheckpointError: bad input, or a file cannot be written; what was written is whole.
+        OSError: a folder cannot be read.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from callbacks.media import own_randomness
+    from callbacks.translated_files import FileTranslator, destinations, images_and_others
+    from lit_models import GenerativeModule
+
+    originals, others = images_and_others(options.input)
+    places = destinations(originals[: options.count], options.input, options.output)
+    model = GenerativeModule.load(options.checkpoint).to(_device(options.device))
+    translator = FileTranslator(model, options.direction, options.size)
+    unseen = not sys.stderr.isatty()
+    with own_randomness(options.seed), Progress(console=Console(stderr=True), transient=True, disable=unseen) as bar:
+        shapes = {path: translator.read(path).shape for path in bar.track(places, description="reading")}
+        made = translator.pictures(shapes, options.compare)
+        for path, picture in bar.track(made, len(places), description="translating"):
+            _save({places[path]: partial(picture.save, format="PNG")})
+    kinds = ", ".join(sorted({file.suffix or "no suffix" for file in others}))
+    note = f"; other files in {options.input} left out: {len(others)} ({kinds})" if others else ""
+    print(f"wrote {options.output}: {len(places)} images{note}")
 
 
 def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Tensor | None, Tensor | None]":
@@ -277,11 +373,8 @@ def _device(name: str) -> "torch.device":
         raise UsageError(f"--device {name} cannot be used ({reason}); this machine has cpu at least") from None
 
 
-def _output(text: str) -> Path:
-    path = Path(text).expanduser()
-    if path.suffix not in SUFFIXES:
-        raise argparse.ArgumentTypeError(f"{text!r} ends in none of {', '.join(SUFFIXES)}")
-    return path
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _steps(text: str) -> int:

@@ -3,10 +3,14 @@ from datamodules.base import ImageDataModule
 from datamodules.binarized_mnist import BinarizedMNISTDataModule
 from datamodules.cifar10 import CIFAR10DataModule
 from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
+from datamodules.colored_pairs_mnist import ColoredPairsMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
+from datamodules.image_folder import ImageFolderDataModule
 from datamodules.loader import BatchLoader, Render
+from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolutionMNISTDataModule
 from datamodules.mnist import MNISTDataModule
+from datamodules.noisy_mnist import NoisyMNISTDataModule
 from datamodules.pairs import Pairs, PairsDataModule
 from datamodules.recolored_mnist import RecoloredMNISTDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
@@ -19,10 +23,15 @@ __all__ = [
     "BinarizedMNISTDataModule",
     "CIFAR10DataModule",
     "ColoredMNISTDataModule",
+    "ColoredPairsMNISTDataModule",
     "DataError",
     "DigitsDataModule",
     "ImageDataModule",
+    "ImageFolderDataModule",
+    "LowResolutionCIFAR10DataModule",
+    "LowResolutionMNISTDataModule",
     "MNISTDataModule",
+    "NoisyMNISTDataModule",
     "Pairs",
     "PairsDataModule",
     "RecoloredMNISTDataModule",

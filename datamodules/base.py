@@ -51,7 +51,7 @@ class ImageDataModule(LightningDataModule):
     """
 
     name: str
-    image_shape: ClassVar[tuple[int, int, int]]
+    image_shape: tuple[int, int, int]
     classes: ClassVar[tuple[str, ...]]
     label_columns: ClassVar[tuple[str, ...]] = ("class",)
     judged_as: ClassVar[str | None] = None
@@ -197,7 +197,8 @@ class ImageDataModule(LightningDataModule):
         part = "test" if split == "test" else "train"
         tensors = self._tensors(self._data_device())
         images, labels = tensors[f"x_{part}"], tensors[f"y_{part}"]
-        index = torch.arange(len(labels)) if split == "test" else self._index[split]
+        whole = split == "test" and split not in self._index
+        index = torch.arange(len(labels)) if whole else self._index[split]
         return images, labels, index.to(images.device)
 
     def _data_device(self) -> torch.device:

@@ -1,5 +1,6 @@
 """Images of two kinds, to learn the way from one to the other."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
@@ -36,6 +37,7 @@ class PairsDataModule(ImageDataModule):
     seen in both versions, so that what a model makes of one can be compared with the other.
 
     A subclass gives `versions`, `image_shape`, which is the target's, and `source_shape` where the source's is another.
+    One whose sources and targets are stored apart names the images of each in `_index` and `_targets`.
 
     Args:
         root: folder of the data files; `<root>/<name>.npz` is used when it is there.
@@ -54,6 +56,8 @@ class PairsDataModule(ImageDataModule):
 
     hues: ClassVar[tuple[Sequence[float] | None, Sequence[float] | None]] = (None, None)
     """The hue in degrees in which source and target show each class; None: in none of its own."""
+    aligned: bool = True
+    """Whether a source and a target of validation and test show the same."""
 
     def __init__(
         self,
@@ -68,7 +72,8 @@ class PairsDataModule(ImageDataModule):
     ) -> None:
         super().__init__(root, batch_size, val_size, seed, None, on_device, 0, predict_split, eval_batch_size)
         self.paired = paired
-        self._targets: Tensor | None = None
+        self._targets: dict[Split, Tensor] = {}
+        """In splits where sources give no targets: the numbers of the images that do."""
 
     @abstractmethod
     def versions(self, split: Split) -> tuple[Paint, Paint]:
@@ -80,49 +85,58 @@ class PairsDataModule(ImageDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        if self.paired or self._targets is not None:
+        if self.paired or self._targets:
             return
         index = self._index["train"]
         if len(index) < 2:
             raise DataError(f"{self.name} has {len(index)} training images: too few for two halves")
         order = index[torch.randperm(len(index), generator=seeded_generator(self._seed, _HALVES))]
         half = len(order) // 2
-        self._index["train"], self._targets = order[:half].sort().values, order[half:]
+        self._index["train"], self._targets["train"] = order[:half].sort().values, order[half:]
 
     def render(self, split: Split) -> Render:
-        source, target = self.versions(split)
-        if split == "train" and self._targets is not None:
-            return self._unpaired(source, target, self._targets)
-
-        def pair(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Batch:
-            return source(images, labels, index, epoch), target(images, labels, index, epoch)
-
-        return pair
+        return self._unpaired(split) if split in self._targets else self._both(split)
 
     def pairs(self, split: Split, n: int, seed: int = 0) -> Pairs:
-        """`n` random images of validation, test or paired training in both versions, or all when it has fewer.
+        """`n` random images in both versions, or all when the split has fewer; the same ones for the same seed.
 
-        The same ones for the same seed, as the loaders of validation and test give them.
+        As the loaders of validation and test give them. Where data are not `aligned`, `n` sources, each with a target.
         """
         self.setup()
         images, labels, index = self._split(split)
         picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)]
         chosen, digits = images[picked].float().div_(255), labels[picked]
-        source, target = (version(chosen, digits, picked, 0) for version in self.versions(split))
-        return Pairs(source, target, digits)
+        make = self._both(split) if self.aligned else self.render(split)
+        return Pairs(*make(chosen, digits, picked, 0), digits)
 
-    def _unpaired(self, source: Paint, target: Paint, targets: Tensor) -> Render:
-        """Gives each source another target: the k-th of an order of the epoch's own, k the source's place by number."""
-        stored, digits, sources = self._split("train")
+    def _both(self, split: Split) -> Render:
+        """Each image in both versions."""
+        source, target = self.versions(split)
+
+        def both(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Batch:
+            return source(images, labels, index, epoch), target(images, labels, index, epoch)
+
+        return both
+
+    def _unpaired(self, split: Split) -> Render:
+        """Gives each source another target: the k-th of an order of the epoch's own, k the source's place by number.
+
+        Where there are fewer targets than sources, each of them comes again in a new order, and then again.
+        """
+        source, target = self.versions(split)
+        stored, digits, sources = self._split(split)
         place = torch.zeros(len(digits), dtype=torch.long, device=sources.device)
         place[sources] = torch.arange(len(sources), device=sources.device)
-        targets = targets.to(sources.device)
+        targets = self._targets[split].to(sources.device)
+        rounds = max(1, math.ceil(len(sources) / max(1, len(targets))))
+        seed = self._render_seed(split)
         order: dict[int, Tensor] = {}
 
         def unpaired(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Batch:
             if epoch not in order:
                 order.clear()
-                drawn = torch.randperm(len(targets), generator=seeded_generator(self._seed, _PARTNERS, epoch))
+                generator = seeded_generator(seed, _PARTNERS, epoch)
+                drawn = torch.cat([torch.randperm(len(targets), generator=generator) for _ in range(rounds)])
                 order[epoch] = targets[drawn.to(targets.device)]
             other = order[epoch][place[index.to(place.device)]]
             theirs = stored[other].to(images.device).float().div_(255)
