@@ -4,19 +4,24 @@ from lit_models.autoencoder import Autoencoder
 from lit_models.base import CheckpointError, GenerativeModule
 from lit_models.classifier import Classifier
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
+from lit_models.cyclegan import CycleGAN
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.gan import ACGAN, GAN, ConditionalGAN
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.networks.efficientnet import EfficientNetNetworks
+from lit_models.pix2pix import Pix2Pix
 from lit_models.pooling_autoencoder import PoolingAutoencoder
 from lit_models.probe import Probe
+from lit_models.restoration_gan import RestorationGAN
 from lit_models.sparse_autoencoder import SparseAutoencoder
+from lit_models.srgan import SRGAN
 from lit_models.vae import VAE
 from lit_models.wae import WAE
 
 __all__ = [
     "ACGAN",
     "GAN",
+    "SRGAN",
     "VAE",
     "WAE",
     "AngleProbe",
@@ -26,11 +31,14 @@ __all__ = [
     "Classifier",
     "ConditionalGAN",
     "ContractiveAutoencoder",
+    "CycleGAN",
     "DenoisingAutoencoder",
     "EfficientNetNetworks",
     "GenerativeModule",
     "LinearAutoencoder",
+    "Pix2Pix",
     "PoolingAutoencoder",
     "Probe",
+    "RestorationGAN",
     "SparseAutoencoder",
 ]

@@ -5,11 +5,10 @@ from torch.nn import functional as F
 
 from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
 from lit_models.corruptions import Corruption
+from lit_models.losses.distortion import psnr
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.networks.pairs import Networks, StridedNetworks
 from lit_models.schedules import Schedule
-
-MOST_PSNR = 100.0
 
 
 class DenoisingAutoencoder(EncodesAndDecodes, GenerativeModule):
@@ -102,12 +101,3 @@ class DenoisingAutoencoder(EncodesAndDecodes, GenerativeModule):
     def _generator(self, batch_idx: int) -> torch.Generator:
         seed = batch_idx * self.trainer.world_size + self.global_rank
         return torch.Generator(self.device).manual_seed(seed)
-
-
-def psnr(images: Tensor, references: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, -10 log10(mean squared error) for pixels in [0, 1]: dB, N.
-
-    At most 100 dB, so that an image that equals its reference keeps a mean finite.
-    """
-    errors = (images.float() - references.float()).square().flatten(1).mean(dim=1)
-    return -10 * errors.clamp(min=10 ** (-MOST_PSNR / 10)).log10()

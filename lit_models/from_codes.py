@@ -107,7 +107,7 @@ class _Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         images = images.repeat(1, self.pack, 1, 1)
         of_any_class = getattr(self.critic, "of_any_class", self.critic.features)
-        return of_any_class(images)  # (N, F)
+        return of_any_class(images).flatten(1)  # (N, F)
 
 
 def packed(images: Tensor, pack: int) -> Tensor:

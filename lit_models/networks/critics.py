@@ -17,7 +17,7 @@ class Critic(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """N x C x H x W -> logits, N."""
+        """N x C x H x W -> logits, N, or N x h x w of a discriminator of patches."""
         return self.head(self.features(images))[:, 0]
 
 

@@ -1,5 +1,10 @@
+from typing import TypeVar
+
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
@@ -13,3 +18,11 @@ def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
         if bias is not None:
             nn.init.zeros_(bias)
     return network
+
+
+def channels_last(network: Network) -> Network:
+    """The network with its convolutions' weights laid out as N x H x W x C, which its maps then follow.
+
+    Half precision on a CPU, and tensor cores, are up to twice as fast so.
+    """
+    return network.to(memory_format=torch.channels_last)

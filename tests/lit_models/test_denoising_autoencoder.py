@@ -9,7 +9,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from callbacks.denoising import Denoising
 from datamodules import DigitsDataModule
 from lit_models.corruptions import Blur, ColoredBlob, GaussianNoise, LaplaceNoise, Masking
-from lit_models.denoising_autoencoder import DenoisingAutoencoder, psnr
+from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.losses.distortion import psnr
 from lit_models.networks.pairs import MLPNetworks
 
 NETWORKS = MLPNetworks((16,))

@@ -138,13 +138,14 @@ def test_the_average_follows_the_generator_and_makes_the_images(tmp_path: Path):
     model = gan(ema_decay=0.9)
     expected = {name: parameter.detach().clone() for name, parameter in model.generator.named_parameters()}
     steps: list[dict[str, torch.Tensor]] = []
-    original = model._follow
+    original = model.follow
 
-    def follow() -> None:
+    def follow(steps_a_turn: int) -> None:
+        assert steps_a_turn == 2
         steps.append({name: parameter.detach().clone() for name, parameter in model.generator.named_parameters()})
-        original()
+        original(steps_a_turn)
 
-    model._follow = follow  # type: ignore[method-assign]
+    model.follow = follow  # type: ignore[method-assign]
     trained(MODELS["gan"], model, tmp_path)
     assert len(steps) == 2
     for decay, current in zip((2 / 11, 3 / 12), steps, strict=True):

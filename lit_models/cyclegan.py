@@ -1,0 +1,241 @@
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from lit_models.adversarial import Adversarial, DCGANAdam, Recipe
+from lit_models.base import GenerativeModule, ImageShape
+from lit_models.descent import keeping_statistics
+from lit_models.image_pool import ImagePool
+from lit_models.losses.adversarial import LeastSquares, Objective
+from lit_models.networks.critics import Critic
+from lit_models.networks.discriminators import Discriminator, PatchDiscriminator
+from lit_models.networks.translators import ResNetTranslator, Translator
+
+StepOrder = Literal["joint", "alternating"]
+POOLS = "image_pools"
+
+
+class CycleGAN(Adversarial, GenerativeModule):
+    """Two translators between two kinds of images, a and b, learned without a single pair.
+
+    Zhu et al. 2017, arXiv 1703.10593: min over G: a -> b and F: b -> a of the adversarial losses of both, plus
+    cycle_weight (E|F(G(a)) - a| + E|G(F(b)) - b|) (eq. 2), plus identity_weight (E|G(b) - b| + E|F(a) - a|) (section
+    5.2), each |.| a mean over pixels. The discriminators see images of a pool of earlier translations.
+
+    `joint`, the usual order: a step of both generators together, then one of both discriminators on the same
+    translations. `alternating`: for each direction a step of its discriminator, then one of its generator, on
+    translations made anew.
+
+    Logs, besides the adversarial models' terms, which are sums of losses and means of scores over both directions:
+    `adversarial`, `cycle_l1` and, where it has a weight, `identity_l1`, all without their weights.
+
+    Args:
+        generator: of both translators' networks; the paper's, smaller, by default.
+        discriminator: of both discriminators'; one of patches by default.
+        objective: what each minimises; LeastSquares by default, as in the paper.
+        cycle_weight: of the cycle-consistency loss.
+        identity_weight: of the loss that asks to leave images alone that are of the wanted kind already; the paper has
+            half the cycle_weight where colours are to be kept. It wants images of both kinds to have as many channels.
+        step_order: which networks step, and when.
+        pool_size: earlier translations that are kept for each discriminator; 0 for none.
+        ema_decay: of the moving average of the generators' weights, which makes the images; 0 for none.
+        clip: the largest norm of the gradient of each step; None for any.
+        micro_batches: parts that a batch is cut into, one after the other, so that a larger one fits into memory.
+        discriminator_lr_factor: the discriminators' learning rate in units of the generators'.
+        source_shape, image_shape: channels, height, width of a and b; given by the data when run through train.py.
+        optimizer: makes all optimizers from the parameters.
+
+    Raises:
+        ValueError: a weight or number out of range, images of two sizes, or parts that do not go together.
+    """
+
+    directions = ("ab", "ba")
+
+    def __init__(
+        self,
+        generator: Translator | None = None,
+        discriminator: Discriminator | None = None,
+        objective: Objective | None = None,
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.0,
+        step_order: StepOrder = "joint",
+        pool_size: int = 50,
+        ema_decay: float = 0.0,
+        clip: float | None = None,
+        micro_batches: int = 1,
+        discriminator_lr_factor: float = 1.0,
+        source_shape: ImageShape = (3, 28, 28),
+        image_shape: ImageShape = (3, 28, 28),
+        optimizer: OptimizerCallable = lambda params: DCGANAdam(params, lr=2e-4),
+    ) -> None:
+        super().__init__(optimizer)
+        if not cycle_weight >= 0 or not identity_weight >= 0:
+            raise ValueError(
+                f"cycle_weight is {cycle_weight} and identity_weight {identity_weight}; neither may be negative"
+            )
+        if tuple(source_shape[1:]) != tuple(image_shape[1:]):
+            raise ValueError(f"CycleGAN goes between images of one size, not {source_shape} and {image_shape}")
+        if identity_weight and source_shape[0] != image_shape[0]:
+            raise ValueError("identity_weight must be 0 between images of different numbers of channels")
+        self.save_hyperparameters()
+        self.cycle_weight = cycle_weight
+        self.identity_weight = identity_weight
+        self.step_order = step_order
+        self.pools = {"a": ImagePool(pool_size), "b": ImagePool(pool_size)}
+        translator, judge = generator or ResNetTranslator(), discriminator or PatchDiscriminator()
+        a, b = source_shape, image_shape
+        self.oppose(
+            nn.ModuleDict({"ab": translator.network(a[0], b[0]), "ba": translator.network(b[0], a[0])}),
+            nn.ModuleDict({"a": _critic(judge, a), "b": _critic(judge, b)}),
+            objective or LeastSquares(),
+            Recipe(1, ema_decay, clip, micro_batches, discriminator_lr_factor),
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        if self.step_order == "joint":
+            return super().configure_optimizers()
+        optimizers = []
+        for direction in self.directions:
+            optimizers.append(self.optimizer_of_critic(self.critic[direction[1]]))  # type: ignore[index]
+            optimizers.append(self.make_optimizer(self.generator[direction].parameters()))  # type: ignore[index]
+        return optimizers
+
+    def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
+        return self.maker[direction](images)  # type: ignore[index]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.translate(images)
+
+    # Training.
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        self.check_parts(len(batch[0]))
+        terms = self._joint(*batch) if self.step_order == "joint" else self._alternating(*batch)
+        self.log_terms("train", terms, len(batch[0]))
+        return terms
+
+    def _joint(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        optimizers: Any = self.optimizers()
+        made: dict[str, list[Tensor]] = {"ab": [], "ba": []}
+        with keeping_statistics(self.critic):
+            terms = self.step_of("g", optimizers[1], partial(self.generator_terms, made=made), a, b)
+        self.follow(2)
+        fake_b, fake_a = (self._seen(direction, torch.cat(made[direction])) for direction in self.directions)
+        return terms | self.step_of("d", optimizers[0], self.discriminator_terms, a, b, fake_a, fake_b)
+
+    def _alternating(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        optimizers: Any = self.optimizers()
+        found = []
+        for number, (direction, source, real) in enumerate((("ab", a, b), ("ba", b, a))):
+            fake = self._seen(direction, self._translations(direction, source))
+            terms = self.step_of("d", optimizers[2 * number], self._critics_terms(direction[1]), real, fake)
+            with keeping_statistics(self.critic):
+                terms |= self.step_of("g", optimizers[2 * number + 1], self._generators_terms(direction), a, b)
+            found.append(terms)
+        self.follow(4)
+        return _joined(*found)
+
+    def generator_terms(self, a: Tensor, b: Tensor, made: dict[str, list[Tensor]] | None = None) -> dict[str, Tensor]:
+        """Scalars of images of both kinds; both generators minimise the first.
+
+        Args:
+            made: takes the translations by their directions.
+        """
+        fake_b, fake_a = self.generator["ab"](a), self.generator["ba"](b)  # type: ignore[index]
+        for direction, fake in (("ab", fake_b), ("ba", fake_a)) if made is not None else ():
+            made[direction].append(fake.detach())  # type: ignore[index]
+        return self._with_consistency(self._fooling("ab", fake_b) + self._fooling("ba", fake_a), a, b, fake_a, fake_b)
+
+    def discriminator_terms(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
+        """Scalars of real and translated images of both kinds; both discriminators minimise the first."""
+        return _joined(self._critics_terms("b")(b, fake_b), self._critics_terms("a")(a, fake_a))
+
+    def _generators_terms(self, direction: str) -> Any:
+        def terms(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+            fake_b, fake_a = self.generator["ab"](a), self.generator["ba"](b)  # type: ignore[index]
+            adversarial = self._fooling(direction, fake_b if direction == "ab" else fake_a)
+            return self._with_consistency(adversarial, a, b, fake_a, fake_b)
+
+        return terms
+
+    def _critics_terms(self, kind: str) -> Any:
+        critic = self.critic[kind]  # type: ignore[index]
+
+        def terms(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+            on_real, on_fake = critic(real).float(), critic(fake).float()
+            terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
+            return self.penalised(terms, critic, real, fake)
+
+        return terms
+
+    def _fooling(self, direction: str, fake: Tensor) -> Tensor:
+        return self.objective.generator(self.critic[direction[1]](fake).float())  # type: ignore[index]
+
+    def _with_consistency(
+        self, adversarial: Tensor, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor
+    ) -> dict[str, Tensor]:
+        """The generators' terms with the losses that need no discriminator."""
+        loss, terms = adversarial, {"adversarial": adversarial}
+        if self.cycle_weight:
+            back_a, back_b = self.generator["ba"](fake_b), self.generator["ab"](fake_a)  # type: ignore[index]
+            terms["cycle_l1"] = _l1(back_a, a) + _l1(back_b, b)
+            loss = loss + self.cycle_weight * terms["cycle_l1"]
+        if self.identity_weight:
+            same_a, same_b = self.generator["ba"](a), self.generator["ab"](b)  # type: ignore[index]
+            terms["identity_l1"] = _l1(same_a, a) + _l1(same_b, b)
+            loss = loss + self.identity_weight * terms["identity_l1"]
+        return {"loss_g": loss, **terms}
+
+    @torch.no_grad()
+    def _translations(self, direction: str, source: Tensor) -> Tensor:
+        network = self.generator[direction]  # type: ignore[index]
+        with keeping_statistics(network):
+            return torch.cat([network(part) for part in source.chunk(self.recipe.micro_batches)])
+
+    def _seen(self, direction: str, fake: Tensor) -> Tensor:
+        """What the discriminator sees in the place of the newest translations."""
+        return self.pools[direction[1]](fake)
+
+    # The pools are part of the training's state, not of the model.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if "optimizer_states" in checkpoint:
+            checkpoint[POOLS] = _of_all_processes({kind: pool.kept for kind, pool in self.pools.items()})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        kept = checkpoint.get(POOLS, [])
+        if self._trainer is not None and len(kept) == self.trainer.world_size:
+            for kind, images in kept[self.trainer.global_rank].items():
+                self.pools[kind].kept = images
+
+
+def _critic(discriminator: Discriminator, image_shape: ImageShape) -> nn.Module:
+    features = discriminator.network(image_shape)
+    return Critic(features, discriminator.head(features.out_dim, 1))
+
+
+def _l1(images: Tensor, references: Tensor) -> Tensor:
+    return (images.float() - references.float()).abs().mean()
+
+
+def _joined(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of both directions: losses are added, all other numbers are means."""
+    return {
+        name: one[name] + other[name] if name in ("loss_d", "loss_g", "adversarial") else (one[name] + other[name]) / 2
+        for name in one
+    }
+
+
+def _of_all_processes(state: Any) -> list[Any]:
+    """Every process's state, by its rank; all of them have to ask for it together."""
+    states = [state]
+    if dist.is_available() and dist.is_initialized():
+        states *= dist.get_world_size()
+        dist.all_gather_object(states, state)
+    return states
