@@ -21,14 +21,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 import callbacks
-from datamodules import DataError, ImageDataModule, data_modules
+from datamodules import DataError, ImageDataModule, PairsDataModule, data_modules
 from harness.command_line import Parser, first_process, one_line, quiet, with_run_config
 from harness.config import flatten, option, recorded, run_home
 from harness.errors import UsageError
 from harness.history import MetricsCSV
 from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
 from harness.wandb_run import RunLogger, resolve_mode
-from lit_models.base import CheckpointError, GenerativeModule, read_checkpoint
+from lit_models.base import CheckpointError, GenerativeModule, Translates, read_checkpoint
 from lit_models.parts import drop_first_weights
 
 # Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
@@ -57,6 +57,7 @@ PICTURES = {
 }
 MEASURES = {
     "quality": callbacks.SampleQuality,
+    "translation": callbacks.TranslationQuality,
     "stability": callbacks.LossStability,
     "alarm": callbacks.CollapseAlarm,
     "active_units": callbacks.ActiveUnits,
@@ -65,8 +66,14 @@ MEASURES = {
 }
 """Callbacks whose numbers are logged in any case, and whose pictures are drawn when pictures are wanted."""
 DEFAULT_EPOCHS = 10
-LINKED = {"model.image_shape": "data.image_shape", "model.num_classes": "data.num_classes"}
+LINKED = {
+    "model.image_shape": "data.image_shape",
+    "model.source_shape": "data.source_shape",
+    "model.num_classes": "data.num_classes",
+}
 """Options of models that the data decide."""
+SAME_SHAPE = ImageDataModule.source_shape
+"""Of data whose sources are like their targets."""
 
 
 Report = Callable[[callbacks.Progress], bool]
@@ -154,12 +161,16 @@ class LitgenCLI(LightningCLI):
         """Checks the data, then claims the run folder, then builds the trainer that writes there."""
         self.settings = self.config_init[self.subcommand]
         self.settings.weights_only = True
+        self._check_pairs()
         if self.subcommand != "predict":
             self._check_labels()
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
         if self.subcommand != "predict":
-            self.settings.quality.prepare(self.model, self.datamodule, self.options.root)
+            for measure in (self.settings.quality, self.settings.translation):
+                measure.prepare(self.model, self.datamodule, self.options.root)
+        if self.subcommand == "fit":
+            self.model.prepare_fit()
         if self.settings.trainer.fast_dev_run:
             self.folder = Path(tempfile.mkdtemp(prefix="litgen-"))
             return self._build(logger=False, enable_checkpointing=False, **kwargs)
@@ -185,15 +196,31 @@ class LitgenCLI(LightningCLI):
         run = last_run(self.home)
         return None if run is None else str(run / "checkpoints" / "last.ckpt")
 
+    def _check_pairs(self) -> None:
+        """Pairs of images are for models that translate, and for them alone."""
+        model, data = type(self.model).__name__, type(self.datamodule).__name__
+        translates = isinstance(self.model, Translates)
+        if translates != isinstance(self.datamodule, PairsDataModule):
+            wrong = f"{model} does not translate images, and {data} has pairs of them"
+            if translates:
+                wrong = f"{model} translates images of one kind into another, and {data} has one kind"
+            raise UsageError(wrong + use_data(lambda kind: issubclass(kind, PairsDataModule) == translates))
+        source, target = self.datamodule.source_shape, self.datamodule.image_shape
+        if translates and "ba" in self.model.directions and source != target:
+            sizes = " and ".join(" x ".join(map(str, shape)) for shape in (source, target))
+            raise UsageError(
+                f"{model} translates both ways between images of one shape, and those of {data} are {sizes}"
+                f"{use_data(lambda kind: issubclass(kind, PairsDataModule) and kind.source_shape is SAME_SHAPE)}"
+            )
+
     def _check_labels(self) -> None:
         needed = getattr(self.model, "needs_label", None)
         if needed is None or needed in self.datamodule.label_columns:
             return
-        able = [name for name, kind in data_modules().items() if needed in kind.label_columns]
         raise UsageError(
             f"{type(self.model).__name__} needs the {needed} in the labels, and those of"
-            f" {type(self.datamodule).__name__} hold the {' and the '.join(self.datamodule.label_columns)};"
-            f" use --data {' or '.join(able) or 'of your own'}"
+            f" {type(self.datamodule).__name__} hold the {' and the '.join(self.datamodule.label_columns)}"
+            f"{use_data(lambda kind: needed in kind.label_columns)}"
         )
 
     def _choose_folder(self) -> tuple[Path, bool]:
@@ -258,7 +285,8 @@ class LitgenCLI(LightningCLI):
         """
         validates = self.datamodule.val_size > 0 and self.settings.trainer.limit_val_batches != 0
         few = self.datamodule.labels_per_class is not None
-        unmeasured = callbacks.chosen_by_samples(self.model) and not self.settings.quality.measures
+        measured = self.settings.quality.measures or self.settings.translation.measures
+        unmeasured = callbacks.chosen_by_samples(self.model) and not measured
         return self.model.monitor if validates and not few and not unmeasured else None
 
     def _build(self, **kwargs: Any) -> Trainer:
@@ -350,6 +378,12 @@ class LitgenCLI(LightningCLI):
         config.run.experiment, config.run.name = self.folder.parent.name, self.home.name
         config.run.overwrite, config.ckpt_path = False, None
         return self._parser(self.subcommand).dump(config, skip_none=False)
+
+
+def use_data(fits: Callable[[type[ImageDataModule]], bool]) -> str:
+    """Says which data modules fit, as the end of a sentence."""
+    able = [name for name, kind in data_modules().items() if fits(kind)]
+    return f"; use --data {' or '.join(able) or 'of your own'}"
 
 
 def main(args: list[str] | None = None, report: Report | None = None) -> Result:

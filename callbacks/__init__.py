@@ -23,6 +23,7 @@ from callbacks.quality import SampleQuality, chosen_by_samples
 from callbacks.run_record import RunRecord
 from callbacks.samples import SampleGrids
 from callbacks.stability import LossStability
+from callbacks.translation import TranslationQuality
 from callbacks.watch import Progress, Watch
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "RunRecord",
     "SampleGrids",
     "SampleQuality",
+    "TranslationQuality",
     "Traversals",
     "Watch",
     "WholeFiles",

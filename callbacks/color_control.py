@@ -287,14 +287,19 @@ def samples_figure(steered: Steered, hues: dict[str, int]) -> Figure:
     return figure
 
 
-def confusion_figure(count: ColorCount, names: list[str]) -> Figure:
-    """Rows: the hue asked for. Columns: the nearest one obtained, or none."""
+def confusion_figure(count: ColorCount, names: list[str], made: str = "samples") -> Figure:
+    """Rows: the hue asked for. Columns: the nearest one obtained, or none.
+
+    Args:
+        names: of the reference hues.
+        made: what was painted.
+    """
     asked = count.confusion.sum(dim=1, keepdim=True).clamp(min=1)
     shares = (count.confusion / asked).cpu()
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(shares.numpy(), cmap="viridis", vmin=0, vmax=1)
-    figure.colorbar(drawn, label="share of the samples")
+    figure.colorbar(drawn, label=f"share of the {made}")
     axes.set_xticks(range(len(names) + 1), [*names, "none"], rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("nearest hue obtained")

@@ -19,8 +19,8 @@ from torch import Tensor
 from callbacks.class_codes import class_part, with_every_class
 from callbacks.latent import encode_all, flat, latent_parts, scatter_figure, second_column
 from callbacks.latent_space import PRIOR_PLANE, decode_all, is_prior_plane, normal_quantiles, plane_codes
-from callbacks.media import image_grid, media_folder, own_randomness, save_film, write_file
-from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples
+from callbacks.media import alike, image_grid, media_folder, own_randomness, save_film, write_file
+from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples, Translates
 
 Arrays = dict[str, np.ndarray]
 TITLE_HEIGHT = 28
@@ -33,9 +33,10 @@ class Film(Callback):
     made of these files after the test, so that a run that was stopped and resumed has each epoch once. The grid shows
     the same points of the latent space each time: its plane for two normal numbers, else draws of the prior, the same
     random draws of a model without codes, or reconstructions of the same images where there is no prior. For a model
-    that can be asked for a class it has one draw of the prior a row and one class a column. The scatter shows the codes
-    of the same validation images, on the same axes in all frames; codes of more than two numbers on the principal
-    components of the last frame.
+    that can be asked for a class it has one draw of the prior a row and one class a column; for one that translates
+    images it has the same ones and their translations in alternating columns, one direction beside the other. The
+    scatter shows the codes of the same validation images, on the same axes in all frames; codes of more than two
+    numbers on the principal components of the last frame.
 
     Args:
         every_n_epochs: at least so many epochs apart, more in a training too long for `most_frames`; 0 for no films.
@@ -114,14 +115,13 @@ class Film(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
-        makes_images = isinstance(model, Decodes | Samples | Reconstructs)
+        makes_images = isinstance(model, Decodes | Samples | Reconstructs | Translates)
         if not makes_images:
             return {}
         images = self._images(model, data, split)
         if images is not None:
             arrays["images"] = images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
-            part = class_part(model)
-            arrays["columns"] = np.array(part.categories if part else round(len(images) ** 0.5))
+            arrays["columns"] = np.array(self._columns(model, len(images)))
         if isinstance(model, Encodes) and self.num_codes > 1:
             examples, labels = data.examples(split, self.num_codes)
             codes = encode_all(model, examples).cpu()
@@ -130,10 +130,21 @@ class Film(Callback):
                 arrays["labels"] = labels.cpu().numpy()
         return arrays
 
+    def _columns(self, model: LightningModule, count: int) -> int:
+        """Of a grid of so many images."""
+        if isinstance(model, Translates):
+            return translation_columns(model, int(self.num_images**0.5))
+        part = class_part(model)
+        return part.categories if part else round(count**0.5)
+
     def _images(self, model: LightningModule, data: Any, split: str) -> Tensor | None:
         steps = int(self.num_images**0.5)
         if steps < 1:
             return None
+        if isinstance(model, Translates):
+            rows = max(1, self.num_images // translation_columns(model, steps))
+            count = rows * translation_columns(model, steps) // translation_columns(model)
+            return translation_tiles(model, *data.examples(split, count))
         if isinstance(model, HasLatentParts) and isinstance(model, Decodes):
             return decode_all(model, grid_codes(model, self.num_images))
         if isinstance(model, Samples):
@@ -152,6 +163,21 @@ def grid_codes(model: Any, most: int) -> Tensor:
     if is_prior_plane(model):
         return plane_codes(PRIOR_PLANE.centre, PRIOR_PLANE.directions, normal_quantiles(steps))
     return model.prior_codes(steps**2)
+
+
+def translation_columns(model: Any, most: int = 1) -> int:
+    """At most so many that hold whole sets of originals and translations in all directions, and one set at least."""
+    of_one_set = 2 * len(model.directions)
+    return of_one_set * max(1, most // of_one_set)
+
+
+def translation_tiles(model: Any, sources: Tensor, targets: Tensor) -> Tensor:
+    """N sources, and for a model of two directions N targets, each before its translation: 2 N x C x H x W, or 4 N."""
+    columns = []
+    for direction in model.directions:
+        given = sources if direction == "ab" else targets
+        columns += [given, model.translate(given.to(model.device, model.dtype), direction)]
+    return torch.stack(alike(*columns), dim=1).flatten(0, 1)
 
 
 def frame_paths(trainer: Trainer) -> list[Path]:

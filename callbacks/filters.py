@@ -12,7 +12,7 @@ TILE = 32
 
 class Filters(Callback):
     """The first convolution's filters, of the network that encodes images, else of the one that makes features of them,
-    such as a discriminator: media/filters.png.
+    else of the discriminator: media/filters.png.
 
     Each filter is on its own scale, on which 0 is grey. One of three channels is a picture in colours; one of any
     other number has a tile for each channel. A network without convolutions has no picture.
@@ -41,12 +41,15 @@ class Filters(Callback):
 
 
 def first_convolution(model: object) -> nn.Conv2d | None:
-    """Of the network that encodes images, else of the one that makes features; None where there is none."""
+    """Of the network that encodes images, of the one that makes features or of the discriminator; None without one."""
+    network: object
     if isinstance(model, Encodes):
         network = model.code_network()
     elif isinstance(model, HasBackbone):
         network = model.backbone()
     else:
+        network = getattr(model, "critic", None)
+    if not isinstance(network, nn.Module):
         return None
     return next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
 

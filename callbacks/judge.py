@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from callbacks.latent import float64_device
+from callbacks.media import own_randomness
 from datamodules import ImageDataModule
+from harness.command_line import first_process
+from harness.errors import UsageError
 from lit_models import Classifier
-from lit_models.base import CheckpointError
+from lit_models.base import CheckpointError, command_that_makes
 from metrics import FrechetDistance
 
 
@@ -65,16 +68,27 @@ class Judge:
         probabilities = self._read(images)[1].softmax(dim=2)
         return probabilities if self.per_channel else probabilities[:, 0]
 
-    @torch.no_grad()
+    def classes(self, images: Tensor) -> Tensor:
+        """The one class of each image, whatever its colours, int64, N; -1 for an image that is not finite.
+
+        Where channels are read one by one, it is that of the brightest channel of each pixel, as grey.
+        """
+        seen = images.amax(dim=1, keepdim=True) if self.per_channel else images
+        features, logits = self._classify(seen)
+        finite = seen.flatten(1).isfinite().all(dim=1).to(features.device)
+        return torch.where(finite & features.isfinite().all(dim=1), logits.argmax(dim=1), -1)
+
     def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features, N x num_features, and logits, N x readings x K."""
-        images = images.to(self.classifier.device, torch.float32)
-        if self.per_channel:
-            images = images.flatten(0, 1)[:, None]  # (N * C, 1, H, W)
-        features = self.classifier.features(images)
-        logits = self.classifier.head(features)
-        count = len(images) // self._readings
+        features, logits = self._classify(images.flatten(0, 1)[:, None] if self.per_channel else images)
+        count = len(images)
         return features.reshape(count, self.num_features), logits.reshape(count, self._readings, self._classes)
+
+    @torch.no_grad()
+    def _classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits of images as the classifier takes them: M x F and M x K."""
+        features = self.classifier.features(images.to(self.classifier.device, torch.float32))
+        return features, self.classifier.head(features)
 
 
 def default_classifier(data: ImageDataModule, root: str | Path) -> Path:
@@ -96,7 +110,7 @@ def find_judge(
         None where no path is given and there is no default one.
 
     Raises:
-        CheckpointError: it cannot be used, is of another kind of model, or is for other images.
+        CheckpointError: it cannot be used, is of another kind of model, or is for other images or classes.
     """
     if path is None:
         path = default_classifier(data, root)
@@ -109,9 +123,52 @@ def find_judge(
     if taken != needed:
         raise CheckpointError(f"{path} classifies images of {_size(taken)}, and these are of {_size(needed)}")
     classes = int(classifier.hparams["num_classes"])
-    if not per_channel and classes != data.num_classes:
+    if not per_channel and has_classes(data) and classes != data.num_classes:
         raise CheckpointError(f"{path} tells {classes} classes apart, and {data.name} has {data.num_classes}")
     return Judge(classifier, per_channel, image_shape[0])
+
+
+def judge_or_hint(
+    path: str | None, data: ImageDataModule, root: str | Path, needed: bool, unmeasured: str | None
+) -> Judge | None:
+    """As `find_judge`, for images like those that the data have models make; the run's draws do not depend on it.
+
+    Args:
+        path, data, root: as in `find_judge`.
+        needed: something asks for it, so that a default one which is of no use is an error.
+        unmeasured: what cannot be measured without one, which is said in one line; None: say nothing.
+
+    Raises:
+        CheckpointError: as `find_judge`.
+    """
+    try:
+        with own_randomness():
+            judge = find_judge(path, data, data.image_shape, root)
+    except CheckpointError:
+        if path is not None or needed:
+            raise
+        return None
+    if judge is None and unmeasured is not None and first_process():
+        default = default_classifier(data, root)
+        why, remedy = f"there is no {default}", command_that_makes(default)
+        if not has_classes(data):
+            why, remedy = f"{data.name} has no classes for a classifier", "; one of images like these may be named"
+        print(f"{why}, so {unmeasured} are not measured and the last weights are kept as best{remedy}", flush=True)
+    return judge
+
+
+def check_validation(data: ImageDataModule) -> None:
+    """
+    Raises:
+        UsageError: a Frechet distance in validation would be of a single image.
+    """
+    if data.val_size == 1:
+        raise UsageError("data.val_size is 1; a Frechet distance needs at least 2 images, or 0 for no validation")
+
+
+def has_classes(data: ImageDataModule) -> bool:
+    """Whether there is more than one, so that a classifier has something to learn."""
+    return data.num_classes > 1
 
 
 def image_sets_frechet(judge: Judge, real: Tensor, fake: Tensor, batch_size: int = 500) -> float:

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from harness.wandb_run import RunLogger
@@ -132,6 +133,19 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     scale = scale or (DIGIT_SCALE if images.shape[-1] <= 64 else 1)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def alike(*sets: Tensor) -> list[Tensor]:
+    """Sets of images, each N x C x H x W, in the shape of the largest, float32, on the CPU, to stand in one picture.
+
+    Grey ones get equal channels, small ones larger pixels, and numbers that are none become 0.
+    """
+    channels, *size = (max(images.shape[k] for images in sets) for k in (1, 2, 3))
+    found = []
+    for images in sets:
+        coloured = images.detach().float().cpu().nan_to_num().expand(-1, channels, -1, -1)
+        found.append(coloured if list(coloured.shape[2:]) == size else F.interpolate(coloured, size))
+    return found
 
 
 def full_row(images: Tensor, columns: int) -> Tensor:

@@ -36,8 +36,8 @@ class Predictions(Callback):
         batches, self._batches = _in_order(self._batches), []
         if not trainer.is_global_zero or not batches:
             return
-        arrays = {name: torch.cat([batch[name] for batch in batches]).float().numpy() for name in batches[0]}
-        arrays["labels"] = arrays["labels"].astype(np.int64)
+        whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        arrays = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in whole.items()}
         path = self.path(trainer)
         write_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
         print(f"wrote {path} ({', '.join(f'{k} {list(v.shape)}' for k, v in arrays.items())})")

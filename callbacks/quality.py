@@ -1,6 +1,5 @@
 """How good samples are, by the features and the classes of a classifier."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,15 +8,14 @@ from lightning.pytorch.callbacks import Callback
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from callbacks.inception import inception_distance
-from callbacks.judge import Judge, default_classifier, find_judge
+from callbacks.judge import Judge, check_validation, default_classifier, judge_or_hint
 from callbacks.media import own_randomness, save_picture
 from callbacks.nearest import nearest_picture
 from callbacks.scores import Scores, draw
 from datamodules import ImageDataModule
 from datamodules.base import Split
-from harness.command_line import first_process
 from harness.errors import UsageError
-from lit_models.base import CheckpointError, GenerativeModule, Samples, command_that_makes
+from lit_models.base import GenerativeModule, Samples, command_that_makes
 
 MONITOR = "val/frechet_classifier"
 """What chooses the best checkpoint of a model that says so, and makes validation measure its samples."""
@@ -108,29 +106,22 @@ class SampleQuality(Callback):
         if not isinstance(model, Samples) or self.num_images == 0:
             return
         chosen = chosen_by_samples(model)
-        try:
-            with own_randomness():
-                self.judge = find_judge(self.classifier, data, data.image_shape, root)
-        except CheckpointError:
-            if self.classifier is not None or chosen or self.inception:  # else nobody asked for it
-                raise
+        unmeasured = "samples" if chosen and not self.inception else None
+        self.judge = judge_or_hint(self.classifier, data, root, chosen or self.inception, unmeasured)
         if self.judge is None:
-            self._do_without(default_classifier(data, root), chosen)
+            if self.inception:
+                path = default_classifier(data, root)
+                raise UsageError(
+                    f"quality.inception needs a classifier too, and there is no {path}{command_that_makes(path)}"
+                )
             return
-        if chosen and data.val_size == 1:
-            raise UsageError("data.val_size is 1; a Frechet distance needs at least 2 images, or 0 for no validation")
+        if chosen:
+            check_validation(data)
         if self.inception:
             if data.image_shape[0] not in (1, 3):
                 raise UsageError(f"quality.inception reads images of 1 or 3 channels, not of {data.image_shape[0]}")
             with own_randomness():
                 self._by_inception = inception_distance(self.inception_weights)
-
-    def _do_without(self, path: Path, chosen: bool) -> None:
-        missing, remedy = f"there is no {path}", command_that_makes(path)
-        if self.inception:
-            raise UsageError(f"quality.inception needs a classifier too, and {missing}{remedy}")
-        if chosen and first_process():
-            print(f"{missing}, so samples are not measured and the last weights are kept as best{remedy}", flush=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.judge is None or trainer.sanity_checking or not chosen_by_samples(pl_module):

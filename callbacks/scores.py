@@ -66,10 +66,9 @@ class Scores:
 
     def compute(self) -> dict[str, float]:
         """The numbers by their names; distances are infinite when a sample is not finite."""
-        finite = bool(self.broken.compute() == 0)
         coverage = self.coverage.compute()
         found = {
-            "frechet_classifier": self.frechet.compute().item() if finite else torch.inf,
+            "frechet_classifier": self.frechet.compute().item(),
             "modes": float(coverage.modes),
             "modes_kl": coverage.kl.item(),
         }
@@ -78,6 +77,7 @@ class Scores:
         if self.manifold is not None:
             found |= {name: share.item() for name, share in self.manifold.compute()._asdict().items()}
         if self.inception is not None:
+            finite = bool(self.broken.compute() == 0)  # which levels of 0 to 255 do not tell
             found["frechet_inception"] = self.inception.compute().item() if finite else torch.inf
         return found
 

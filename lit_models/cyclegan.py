@@ -105,7 +105,7 @@ class CycleGAN(Adversarial, GenerativeModule):
         return optimizers
 
     def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
-        return self.maker[direction](images)  # type: ignore[index]
+        return self.maker[direction](images).float().clamp(0, 1)  # type: ignore[index]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.translate(images)

@@ -16,18 +16,17 @@ from lit_models.parts import Part
 class Translator(Part, ABC):
     @abstractmethod
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
-        """Images in [0, 1], N x in_channels x H x W, to such images, N x out_channels x H x W."""
+        """Images in [0, 1], N x in_channels x H x W, to such images, N x out_channels x H x W.
 
-
-STEEPNESS = 8.0
-"""Of the sigmoid that turns a pixel of an image, from 0 to 1, into nearly itself."""
+        A network without a bounded last layer may go beyond [0, 1]; the model cuts that off where it is looked at.
+        """
 
 
 class ConvTranslator(Translator):
-    """Convolutions at full size that widen and narrow, ReLU between, and a sigmoid.
+    """Convolutions at full size that widen and narrow, ReLU between.
 
     It starts as nearly the identity: of dark images a black one is otherwise the first thing to be learned, and from
-    there nothing else.
+    there nothing else. Its last layer is linear: of a sigmoid, saturated colours would hardly move any more.
 
     Args:
         channels: of the hidden maps, one fewer than there are convolutions.
@@ -49,12 +48,9 @@ class ConvTranslator(Translator):
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         layers = nn.Sequential()
         for c_in, c_out in itertools.pairwise([in_channels, *self.channels, out_channels]):
-            convolution = _passing(nn.Conv2d(c_in, c_out, self.kernel_size, padding=self.kernel_size // 2))
-            layers.extend([convolution, nn.ReLU()])
-        with torch.no_grad():
-            convolution.weight.mul_(STEEPNESS)
-            nn.init.constant_(convolution.bias, -STEEPNESS / 2)  # type: ignore[arg-type]
-        return channels_last(nn.Sequential(*layers[:-1], nn.Sigmoid()))
+            convolution = nn.Conv2d(c_in, c_out, self.kernel_size, padding=self.kernel_size // 2)
+            layers.extend([_passing(convolution), nn.ReLU()])
+        return channels_last(layers[:-1])
 
 
 class ResNetTranslator(Translator):

@@ -68,6 +68,13 @@ def test_the_first_convolution_of_discriminators_encoders_and_classifiers():
         assert found is not None and shape in (None, tuple(found.weight.shape))
 
 
+def test_without_features_of_its_own_it_is_the_discriminators():
+    """As of a model of two of them, the first one's."""
+    model = Generator(2, None)
+    model.critic = nn.ModuleDict({"a": nn.Sequential(nn.Conv2d(3, 5, 4)), "b": nn.Conv2d(3, 6, 4)})
+    assert first_convolution(model) is model.critic["a"][0]
+
+
 def test_no_filters_without_convolutions(tmp_path: Path):
     for model in (GAN(**SMALL, discriminator=MLPDiscriminator((8,))), LinearAutoencoder(3), Generator(2, None)):
         Filters().on_test_end(after_test(tmp_path), model)  # type: ignore[arg-type]

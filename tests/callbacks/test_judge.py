@@ -55,11 +55,24 @@ def test_channels_are_the_digits_of_a_mode():
     torch.testing.assert_close(judge.probabilities(given)[:, 2], classifier(given[:, 2:]).softmax(1))
 
 
+def test_a_digit_in_colours_is_of_the_class_of_its_brightest_channel():
+    classifier, grey = small_classifier(), images(8)
+    coloured = grey * torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    coloured[:, 1:2] = grey
+    judge = Judge(classifier, per_channel=True)
+    assert torch.equal(judge.classes(coloured), classifier(grey).argmax(1))
+    assert torch.equal(judge.classes(coloured.flip(1)), judge.classes(coloured))
+    assert torch.equal(Judge(classifier).classes(grey), classifier(grey).argmax(1))
+
+
 def test_an_image_that_is_not_finite_is_of_no_mode():
     given = images(3)
     given[1, 0, 5, 5] = torch.nan
-    modes = Judge(small_classifier()).modes(given)
-    assert modes[1] == -1 and (modes[[0, 2]] >= 0).all()
+    judge = Judge(small_classifier())
+    for found in (judge.modes(given), judge.classes(given)):
+        assert found[1] == -1 and (found[[0, 2]] >= 0).all()
+    given[1] = -torch.inf
+    assert judge.classes(given)[1] == -1
 
 
 def test_the_default_one_is_that_of_the_data(tmp_path: Path):

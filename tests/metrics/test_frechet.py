@@ -48,6 +48,14 @@ def test_fewer_images_than_features():
     assert of(real, point) == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_features_that_are_not_finite_are_infinitely_far(bad: float):
+    real = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    fake = real.clone()
+    fake[7, 2] = bad
+    assert of(real, fake) == np.inf
+
+
 def test_reset_keeps_the_real_ones():
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(2, 40, 3, generator=generator)
