@@ -152,7 +152,10 @@ def judge_or_hint(
         default = default_classifier(data, root)
         why, remedy = f"there is no {default}", command_that_makes(default)
         if not has_classes(data):
-            why, remedy = f"{data.name} has no classes for a classifier", "; one of images like these may be named"
+            why, remedy = (
+                f"{data.name} has no classes for a classifier",
+                "; one of images like these can be given as classifier",
+            )
         print(f"{why}, so {unmeasured} are not measured and the last weights are kept as best{remedy}", flush=True)
     return judge
 

@@ -217,7 +217,7 @@ def test_without_classes_labels_or_partners_the_rest_is_measured(
     assert not quality.measures
     assert capsys.readouterr().out == (
         "mnist has no classes for a classifier, so Frechet distances of translations are not measured and the last"
-        " weights are kept as best; one of images like these may be named\n"
+        " weights are kept as best; one of images like these can be given as classifier\n"
     )
     test = run(quality, model, data, tmp_path)[-1]
     expected = {"spectrum_distance", "spectrum_distance_ab", "spectrum_distance_ba"}

@@ -56,6 +56,11 @@ def test_features_that_are_not_finite_are_infinitely_far(bad: float):
     assert of(real, fake) == np.inf
 
 
+def test_one_image_has_no_distance():
+    real = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    assert np.isnan(of(real, real[:1])) and np.isnan(of(real[:1], real))
+
+
 def test_reset_keeps_the_real_ones():
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(2, 40, 3, generator=generator)
