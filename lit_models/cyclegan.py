@@ -112,8 +112,8 @@ class CycleGAN(Adversarial, GenerativeModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Translations of sources and of targets, as bytes."""
-        made = {f"images_{way}": self.translate(images, way) for way, images in zip(self.directions, batch, strict=True)}
-        return {name: (images * 255).round().to(torch.uint8) for name, images in made.items()}
+        made = {way: self.translate(images, way) for way, images in zip(self.directions, batch, strict=True)}
+        return {f"images_{way}": (images * 255).round().to(torch.uint8) for way, images in made.items()}
 
     # Training.
 

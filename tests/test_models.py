@@ -9,10 +9,11 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from datamodules import DigitsDataModule, Render
+from datamodules import DigitsDataModule, ImageDataModule, Render
 from lit_models import (
     ACGAN,
     GAN,
+    SRGAN,
     VAE,
     WAE,
     AngleProbe,
@@ -21,20 +22,31 @@ from lit_models import (
     Classifier,
     ConditionalGAN,
     ContractiveAutoencoder,
+    CycleGAN,
     DenoisingAutoencoder,
     EfficientNetNetworks,
     GenerativeModule,
     LinearAutoencoder,
+    Pix2Pix,
     PoolingAutoencoder,
     Probe,
+    RestorationGAN,
     SparseAutoencoder,
 )
-from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples
+from lit_models.adversarial import Adversarial
+from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples, Translates
 from lit_models.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.from_codes import FromCodes
 from lit_models.latent_laws import GumbelSoftmax, Joint
-from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, Wasserstein
-from lit_models.networks.discriminators import ACGANDiscriminator, DCGANDiscriminator, MLPDiscriminator
+from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from lit_models.networks.discriminators import (
+    ACGANDiscriminator,
+    DCGANDiscriminator,
+    MLPDiscriminator,
+    PatchDiscriminator,
+    PoolingDiscriminator,
+)
+from lit_models.networks.enlargers import SRResNet
 from lit_models.networks.generators import (
     ACGANGenerator,
     DCGANGenerator,
@@ -43,7 +55,9 @@ from lit_models.networks.generators import (
     PoolingGenerator,
 )
 from lit_models.networks.pairs import MLPNetworks, StridedNetworks
+from lit_models.networks.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.priors import Mixture, Uniform
+from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
 @dataclass
@@ -51,7 +65,7 @@ class Row:
     make: Callable[..., GenerativeModule]
     arguments: dict[str, Any] = field(default_factory=dict)
     needs_encoder: bool = False
-    data: type[DigitsDataModule] = DigitsDataModule
+    data: type[ImageDataModule] = DigitsDataModule
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
@@ -68,6 +82,8 @@ class TurnedDigits(DigitsDataModule):
 
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
 SMALL_GAN = {"latent_dim": 5, "generator": DCGANGenerator(4), "discriminator": DCGANDiscriminator(4)}
+SMALL_CYCLE = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1)}
+SMALL_CONV = {"generator": ConvTranslator((4,), 3), "discriminator": PoolingDiscriminator((2, 2), 4, 3)}
 SMALL_NETWORKS = StridedNetworks(depth=2, channel_factor=4, hidden_dim=32)
 MODELS = {
     "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
@@ -135,12 +151,60 @@ MODELS = {
             "image_shape": (1, 28, 28),
         },
     ),
+    "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
+    "cyclegan_alternating": Row(
+        CycleGAN, {**SMALL_CONV, "step_order": "alternating", "pool_size": 0, "clip": 1.0}, data=RecoloredDigits
+    ),
+    "cyclegan_identity": Row(
+        CycleGAN,
+        {**SMALL_CYCLE, "identity_weight": 5.0, "pool_size": 30, "ema_decay": 0.9, "micro_batches": 2},
+        data=RecoloredDigits,
+    ),
+    "cyclegan_u_net": Row(
+        CycleGAN,
+        {
+            "generator": UNetTranslator(2, 2),
+            "discriminator": DCGANDiscriminator(2, 2),
+            "objective": NonSaturating(),
+            "step_order": "alternating",
+            "ema_decay": 0.9,
+        },
+        data=RecoloredDigits,
+    ),
+    "cyclegan_wasserstein": Row(CycleGAN, {**SMALL_CYCLE, "objective": Wasserstein()}, data=RecoloredDigits),
+    "pix2pix": Row(
+        Pix2Pix,
+        {"generator": UNetTranslator(2, 3, 0.5), "discriminator": PatchDiscriminator(2, 1, "batch"), "ema_decay": 0.9},
+        data=ColoredPairsOfDigits,
+    ),
+    "srgan": Row(
+        SRGAN, {"generator": SRResNet(2, 1), "discriminator": DCGANDiscriminator(2), "ema_decay": 0.9}, data=HalfDigits
+    ),
+    "srgan_with_noise": Row(
+        SRGAN,
+        {
+            "generator": SRResNet(2, 1),
+            "discriminator": PatchDiscriminator(2, 1, spectral_norm=True),
+            "noise_channels": 1,
+            "source_shape": (1, 7, 7),
+        },
+        data=QuarterDigits,
+    ),
+    "restoration_gan": Row(
+        RestorationGAN,
+        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": LeastSquares()},
+        data=NoisyDigits,
+    ),
 }
 
 
 @pytest.fixture(params=list(MODELS))
 def row(request: pytest.FixtureRequest) -> Row:
     return MODELS[request.param]
+
+
+def data_of(row: Row) -> ImageDataModule:
+    return row.data(batch_size=40, val_size=200)
 
 
 def trained(row: Row, model: GenerativeModule, folder: Path, **options: Any) -> Trainer:
@@ -154,7 +218,7 @@ def trained(row: Row, model: GenerativeModule, folder: Path, **options: Any) -> 
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(model, datamodule=row.data(batch_size=40))
+    trainer.fit(model, datamodule=data_of(row))
     return trainer
 
 
@@ -162,11 +226,37 @@ def images(n: int = 5) -> torch.Tensor:
     return DigitsDataModule().examples("test", n)[0]
 
 
+def translations(model: Any, size: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
+    """Of five images of noise, as large as its own unless said otherwise."""
+    kinds = dict(zip(("ab", "ba"), (model.hparams["source_shape"], model.hparams["image_shape"]), strict=True))
+    with torch.no_grad():
+        return {
+            direction: model.translate(torch.rand(5, kinds[direction][0], *(size or kinds[direction][1:])), direction)
+            for direction in model.directions
+        }
+
+
 def outputs(model: GenerativeModule) -> torch.Tensor:
     """What it makes of images, or of noise."""
     torch.manual_seed(0)
+    if isinstance(model, Translates):
+        return torch.cat(list(translations(model.eval()).values()))
     with torch.no_grad():
         return model.eval().sample(5) if isinstance(model, FromCodes) else model.eval()(images())
+
+
+def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
+    """The terms that each part of a model minimises, by the names that its parameters begin with."""
+    if isinstance(model, CycleGAN):
+        fakes = [model.generator[direction](x).detach() for direction, x in (("ba", batch[1]), ("ab", batch[0]))]
+        return {
+            "critic.": model.discriminator_terms(*batch, *fakes),
+            "generator.": model.generator_terms(*batch),
+        }
+    if isinstance(model, Adversarial):
+        of_d, of_g = model.discriminator_inputs(batch), model.generator_inputs(batch)
+        return {"critic.": model.discriminator_terms(*of_d), "generator.": model.generator_terms(*of_g)}
+    return {"": model.loss_terms(batch)}
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -181,25 +271,17 @@ def test_two_steps_are_finite(row: Row, precision: str, encoder_checkpoint: Path
 
 def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encoder_checkpoint: Path):
     model = row.build(encoder_checkpoint).train()
-    data = row.data(batch_size=40)
+    data = data_of(row)
     data.setup()
-    batch = next(iter(data.train_dataloader()))
-    if isinstance(model, FromCodes):
-        codes = model.codes_for(batch[1])
-        losses = {
-            "critic.": model.discriminator_terms(batch[0], codes, batch[1]),
-            "generator.": model.generator_terms(codes, batch[1]),
-        }
-    else:
-        losses = {"": model.loss_terms(batch)}
+    losses = losses_of(model, next(iter(data.train_dataloader())))
     for prefix, terms in losses.items():
         own = {name: p for name, p in model.named_parameters() if name.startswith(prefix) and p.requires_grad}
         gradients = torch.autograd.grad(next(iter(terms.values())), list(own.values()), retain_graph=True)
         for parameter, gradient in zip(own.values(), gradients, strict=True):
             parameter.grad = gradient
     for name, parameter in model.named_parameters():
-        cancels = name == "critic.head.bias"  # where the loss asks for the difference of two outputs alone
-        got = parameter.grad is not None and (cancels or bool(parameter.grad.abs().sum() > 0))
+        of_difference = name.startswith("critic.") and name.endswith("head.bias")  # of two outputs, where it cancels
+        got = parameter.grad is not None and (of_difference or bool(parameter.grad.abs().sum() > 0))
         assert got == parameter.requires_grad, name
 
 
@@ -236,6 +318,13 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
             assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
+        for size in (None, (30, 22)) if isinstance(model, Translates) else ():
+            source, target = model.hparams["source_shape"], model.hparams["image_shape"]
+            factor = target[1] // source[1]
+            for direction, made in translations(model, size).items():
+                like = target if direction == "ab" else source
+                expected = like if size is None else (like[0], factor * size[0], factor * size[1])
+                assert made.shape == (5, *expected) and made.min() >= 0 and made.max() <= 1
         if isinstance(model, HasBackbone):
             assert model.backbone()(x).shape[0] == len(x) and model.backbone()(x).ndim == 2
         if isinstance(model, HasLatentParts):
@@ -248,5 +337,5 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
     trainer = trained(row, model, tmp_path)
-    by_samples = isinstance(model, FromCodes)  # measured by a callback
+    by_samples = isinstance(model, Adversarial)  # measured by a callback
     assert model.monitor is None or by_samples or model.monitor[0] in trainer.callback_metrics

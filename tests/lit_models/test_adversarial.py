@@ -1,38 +1,47 @@
 """How adversarial models are trained: each step on its own network, under DDP, fp16, accumulation, and resumed."""
 
 import copy
-import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
-from lightning import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, LambdaCallback
-from lightning.pytorch.plugins import MixedPrecision
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import LambdaCallback
+from torch import Tensor
 
-import train
 from datamodules import BatchLoader
-from lit_models import ACGAN, GAN, ConditionalGAN, adversarial
+from lit_models import ACGAN, GAN, ConditionalGAN
 from lit_models.from_codes import FromCodes
-from lit_models.losses.adversarial import Hinge, NonSaturating
+from lit_models.losses.adversarial import Hinge
 from lit_models.networks.discriminators import DCGANDiscriminator
 from lit_models.networks.generators import LinearGenerator, MLPGenerator
 from tests.helpers import same as same_tensors
 from tests.helpers import stop_at, weights
+from tests.lit_models.adversaries import (
+    DDP,
+    Overflowing,
+    Scales,
+    Snapshot,
+    Step,
+    adam,
+    assert_close,
+    batches_of,
+    equal,
+    fitted,
+    gradients_of,
+    half,
+    in_two_processes,
+    kept,
+    networks_of,
+    run,
+    sgd,
+    weights_of,
+)
 from tests.test_models import MODELS, Row, trained
 
 ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, FromCodes)}
-NETWORKS = ("critic", "generator", "average")
+NETWORKS = ("critic", "generator")
 IMAGES = 64
-Snapshot = dict[str, Tensor]
-
-
-def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.05)
 
 
 def model_of(kind: str = "gan", **options: Any) -> Any:
@@ -49,73 +58,9 @@ def model_of(kind: str = "gan", **options: Any) -> Any:
 
 
 def loader(batch_size: int, rank: int = 0, world_size: int = 1) -> BatchLoader:
-    """Four batches of 16 images, each labelled by its number."""
+    """Four batches of 16 images."""
     images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    return BatchLoader(
-        images, torch.arange(IMAGES), batch_size=batch_size, shuffle=True, seed=3, rank=rank, world_size=world_size
-    )
-
-
-def fitted(model: LightningModule, batches: BatchLoader, *callbacks: Callback, **options: Any) -> Trainer:
-    seed_everything(0, verbose=False)
-    trainer = Trainer(
-        **{"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, **options},
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, batches)
-    return trainer
-
-
-def weights_of(network: nn.Module) -> Snapshot:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
-def gradients_of(network: nn.Module) -> Snapshot:
-    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-
-
-def assert_close(a: Snapshot, b: Snapshot) -> None:
-    """Equal but for the rounding of double precision, as sums are taken in another order."""
-    assert a.keys() == b.keys() and a
-    for name in a:
-        assert a[name].dtype == torch.float64 or not a[name].is_floating_point(), name
-        torch.testing.assert_close(a[name], b[name], rtol=1e-8, atol=1e-11, msg=name)
-
-
-@dataclass
-class Step:
-    """One optimizer's step: weights and gradients of every network before and after it."""
-
-    network: str
-    before: dict[str, tuple[Snapshot, Snapshot]]
-    after: dict[str, tuple[Snapshot, Snapshot]]
-    terms: dict[str, Tensor]
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
-    """The steps that a training does."""
-    seen: list[Step] = []
-    original = adversarial.descend
-
-    def state(model: Any) -> dict[str, tuple[Snapshot, Snapshot]]:
-        networks = {name: getattr(model, name) for name in NETWORKS}
-        return {name: (weights_of(net), gradients_of(net)) for name, net in networks.items() if net is not None}
-
-    def watched(model: Any, optimizer: Any, *rest: Any, **options: Any) -> dict[str, Tensor]:
-        before = state(model)
-        terms = original(model, optimizer, *rest, **options)
-        owns = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        [network] = (name for name in NETWORKS[:2] if {id(p) for p in getattr(model, name).parameters()} == owns)
-        seen.append(Step(network, before, state(model), terms))
-        return terms
-
-    monkeypatch.setattr(adversarial, "descend", watched)
-    return seen
+    return batches_of(images, batch_size, rank, world_size)
 
 
 @pytest.fixture
@@ -131,21 +76,14 @@ def codes_by_number(self: FromCodes, labels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", list(ROWS))
 def test_a_step_leaves_the_other_network_untouched(name: str, steps: list[Step], tmp_path: Path):
-    """Parameters, buffers and gradients, to the last bit; the average is no network's step at all."""
+    """The average is no network's step at all."""
     row: Row = ROWS[name]
     model = row.build(tmp_path)
     required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     trained(row, model, tmp_path)
     assert [step.network for step in steps] == ["critic", "generator"] * 2
     for step in steps:
-        for network, (values, gradients) in step.before.items():
-            after, gradients_after = step.after[network]
-            if network != step.network:
-                assert same_tensors(values, after) and same_tensors(gradients, gradients_after)
-                continue
-            parameters = dict(getattr(model, network).named_parameters())
-            assert any(not torch.equal(values[key], after[key]) for key in parameters)
-            assert gradients_after.keys() == parameters.keys()
+        step.assert_touches_its_own_alone(model)
     assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == required
 
 
@@ -235,29 +173,19 @@ def results(kind: str, batches: BatchLoader, **options: Any) -> dict[str, Snapsh
     """Weights after four batches, and the last step's gradients of each network."""
     model = model_of(kind, **KINDS[kind])
     fitted(model, batches, precision="64-true", **options)
-    gradients = {name: gradients_of(getattr(model, name)) for name in NETWORKS[:2]}
+    gradients = {name: gradients_of(network) for name, network in networks_of(model).items() if name in NETWORKS}
     return {"weights": weights_of(model), **gradients}
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    import os
-
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+def _two(rank: int, folder: Path) -> dict[str, dict[str, Snapshot]]:
     FromCodes.codes_for = codes_by_number  # type: ignore[method-assign]
-    ddp = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
-    torch.save({kind: results(kind, loader(8, rank, 2), **ddp) for kind in KINDS}, f"{folder}/{rank}.pt")
+    return {kind: results(kind, loader(8, rank, 2), **DDP) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Snapshot]]]:
-    """What each of two gloo processes ends with, by kind, under Lightning's plain `ddp`."""
-    folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    """What each of two gloo processes ends with, by kind."""
+    return in_two_processes(_two, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "batch_norm"])
@@ -274,62 +202,24 @@ def test_two_processes_keep_the_same_weights(kind: str, ranks: Any):
     a, b = (rank[kind] for rank in ranks)
     parameters = {name for name, _ in model_of(kind, **KINDS[kind]).named_parameters()}
     assert same_tensors(*({name: x["weights"][name] for name in parameters} for x in (a, b)))
-    assert all(same_tensors(a[network], b[network]) for network in NETWORKS[:2])
+    assert all(same_tensors(a[network], b[network]) for network in NETWORKS)
 
 
-# Half precision, with a scaler on the CPU.
-
-
-def half(scale: float, growth_interval: int = 1000) -> MixedPrecision:
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", scale, growth_interval=growth_interval))
-
-
-class Overflowing(NonSaturating):
-    """Far too large, once, in one network's loss."""
-
-    def __init__(self, network: str, batch: int) -> None:
-        super().__init__()
-        self.network = network
-        self.batch = batch
-        self.calls = {"critic": 0, "generator": 0}
-
-    def _factor(self, network: str) -> float:
-        self.calls[network] += 1
-        return 1e30 if network == self.network and self.calls[network] == self.batch + 1 else 1.0
-
-    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return super().discriminator(real, fake) * self._factor("critic")
-
-    def generator(self, fake: Tensor) -> Tensor:
-        return super().generator(fake) * self._factor("generator")
-
-
-class Scales(Callback):
-    """After each batch: the scaler's factor, the weights, and how many steps each optimizer took."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[float, dict[str, Snapshot], dict[str, int]]] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        scaler = trainer.precision_plugin.scaler  # type: ignore[union-attr]
-        taken = [max(int(s["step"]) for s in optimizer.state.values()) for optimizer in trainer.optimizers]
-        state = {name: weights_of(getattr(pl_module, name)) for name in NETWORKS[:2]}
-        self.seen.append((scaler.get_scale(), state, dict(zip(NETWORKS, taken, strict=False))))
+# Half precision.
 
 
 @pytest.mark.parametrize("generator", [LinearGenerator(), MLPGenerator((16,))], ids=["linear", "mlp"])
-@pytest.mark.parametrize("network", NETWORKS[:2])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_an_overflow_skips_one_networks_step_and_not_the_others(network: str, generator: Any, steps: list[Step]):
-    adam = {"optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-3)}
-    model = model_of(objective=Overflowing(network, 1), clip=1.0, generator=generator, **adam)
+    model = model_of(objective=Overflowing(network, 2), clip=1.0, generator=generator, optimizer=adam)
     scales = Scales()
     fitted(model, loader(16), scales, plugins=[half(2.0**8)])
-    [other] = set(NETWORKS[:2]) - {network}
-    (_, first, _), (_, second, _), (_, third, _) = scales.seen[:3]
-    assert [scale for scale, _, _ in scales.seen] == [256, 128, 128, 128]
+    [other] = set(NETWORKS) - {network}
+    first, second, third = (moment.weights for moment in scales.seen[:3])
+    assert [moment.scale for moment in scales.seen] == [256, 128, 128, 128]
     assert same_tensors(first[network], second[network]) and not same_tensors(second[network], third[network])
     assert not same_tensors(first[other], second[other])
-    assert scales.seen[-1][2] == {network: 3, other: 4}
+    assert scales.seen[-1].steps == [3 if name == network else 4 for name in NETWORKS]
     for values in model.state_dict().values():
         assert values.isfinite().all()
     told = [(step.network, "grad_norm" in step.terms) for step in steps]
@@ -383,35 +273,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(config: Path, root: Path, *args: str) -> Path:
-    return train.main(["fit", f"--config={config}", f"--run.root={root}", *args]).folder
-
-
 @pytest.fixture(scope="module")
 def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(config, tmp_path_factory.mktemp("whole"))
 
 
-def kept(folder: Path) -> dict[str, Any]:
-    """All of a run's last checkpoint that decides how it goes on."""
-    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    rest = {key: saved[key] for key in ("global_step", "epoch", "state_dict", "optimizer_states", "MixedPrecision")}
-    return rest | {"noise": saved["callbacks"]["ExactResume"]}
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Equal to the last bit, all the way down."""
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
 def test_a_checkpoint_holds_all_that_training_goes_by(whole: Path):
-    found = kept(whole)
+    found = kept(whole, "MixedPrecision")
     steps = [{int(state["step"]) for state in states["state"].values()} for states in found["optimizer_states"]]
     assert steps == [{3 * BATCHES}, {3 * BATCHES // 2}]
     assert found["MixedPrecision"]["scale"] == 64 * 2 ** ((3 * BATCHES + 3 * BATCHES // 2) // 7)
@@ -424,10 +292,10 @@ def test_resume_is_exact(batch: int, config: Path, whole: Path, tmp_path: Path):
     with pytest.raises(SystemExit):
         run(config, tmp_path, "--run.name=x", *stop_at(batch, "term"))
     stopped = tmp_path / "resume" / "x"
-    found = kept(stopped)
-    assert found["global_step"] == batch + batch // 2 and not equal(found, kept(whole))
+    found = kept(stopped, "MixedPrecision")
+    assert found["global_step"] == batch + batch // 2 and not equal(found, kept(whole, "MixedPrecision"))
     resumed = run(config, tmp_path, f"--ckpt_path={stopped}/checkpoints/last.ckpt")
-    assert resumed == stopped and equal(kept(resumed), kept(whole))
+    assert resumed == stopped and equal(kept(resumed, "MixedPrecision"), kept(whole, "MixedPrecision"))
 
 
 def test_the_average_is_part_of_the_weights_alone(whole: Path):
