@@ -10,7 +10,8 @@ TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m
 DEFAULTS := --override model.latent_dim=3 --override model.beta=1
 # Adversarial models: half precision, and the studies of many runs for two epochs each.
 HALF := --trainer.precision bf16-mixed
-SHORT := --override trainer.precision=bf16-mixed --override trainer.max_epochs=2
+HALVED := --override trainer.precision=bf16-mixed
+SHORT := $(HALVED) --override trainer.max_epochs=2
 GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
   denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
   vae_digits wae_mnist
@@ -77,6 +78,13 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(HALF) --model.pack $$pack \
 	  --run.experiment pacgan --run.name pack=$$pack,seed=0 || exit 1; done
 	@$(BIN)/python -m docs.adversarial
+	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(HALVED)
+	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(HALVED)
+	@$(BIN)/python sweep.py run sweeps/srgan.yaml $(HALVED)
+	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(HALVED)
+	@$(BIN)/python train.py fit --config configs/denoisingautoencoder_mnist.yaml --model.corruption.strength 0.75 \
+	  --run.name strength=0.75
+	@$(BIN)/python -m docs.translation
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.steering
 

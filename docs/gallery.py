@@ -37,6 +37,10 @@ def fit(config: str, *options: str) -> str:
     return " ".join([f"python train.py fit --config configs/{config}.yaml", *options])
 
 
+def sweep(name: str) -> str:
+    return f"python sweep.py run sweeps/{name}.yaml --override trainer.precision=bf16-mixed"
+
+
 ENTRIES = [
     Entry(
         "Autoencoder",
@@ -219,6 +223,38 @@ ENTRIES = [
         ),
         "pacgan/pack=2,seed=0",
         {"media/samples.png": "Samples from the prior"},
+    ),
+    Entry(
+        "CycleGAN",
+        "Two colourings of digits, learned without a pair.",
+        sweep("cyclegan"),
+        "cyclegan/cycle_weight=1,identity_weight=0,objective=NonSaturating,precision=bf16-mixed,seed=0,step_order=joint",
+        {
+            "media/cyclegan_grid.gif": "Validation images, each beside its translation, after each epoch",
+            "media/translations.png": "Test images, translations, back again, and the truth; both ways",
+            "media/color_confusion_ab.png": "Hues asked for against those obtained",
+        },
+    ),
+    Entry(
+        "Pix2Pix",
+        "From outlines to coloured digits, learned from pairs.",
+        sweep("pix2pix"),
+        "pix2pix/adversarial_weight=1,l1_weight=100,precision=bf16-mixed,seed=0,source=edges",
+        {"media/translations.png": "Outlines, what is made of them, and the truth"},
+    ),
+    Entry(
+        "SRGAN",
+        "Digits of 7 x 7 pixels, four times as large.",
+        sweep("srgan"),
+        "srgan/adversarial_weight=0.001,factor=4,noise_channels=0,perceptual_weight=0.1,precision=bf16-mixed,seed=0",
+        {"media/translations.png": "What is given, its bicubic enlargement, what is made of it, and the truth"},
+    ),
+    Entry(
+        "RestorationGAN",
+        "Noise of standard deviation 0.5 taken off, learned without a pair.",
+        sweep("restoration"),
+        "restoration/noise=0.5,precision=bf16-mixed,residual_weight=10,seed=0,spectrum_weight=0.1",
+        {"media/translations.png": "Noisy digits, what is made of them, and the truth"},
     ),
 ]
 

@@ -38,6 +38,8 @@ KNOWN_PICTURES = [
         "traversals",
         "combinations",
         "combinations_by_hue",
+        "class_grid",
+        "translations",
         "curves",
     )
 ]

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 import train
-from tests.helpers import fit, small_autoencoder
+from lit_models import Classifier
+from tests.helpers import fit, saved, small_autoencoder
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 CODE_WIDTH = 3
@@ -27,6 +28,10 @@ def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tm
         args += [f"--model.encoder_checkpoint={encoder}", f"--model.latent_dim={CODE_WIDTH}"]
     else:
         args.append("--trainer.limit_val_batches=1")
+    if "ClassifierFeatures" in path.read_text():
+        shape = (3, 32, 32) if "CIFAR10" in path.read_text() else (1, 28, 28)
+        judge = saved(Classifier(channels=(4,), feature_dim=8, image_shape=shape), tmp_path / "judge.ckpt")
+        args.append(f"--model.perceptual.checkpoint={judge}")
     result = fit(
         tmp_path,
         *args,

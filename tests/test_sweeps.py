@@ -39,6 +39,9 @@ def beginnings(folder: Path, args: list[str]) -> list[str]:
         extra.append(f"--model.prior.codes={folder / 'codes.npz'}")
     if "generator_checkpoint=runs" in " ".join(args):
         extra.append(f"--model.generator_checkpoint={saved(PoolingAutoencoder(), folder / 'pooling.ckpt')}")
+    if any("srgan" in arg for arg in args):
+        judge = folder / "classifier_mnist" / "default" / "checkpoints" / "best.ckpt"
+        extra.append(f"--model.perceptual.checkpoint={judge}")
     return extra
 
 
