@@ -1,5 +1,5 @@
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -50,7 +50,8 @@ class CycleGAN(Adversarial, GenerativeModule):
         optimizer: makes all optimizers from the parameters.
 
     Raises:
-        ValueError: a weight or number out of range, images of two sizes, or parts that do not go together.
+        ValueError: a weight or number out of range, no such order, images of two sizes, or parts that do not go
+            together.
     """
 
     directions = ("ab", "ba")
@@ -77,6 +78,8 @@ class CycleGAN(Adversarial, GenerativeModule):
             raise ValueError(
                 f"cycle_weight is {cycle_weight} and identity_weight {identity_weight}; neither may be negative"
             )
+        if step_order not in get_args(StepOrder):
+            raise ValueError(f"step_order is {step_order}; it is one of {', '.join(get_args(StepOrder))}")
         if tuple(source_shape[1:]) != tuple(image_shape[1:]):
             raise ValueError(f"CycleGAN goes between images of one size, not {source_shape} and {image_shape}")
         if identity_weight and source_shape[0] != image_shape[0]:
@@ -128,9 +131,10 @@ class CycleGAN(Adversarial, GenerativeModule):
         made: dict[str, list[Tensor]] = {"ab": [], "ba": []}
         with keeping_statistics(self.critic):
             terms = self.step_of("g", optimizers[1], partial(self.generator_terms, made=made), a, b)
-        self.follow(2)
         fake_b, fake_a = (self._seen(direction, torch.cat(made[direction])) for direction in self.directions)
-        return terms | self.step_of("d", optimizers[0], self.discriminator_terms, a, b, fake_a, fake_b)
+        terms |= self.step_of("d", optimizers[0], self.discriminator_terms, a, b, fake_a, fake_b)
+        self.follow(2)
+        return terms
 
     def _alternating(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         optimizers: Any = self.optimizers()
@@ -138,7 +142,8 @@ class CycleGAN(Adversarial, GenerativeModule):
         for number, (direction, source, real) in enumerate((("ab", a, b), ("ba", b, a))):
             fake = self._seen(direction, self._translations(direction, source))
             terms = self.step_of("d", optimizers[2 * number], self._critics_terms(direction[1]), real, fake)
-            with keeping_statistics(self.critic):
+            other = self.generator[direction[::-1]]  # type: ignore[index]
+            with keeping_statistics(self.critic), keeping_statistics(other):
                 terms |= self.step_of("g", optimizers[2 * number + 1], self._generators_terms(direction), a, b)
             found.append(terms)
         self.follow(4)
@@ -210,14 +215,14 @@ class CycleGAN(Adversarial, GenerativeModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if "optimizer_states" in checkpoint:
-            checkpoint[POOLS] = _of_all_processes({kind: pool.kept for kind, pool in self.pools.items()})
+            checkpoint[POOLS] = _of_all_processes({kind: pool.state() for kind, pool in self.pools.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         kept = checkpoint.get(POOLS, [])
         if self._trainer is not None and len(kept) == self.trainer.world_size:
             for kind, images in kept[self.trainer.global_rank].items():
-                self.pools[kind].kept = images
+                self.pools[kind].restore(images)
 
 
 def _critic(discriminator: Discriminator, image_shape: ImageShape) -> nn.Module:
@@ -230,10 +235,11 @@ def _l1(images: Tensor, references: Tensor) -> Tensor:
 
 
 def _joined(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of both directions: losses are added, all other numbers are means."""
+    """The terms that both directions have, as a skipped step lacks some: losses are added, all others are means."""
     return {
         name: one[name] + other[name] if name in ("loss_d", "loss_g", "adversarial") else (one[name] + other[name]) / 2
         for name in one
+        if name in other
     }
 
 

@@ -28,13 +28,21 @@ class ImagePool:
         if not self.size:
             return images
         if self.kept is not None:
-            self.kept = self.kept.to(images)  # of a checkpoint, they come on the CPU
+            self.kept = self.kept.to(images)  # those of a checkpoint lie on the CPU
         free = self.size - (0 if self.kept is None else len(self.kept))
         if free:
             new = images[:free].clone()
             self.kept = new if self.kept is None else torch.cat([self.kept, new])
         rest = images[free:]
         return torch.cat([images[:free], self._exchanged(rest)]) if len(rest) else images
+
+    def state(self) -> Tensor | None:
+        """The images kept, on the CPU; None as long as there are none."""
+        return None if self.kept is None else self.kept.cpu()
+
+    def restore(self, kept: Tensor | None) -> None:
+        """Takes up kept images, as many as have room."""
+        self.kept = None if kept is None or not self.size else kept[: self.size].clone()
 
     def _exchanged(self, images: Tensor) -> Tensor:
         assert self.kept is not None

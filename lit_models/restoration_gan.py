@@ -25,7 +25,8 @@ class RestorationGAN(FromImages, GenerativeModule):
         discriminator: its network.
         objective: what each minimises; NonSaturating by default.
         residual_weight: of the size of the change.
-        spectrum_weight: of the difference of spectra.
+        spectrum_weight: of the difference of spectra, each the mean of a batch; of a part of it under `micro_batches`,
+            and of each process's own.
         adversarial_weight: of the generator's objective.
         ema_decay, clip, micro_batches, discriminator_lr_factor: as in GAN.
         source_shape, image_shape: channels, height, width of damaged and whole images, the same; given by the data

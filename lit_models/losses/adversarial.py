@@ -114,17 +114,19 @@ class Hinge(Objective):
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """E[(|grad D(x^)| - 1)^2] at x^ = a x + (1 - a) G(z), one uniform a an image (Gulrajani et al. 2017, 1704.00028).
 
-    The norm is over all of an image's pixels, of D's raw output. In single precision under autocast: gradients of
-    gradients do not fit into half.
+    The norm is over all of an image's pixels, of D's raw output, which is the mean where D has one for each patch. In
+    single precision under autocast: gradients of gradients do not fit into half.
 
     Args:
-        critic: images, N x C x H x W, to outputs, N, each by its own image alone.
+        critic: images, N x C x H x W, to outputs, N or N x h x w, each by its own image alone.
         real, fake: N x C x H x W.
     """
     dtype = torch.float32 if torch.is_autocast_enabled(real.device.type) else real.dtype
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=dtype)
     between = torch.lerp(fake.detach().to(dtype), real.to(dtype), share).requires_grad_()
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
-        [gradient] = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        outputs = critic(between)
+        whole = outputs.reshape(len(outputs), -1).mean(dim=1)
+        [gradient] = torch.autograd.grad(whole.sum(), between, create_graph=True)
     norm = gradient.flatten(1).float().square().sum(dim=1).add(1e-12).sqrt()  # the root has no slope at zero
     return (norm - 1).square().mean()

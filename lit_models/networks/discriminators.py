@@ -194,7 +194,8 @@ class _Patches(FeatureNetwork):
         for level, (c_in, c_out) in enumerate(itertools.pairwise(widths)):
             normed = level > 0 and norm != "none"
             stride = 2 if level < depth else 1
-            self.layers.append(nn.Conv2d(c_in, c_out, KERNEL, stride, padding=1, bias=norm != "batch" or not normed))
+            bias = not normed or norm == "layer"  # the other norms take it out again
+            self.layers.append(nn.Conv2d(c_in, c_out, KERNEL, stride, padding=1, bias=bias))
             if normed:
                 self.layers.append(NORMS[norm](c_out))
             self.layers.append(nn.LeakyReLU(0.2))

@@ -65,7 +65,7 @@ class ResNetTranslator(Translator):
         norm: after each convolution but the last.
 
     Raises:
-        ValueError: a number is too small.
+        ValueError: a number is too small; from the network, an image of less than 5 pixels a side.
     """
 
     def __init__(self, channels: int = 32, blocks: int = 3, norm: Norm = "instance") -> None:
@@ -93,7 +93,8 @@ class UNetTranslator(Translator):
         norm: after each convolution but the first, the innermost and the last.
 
     Raises:
-        ValueError: a number is too small, or `dropout` not in [0, 1).
+        ValueError: a number is too small, or `dropout` not in [0, 1); from the network, an image is too small to be
+            halved so often.
     """
 
     def __init__(self, channels: int = 32, depth: int = 3, dropout: float = 0.0, norm: Norm = "batch") -> None:
@@ -111,6 +112,10 @@ class UNetTranslator(Translator):
         return channels_last(_UNet(in_channels, out_channels, self.channels, self.depth, self.dropout, self.norm))
 
 
+LEAST_SIDE = 5
+"""Of an image that has two pixels left at a quarter of its size."""
+
+
 class _ResNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, channels: int, blocks: int, norm: Norm) -> None:
         super().__init__()
@@ -124,6 +129,8 @@ class _ResNet(nn.Module):
         dcgan_init(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[2:]) < LEAST_SIDE:
+            raise ValueError(f"{_size(images)} are too small for blocks at a quarter of that: use ConvTranslator")
         wide = self.widen(2 * images - 1)  # (N, 2c, H / 2, W / 2)
         maps = self.blocks(self.shrink(wide))  # (N, 4c, H / 4, W / 4)
         maps = self.to_whole(_enlarged(self.to_half(_enlarged(maps, wide)), images))  # (N, c, H, W)
@@ -147,6 +154,9 @@ class _UNet(nn.Module):
         dcgan_init(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        depth = len(self.down)
+        if min(images.shape[2:]) < 2**depth:
+            raise ValueError(f"depth {depth} is too deep for {_size(images)}")
         maps, skips = 2 * images - 1, [images]
         for layer in self.down:
             maps = layer(maps)
@@ -175,7 +185,8 @@ def _unit(c_in: int, c_out: int, kernel_size: int, stride: int, norm: Norm, leak
     """Convolution, norm, activation; at full size the image goes on beyond its edges mirrored."""
     mode: Literal["reflect", "zeros"] = "reflect" if stride == 1 else "zeros"
     padding = kernel_size // 2 if stride == 1 else (kernel_size - 1) // 2
-    unit = nn.Sequential(nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=norm != "batch", padding_mode=mode))
+    bias = norm in ("layer", "none")  # the others take it out again
+    unit = nn.Sequential(nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=bias, padding_mode=mode))
     if norm != "none":
         unit.append(NORMS[norm](c_out))
     return unit.append(nn.LeakyReLU(0.2) if leaky else nn.ReLU())
@@ -188,6 +199,10 @@ def _passing(convolution: nn.Conv2d) -> nn.Conv2d:
     for channel in range(min(convolution.in_channels, convolution.out_channels)):
         convolution.weight[channel, channel, centre, centre] += 1
     return convolution
+
+
+def _size(images: Tensor) -> str:
+    return f"images of {images.shape[2]} x {images.shape[3]}"
 
 
 def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
