@@ -129,7 +129,7 @@ def find_judge(
 
 
 def judge_or_hint(
-    path: str | None, data: ImageDataModule, root: str | Path, needed: bool, unmeasured: str | None
+    path: str | None, data: ImageDataModule, root: str | Path, needed: bool, unmeasured: str | None, option: str
 ) -> Judge | None:
     """As `find_judge`, for images like those that the data have models make; the run's draws do not depend on it.
 
@@ -137,6 +137,7 @@ def judge_or_hint(
         path, data, root: as in `find_judge`.
         needed: something asks for it, so that a default one which is of no use is an error.
         unmeasured: what cannot be measured without one, which is said in one line; None: say nothing.
+        option: by which one is named.
 
     Raises:
         CheckpointError: as `find_judge`.
@@ -154,7 +155,7 @@ def judge_or_hint(
         if not has_classes(data):
             why, remedy = (
                 f"{data.name} has no classes for a classifier",
-                "; one of images like these can be given as classifier",
+                f"; give one of images like these by {option}",
             )
         print(f"{why}, so {unmeasured} are not measured and the last weights are kept as best{remedy}", flush=True)
     return judge
@@ -166,7 +167,10 @@ def check_validation(data: ImageDataModule) -> None:
         UsageError: a Frechet distance in validation would be of a single image.
     """
     if data.val_size == 1:
-        raise UsageError("data.val_size is 1; a Frechet distance needs at least 2 images, or 0 for no validation")
+        raise UsageError(
+            "there is 1 validation image, and a Frechet distance needs at least 2; give another data.val_size, or 0 for"
+            " no validation"
+        )
 
 
 def has_classes(data: ImageDataModule) -> bool:

@@ -107,7 +107,9 @@ class SampleQuality(Callback):
             return
         chosen = chosen_by_samples(model)
         unmeasured = "samples" if chosen and not self.inception else None
-        self.judge = judge_or_hint(self.classifier, data, root, chosen or self.inception, unmeasured)
+        self.judge = judge_or_hint(
+            self.classifier, data, root, chosen or self.inception, unmeasured, "--quality.classifier"
+        )
         if self.judge is None:
             if self.inception:
                 path = default_classifier(data, root)

@@ -110,7 +110,7 @@ class TranslationQuality(Callback):
             return
         chosen = chosen_by_samples(model)
         unmeasured = "Frechet distances of translations" if chosen else None
-        self.judge = judge_or_hint(self.classifier, data, root, chosen, unmeasured)
+        self.judge = judge_or_hint(self.classifier, data, root, chosen, unmeasured, "--translation.classifier")
         if self.judge is not None and chosen:
             check_validation(data)
 
@@ -150,8 +150,8 @@ class TranslationQuality(Callback):
 
     def _pairs(self, trainer: Trainer, split: Split, count: int) -> Pairs:
         """This process's share of them, which are the same ones each time."""
-        pairs = trainer.datamodule.pairs(split, count)  # type: ignore[attr-defined]
-        return portion(pairs, slice(trainer.global_rank, None, trainer.world_size))
+        share = slice(trainer.global_rank, None, trainer.world_size)
+        return trainer.datamodule.pairs(split, count, part=share)  # type: ignore[attr-defined]
 
     def _scores(self, trainer: Trainer, model: LightningModule, pairs: Pairs) -> TranslationScores:
         judge = None if self.judge is None else self.judge.to(model.device)

@@ -201,7 +201,7 @@ class Closeness:
 
 def _l1(images: Tensor, truth: Tensor) -> Tensor:
     """Of each image, N; infinite for one that is not finite."""
-    return (images - truth).abs().flatten(1).mean(dim=1).nan_to_num(torch.inf)
+    return (images - truth).abs().flatten(1).mean(dim=1).nan_to_num(torch.inf, posinf=torch.inf)
 
 
 _OF_EACH = {"l1": (_l1, torch.inf), "psnr": (psnr, -torch.inf), "ssim": (ssim, 0.0)}

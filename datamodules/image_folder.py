@@ -162,8 +162,8 @@ class ImageFolderDataModule(PairsDataModule):
 
         return side(0), side(channels if self.paired else 0)
 
-    def pairs(self, split: Split, n: int, seed: int = 0) -> Pairs:
-        return super().pairs(split, n, seed)._replace(labels=None)
+    def pairs(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> Pairs:
+        return super().pairs(split, n, seed, part)._replace(labels=None)
 
     @cached_property
     def _parts(self) -> Parts:

@@ -97,14 +97,17 @@ class PairsDataModule(ImageDataModule):
     def render(self, split: Split) -> Render:
         return self._unpaired(split) if split in self._targets else self._both(split)
 
-    def pairs(self, split: Split, n: int, seed: int = 0) -> Pairs:
+    def pairs(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> Pairs:
         """`n` random images in both versions, or all when the split has fewer; the same ones for the same seed.
 
         As the loaders of validation and test give them. Where data are not `aligned`, `n` sources, each with a target.
+
+        Args:
+            part: of the n, such as one process's share.
         """
         self.setup()
         images, labels, index = self._split(split)
-        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)]
+        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n][part].to(index.device)]
         chosen, digits = images[picked].float().div_(255), labels[picked]
         make = self._both(split) if self.aligned else self.render(split)
         return Pairs(*make(chosen, digits, picked, 0), digits)

@@ -51,6 +51,6 @@ def in_hues(hues: Sequence[float]) -> Paint:
     colors = hue_to_rgb(torch.tensor(hues))  # (K, 3)
 
     def paint(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
-        return images * colors.to(images.device)[labels][:, :, None, None]
+        return images * colors.to(images.device, non_blocking=True)[labels][:, :, None, None]
 
     return paint

@@ -40,6 +40,9 @@ KNOWN_PICTURES = [
         "combinations_by_hue",
         "class_grid",
         "translations",
+        "color_confusion",
+        "color_confusion_ab",
+        "color_confusion_ba",
         "curves",
     )
 ]

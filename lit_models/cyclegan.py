@@ -41,7 +41,8 @@ class CycleGAN(Adversarial, GenerativeModule):
         identity_weight: of the loss that asks to leave images alone that are of the wanted kind already; the paper has
             half the cycle_weight where colours are to be kept. It wants images of both kinds to have as many channels.
         step_order: which networks step, and when.
-        pool_size: earlier translations that are kept for each discriminator; 0 for none.
+        pool_size: earlier translations that are kept for each discriminator; 0 for none. Of a batch larger than the
+            pool fewer than half are exchanged.
         ema_decay: of the moving average of the generators' weights, which makes the images; 0 for none.
         clip: the largest norm of the gradient of each step; None for any.
         micro_batches: parts that a batch is cut into, one after the other, so that a larger one fits into memory.
@@ -81,7 +82,10 @@ class CycleGAN(Adversarial, GenerativeModule):
         if step_order not in get_args(StepOrder):
             raise ValueError(f"step_order is {step_order}; it is one of {', '.join(get_args(StepOrder))}")
         if tuple(source_shape[1:]) != tuple(image_shape[1:]):
-            raise ValueError(f"CycleGAN goes between images of one size, not {source_shape} and {image_shape}")
+            raise ValueError(
+                f"CycleGAN goes between images of one size, not {source_shape} and {image_shape}; use --model SRGAN to"
+                " enlarge, or other data"
+            )
         if identity_weight and source_shape[0] != image_shape[0]:
             raise ValueError("identity_weight must be 0 between images of different numbers of channels")
         self.save_hyperparameters()
@@ -90,6 +94,7 @@ class CycleGAN(Adversarial, GenerativeModule):
         self.step_order = step_order
         self.pools = {"a": ImagePool(pool_size), "b": ImagePool(pool_size)}
         translator, judge = generator or ResNetTranslator(), discriminator or PatchDiscriminator()
+        translator.check(source_shape)
         a, b = source_shape, image_shape
         self.oppose(
             nn.ModuleDict({"ab": translator.network(a[0], b[0]), "ba": translator.network(b[0], a[0])}),
@@ -108,7 +113,7 @@ class CycleGAN(Adversarial, GenerativeModule):
         return optimizers
 
     def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
-        return self.maker[direction](images).float().clamp(0, 1)  # type: ignore[index]
+        return self.maker[direction](images.to(self.dtype)).float().clamp(0, 1)  # type: ignore[index]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.translate(images)

@@ -19,7 +19,7 @@ class FromImages(Adversarial):
     adversarial_weight: float = 1.0
 
     def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
-        return self.maker(self.prepared(images)).float().clamp(0, 1)
+        return self.maker(self.prepared(images.to(self.dtype))).float().clamp(0, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.translate(images)

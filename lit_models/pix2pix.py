@@ -54,14 +54,19 @@ class Pix2Pix(FromImages, GenerativeModule):
                 f"l1_weight is {l1_weight} and adversarial_weight {adversarial_weight}; neither may be negative"
             )
         if tuple(source_shape[1:]) != tuple(image_shape[1:]):
-            raise ValueError(f"Pix2Pix goes between images of one size, not {source_shape} and {image_shape}")
+            raise ValueError(
+                f"Pix2Pix goes between images of one size, not {source_shape} and {image_shape}; use --model SRGAN to"
+                " enlarge, or other data"
+            )
         self.save_hyperparameters()
         self.l1_weight = l1_weight
         self.adversarial_weight = adversarial_weight
         discriminator = discriminator or PatchDiscriminator()
         features = discriminator.network((source_shape[0] + image_shape[0], *image_shape[1:]))
+        translator = generator or UNetTranslator()
+        translator.check(source_shape)
         self.oppose(
-            (generator or UNetTranslator()).network(source_shape[0], image_shape[0]),
+            translator.network(source_shape[0], image_shape[0]),
             Critic(features, discriminator.head(features.out_dim, 1)),
             objective or NonSaturating(),
             Recipe(1, ema_decay, clip, micro_batches, discriminator_lr_factor),

@@ -66,8 +66,10 @@ class RestorationGAN(FromImages, GenerativeModule):
         self.adversarial_weight = adversarial_weight
         discriminator = discriminator or DCGANDiscriminator(32)
         features = discriminator.network(image_shape)
+        translator = generator or UNetTranslator()
+        translator.check(source_shape)
         self.oppose(
-            (generator or UNetTranslator()).network(source_shape[0], image_shape[0]),
+            translator.network(source_shape[0], image_shape[0]),
             Critic(features, discriminator.head(features.out_dim, 1)),
             objective or NonSaturating(),
             Recipe(1, ema_decay, clip, micro_batches, discriminator_lr_factor),

@@ -103,7 +103,7 @@ class SRGAN(FromImages, GenerativeModule):
 
     def shown(self, source: Tensor, target: Tensor) -> Tensor:
         small = F.interpolate(source[:, : self.channels], scale_factor=self.factor, mode="nearest")
-        return torch.cat([small, target], dim=1)
+        return torch.cat([small, target.to(small.dtype)], dim=1)
 
     def penalties(self, source: Tensor, target: Tensor, made: Tensor) -> dict[str, tuple[float, Tensor]]:
         found = {"mse": (self.pixel_weight, F.mse_loss(made, target))}

@@ -2,6 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +15,12 @@ from lit_models.parts import Part
 
 
 class Translator(Part, ABC):
+    def check(self, image_shape: Sequence[int]) -> None:
+        """
+        Raises:
+            ValueError: images of that size are too small for the network.
+        """
+
     @abstractmethod
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         """Images in [0, 1], N x in_channels x H x W, to such images, N x out_channels x H x W.
@@ -25,8 +32,9 @@ class Translator(Part, ABC):
 class ConvTranslator(Translator):
     """Convolutions at full size that widen and narrow, ReLU between.
 
-    It starts as nearly the identity: of dark images a black one is otherwise the first thing to be learned, and from
-    there nothing else. Its last layer is linear: of a sigmoid, saturated colours would hardly move any more.
+    Each channel is passed on beside what the random first weights make of the image, so that the figure is there from
+    the start: of dark images a black one is otherwise the first thing to be learned, and from there nothing else.
+    The last layer is linear: of a sigmoid, saturated colours would hardly move any more.
 
     Args:
         channels: of the hidden maps, one fewer than there are convolutions.
@@ -75,6 +83,9 @@ class ResNetTranslator(Translator):
         self.blocks = blocks
         self.norm: Norm = norm
 
+    def check(self, image_shape: Sequence[int]) -> None:
+        _check_resnet(image_shape[1:])
+
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         return channels_last(_ResNet(in_channels, out_channels, self.channels, self.blocks, self.norm))
 
@@ -89,7 +100,8 @@ class UNetTranslator(Translator):
     Args:
         channels: of the first maps; twice as many at each smaller size, eight times at most.
         depth: number of convolutions of stride 2.
-        dropout: probability of dropping an activation of the smaller maps on the way up, 0.5 in the paper.
+        dropout: probability of dropping an activation on the way up, 0.5 in the paper; of maps at a quarter of the
+            size and smaller, which a depth of 3 has.
         norm: after each convolution but the first, the innermost and the last.
 
     Raises:
@@ -98,6 +110,8 @@ class UNetTranslator(Translator):
     """
 
     def __init__(self, channels: int = 32, depth: int = 3, dropout: float = 0.0, norm: Norm = "batch") -> None:
+        if dropout and depth < 3:
+            raise ValueError(f"dropout is {dropout}, and depth {depth} leaves nothing to drop: at least 3 does")
         if channels < 1 or depth < 1 or not 0 <= dropout < 1:
             raise ValueError(
                 f"channels is {channels}, depth {depth} and dropout {dropout}; they must be at least 1, 1 and 0,"
@@ -107,6 +121,9 @@ class UNetTranslator(Translator):
         self.depth = depth
         self.dropout = dropout
         self.norm: Norm = norm
+
+    def check(self, image_shape: Sequence[int]) -> None:
+        _check_unet(image_shape[1:], self.depth)
 
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         return channels_last(_UNet(in_channels, out_channels, self.channels, self.depth, self.dropout, self.norm))
@@ -129,8 +146,7 @@ class _ResNet(nn.Module):
         dcgan_init(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        if min(images.shape[2:]) < LEAST_SIDE:
-            raise ValueError(f"{_size(images)} are too small for blocks at a quarter of that: use ConvTranslator")
+        _check_resnet(images.shape[2:])
         wide = self.widen(2 * images - 1)  # (N, 2c, H / 2, W / 2)
         maps = self.blocks(self.shrink(wide))  # (N, 4c, H / 4, W / 4)
         maps = self.to_whole(_enlarged(self.to_half(_enlarged(maps, wide)), images))  # (N, c, H, W)
@@ -154,9 +170,7 @@ class _UNet(nn.Module):
         dcgan_init(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        depth = len(self.down)
-        if min(images.shape[2:]) < 2**depth:
-            raise ValueError(f"depth {depth} is too deep for {_size(images)}")
+        _check_unet(images.shape[2:], len(self.down))
         maps, skips = 2 * images - 1, [images]
         for layer in self.down:
             maps = layer(maps)
@@ -201,8 +215,16 @@ def _passing(convolution: nn.Conv2d) -> nn.Conv2d:
     return convolution
 
 
-def _size(images: Tensor) -> str:
-    return f"images of {images.shape[2]} x {images.shape[3]}"
+def _check_resnet(size: Sequence[int]) -> None:
+    if min(size) < LEAST_SIDE:
+        raise ValueError(
+            f"images of {size[0]} x {size[1]} are too small for blocks at a quarter of that: use ConvTranslator"
+        )
+
+
+def _check_unet(size: Sequence[int], depth: int) -> None:
+    if min(size) < 2**depth:
+        raise ValueError(f"depth {depth} is too deep for images of {size[0]} x {size[1]}")
 
 
 def _enlarged(maps: Tensor, like: Tensor) -> Tensor:

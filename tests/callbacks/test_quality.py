@@ -262,7 +262,7 @@ def test_a_bad_default_classifier_stops_only_those_that_need_it(images: Tensor, 
 
 
 def test_one_validation_image_is_too_few(root: Path, images: Tensor):
-    with pytest.raises(UsageError, match="val_size is 1"):
+    with pytest.raises(UsageError, match="1 validation image"):
         SampleQuality().prepare(Copier(images), DigitsDataModule(val_size=1), str(root))
 
 

@@ -52,8 +52,8 @@ class Unknown(RecoloredMNISTDataModule):
     def versions(self, split: Split) -> tuple[Paint, Paint]:
         return in_hues([0.0] * 10), in_hues([180.0] * 10)
 
-    def pairs(self, split: Split, n: int, seed: int = 0) -> Pairs:
-        return super().pairs(split, n, seed)._replace(labels=None)
+    def pairs(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> Pairs:
+        return super().pairs(split, n, seed, part)._replace(labels=None)
 
 
 class Records(Callback):
@@ -217,7 +217,7 @@ def test_without_classes_labels_or_partners_the_rest_is_measured(
     assert not quality.measures
     assert capsys.readouterr().out == (
         "mnist has no classes for a classifier, so Frechet distances of translations are not measured and the last"
-        " weights are kept as best; one of images like these can be given as classifier\n"
+        " weights are kept as best; give one of images like these by --translation.classifier\n"
     )
     test = run(quality, model, data, tmp_path)[-1]
     expected = {"spectrum_distance", "spectrum_distance_ab", "spectrum_distance_ba"}
@@ -255,7 +255,7 @@ def test_nothing_is_measured_where_nothing_is_wanted(root: Path, data: Recolored
 
 
 def test_one_validation_image_is_too_few(root: Path, data_root: Path):
-    with pytest.raises(UsageError, match="val_size is 1"):
+    with pytest.raises(UsageError, match="1 validation image"):
         prepared(root, Same(), RecoloredMNISTDataModule(str(data_root), val_size=1))
 
 
