@@ -25,6 +25,7 @@ from tests.lit_models.adversaries import (
     Step,
     adam,
     assert_close,
+    assert_nothing_between,
     batches_of,
     equal,
     fitted,
@@ -84,6 +85,7 @@ def test_a_step_leaves_the_other_network_untouched(name: str, steps: list[Step],
     assert [step.network for step in steps] == ["critic", "generator"] * 2
     for step in steps:
         step.assert_touches_its_own_alone(model)
+    assert_nothing_between(steps)
     assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == required
 
 

@@ -1,0 +1,61 @@
+"""Small models of images to images, and pairs for them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules import BatchLoader
+from lit_models import SRGAN, CycleGAN
+from lit_models.from_images import FromImages
+from lit_models.networks.discriminators import PatchDiscriminator
+from lit_models.networks.enlargers import SRResNet
+from lit_models.networks.translators import ResNetTranslator, UNetTranslator
+from tests.lit_models.adversaries import batches_of, sgd
+
+ORDERS = ("joint", "alternating")
+STEPS = {
+    "joint": [("generator.ab", "generator.ba"), ("critic.a", "critic.b")],
+    "alternating": [("critic.b",), ("generator.ab",), ("critic.a",), ("generator.ba",)],
+}
+"""The networks of each step on a batch."""
+IMAGES, SIDE = 32, 12
+
+
+def cyclegan(step_order: str = "joint", **options: Any) -> CycleGAN:
+    """Small, each image translated and judged alone."""
+    torch.manual_seed(0)
+    parts = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1), "optimizer": sgd}
+    shapes = {"source_shape": (1, SIDE, SIDE), "image_shape": (1, SIDE, SIDE)}
+    return CycleGAN(**{**parts, **shapes, "step_order": step_order, "pool_size": 0, **options})
+
+
+def one_way(kind: type[FromImages], **options: Any) -> Any:
+    """The same for the others, but for SRGAN's batch norm."""
+    torch.manual_seed(0)
+    source = (1, SIDE // 2, SIDE // 2) if kind is SRGAN else (1, SIDE, SIDE)
+    parts = {
+        "generator": SRResNet(2, 1) if kind is SRGAN else UNetTranslator(2, 2, norm="instance"),
+        "discriminator": PatchDiscriminator(2, 1),
+        "optimizer": sgd,
+        "source_shape": source,
+        "image_shape": (1, SIDE, SIDE),
+    }
+    return kind(**{**parts, **options})
+
+
+def loader(batch_size: int, rank: int = 0, world_size: int = 1, shrink: int = 1) -> BatchLoader:
+    """Pairs of an image and its mirrored negative."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (IMAGES, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+
+    def both(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        return F.avg_pool2d(images, shrink), 1 - images.flip(3)
+
+    return batches_of(images, batch_size, rank, world_size, both)
+
+
+def first_batch(precision: torch.dtype = torch.float64, shrink: int = 1) -> tuple[Tensor, Tensor]:
+    a, b = next(iter(loader(8, shrink=shrink)))
+    return a.to(precision), b.to(precision)
