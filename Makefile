@@ -78,10 +78,12 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(HALF) --model.pack $$pack \
 	  --run.experiment pacgan --run.name pack=$$pack,seed=0 || exit 1; done
 	@$(BIN)/python -m docs.adversarial
-	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(HALVED)
-	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(HALVED)
-	@$(BIN)/python sweep.py run sweeps/srgan.yaml $(HALVED)
-	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(HALVED)
+	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(HALVED) --override model.objective=NonSaturating \
+	  --override model.step_order=joint
+	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(HALVED) --override model.l1_weight=100.0
+	@$(BIN)/python sweep.py run sweeps/srgan.yaml $(HALVED) --override model.perceptual_weight=0.1 \
+	  --override model.adversarial_weight=1.0e-3
+	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(HALVED) --override model.residual_weight=10.0
 	@$(BIN)/python train.py fit --config configs/denoisingautoencoder_mnist.yaml --model.corruption.strength 0.75 \
 	  --run.name strength=0.75
 	@$(BIN)/python -m docs.translation
