@@ -79,6 +79,7 @@ def test_every_value_parses_and_the_metric_is_logged(
     for point in points:
         args = definition.arguments(point)
         extra = [f"--data.root={data_root}", "--data.val_size=20", f"--run.root={tmp_path}", "--run.pictures=false"]
+        extra += ["--quality.val_images=50", "--quality.batch_size=50"]
         if "probe" in " ".join(args):
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
         if "efficientnet" in " ".join(args):
