@@ -14,7 +14,6 @@ import argparse
 import copy
 import os
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
 from benchmarks import machine
-from benchmarks.overhead import Epoch, measure, summary, wait_for
+from benchmarks.overhead import Epoch, epoch_of, measure, summary
 
 MODELS = {"GAN": "MNISTDataModule", "ACGAN": "CIFAR10DataModule"}
 Loss = Callable[[Any, Any, Tensor, Tensor], Tensor]
@@ -84,16 +83,7 @@ def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
         optimizer_g.step()
         d.requires_grad_(True)
 
-    def epoch(number: int) -> float:
-        began = time.perf_counter()
-        loader.set_epoch(number)
-        with torch.enable_grad():
-            for _, batch in zip(range(steps), loader, strict=False):
-                step(*batch)
-        wait_for(loader.device)
-        return time.perf_counter() - began
-
-    return epoch
+    return epoch_of(step, loader, steps)
 
 
 def report(model: str, options: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
@@ -66,6 +67,21 @@ def wait_for(device: torch.device) -> None:
     """Until all that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def epoch_of(step: Callable[..., None], loader: Any, steps: int) -> Epoch:
+    """So many batches of a BatchLoader, one step each."""
+
+    def epoch(number: int) -> float:
+        began = time.perf_counter()
+        loader.set_epoch(number)
+        with torch.enable_grad():
+            for _, batch in zip(range(steps), loader, strict=False):
+                step(*batch)
+        wait_for(loader.device)
+        return time.perf_counter() - began
+
+    return epoch
 
 
 class Alternate(Callback):

@@ -12,7 +12,6 @@ import argparse
 import copy
 import os
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, softplus
 
 from benchmarks import machine
-from benchmarks.overhead import Epoch, measure, summary, wait_for
+from benchmarks.overhead import Epoch, epoch_of, measure, summary
 
 MODELS = {"CycleGAN": "cyclegan_recolored_mnist", "Pix2Pix": "pix2pix_colored_pairs_mnist"}
 Step = Callable[[Tensor, Tensor], None]
@@ -116,16 +115,7 @@ def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
     loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
     step = STEPS[model](trainer.lightning_module)
 
-    def epoch(number: int) -> float:
-        began = time.perf_counter()
-        loader.set_epoch(number)
-        with torch.enable_grad():
-            for _, batch in zip(range(steps), loader, strict=False):
-                step(*batch)
-        wait_for(loader.device)
-        return time.perf_counter() - began
-
-    return epoch
+    return epoch_of(step, loader, steps)
 
 
 def report(model: str, options: argparse.Namespace) -> None:

@@ -3,11 +3,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from datamodules import BatchLoader
+from lit_models.processes import of_all_processes
 
 
 class ExactResume(Callback):
@@ -53,13 +53,9 @@ class ExactResume(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         mine = self._training if self._training is not None else random_state()
-        ranks: list[Any] = [mine]
-        if dist.is_available() and dist.is_initialized():
-            ranks *= dist.get_world_size()
-            dist.all_gather_object(ranks, mine)
         loader = self._trainer.train_dataloader if self._trainer is not None else None
         position = loader.state_dict() if isinstance(loader, BatchLoader) else None
-        return {"ranks": ranks, "loader": position}
+        return {"ranks": of_all_processes(mine), "loader": position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict["ranks"]

@@ -3,12 +3,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from callbacks.media import write_file
+from lit_models.processes import of_all_processes
 
 
 class Predictions(Callback):
@@ -45,8 +45,4 @@ class Predictions(Callback):
 
 def _in_order(mine: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """All ranks' batches as one process would have made them: batch 0 of each rank, then batch 1, ..."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return mine
-    ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(ranks, mine)
-    return [batch for batches in zip(*ranks, strict=True) for batch in batches]
+    return [batch for batches in zip(*of_all_processes(mine), strict=True) for batch in batches]

@@ -73,6 +73,16 @@ class Recipe(NamedTuple):
         return self
 
 
+def not_negative(**numbers: float) -> None:
+    """
+    Raises:
+        ValueError: one of them is.
+    """
+    for name, number in numbers.items():
+        if not number >= 0:
+            raise ValueError(f"{name} is {number}; it may not be negative")
+
+
 class Adversarial(Base):
     """Networks that make images, `generator`, against those that tell them from real ones, `critic`.
 
@@ -158,6 +168,12 @@ class Adversarial(Base):
         """Images for the discriminator's step, without a gradient."""
         with keeping_statistics(self.generator):
             return self.generator(*inputs)
+
+    def contest(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Scalars of a discriminator's logits on real and on generated images; it minimises the first."""
+        on_real, on_fake = critic(real).float(), critic(fake).float()
+        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
+        return self.penalised(terms, critic, real, fake)
 
     def scores(self, on_real: Tensor, on_fake: Tensor) -> dict[str, Tensor]:
         return {"d_real": self.objective.score(on_real).mean(), "d_fake": self.objective.score(on_fake).mean()}

@@ -2,7 +2,6 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from lit_models.losses.adversarial import LeastSquares, Objective
 from lit_models.networks.critics import Critic
 from lit_models.networks.discriminators import Discriminator, PatchDiscriminator
 from lit_models.networks.translators import ResNetTranslator, Translator
+from lit_models.processes import of_all_processes
 
 StepOrder = Literal["joint", "alternating"]
 POOLS = "image_pools"
@@ -146,46 +146,40 @@ class CycleGAN(Adversarial, GenerativeModule):
         found = []
         for number, (direction, source, real) in enumerate((("ab", a, b), ("ba", b, a))):
             fake = self._seen(direction, self._translations(direction, source))
-            terms = self.step_of("d", optimizers[2 * number], self._critics_terms(direction[1]), real, fake)
+            contest = partial(self.contest, self.critic[direction[1]])  # type: ignore[index]
+            terms = self.step_of("d", optimizers[2 * number], contest, real, fake)
+            towards = partial(self.generator_terms, directions=(direction,))
             other = self.generator[direction[::-1]]  # type: ignore[index]
             with keeping_statistics(self.critic), keeping_statistics(other):
-                terms |= self.step_of("g", optimizers[2 * number + 1], self._generators_terms(direction), a, b)
+                terms |= self.step_of("g", optimizers[2 * number + 1], towards, a, b)
             found.append(terms)
         self.follow(4)
         return _joined(*found)
 
-    def generator_terms(self, a: Tensor, b: Tensor, made: dict[str, list[Tensor]] | None = None) -> dict[str, Tensor]:
-        """Scalars of images of both kinds; both generators minimise the first.
+    def generator_terms(
+        self,
+        a: Tensor,
+        b: Tensor,
+        made: dict[str, list[Tensor]] | None = None,
+        directions: tuple[str, ...] = ("ab", "ba"),
+    ) -> dict[str, Tensor]:
+        """Scalars of images of both kinds; the generators minimise the first.
 
         Args:
             made: takes the translations by their directions.
+            directions: of which the adversarial loss is.
         """
-        fake_b, fake_a = self.generator["ab"](a), self.generator["ba"](b)  # type: ignore[index]
-        for direction, fake in (("ab", fake_b), ("ba", fake_a)) if made is not None else ():
-            made[direction].append(fake.detach())  # type: ignore[index]
-        return self._with_consistency(self._fooling("ab", fake_b) + self._fooling("ba", fake_a), a, b, fake_a, fake_b)
+        fakes = {"ab": self.generator["ab"](a), "ba": self.generator["ba"](b)}  # type: ignore[index]
+        if made is not None:
+            for direction, fake in fakes.items():
+                made[direction].append(fake.detach())
+        adversarial = torch.stack([self._fooling(direction, fakes[direction]) for direction in directions]).sum()
+        return self._with_consistency(adversarial, a, b, fakes["ba"], fakes["ab"])
 
     def discriminator_terms(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
         """Scalars of real and translated images of both kinds; both discriminators minimise the first."""
-        return _joined(self._critics_terms("b")(b, fake_b), self._critics_terms("a")(a, fake_a))
-
-    def _generators_terms(self, direction: str) -> Any:
-        def terms(a: Tensor, b: Tensor) -> dict[str, Tensor]:
-            fake_b, fake_a = self.generator["ab"](a), self.generator["ba"](b)  # type: ignore[index]
-            adversarial = self._fooling(direction, fake_b if direction == "ab" else fake_a)
-            return self._with_consistency(adversarial, a, b, fake_a, fake_b)
-
-        return terms
-
-    def _critics_terms(self, kind: str) -> Any:
-        critic = self.critic[kind]  # type: ignore[index]
-
-        def terms(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-            on_real, on_fake = critic(real).float(), critic(fake).float()
-            terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
-            return self.penalised(terms, critic, real, fake)
-
-        return terms
+        of_b = self.contest(self.critic["b"], b, fake_b)  # type: ignore[index]
+        return _joined(of_b, self.contest(self.critic["a"], a, fake_a))  # type: ignore[index]
 
     def _fooling(self, direction: str, fake: Tensor) -> Tensor:
         return self.objective.generator(self.critic[direction[1]](fake).float())  # type: ignore[index]
@@ -220,7 +214,7 @@ class CycleGAN(Adversarial, GenerativeModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if "optimizer_states" in checkpoint:
-            checkpoint[POOLS] = _of_all_processes({kind: pool.state() for kind, pool in self.pools.items()})
+            checkpoint[POOLS] = of_all_processes({kind: pool.state() for kind, pool in self.pools.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
@@ -246,12 +240,3 @@ def _joined(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tenso
         for name in one
         if name in other
     }
-
-
-def _of_all_processes(state: Any) -> list[Any]:
-    """Every process's state, by its rank; all of them have to ask for it together."""
-    states = [state]
-    if dist.is_available() and dist.is_initialized():
-        states *= dist.get_world_size()
-        dist.all_gather_object(states, state)
-    return states

@@ -82,11 +82,8 @@ class FromCodes(Adversarial):
 
     def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars of real images and as many codes; the discriminator minimises the first."""
-        fake = self.fakes(codes)
-        on_real, on_fake = self.judged(images, labels).float(), self.judged(fake, labels).float()
-        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
-        real, generated = packed(images, self.pack), packed(fake, self.pack)
-        return self.penalised(terms, lambda between: self.critic(between, labels), real, generated)
+        real, fake = packed(images, self.pack), packed(self.fakes(codes), self.pack)
+        return self.contest(lambda seen: self.critic(seen, labels), real, fake)
 
     def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalars of codes; the generator minimises the first."""

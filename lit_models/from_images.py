@@ -47,9 +47,7 @@ class FromImages(Adversarial):
     def discriminator_terms(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Scalars of (prepared) sources and targets, N x C x H x W each; the discriminator minimises the first."""
         real, fake = self.shown(source, target), self.shown(source, self.fakes(source))
-        on_real, on_fake = self.critic(real).float(), self.critic(fake).float()
-        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
-        return self.penalised(terms, self.critic, real, fake)
+        return self.contest(self.critic, real, fake)
 
     def generator_terms(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Scalars of (prepared) sources and targets, N x C x H x W each; the generator minimises the first."""

@@ -1,7 +1,7 @@
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.adversarial import DCGANAdam, Recipe
+from lit_models.adversarial import DCGANAdam, Recipe, not_negative
 from lit_models.base import GenerativeModule, ImageShape
 from lit_models.from_images import FromImages
 from lit_models.losses.adversarial import NonSaturating, Objective
@@ -54,10 +54,9 @@ class RestorationGAN(FromImages, GenerativeModule):
         optimizer: OptimizerCallable = lambda params: DCGANAdam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
-        weights = {"residual": residual_weight, "spectrum": spectrum_weight, "adversarial": adversarial_weight}
-        for name, weight in weights.items():
-            if not weight >= 0:
-                raise ValueError(f"{name}_weight is {weight}; it may not be negative")
+        not_negative(
+            residual_weight=residual_weight, spectrum_weight=spectrum_weight, adversarial_weight=adversarial_weight
+        )
         if tuple(source_shape) != tuple(image_shape):
             raise ValueError(f"RestorationGAN restores images of one shape, not {source_shape} to {image_shape}")
         self.save_hyperparameters()

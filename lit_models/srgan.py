@@ -3,7 +3,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.adversarial import DCGANAdam, Recipe
+from lit_models.adversarial import DCGANAdam, Recipe, not_negative
 from lit_models.base import GenerativeModule, ImageShape
 from lit_models.from_images import FromImages
 from lit_models.losses.adversarial import NonSaturating, Objective
@@ -58,12 +58,12 @@ class SRGAN(FromImages, GenerativeModule):
         optimizer: OptimizerCallable = lambda params: DCGANAdam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
-        weights = {"pixel": pixel_weight, "perceptual": perceptual_weight, "adversarial": adversarial_weight}
-        for name, weight in weights.items():
-            if not weight >= 0:
-                raise ValueError(f"{name}_weight is {weight}; it may not be negative")
-        if noise_channels < 0:
-            raise ValueError(f"noise_channels is {noise_channels}; it may not be negative")
+        not_negative(
+            pixel_weight=pixel_weight,
+            perceptual_weight=perceptual_weight,
+            adversarial_weight=adversarial_weight,
+            noise_channels=noise_channels,
+        )
         self.save_hyperparameters()
         channels = image_shape[0]
         self.image_shape = image_shape

@@ -31,6 +31,7 @@ SHARED = {
     "lit_models.networks",
     "lit_models.parts",
     "lit_models.priors",
+    "lit_models.processes",
     "lit_models.schedules",
 }
 """What a model's file may import of its own folder; never another model's."""
