@@ -1,6 +1,7 @@
 """Images out of a checkpoint: new ones as a grid, by class, with labels or as data; walks; translations of yours."""
 
 import argparse
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ EXAMPLES = """examples:
   python sample.py CKPT --class 3,7 --count 20              ten of each class, a class a row
   python sample.py CKPT --interpolate                       walks between two random codes, one a row
   python sample.py CKPT --interpolate --class 3             walks in one class
+  python sample.py DDPM --sampler DDIM --sampler-steps 25   fewer steps from noise to images
+  python sample.py GLOW --temperature 0.7                   likelier images that differ less
   python sample.py CKPT --output walk.gif                   a round trip through the latent space
   python sample.py CKPT --classifier PROBE --sort           new images by class, and labels in samples.csv
   python sample.py CKPT --classifier PROBE --count 70000 --output made/mnist.npz
@@ -49,6 +52,10 @@ OF_NEW_IMAGES = {
     "steps": "--steps",
     "classifier": "--classifier",
     "sort": "--sort",
+    "sampler": "--sampler",
+    "sampler_steps": "--sampler-steps",
+    "guidance": "--guidance",
+    "temperature": "--temperature",
 }
 """Options that mean nothing where there is --input, by their names in the program."""
 OF_TRANSLATIONS = {"direction": "--direction", "size": "--size", "compare": "--compare"}
@@ -112,6 +119,15 @@ def parser() -> argparse.ArgumentParser:
         "of a model that was trained with labels each within a class",
     )
     which.add_argument("--steps", type=_steps, default=10, metavar="N", help="images from code to code (default: 10)")
+    how = made.add_argument_group("how it is drawn")
+    how.add_argument(
+        "--sampler",
+        choices=("DDIM", "Ancestral", "AnnealedLangevin"),
+        help="of a model of images out of noise (default: its own)",
+    )
+    how.add_argument("--sampler-steps", type=positive, metavar="N", help="levels of noise that it goes through")
+    how.add_argument("--guidance", type=_not_negative, metavar="W", help="towards the class, of a DDPM with labels")
+    how.add_argument("--temperature", type=_not_negative, metavar="T", help="of a flow's codes; 1 as it was trained")
     label = made.add_argument_group("labels")
     label.add_argument("--classifier", type=Path, metavar="CKPT", help="label each image, and write the labels as CSV")
     label.add_argument("--sort", action="store_true", help="one class a row, the most probable images first")
@@ -184,6 +200,7 @@ def sample(options: argparse.Namespace) -> None:
         UsageError, DataError, CheckpointError: bad input, or a file cannot be written; nothing was written.
         OSError: a file cannot be read.
     """
+    from callbacks.how_drawn import draw_by
     from callbacks.media import own_randomness
     from callbacks.sampling import Sampler, class_names, label_images, training_data
     from lit_models import GenerativeModule, Probe
@@ -198,6 +215,7 @@ def sample(options: argparse.Namespace) -> None:
         raise UsageError("data are of 2 images at least, one of them for the test; give a larger --count")
     device = _device(options.device)
     model = GenerativeModule.load(options.checkpoint).to(device)
+    draw_by(model, options.sampler, options.sampler_steps, options.guidance, options.temperature)
     if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentParts):
         raise UsageError(f"{type(model).__name__} makes images of images: give --input FOLDER")
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
@@ -381,6 +399,16 @@ def _steps(text: str) -> int:
     if positive(text) < 2:
         raise argparse.ArgumentTypeError("a walk has at least 2 steps")
     return int(text)
+
+
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+    return number
 
 
 def _seed(text: str) -> int:

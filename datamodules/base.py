@@ -188,6 +188,7 @@ class ImageDataModule(LightningDataModule):
                 device=trainer.strategy.root_device if trainer else None,
                 transform=RandomShift(self.shift) if training and self.shift else None,
                 render=self.render(split),
+                indexed=training and getattr(getattr(trainer, "lightning_module", None), "needs_index", False),
             )
         except ValueError as error:
             raise DataError(f"{self.name}, {split} images: {error}") from None

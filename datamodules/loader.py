@@ -39,9 +39,11 @@ class BatchLoader:
         transform: applied to the float batch on its device, with a generator drawn from (seed, epoch, batch).
         render: makes the batch out of stored images by their numbers and the epoch, which is always 0 where the order
             is fixed; before `transform`. What it makes of an image must not hang on the others beside it.
+        indexed: tell the number of each image among those of this split, 0 to N-1, the same in each epoch.
 
     Yields:
-        (images, labels): float32 in [0, 1], B x C x H x W, and int64, B, or as `render` makes them.
+        (images, labels): float32 in [0, 1], B x C x H x W, and int64, B, or as `render` makes them; with `indexed` the
+        numbers too, int64, B.
 
     Raises:
         ValueError: there is less than one image for each rank, or batch_size is below one.
@@ -62,6 +64,7 @@ class BatchLoader:
         device: torch.device | None = None,
         transform: Transform | None = None,
         render: Render | None = None,
+        indexed: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
@@ -78,6 +81,7 @@ class BatchLoader:
         self.device = device or images.device
         self.transform = transform
         self.render = render
+        self.indexed = indexed
         self.epoch = 0
         self._slice = batch_size * world_size
         self._whole, rest = divmod(len(self.index), self._slice)
@@ -86,6 +90,8 @@ class BatchLoader:
         self._rest = rest if keep_rest and not (drop_last and self._whole) else 0
         self._position = 0
         self._resume: tuple[int, int] | None = None
+        if indexed:
+            self._numbers = self._table(torch.arange(len(self.index)), self.labels)
 
     @property
     def repeats(self) -> bool:
@@ -113,7 +119,7 @@ class BatchLoader:
         self.epoch = int(state["epoch"])
         self._resume = (self.epoch, int(state["position"]))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         start = self._start()
         order = self._order()
         for index in range(start, len(self)):
@@ -178,9 +184,11 @@ class BatchLoader:
             return images, labels
         return self.render(images, labels, picked.to(self.device, non_blocking=True), self.epoch if self.shuffle else 0)
 
-    def _cut(self, picked: Tensor, index: int) -> Batch:
+    def _cut(self, picked: Tensor, index: int) -> tuple[Tensor, ...]:
         images, labels = self._stored(picked)
         if self.transform is not None:
             generator = seeded_generator(self.seed, self.epoch, index, self.rank, device=images.device)
             images = self.transform(images, generator)
+        if self.indexed:
+            return images, labels, self._numbers.index_select(0, picked).to(self.device, non_blocking=True)
         return images, labels

@@ -5,14 +5,18 @@ from lit_models.base import CheckpointError, GenerativeModule
 from lit_models.classifier import Classifier
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
+from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.gan import ACGAN, GAN, ConditionalGAN
+from lit_models.glo import GLO
+from lit_models.glow import Glow
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.pix2pix import Pix2Pix
 from lit_models.pooling_autoencoder import PoolingAutoencoder
 from lit_models.probe import Probe
 from lit_models.restoration_gan import RestorationGAN
+from lit_models.score_model import ScoreModel
 from lit_models.sparse_autoencoder import SparseAutoencoder
 from lit_models.srgan import SRGAN
 from lit_models.vae import VAE
@@ -20,7 +24,9 @@ from lit_models.wae import WAE
 
 __all__ = [
     "ACGAN",
+    "DDPM",
     "GAN",
+    "GLO",
     "SRGAN",
     "VAE",
     "WAE",
@@ -35,10 +41,12 @@ __all__ = [
     "DenoisingAutoencoder",
     "EfficientNetNetworks",
     "GenerativeModule",
+    "Glow",
     "LinearAutoencoder",
     "Pix2Pix",
     "PoolingAutoencoder",
     "Probe",
     "RestorationGAN",
+    "ScoreModel",
     "SparseAutoencoder",
 ]

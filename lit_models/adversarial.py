@@ -1,6 +1,5 @@
 """What models of generators against discriminators share."""
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lit_models.base import GenerativeModule
 from lit_models.descent import Terms, descend, keeping_statistics
 from lit_models.losses.adversarial import Objective, gradient_penalty
+from lit_models.moving_average import follow, moving_average, refuse_half
 from lit_models.networks.minibatch_std import MinibatchStd
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Adversarial(Base):
         self.critic = critic
         self.objective = objective
         self.recipe = recipe.check()
-        self.average = copy.deepcopy(generator).requires_grad_(False) if recipe.ema_decay else None
+        self.average = moving_average(generator) if recipe.ema_decay else None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.optimizer_of_critic(self.critic), self.make_optimizer(self.generator.parameters())]
@@ -140,14 +140,8 @@ class Adversarial(Base):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """
-        Raises:
-            MisconfigurationException: a moving average that would stand still in half precision.
-        """
-        if self.average is not None and self.dtype in (torch.float16, torch.bfloat16):
-            raise MisconfigurationException(
-                "a moving average stands still in half precision: use bf16-mixed or 16-mixed"
-            )
+        if self.average is not None:
+            refuse_half(self)
 
     def on_validation_start(self) -> None:
         """All processes take the first one's statistics, so that what is measured is what its checkpoint holds."""
@@ -224,20 +218,14 @@ class Adversarial(Base):
         found = descend(self, optimizer, losses, self.recipe.clip, measure=self.logs_this_step())
         return {f"grad_norm_{name}" if term == "grad_norm" else term: value for term, value in found.items()}
 
-    @torch.no_grad()
     def follow(self, steps_a_turn: int) -> None:
-        """Moves the average towards the generator, faster in the first steps, and gives it the same statistics.
+        """Moves the average towards the generator.
 
         Args:
             steps_a_turn: of all optimizers, for one of the generator's.
         """
-        if self.average is None:
-            return
-        step = self.trainer.global_step // steps_a_turn
-        decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
-        for average, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            average.copy_(current)
+        if self.average is not None:
+            follow(self.average, self.generator, self.recipe.ema_decay, self.trainer.global_step // steps_a_turn)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Nothing: a loss tells neither how good the images are nor which checkpoint is best."""

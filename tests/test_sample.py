@@ -25,11 +25,13 @@ from callbacks.sampling import (
 from callbacks.walks import spherical, straight
 from datamodules import DigitsDataModule, MNISTDataModule
 from harness.errors import UsageError
-from lit_models import VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
+from lit_models import DDPM, VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
 from lit_models.base import LatentPart
 from lit_models.latent_laws import GumbelSoftmax, Joint
 from lit_models.networks.discriminators import MLPDiscriminator
 from lit_models.networks.generators import MLPGenerator
+from lit_models.networks.unet import MLPNoise
+from lit_models.samplers import DDIM
 from tests.helpers import fit, saved
 
 
@@ -488,3 +490,40 @@ def test_help_says_how_without_waiting_for_torch():
     told = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
     assert "examples:" in told.stdout and "--classifier" in told.stdout
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
+    model = DDPM(MLPNoise((8,)), num_steps=30, sampler=DDIM(2, eta=0.5), conditional=True, image_shape=(1, 28, 28))
+    with torch.no_grad():
+        nn.init.normal_(model.average.layers[-1].weight)  # a network that sees no noise makes the same in any way
+    path = saved(model, tmp_path / "ddpm.ckpt")
+    made = {
+        name: run(path, "--count", 2, *options, output=tmp_path / f"{name}.png").read_bytes()
+        for name, options in {
+            "own": [],
+            "again": ["--sampler", "DDIM", "--sampler-steps", 2],
+            "fewer": ["--sampler-steps", 1],
+            "ancestral": ["--sampler", "Ancestral"],
+            "guided": ["--guidance", 3],
+        }.items()
+    }
+    assert made["own"] == made["again"] and len(set(made.values())) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--sampler", "DDIM"], "VAE has no sampler; leave --sampler and --sampler-steps out"),
+        (["--guidance", "1"], "VAE was not trained to be guided towards a class"),
+        (["--temperature", "1"], "VAE has no temperature"),
+    ],
+)
+def test_a_model_without_a_sampler_is_not_drawn_by_one(options: list[str], complaint: str, vae: Path, tmp_path, capsys):
+    assert sample.main([str(vae), f"--output={tmp_path / 'x.png'}", *options]) == 2
+    assert complaint in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_more_steps_than_levels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = saved(DDPM(MLPNoise((8,)), num_steps=30, sampler=DDIM(2)), tmp_path / "ddpm.ckpt")
+    assert sample.main([str(path), f"--output={tmp_path / 'x.png'}", "--sampler-steps=31"]) == 2
+    assert "a sampler of 31 steps cannot go through 30 noise levels" in capsys.readouterr().err

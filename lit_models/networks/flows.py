@@ -1,0 +1,242 @@
+"""Glow's invertible layers: each gives its output with the log-determinant of its Jacobian, N, and its inverse.
+
+Maps are N x H x W x C, so that what mixes the channels of a pixel is one matrix product.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_models.networks.init import channels_last
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """Blocks of 2 x 2 pixels as channels: N x H x W x C to N x H/2 x W/2 x 4C."""
+    n, h, w, c = x.shape
+    return x.view(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4).reshape(n, h // 2, w // 2, 4 * c)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """The inverse of `squeeze`: N x H x W x 4C to N x 2H x 2W x C."""
+    n, h, w, c = x.shape
+    return x.view(n, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3).reshape(n, 2 * h, 2 * w, c // 4)
+
+
+class Logit(nn.Module):
+    """y = logit(margin + (1 - 2 margin) x) of x in [0, 1], finite at both ends (Dinh et al. 2016, arXiv 1605.08803)."""
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        inner = self.margin + (1 - 2 * self.margin) * x
+        log, log_rest = inner.log(), (-inner).log1p()
+        log_det = -(log + log_rest).flatten(1).sum(dim=1)  # (N,)
+        return log - log_rest, log_det + x[0].numel() * math.log1p(-2 * self.margin)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return (y.sigmoid() - self.margin) / (1 - 2 * self.margin)
+
+
+class Mixing(nn.Module):
+    """y = W (s x + b) of each pixel's channels: actnorm and invertible 1x1 convolution, in one matrix product.
+
+    W starts as a random rotation. As an LU decomposition, W = P L (U + diag(d)), P fixed, L and U triangular with unit
+    and zero diagonals, its log-determinant is the sum of log |d| (Kingma and Dhariwal 2018, eq. 10 and 11).
+
+    Args:
+        channels: C.
+        lu: learn the factors, with the signs of d fixed, instead of W itself.
+    """
+
+    def __init__(self, channels: int, lu: bool) -> None:
+        super().__init__()
+        self.lu = lu
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        rotation = torch.linalg.qr(torch.randn(channels, channels)).Q
+        if not lu:
+            self.weight = nn.Parameter(rotation)
+            return
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", upper.diagonal().sign())
+        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log())
+        self.factors = nn.Parameter(lower.tril(-1) + upper.triu(1))
+
+    permutation: Tensor
+    sign: Tensor
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """W, C x C, and the logarithm of its determinant's absolute value."""
+        if not self.lu:
+            return self.weight, torch.linalg.slogdet(self.weight).logabsdet
+        diagonal = self.sign * self.log_diagonal.exp()
+        lower = self.permutation + self.permutation @ self.factors.tril(-1)
+        return lower @ (self.factors.triu(1) + diagonal.diag()), self.log_diagonal.sum()
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Chooses s and b such that each channel of s x + b has mean 0 and variance 1 over these maps."""
+        variance, mean = torch.var_mean(x.flatten(0, -2).double(), dim=0, correction=0)
+        log_scale = -0.5 * variance.clamp(min=1e-12).log()
+        self.log_scale.copy_(log_scale)
+        self.bias.copy_(-mean * log_scale.exp())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            matrix, log_det = self.matrix()
+            y = F.linear(x, matrix * self.log_scale.exp(), matrix @ self.bias)
+            log_det = (log_det + self.log_scale.sum()) * (x[0].numel() // x.shape[-1])
+        return y, log_det.expand(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        with torch.autocast(y.device.type, enabled=False):
+            inverse = torch.linalg.inv(self.matrix()[0].double()).to(y.dtype)
+            return (F.linear(y, inverse) - self.bias) * (-self.log_scale).exp()
+
+
+class Coupling(nn.Module):
+    """y_a = x_a, y_b = s x_b + t with (log s, t) = network(x_a), where a and b are halves of the channels.
+
+    log s = m tanh(r / m) of the network's r, bounded by m, which is learned, a number a channel that starts at 1.
+
+    Args:
+        channels: C, an even number.
+        network: of C/2 channels in, C out; its last layer starts at zero, so that the coupling starts as the identity.
+    """
+
+    def __init__(self, channels: int, network: nn.Module) -> None:
+        super().__init__()
+        self.network = channels_last(network)
+        self.log_bound = nn.Parameter(torch.zeros(channels // 2))
+
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log s and t, N x H x W x C/2 each, in the precision of x."""
+        out = self.network(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
+        r, shift = out.chunk(2, dim=-1)
+        bound = self.log_bound.exp()
+        return bound * (r / bound).tanh(), shift
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = x.chunk(2, dim=-1)
+        log_scale, shift = self.scale_and_shift(a)
+        return torch.cat([a, torch.addcmul(shift, b, log_scale.exp())], dim=-1), log_scale.flatten(1).sum(dim=1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        a, b = y.chunk(2, dim=-1)
+        log_scale, shift = self.scale_and_shift(a)
+        return torch.cat([a, (b - shift) * (-log_scale).exp()], dim=-1)
+
+
+class Level(nn.Module):
+    """Steps of `Mixing` and `Coupling`.
+
+    Args:
+        channels: C.
+        steps: K.
+        width: channels within the couplings' networks.
+        lu: as of `Mixing`.
+    """
+
+    def __init__(self, channels: int, steps: int, width: int, lu: bool) -> None:
+        super().__init__()
+        self.mixings = nn.ModuleList(Mixing(channels, lu) for _ in range(steps))
+        self.couplings = nn.ModuleList(Coupling(channels, coupling_network(channels, width)) for _ in range(steps))
+
+    def forward(self, x: Tensor, initialise: bool = False) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(len(x))
+        for mixing, coupling in zip(self.mixings, self.couplings, strict=True):
+            if initialise:
+                mixing.initialise(x)  # type: ignore[operator]
+            x, log_det = mixing(x)
+            x, coupled = coupling(x)
+            total = total + log_det + coupled
+        return x, total
+
+    def inverse(self, y: Tensor) -> Tensor:
+        for mixing, coupling in zip(reversed(self.mixings), reversed(self.couplings), strict=True):
+            y = mixing.inverse(coupling.inverse(y))  # type: ignore[operator]
+        return y
+
+
+class MultiScaleFlow(nn.Module):
+    """Codes of images: logit, then on each level a squeeze, a `Level` of steps, and a split.
+
+    On all levels but the last one, half of the channels becomes a part of the code there: b is brought to a standard
+    normal law given a, by a coupling whose network is one convolution that starts at zero, and a goes on.
+
+    Args:
+        image_shape: channels, height, width.
+        levels: how often the sides are halved.
+        steps, width, lu: of each level.
+        margin: as of `Logit`.
+
+    Raises:
+        ValueError: the sides cannot be halved so often.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], levels: int, steps: int, width: int, lu: bool, margin: float
+    ) -> None:
+        super().__init__()
+        channels, rows, columns = image_shape
+        if rows % 2**levels or columns % 2**levels:
+            raise ValueError(f"images of {rows} x {columns} pixels cannot be halved {levels} times (model.levels)")
+        self.logit = Logit(margin)
+        self.levels = nn.ModuleList()
+        self.splits = nn.ModuleList()
+        self.shapes = []
+        for level in range(levels):
+            channels, rows, columns = 4 * channels, rows // 2, columns // 2
+            self.levels.append(Level(channels, steps, width, lu))
+            if level < levels - 1:
+                self.splits.append(Coupling(channels, zero_convolution(channels // 2, channels)))
+                channels //= 2
+            self.shapes.append((rows, columns, channels))
+
+    def forward(self, images: Tensor, initialise: bool = False) -> tuple[Tensor, Tensor]:
+        """Codes, N x D, of images in [0, 1], N x C x H x W, and log-determinants, N; with `initialise`, each actnorm
+        chooses its scale and bias by what reaches it."""
+        x, total = self.logit(images.permute(0, 2, 3, 1))
+        parts = []
+        for index, level in enumerate(self.levels):
+            x, log_det = level(squeeze(x), initialise)
+            total = total + log_det
+            if index < len(self.splits):
+                x, log_det = self.splits[index](x)
+                total = total + log_det
+                x, part = x.chunk(2, dim=-1)
+                parts.append(part.flatten(1))
+        return torch.cat([*parts, x.flatten(1)], dim=1), total
+
+    def inverse(self, codes: Tensor) -> Tensor:
+        """Images, N x C x H x W, of codes, N x D."""
+        flat = codes.split([math.prod(shape) for shape in self.shapes], dim=1)
+        *parts, x = (part.view(-1, *shape) for part, shape in zip(flat, self.shapes, strict=True))
+        for index, level in reversed(list(enumerate(self.levels))):
+            if index < len(self.splits):
+                x = self.splits[index].inverse(torch.cat([x, parts[index]], dim=-1))  # type: ignore[operator]
+            x = unsqueeze(level.inverse(x))  # type: ignore[operator]
+        return self.logit.inverse(x).permute(0, 3, 1, 2)
+
+
+def coupling_network(channels: int, width: int) -> nn.Module:
+    """3x3, 1x1 and 3x3 convolutions with ReLUs between, from C/2 to C channels, the last one zero."""
+    return nn.Sequential(
+        nn.Conv2d(channels // 2, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 1),
+        nn.ReLU(inplace=True),
+        zero_convolution(width, channels),
+    )
+
+
+def zero_convolution(channels: int, out: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, out, 3, padding=1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
