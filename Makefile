@@ -14,7 +14,7 @@ HALVED := --override trainer.precision=bf16-mixed
 SHORT := $(HALVED) --override trainer.max_epochs=2
 GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
   denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
-  vae_digits wae_mnist
+  vae_digits
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format results gallery clean
@@ -87,6 +87,11 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python train.py fit --config configs/denoisingautoencoder_mnist.yaml --model.corruption.strength 0.75 \
 	  --run.name strength=0.75
 	@$(BIN)/python -m docs.translation
+	@$(BIN)/python train.py fit --config configs/wae_mnist.yaml
+	@for config in glo_mnist glow_mnist scoremodel_mnist ddpm_mnist; do \
+	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
+	@$(BIN)/python -m docs.samplers --precision bf16-mixed --write
+	@$(BIN)/python -m docs.families --write
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.steering
 

@@ -256,6 +256,47 @@ ENTRIES = [
         "restoration/noise=0.5,precision=bf16-mixed,residual_weight=10,seed=0,spectrum_weight=0.1",
         {"media/translations.png": "Noisy digits, what is made of them, and the truth"},
     ),
+    Entry(
+        "GLO",
+        "A code learned for each training image, with neither encoder nor discriminator; new images by the Gaussian"
+        " fitted to the codes.",
+        fit("glo_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "glo_mnist/default",
+        {
+            "media/samples.png": "Samples from the fitted Gaussian",
+            "media/reconstructions.png": "Test images above what their codes, found by descent, are decoded to",
+            "media/interpolation.png": "Between two test images, the first and the last of each row",
+            "media/glo_grid.gif": "Samples after each epoch",
+        },
+    ),
+    Entry(
+        "Glow",
+        "An invertible network with an exact likelihood: a code is as large as its image, and decodes to it again.",
+        fit("glow_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "glow_mnist/default",
+        {
+            "media/samples.png": "Samples",
+            "media/interpolation.png": "Between two test images, the first and the last of each row",
+            "media/glow_grid.gif": "Samples after each epoch",
+        },
+    ),
+    Entry(
+        "DDPM",
+        "Images out of noise in fifty steps, by a network that sees the noise in them.",
+        fit("ddpm_mnist", "--trainer.precision bf16-mixed"),
+        "ddpm_mnist/default",
+        {
+            "media/samples.png": "Samples",
+            "media/ddpm_grid.gif": "Samples after each epoch",
+        },
+    ),
+    Entry(
+        "ScoreModel",
+        "Images by annealed Langevin dynamics along the score of fifty levels of noise.",
+        fit("scoremodel_mnist", "--trainer.precision bf16-mixed"),
+        "scoremodel_mnist/default",
+        {"media/samples.png": "Samples", "media/scoremodel_grid.gif": "Samples after each epoch"},
+    ),
 ]
 
 

@@ -202,11 +202,16 @@ class _Search(nn.Module):
         self.register_buffer("start", table.mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """N x C x H x W -> N x d, without a gradient, in any mode."""
-        training = self.generator.training
+        """N x C x H x W -> N x d, without a gradient, in any mode; not in fp16, which needs a scaler."""
+        training, kind = self.generator.training, images.device.type
+        mixed = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
         self.generator.eval()
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                torch.autocast(kind, torch.bfloat16, enabled=mixed),
+            ):
                 return self._descent(images.detach().clone())
         finally:
             self.generator.train(training)

@@ -1,6 +1,5 @@
-"""How GLO learns codes: row by row against a step by hand, on two processes, in fp16, resumed; and how it finds them."""
+"""How GLO learns codes, against steps by hand, on two processes, in fp16, resumed; and how it finds those of others."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,9 @@ def glo(**options: Any) -> Any:
 
 def loader(batch_size: int, rank: int = 0, world_size: int = 1, n: int = 24, indexed: bool = True) -> BatchLoader:
     """Images of noise, of which every second one is left out."""
-    pixels = torch.randint(0, 256, (2 * n, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    pixels = torch.randint(
+        0, 256, (2 * n, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     return BatchLoader(
         pixels,
         torch.arange(2 * n),
@@ -96,7 +97,7 @@ def test_data_number_training_images_for_a_model_that_asks_and_no_other(tmp_path
 
 
 def by_hand(model: Any, batches: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes, weight and bias after a step on each batch: dl/dz = W^T [2 (y - x) y (1 - y)] / P, y = sigmoid(W z + b)."""
+    """Codes, weight, bias after a step on each batch: dl/dz = W^T [2 (y - x) y (1 - y)] / P, y = sigmoid(W z + b)."""
     linear = model.generator[0]
     codes, weight, bias = (x.detach().numpy().copy() for x in (model.table.codes, linear.weight, linear.bias))
     for images, _, numbers in batches:
@@ -116,7 +117,7 @@ def by_hand(model: Any, batches: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[n
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_steps_are_those_by_hand_and_other_rows_stay(projection: str, accumulate: int):
     """Sixteen of 24 images; gradients added up over two batches are those of one of twice the size."""
-    model = with_codes(glo(projection=projection, code_lr=30.0)).double()
+    model = with_codes(glo(projection=projection, code_lr=90.0)).double()
     before = model.table.codes.clone()
     whole = [(images.double(), labels, numbers) for images, labels, numbers in loader(8)][:2]
     expected = by_hand(model, whole)
@@ -129,8 +130,9 @@ def test_steps_are_those_by_hand_and_other_rows_stay(projection: str, accumulate
     rest = torch.tensor(sorted(set(range(24)) - set(moved.tolist())))
     assert torch.equal(model.table.codes[rest], before[rest])
     assert ((model.table.codes - before)[moved].norm(dim=1) > 0.01).all()
-    norms = model.table.codes.norm(dim=1)
-    assert (norms <= 1 + 1e-12).all() == (projection == "ball")
+    norms = model.table.codes[moved].norm(dim=1)
+    inside, on = (norms < 1 - 1e-6).sum(), ((norms - 1).abs() < 1e-12).sum()
+    assert inside >= 3 and (on >= 3 and inside + on == 16) == (projection == "ball")
 
 
 class Sizes(TorchDispatchMode):
@@ -194,12 +196,12 @@ class Overflowing:
 
 def test_fp16s_scale_is_taken_out_of_what_moves_codes():
     """The scale doubles after each step: 256, 512, 1024."""
-    whole, scaled = (with_codes(glo(code_lr=3.0)) for _ in range(2))
+    whole, scaled = (with_codes(glo(code_lr=10.0)) for _ in range(2))
     fitted(whole, loader(8))
     fitted(scaled, loader(8), plugins=[half(2.0**8, growth_interval=1)])
-    start = with_codes(glo(code_lr=3.0)).table.codes
-    assert ((whole.table.codes - start).norm(dim=1) > 0.02).all()
-    torch.testing.assert_close(scaled.table.codes, whole.table.codes, rtol=0, atol=2e-3)
+    step = (whole.table.codes - with_codes(glo()).table.codes).norm(dim=1)
+    assert (step > 0.02).all()
+    assert ((scaled.table.codes - whole.table.codes).norm(dim=1) < 0.05 * step).all()
 
 
 def test_an_overflow_moves_neither_that_code_nor_the_generator():
@@ -226,8 +228,8 @@ def _two(rank: int, folder: Path) -> dict[str, Any]:
     joined = with_codes(glo(code_lr=30.0, optimizer=adam, generator=MLPGenerator((8,))))
     fitted(joined, loader(4, rank, 2), precision="64-true", **DDP)
     uneven = glo(code_lr=30.0, generator=DCGANGenerator(2, 1))
-    torch.manual_seed(rank)  # each would draw other codes
-    fitted(uneven, loader(4, rank, 2, n=21), **DDP)  # at last two images in one process and three in the other
+    draws = LambdaCallback(on_train_start=lambda *_: torch.manual_seed(rank))  # each would draw other codes
+    fitted(uneven, loader(4, rank, 2, n=21), draws, **DDP)  # at last two images in one process and three in the other
     return {"joined": weights_of(joined), "uneven": uneven.table.codes}
 
 
@@ -255,7 +257,8 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
     stored = torch.load(tmp_path / "first" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert equal(stored, found["first"]["weights"]) and stored["table.codes"].shape == (24, DIM)
     with pytest.raises(MisconfigurationException, match="codes of 24 training images, and the data have 16"):
-        fitted(glo(generator=DCGANGenerator(2, 1)), loader(8, n=16), ckpt_path=tmp_path / "first/checkpoints/last.ckpt")
+        other = glo(generator=DCGANGenerator(2, 1), optimizer=adam)
+        fitted(other, loader(8, n=16), ckpt_path=tmp_path / "first" / "checkpoints" / "last.ckpt", max_epochs=2)
 
 
 def test_a_table_takes_as_many_rows_as_there_are(tmp_path: Path):
@@ -365,6 +368,10 @@ def test_the_code_of_a_made_image_is_found(loss: str):
         found = model.encode(model.decode(codes))
         far = (codes - model.table.mean).norm(dim=1)
         assert ((found - codes).norm(dim=1) < 0.03 * far).all()
+        with torch.autocast("cpu", torch.float16):
+            images = model.decode(codes).float()
+            mixed = model.encode(images)
+        assert torch.equal(mixed, model.encode(images))
 
 
 def test_a_code_is_of_its_image_alone_whatever_the_mode():
@@ -405,9 +412,9 @@ def test_a_test_tells_how_well_held_out_images_are_made_again():
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path):
     for options in ({"latent_dim": 0}, {"encode_steps": 0}, {"code_lr": 0.0}, {"encode_lr": -1.0}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} (is )?{next(iter(options.values()))}"):
             glo(**options)
     with pytest.raises(MisconfigurationException, match="stand still in half precision"):
-        trained(MODELS["glo"], copy.deepcopy(GLO(4, DCGANGenerator(2))), tmp_path, precision="bf16-true")
+        trained(MODELS["glo"], GLO(4, DCGANGenerator(2)), tmp_path, precision="bf16-true")
     with pytest.raises(MisconfigurationException, match="indexed=True"):
         fitted(glo(), loader(8, indexed=False))

