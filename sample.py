@@ -88,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
         "--count",
         type=positive,
         metavar="N",
-        help="images (default: 64), or walks (8; in a GIF 16),\nor of --input the first N (default: all)",
+        help="images (default: 64, or as many as the model holds),\nor walks (8; in a GIF 16),"
+        " or of --input the first N (default: all)",
     )
     made.add_argument("--columns", type=positive, metavar="N", help="of the picture (default: about square)")
     made.add_argument("--seed", type=_seed, default=0, help="default: 0")
@@ -273,7 +274,7 @@ def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Ten
     """Images, their codes if they have any, and the classes asked for if any, in that order."""
     import torch
 
-    count, classes = options.count or 64, options.classes
+    count, classes = options.count or int(min(64, sampler.most)), options.classes
     if not classes:
         return *sampler.draw(count), None
     shares = [count // len(classes) + (place < count % len(classes)) for place in range(len(classes))]

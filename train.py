@@ -54,6 +54,7 @@ PICTURES = {
     "prior_interpolation": callbacks.PriorInterpolation,
     "filters": callbacks.Filters,
     "curves": callbacks.LearningCurves,
+    "results": callbacks.Results,
 }
 MEASURES = {
     "quality": callbacks.SampleQuality,
@@ -72,6 +73,8 @@ LINKED = {
     "model.num_classes": "data.num_classes",
 }
 """Options of models that the data decide."""
+OF_PICTURES = "model.num_images"
+"""The same, of those that make an image for each picture."""
 SAME_SHAPE = ImageDataModule.source_shape
 """Of data whose sources are like their targets."""
 
@@ -126,6 +129,8 @@ class LitgenCLI(LightningCLI):
         parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
         for target, source in LINKED.items():
             parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
+        number = OF_PICTURES.replace("model.", "model.init_args.")
+        parser.link_arguments("data", number, lambda data: getattr(data, "num_images", 1), apply_on="instantiate")
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that is asked for, as building a parser for each of them takes a third of a second."""
@@ -161,6 +166,7 @@ class LitgenCLI(LightningCLI):
         """Checks the data, then claims the run folder, then builds the trainer that writes there."""
         self.settings = self.config_init[self.subcommand]
         self.settings.weights_only = True
+        self._check_pictures()
         self._check_pairs()
         if self.subcommand != "predict":
             self._check_labels()
@@ -195,6 +201,20 @@ class LitgenCLI(LightningCLI):
             return asked
         run = last_run(self.home)
         return None if run is None else str(run / "checkpoints" / "last.ckpt")
+
+    def _check_pictures(self) -> None:
+        """Pictures, with styles or without, are for models that make an image of each of them, and for them alone."""
+        wanted, given = (_given(side) for side in (self.model, self.datamodule))
+        if wanted == given:
+            return
+        model, data = type(self.model).__name__, type(self.datamodule).__name__
+        wrong = f"{data} has {given or 'no pictures'}, and {model} " + (
+            f"makes images of {wanted}" if wanted else "makes no image of each of them"
+        )
+        of_pairs = isinstance(self.model, Translates)
+        raise UsageError(
+            wrong + use_data(lambda kind: _given(kind) == wanted and issubclass(kind, PairsDataModule) == of_pairs)
+        )
 
     def _check_pairs(self) -> None:
         """Pairs of images are for models that translate, and for them alone."""
@@ -249,7 +269,7 @@ class LitgenCLI(LightningCLI):
         trainer = self.settings.trainer
         defaults = self._parser("fit").get_defaults().as_dict()
         config = recorded(self.config_dump, defaults, self.args) | self.model.derived_config()
-        config = {key: value for key, value in config.items() if key not in LINKED}
+        config = {key: value for key, value in config.items() if key not in (*LINKED, OF_PICTURES)}
         self.record = callbacks.RunRecord(self.folder, config)
         self.own_callbacks.append(self.record)
         if trainer.enable_checkpointing is not False:
@@ -378,6 +398,11 @@ class LitgenCLI(LightningCLI):
         config.run.experiment, config.run.name = self.folder.parent.name, self.home.name
         config.run.overwrite, config.ckpt_path = False, None
         return self._parser(self.subcommand).dump(config, skip_none=False)
+
+
+def _given(side: object) -> str | None:
+    """What a model that makes an image for each picture needs, or data have for such models."""
+    return getattr(side, "given", None)
 
 
 def use_data(fits: Callable[[type[ImageDataModule]], bool]) -> str:

@@ -20,6 +20,7 @@ from callbacks.principal_subspace import PrincipalSubspace
 from callbacks.prior_interpolation import PriorInterpolation
 from callbacks.progress import NoProfiler, progress
 from callbacks.quality import SampleQuality, chosen_by_samples
+from callbacks.results import Results
 from callbacks.run_record import RunRecord
 from callbacks.samples import SampleGrids
 from callbacks.stability import LossStability
@@ -53,6 +54,7 @@ __all__ = [
     "PriorInterpolation",
     "Progress",
     "Reconstructions",
+    "Results",
     "RunRecord",
     "SampleGrids",
     "SampleQuality",

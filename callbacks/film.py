@@ -21,9 +21,12 @@ from callbacks.latent import encode_all, flat, latent_parts, scatter_figure, sec
 from callbacks.latent_space import PRIOR_PLANE, decode_all, is_prior_plane, normal_quantiles, plane_codes
 from callbacks.media import alike, image_grid, media_folder, own_randomness, save_film, write_file
 from lit_models.base import Decodes, Encodes, HasLatentParts, Reconstructs, Samples, Translates
+from lit_models.images_by_descent import HoldsImages
 
 Arrays = dict[str, np.ndarray]
 TITLE_HEIGHT = 28
+HELD_COLUMNS = 4
+"""Of the grid of a model that makes a certain number of images and no others."""
 
 
 class Film(Callback):
@@ -32,11 +35,11 @@ class Film(Callback):
     A snapshot is taken before the first epoch and after each n-th one, in media/frames/<epoch>.npz, and the films are
     made of these files after the test, so that a run that was stopped and resumed has each epoch once. The grid shows
     the same points of the latent space each time: its plane for two normal numbers, else draws of the prior, the same
-    random draws of a model without codes, or reconstructions of the same images where there is no prior. For a model
-    that can be asked for a class it has one draw of the prior a row and one class a column; for one that translates
-    images it has the same ones and their translations in alternating columns, one direction beside the other. The
-    scatter shows the codes of the same validation images, on the same axes in all frames; codes of more than two
-    numbers on the principal components of the last frame.
+    random draws of a model without codes, or reconstructions of the same images where there is no prior; all images of
+    a model that makes a certain number and no others. For a model that can be asked for a class it has one draw of the
+    prior a row and one class a column; for one that translates images it has the same ones and their translations in
+    alternating columns, one direction beside the other. The scatter shows the codes of the same validation images, on
+    the same axes in all frames; codes of more than two numbers on the principal components of the last frame.
 
     Args:
         every_n_epochs: at least so many epochs apart, more in a training too long for `most_frames`; 0 for no films.
@@ -115,10 +118,11 @@ class Film(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
-        makes_images = isinstance(model, Decodes | Samples | Reconstructs | Translates)
+        makes_images = isinstance(model, Decodes | Samples | Reconstructs | Translates | HoldsImages)
         if not makes_images:
             return {}
-        images = self._images(model, data, split)
+        held = isinstance(model, HoldsImages)
+        images = model.held_images()[: self.num_images] if held else self._images(model, data, split)
         if images is not None:
             arrays["images"] = images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
             arrays["columns"] = np.array(self._columns(model, len(images)))
@@ -134,6 +138,8 @@ class Film(Callback):
         """Of a grid of so many images."""
         if isinstance(model, Translates):
             return translation_columns(model, int(self.num_images**0.5))
+        if isinstance(model, HoldsImages):
+            return min(count, HELD_COLUMNS)
         part = class_part(model)
         return part.categories if part else round(count**0.5)
 

@@ -1,5 +1,6 @@
 """Images out of a trained model: drawn, labelled, written. The work of sample.py."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from harness.errors import UsageError, described
 from harness.run_folder import run_of_checkpoint
 from lit_models import CheckpointError, Classifier, GenerativeModule, Probe
 from lit_models.base import Decodes, Encodes, HasLatentParts, LatentPart, Samples
+from lit_models.images_by_descent import HoldsImages
 from lit_models.losses.classification import class_of
 
 Law = Literal["prior", "mixture", "gaussian"]
@@ -61,7 +63,7 @@ class Sampler:
         seed: int = 0,
     ) -> None:
         kind = type(model).__name__
-        has_prior = isinstance(model, Samples | HasLatentParts)
+        has_prior = isinstance(model, Samples | HasLatentParts | HoldsImages)
         fits = isinstance(model, Encodes) and isinstance(model, Decodes)
         if not has_prior and not fits:
             raise UsageError(f"a {kind} makes no images; name the checkpoint of a model that does")
@@ -74,6 +76,11 @@ class Sampler:
         self.data = data
         self.components = components if self.law == "mixture" else 1
         self.seed = seed
+
+    @property
+    def most(self) -> float:
+        """Images that the model can make."""
+        return len(self.model.held_images()) if isinstance(self.model, HoldsImages) else math.inf
 
     def has_codes(self, label: int | None = None) -> bool:
         """Whether images, of a class if there is one, are made of codes."""
@@ -95,6 +102,13 @@ class Sampler:
         if self.has_codes(label):
             codes = self.codes(n, label)
             return self.decode(codes), codes
+        if isinstance(self.model, HoldsImages):
+            held = self.model.held_images()
+            if n > len(held):
+                raise UsageError(
+                    f"{type(self.model).__name__} holds {len(held)} images; give --count {len(held)} or less"
+                )
+            return as_bytes(held[:n]), None
         counts = [min(BATCH, n - start) for start in range(0, n, BATCH)]
         return torch.cat([as_bytes(self.model.sample(count, label)) for count in counts]), None
 

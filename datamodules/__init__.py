@@ -12,6 +12,7 @@ from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolu
 from datamodules.mnist import MNISTDataModule
 from datamodules.noisy_mnist import NoisyMNISTDataModule
 from datamodules.pairs import Pairs, PairsDataModule
+from datamodules.pictures import PicturesDataModule, StylesDataModule
 from datamodules.recolored_mnist import RecoloredMNISTDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
 from datamodules.stacked_mnist import StackedMNISTDataModule
@@ -34,10 +35,12 @@ __all__ = [
     "NoisyMNISTDataModule",
     "Pairs",
     "PairsDataModule",
+    "PicturesDataModule",
     "RecoloredMNISTDataModule",
     "Render",
     "RotatedMNISTDataModule",
     "StackedMNISTDataModule",
+    "StylesDataModule",
     "data_modules",
 ]
 

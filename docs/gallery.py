@@ -297,6 +297,36 @@ ENTRIES = [
         "scoremodel_mnist/default",
         {"media/samples.png": "Samples", "media/scoremodel_grid.gif": "Samples after each epoch"},
     ),
+    Entry(
+        "TextureSynthesis",
+        "Other images of three textures, by the Gram matrices of VGG-19 with random weights.",
+        fit("texture", "--trainer.precision bf16-mixed"),
+        "texture/default",
+        {
+            "media/results.png": "Pictures that litgen draws, above what is made of them",
+            "media/texturesynthesis_grid.gif": "On the way",
+        },
+    ),
+    Entry(
+        "FeatureInversion",
+        "What the fourth block of VGG-19 with random weights tells of an image.",
+        fit("inversion", "--trainer.precision bf16-mixed"),
+        "inversion/default",
+        {
+            "media/results.png": "Pictures that litgen draws, above the images that have their features",
+            "media/featureinversion_grid.gif": "On the way",
+        },
+    ),
+    Entry(
+        "StyleTransfer",
+        "Three scenes in the style of two paintings, by VGG-19 with random weights.",
+        fit("style", "--trainer.precision bf16-mixed"),
+        "style/default",
+        {
+            "media/results.png": "Scenes and paintings that litgen draws, and the scenes in the paintings' styles",
+            "media/styletransfer_grid.gif": "On the way",
+        },
+    ),
 ]
 
 

@@ -19,6 +19,7 @@ NOISE = (
     ".*is smaller than the logging interval.*",
     ".*in eval mode at the start of training.*",
     ".*exists and is not empty.*",
+    ".*Total length of `list` across ranks is zero.*",
     ".*args parameter is intended to run from within Python.*",
     ".*treespec, LeafSpec.*",
     r"\s*``instantiate_classes`` was deprecated",

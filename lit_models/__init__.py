@@ -10,6 +10,7 @@ from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.gan import ACGAN, GAN, ConditionalGAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
+from lit_models.inversion import FeatureInversion
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.pix2pix import Pix2Pix
@@ -19,6 +20,8 @@ from lit_models.restoration_gan import RestorationGAN
 from lit_models.score_model import ScoreModel
 from lit_models.sparse_autoencoder import SparseAutoencoder
 from lit_models.srgan import SRGAN
+from lit_models.style import StyleTransfer
+from lit_models.texture import TextureSynthesis
 from lit_models.vae import VAE
 from lit_models.wae import WAE
 
@@ -40,6 +43,7 @@ __all__ = [
     "CycleGAN",
     "DenoisingAutoencoder",
     "EfficientNetNetworks",
+    "FeatureInversion",
     "GenerativeModule",
     "Glow",
     "LinearAutoencoder",
@@ -49,4 +53,6 @@ __all__ = [
     "RestorationGAN",
     "ScoreModel",
     "SparseAutoencoder",
+    "StyleTransfer",
+    "TextureSynthesis",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_models.backbone import fill_path
 from lit_models.base import CheckpointError, Encodes, GenerativeModule, ImageShape
-from lit_models.networks.vgg import VGG19Features, check_layers
+from lit_models.networks.vgg import Pooling, VGG19Features, check_layers
 from lit_models.parts import Part
 
 
@@ -37,11 +37,12 @@ class PerceptualFeatures(Part, ABC):
     """A trained network whose maps compare images. What makes it is read by `load`, and not before."""
 
     @abstractmethod
-    def load(self, image_shape: ImageShape | None = None) -> nn.Module:
+    def load(self, image_shape: ImageShape | None = None, option: str = "--model.perceptual") -> nn.Module:
         """Images in [0, 1], N x C x H x W -> list of maps, N x C_j x H_j x W_j: frozen, always evaluating, on the CPU.
 
         Args:
             image_shape: of the images that it must take, to be told before the first one if it cannot.
+            option: by which it is chosen, for the messages.
 
         Raises:
             CheckpointError, ValueError: the network cannot be had, or not for such images.
@@ -67,7 +68,7 @@ class ClassifierFeatures(PerceptualFeatures):
         self.checkpoint = checkpoint
         self.stages = stages
 
-    def load(self, image_shape: ImageShape | None = None) -> nn.Module:
+    def load(self, image_shape: ImageShape | None = None, option: str = "--model.perceptual") -> nn.Module:
         path = fill_path(self.checkpoint, None)
         with torch.random.fork_rng(devices=[]):  # of weights that are replaced
             model = GenerativeModule.load(path)
@@ -86,20 +87,25 @@ class VGGFeatures(PerceptualFeatures):
     """Layers of VGG-19, as trained on ImageNet (Ledig et al. 2016, arXiv 1609.04802; Johnson et al. 2016, 1603.08155).
 
     Args:
-        weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded once, or a file of them.
+        weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded once, a file of them, or `random`
+            for the network before training, always the same.
         layers: conv1_1, relu1_1 to relu5_4, pool1 to pool5; relu5_4 in SRGAN.
+        pooling: the maximum, as trained, or the average, for textures and styles.
 
     Raises:
         ValueError: no layer, one twice, or one that VGG-19 does not have.
     """
 
-    def __init__(self, weights: str = "IMAGENET1K_V1", layers: tuple[str, ...] = ("relu5_4",)) -> None:
+    def __init__(
+        self, weights: str = "IMAGENET1K_V1", layers: tuple[str, ...] = ("relu5_4",), pooling: Pooling = "max"
+    ) -> None:
         check_layers(layers)
         self.weights = weights
         self.layers = layers
+        self.pooling: Pooling = pooling
 
-    def load(self, image_shape: ImageShape | None = None) -> nn.Module:
-        network = VGG19Features(self.layers, self.weights, option="--model.perceptual.weights")
+    def load(self, image_shape: ImageShape | None = None, option: str = "--model.perceptual") -> nn.Module:
+        network = VGG19Features(self.layers, self.weights, self.pooling, f"{option}.weights")
         if image_shape is not None:
             network.check(image_shape)
         return network

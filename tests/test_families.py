@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,18 +153,25 @@ def test_a_moving_average_is_not_counted_twice() -> None:
     assert 0 < without[0] < without[1]
 
 
-def test_speeds_follow_the_models() -> None:
-    class Sleeper:
-        def __init__(self, seconds: float) -> None:
-            self.seconds = seconds
+def test_speeds_are_medians_over_rounds_of_which_each_model_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that draws an image in 1 s, and one in 2 s but for a slow spell, by a clock that only they move."""
+    now, turns = 0.0, []
+
+    class Model:
+        def __init__(self, name: str, seconds: list[float]) -> None:
+            self.name = name
+            self.seconds = [0.0, *seconds]  # for an image, of each draw, the one that warms up first
 
         def sample(self, n: int) -> Tensor:
-            families.time.sleep(self.seconds)
+            nonlocal now
+            now += n * self.seconds.pop(0)
+            turns.append(self.name)
             return torch.zeros(n, 1)
 
-    fast, slow = families.speeds([Sleeper(0.001), Sleeper(0.02)], 10, 3, least=0.01)
-    assert slow <= 10 / 0.02
-    assert 3 * slow < fast <= 10 / 0.001
+    monkeypatch.setattr(families, "time", SimpleNamespace(perf_counter=lambda: now))
+    models = [Model("a", [1.0] * 6), Model("b", [2.0, 50.0, 2.0])]
+    assert families.speeds(models, batch=10, rounds=3, least=15.0) == [1.0, 0.5]
+    assert "".join(turns) == "ab" + 3 * "aab"
 
 
 def test_the_picture_has_a_row_a_family(root: Path) -> None:

@@ -28,6 +28,7 @@ SHARED = {
     "lit_models.from_images",
     "lit_models.from_noise",
     "lit_models.image_pool",
+    "lit_models.images_by_descent",
     "lit_models.perceptual",
     "lit_models.latent_laws",
     "lit_models.losses",

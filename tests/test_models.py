@@ -28,6 +28,7 @@ from lit_models import (
     DenoisingAutoencoder,
     EfficientNetNetworks,
     GenerativeModule,
+    Glow,
     LinearAutoencoder,
     Pix2Pix,
     PoolingAutoencoder,
@@ -215,6 +216,8 @@ MODELS = {
             "encode_steps": 2,
         },
     ),
+    "glow": Row(Glow, {"steps": 2, "width": 6, "schedule": "one_cycle"}),
+    "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
     "ddpm": Row(DDPM, {"network": UNet((8, 8), patch=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,

@@ -13,6 +13,8 @@ Pooling = Literal["max", "average"]
 POOLINGS: dict[Pooling, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 BLOCKS = (2, 2, 4, 4, 4)
 """Convolutions of each block; pooling ends it."""
+RANDOM = "random"
+"""Weights that are drawn, always the same ones."""
 
 
 def _layers() -> tuple[str, ...]:
@@ -49,8 +51,10 @@ class VGG19Features(nn.Module):
 
     Args:
         layers: whose maps, in any order.
-        weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded once; or a file of a state_dict
-            of torchvision's vgg19, in which these layers' weights and those below them are enough.
+        weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded once; a file of a state_dict of
+            torchvision's vgg19, in which these layers' weights and those below them are enough; or `random`, for normal
+            weights by which maps keep their size from layer to layer (He et al. 2015, arXiv 1502.01852, eq. 10), which
+            are always the same.
         pooling: the maximum, as trained, or the average, for textures (Gatys et al. 2015, arXiv 1505.07376).
         option: that can name a file, for the message.
 
@@ -74,8 +78,11 @@ class VGG19Features(nn.Module):
         with torch.device("meta"):  # neither memory nor random draws for weights that are replaced
             whole = vgg19(init_weights=False).features
         self.features = whole[: 1 + max(map(LAYERS.index, layers))].to_empty(device="cpu")
-        others = whole.state_dict().keys() - self.features.state_dict().keys()
-        load_features(self.features, weights, VGG19_Weights, option, others)
+        if weights == RANDOM:
+            draw_weights(self.features)
+        else:
+            others = whole.state_dict().keys() - self.features.state_dict().keys()
+            load_features(self.features, weights, VGG19_Weights, option, others)
         for place, layer in enumerate(self.features):
             if isinstance(layer, nn.ReLU):
                 self.features[place] = nn.ReLU()  # torchvision's own writes over the map before it
@@ -119,6 +126,16 @@ class VGG19Features(nn.Module):
             if name in self.layers:
                 maps[name] = x
         return [maps[name] for name in self.layers]
+
+
+@torch.no_grad()
+def draw_weights(features: nn.Module) -> None:
+    """Gives convolutions weights N(0, 2 / number of inputs) and no biases; torch's global generator stays as it is."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in features.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def _poolings(layer: str) -> int:
