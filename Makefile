@@ -95,8 +95,10 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.steering
 
-gallery: results  ## the pictures of docs/gallery.md, after the studies; half an hour more
+gallery: results  ## the pictures of docs/gallery.md, after the studies; forty minutes more
 	@for config in $(GALLERY); do $(BIN)/python train.py fit --config configs/$$config.yaml || exit 1; done
+	@for config in texture inversion style; do \
+	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
 	@$(BIN)/python sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt --sort --count 100 \
 	  --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --output runs/labelled_samples/default/samples.png
 	@$(BIN)/python -m docs.gallery

@@ -283,7 +283,7 @@ ENTRIES = [
     Entry(
         "DDPM",
         "Images out of noise in fifty steps, by a network that sees the noise in them.",
-        fit("ddpm_mnist", "--trainer.precision bf16-mixed"),
+        fit("ddpm_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
         "ddpm_mnist/default",
         {
             "media/samples.png": "Samples",
@@ -293,14 +293,14 @@ ENTRIES = [
     Entry(
         "ScoreModel",
         "Images by annealed Langevin dynamics along the score of fifty levels of noise.",
-        fit("scoremodel_mnist", "--trainer.precision bf16-mixed"),
+        fit("scoremodel_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
         "scoremodel_mnist/default",
         {"media/samples.png": "Samples", "media/scoremodel_grid.gif": "Samples after each epoch"},
     ),
     Entry(
         "TextureSynthesis",
         "Other images of three textures, by the Gram matrices of VGG-19 with random weights.",
-        fit("texture", "--trainer.precision bf16-mixed"),
+        fit("texture", "--trainer.precision bf16-mixed", "--run.name default"),
         "texture/default",
         {
             "media/results.png": "Pictures that litgen draws, above what is made of them",
@@ -310,7 +310,7 @@ ENTRIES = [
     Entry(
         "FeatureInversion",
         "What the fourth block of VGG-19 with random weights tells of an image.",
-        fit("inversion", "--trainer.precision bf16-mixed"),
+        fit("inversion", "--trainer.precision bf16-mixed", "--run.name default"),
         "inversion/default",
         {
             "media/results.png": "Pictures that litgen draws, above the images that have their features",
@@ -320,7 +320,7 @@ ENTRIES = [
     Entry(
         "StyleTransfer",
         "Three scenes in the style of two paintings, by VGG-19 with random weights.",
-        fit("style", "--trainer.precision bf16-mixed"),
+        fit("style", "--trainer.precision bf16-mixed", "--run.name default"),
         "style/default",
         {
             "media/results.png": "Scenes and paintings that litgen draws, and the scenes in the paintings' styles",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from datamodules import DigitsDataModule, ImageDataModule, Render
+from datamodules import DigitsDataModule, ImageDataModule, PicturesDataModule, Render, StylesDataModule
 from lit_models import (
     ACGAN,
     DDPM,
@@ -27,6 +27,7 @@ from lit_models import (
     CycleGAN,
     DenoisingAutoencoder,
     EfficientNetNetworks,
+    FeatureInversion,
     GenerativeModule,
     Glow,
     LinearAutoencoder,
@@ -36,12 +37,15 @@ from lit_models import (
     RestorationGAN,
     ScoreModel,
     SparseAutoencoder,
+    StyleTransfer,
+    TextureSynthesis,
 )
 from lit_models.adversarial import Adversarial
 from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples, Translates
 from lit_models.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.from_codes import FromCodes
 from lit_models.from_noise import FromNoise
+from lit_models.images_by_descent import HoldsImages
 from lit_models.latent_laws import GumbelSoftmax, Joint
 from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from lit_models.networks.discriminators import (
@@ -63,6 +67,7 @@ from lit_models.networks.pairs import MLPNetworks, StridedNetworks
 from lit_models.networks.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.networks.unet import UNet
 from lit_models.noise_schedules import CosineSchedule
+from lit_models.perceptual import VGGFeatures
 from lit_models.priors import Mixture, Uniform
 from lit_models.samplers import DDIM, Ancestral
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
@@ -88,10 +93,29 @@ class TurnedDigits(DigitsDataModule):
         return lambda images, labels, index, epoch: (images, torch.stack([labels, 36 * labels], dim=1))
 
 
+class SmallTextures(PicturesDataModule):
+    """Three of 16 x 16 pixels."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("textures", 16, steps_per_epoch=1)
+
+
+class SmallStyles(StylesDataModule):
+    """Of three scenes in one style."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("scenes", "glass", 16, steps_per_epoch=1)
+
+
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
 SMALL_GAN = {"latent_dim": 5, "generator": DCGANGenerator(4), "discriminator": DCGANDiscriminator(4)}
 SMALL_CYCLE = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1)}
 SMALL_CONV = {"generator": ConvTranslator((4,), 3), "discriminator": PoolingDiscriminator((2, 2), 4, 3)}
+SMALL_PICTURES = {
+    "features": VGGFeatures("random", ("relu1_1", "relu2_1"), "average"),
+    "num_images": 3,
+    "image_shape": (3, 16, 16),
+}
 SMALL_NETWORKS = StridedNetworks(depth=2, channel_factor=4, hidden_dim=32)
 MODELS = {
     "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
@@ -238,6 +262,9 @@ MODELS = {
         ScoreModel,
         {"network": UNet((8,), patch=4), "num_levels": 3, "objective": "sliced", "ema_decay": 0.0, "sampler": DDIM(2)},
     ),
+    "texture_synthesis": Row(TextureSynthesis, SMALL_PICTURES, data=SmallTextures),
+    "feature_inversion": Row(FeatureInversion, {**SMALL_PICTURES, "tv_beta": 1.5}, data=SmallTextures),
+    "style_transfer": Row(StyleTransfer, {**SMALL_PICTURES, "content_maps": (2,)}, data=SmallStyles),
 }
 
 
@@ -282,6 +309,8 @@ def translations(model: Any, size: tuple[int, int] | None = None) -> dict[str, t
 def outputs(model: GenerativeModule) -> torch.Tensor:
     """What it makes of images, or of noise."""
     torch.manual_seed(0)
+    if isinstance(model, HoldsImages):
+        return model.held_images()
     if isinstance(model, Translates):
         return torch.cat(list(translations(model.eval()).values()))
     with torch.no_grad():
@@ -380,6 +409,9 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
                 like = target if direction == "ab" else source
                 expected = like if size is None else (like[0], factor * size[0], factor * size[1])
                 assert made.shape == (5, *expected) and made.min() >= 0 and made.max() <= 1
+        if isinstance(model, HoldsImages):
+            held = model.held_images()
+            assert held.shape == model.logits.shape and held.min() >= 0 and held.max() <= 1
         if isinstance(model, HasBackbone):
             assert model.backbone()(x).shape[0] == len(x) and model.backbone()(x).ndim == 2
         if isinstance(model, HasLatentParts):
