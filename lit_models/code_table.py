@@ -49,10 +49,16 @@ class CodeTable(nn.Module):
         """Draws of the law of codes before training, standard normal and projected: n x d."""
         return self.projected(torch.randn(n, self.dim, device=self.mean.device, dtype=self.mean.dtype))
 
-    def gaussian(self, n: int) -> Tensor:
-        """Draws of the Gaussian fitted to the codes, projected as they are: n x d."""
-        noise = torch.randn(n, self.dim, device=self.mean.device, dtype=self.mean.dtype)
-        return self.projected(self.mean + noise @ self.root)
+    def gaussian(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the Gaussian fitted to the codes, projected as they are: n x d.
+
+        Args:
+            generator: on the CPU; torch's global one of the table's device by default.
+        """
+        device = self.mean.device if generator is None else "cpu"
+        noise = torch.randn(n, self.dim, device=device, dtype=self.mean.dtype, generator=generator)
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return self.projected(self.mean + noise.to(self.mean) @ self.root)
 
     def fill(self, n: int) -> None:
         """Draws n codes of the initial law, on the CPU, so that they are the same on any device."""

@@ -18,6 +18,8 @@ from lit_models.schedules import Schedule
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(images, references), N x C x H x W each -> N."""
+STARTS = 256
+"""Codes from one of which a search begins."""
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -39,8 +41,9 @@ class GLO(EncodesAndDecodes, GenerativeModule):
     to the codes at the end of each epoch, or of the codes' initial law; draws are projected as codes are. An image that
     the data change from epoch to epoch, such as by `data.shift`, has one code for all its versions.
 
-    The code of any other image is looked for by descent on z from the Gaussian's mean, which is slow: it takes
-    encode_steps passes through the generator and back. Validation leaves it out; `test/mse` is of such codes.
+    The code of any other image is looked for by descent on z, from the nearest in pixels of draws of the Gaussian that
+    are the same for all images, as its mean can be where the generator shows nothing and has no slope. That is slow: it
+    takes encode_steps passes through the generator and back. Validation leaves it out; `test/mse` is of such codes.
 
     Under fp16 a code whose gradient is too large for it stays for that step, in which the generator nearly always stays
     too; gradient clipping is for the generator alone.
@@ -190,7 +193,7 @@ class GLO(EncodesAndDecodes, GenerativeModule):
 class _Search(nn.Module):
     """Codes of images, by descent on what a generator makes of them; each image's code is of that image alone."""
 
-    start: Tensor
+    starts: Tensor
 
     def __init__(self, generator: nn.Module, table: CodeTable, loss: Loss, steps: int, lr: float) -> None:
         super().__init__()
@@ -199,25 +202,24 @@ class _Search(nn.Module):
         self.loss = loss
         self.steps = steps
         self.lr = lr
-        self.register_buffer("start", table.mean)
+        self.register_buffer("starts", table.gaussian(STARTS, torch.Generator().manual_seed(0)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """N x C x H x W -> N x d, without a gradient, in any mode; not in fp16, which needs a scaler."""
-        training, kind = self.generator.training, images.device.type
-        mixed = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        """N x C x H x W -> N x d, without a gradient, in any mode; never in half precision, in which it goes astray."""
+        training = self.generator.training
         self.generator.eval()
         try:
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
-                torch.autocast(kind, torch.bfloat16, enabled=mixed),
+                torch.autocast(images.device.type, enabled=False),
             ):
                 return self._descent(images.detach().clone())
         finally:
             self.generator.train(training)
 
     def _descent(self, images: Tensor) -> Tensor:
-        codes = self.start.repeat(len(images), 1).requires_grad_()
+        codes = self._nearest(images).requires_grad_()
         optimizer = torch.optim.Adam([codes], lr=self.lr)
         for step in range(self.steps):
             optimizer.param_groups[0]["lr"] = self.lr * (1 - step / self.steps)
@@ -227,3 +229,9 @@ class _Search(nn.Module):
             with torch.no_grad():
                 codes.copy_(self.projected(codes))
         return codes.detach()
+
+    @torch.no_grad()
+    def _nearest(self, images: Tensor) -> Tensor:
+        """For each image the start that the generator makes the most similar one of, by squared error."""
+        shown = self.generator(self.starts).to(images.dtype)
+        return self.starts[torch.cdist(images.flatten(1), shown.flatten(1)).argmin(dim=1)]

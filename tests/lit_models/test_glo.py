@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -368,10 +368,31 @@ def test_the_code_of_a_made_image_is_found(loss: str):
         found = model.encode(model.decode(codes))
         far = (codes - model.table.mean).norm(dim=1)
         assert ((found - codes).norm(dim=1) < 0.03 * far).all()
-        with torch.autocast("cpu", torch.float16):
-            images = model.decode(codes).float()
-            mixed = model.encode(images)
-        assert torch.equal(mixed, model.encode(images))
+        for half in (torch.float16, torch.bfloat16):
+            with torch.autocast("cpu", half):
+                images = model.decode(codes).float()
+                mixed = model.encode(images)
+            assert torch.equal(mixed, model.encode(images))
+
+
+class Hollow(nn.Module):
+    """A generator that shows nothing, and has no slope, of codes in the middle of the ball."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.generator(codes) * (2 * codes.norm(dim=1) - 1).relu().view(-1, 1, 1, 1)
+
+
+def test_a_search_does_not_begin_where_the_generator_shows_nothing():
+    model = searcher(loss="mse")
+    model.generator = Hollow(model.generator)
+    with torch.no_grad():
+        assert not model.decode(model.table.mean[None]).any()
+        images = model.decode(model.table.initial(20))
+        assert F.mse_loss(model.reconstruct(images), images) < 1e-3 * images.square().mean()
 
 
 def test_a_code_is_of_its_image_alone_whatever_the_mode():
