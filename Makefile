@@ -90,7 +90,7 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python train.py fit --config configs/wae_mnist.yaml
 	@for config in glo_mnist glow_mnist scoremodel_mnist ddpm_mnist; do \
 	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
-	@$(BIN)/python -m docs.samplers --precision bf16-mixed --write
+	@$(BIN)/python -m docs.samplers --precision bf16-mixed --count 500 --write
 	@$(BIN)/python -m docs.families --write
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.steering
