@@ -96,7 +96,7 @@ def measured_with_speed(judge: Judge, data: ImageDataModule, images: Drawn) -> d
 
 def chart(found: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]) -> Figure:
     """Quality against speed, one line a sampler, its points named by their steps."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for kind, colour in COLOURS.items():
         of_kind = sorted((setting, values) for setting, values in found.items() if setting.kind == kind)
@@ -119,8 +119,12 @@ def chart(found: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, floa
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlabel("images a second; numbers are steps")
+        axes.margins(x=0.12)
+        for side in (axes.xaxis, *([axes.yaxis] if axes is left else [])):
+            side.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    left.yaxis.set_minor_formatter("{x:g}")
     return figure
 
 
