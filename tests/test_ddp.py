@@ -56,7 +56,7 @@ def _rank(rank: int, kind: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
+@pytest.mark.parametrize("kind", ["autoencoder", pytest.param("classifier", marks=pytest.mark.slow)])
 def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp_path: Path):
     mp.spawn(_rank, args=(kind, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -100,7 +100,7 @@ def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path)
     assert len(saved["callbacks"]["ExactResume"]["ranks"]) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_one_process_ends_both_and_saves(number: signal.Signals, tmp_path: Path):
     two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
     more = ["--trainer.max_epochs=100000", "--run.name=x", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]

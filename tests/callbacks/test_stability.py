@@ -123,6 +123,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_share_their_mean_and_what_is_not_finite(tmp_path: Path):
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
     for rank in range(2):

@@ -262,7 +262,7 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("storage", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("runs", "workers", "kills"),
     [(60, 4, 6), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],

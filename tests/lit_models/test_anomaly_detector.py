@@ -145,6 +145,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_every_process_knows_the_scores_of_all(tmp_path: Path):
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
     for rank in range(2):

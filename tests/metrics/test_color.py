@@ -130,5 +130,6 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_count_together(tmp_path):
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
