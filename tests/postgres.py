@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import HANG_SECONDS
+
 
 def programs() -> Path | None:
     """The folder of initdb and pg_ctl."""
@@ -43,7 +45,7 @@ def cluster() -> Iterator[Cluster]:
     def run(program: str, *args: str) -> None:
         command = [str(programs() / program), *args]  # type: ignore[operator]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-        subprocess.run(command, user=user, cwd=folder, check=True, timeout=120, **quiet)  # type: ignore[call-overload]
+        subprocess.run(command, user=user, cwd=folder, check=True, timeout=HANG_SECONDS, **quiet)  # type: ignore[call-overload]
 
     data = str(folder / "data")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"

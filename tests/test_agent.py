@@ -17,6 +17,7 @@ import yaml
 import harness.agent
 from harness.agent import arguments, run_agent
 from harness.errors import UsageError
+from tests import HANG_SECONDS
 from tests.wandb_client import Client, finished, small_sweep, wait_for
 from tests.wandb_server import Run, Sweep, WandbServer
 
@@ -219,7 +220,7 @@ def test_what_cannot_work_is_said_in_one_line(
     server.add_sweep({"program": "nothing.py", "parameters": {"a": {"value": 1}}})
     online.environment |= environment
     process = online.start(agent, path)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
     (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
     assert line.startswith("error: ")
@@ -250,7 +251,7 @@ def test_training_runs_warm(online: Client, server: WandbServer, tmp_path: Path)
 def test_a_preempted_training_goes_on_from_its_checkpoint(online: Client, server: WandbServer, tmp_path: Path) -> None:
     sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1], epochs=40).read_text()))
     process = start(online, sweep)
-    wait_for(lambda: "run0" in server.runs and len(server.runs["run0"].column("val/mse")) > 5, 60)
+    wait_for(lambda: "run0" in server.runs and len(server.runs["run0"].column("val/mse")) > 5)
     process.terminate()
     assert tally(finished(process)) == {"stopped": 1, "signal": signal.SIGTERM}
     (run,) = server.runs_of(sweep.id)

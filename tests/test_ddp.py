@@ -3,20 +3,20 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from datamodules import BatchLoader
 from harness.run_folder import read_summary
 from lit_models import Autoencoder, Classifier, GenerativeModule
+from tests import HANG_SECONDS, warm
 from tests.helpers import fit, small_autoencoder, weights
+from tests.warm import two_processes
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,9 +56,9 @@ def _rank(rank: int, kind: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", pytest.param("classifier", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
 def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp_path: Path):
-    mp.spawn(_rank, args=(kind, str(tmp_path)), nprocs=2)
+    two_processes(_rank, kind, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     model, batch = model_of(kind), next(iter(loader(16)))
     assert torch.equal(torch.cat([rank["labels"] for rank in ranks]), batch[1])
@@ -70,12 +70,12 @@ def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp
 
 def shell(root: Path, *args: str) -> None:
     done = subprocess.run(
-        [sys.executable, "train.py", "fit", *args, f"--run.root={root}", "--trainer.accelerator=cpu"],
+        [warm.python(), "train.py", "fit", *args, f"--run.root={root}", "--trainer.accelerator=cpu"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -100,23 +100,23 @@ def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path)
     assert len(saved["callbacks"]["ExactResume"]["ranks"]) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_process_ends_both_and_saves(number: signal.Signals, tmp_path: Path):
     two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
     more = ["--trainer.max_epochs=100000", "--run.name=x", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]
     process = subprocess.Popen(
-        [sys.executable, "train.py", "fit", *two, *more],
+        [warm.python(), "train.py", "fit", *two, *more],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    folder, deadline = tmp_path / "autoencoder_digits" / "x", time.monotonic() + 120
+    folder, deadline = tmp_path / "autoencoder_digits" / "x", time.monotonic() + HANG_SECONDS
     while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143, output
     assert read_summary(folder)["state"] == "killed"
 

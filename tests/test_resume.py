@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 
 import train
 from harness.run_folder import read_summary
+from tests import HANG_SECONDS, warm
 from tests.helpers import same, stop_at, weights
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +89,7 @@ def test_resume_is_exact_in_the_middle_of_accumulated_gradients(batch: int, conf
 
 
 def start(config: Path, root: Path, *args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", "fit", f"--config={config}", f"--run.root={root}", *args]
+    command = [warm.python(), "train.py", "fit", f"--config={config}", f"--run.root={root}", *args]
     return subprocess.Popen(
         command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -98,12 +98,12 @@ def start(config: Path, root: Path, *args: str) -> subprocess.Popen[str]:
 def test_a_killed_process_resumes_exactly(config: Path, whole: train.Result, tmp_path: Path):
     """SIGKILL between two checkpoints: nothing that the process did about it can have helped."""
     killed = start(config, tmp_path, "--run.name=k", "--checkpoint.every_n_steps=3", *stop_at(BATCHES + 8, "kill"))
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=HANG_SECONDS)
     assert killed.returncode == -signal.SIGKILL
     folder = next((tmp_path / "resume").iterdir())
     assert read_summary(folder)["state"] == "running"
     resumed = start(config, tmp_path, "--run.name=k", "--ckpt_path=last")
-    output, _ = resumed.communicate(timeout=120)
+    output, _ = resumed.communicate(timeout=HANG_SECONDS)
     assert resumed.returncode == 0, output
     assert same(weights(folder), weights(whole.folder))
     assert read_summary(folder)["metrics"]["test/accuracy"] == whole.metrics["test/accuracy"]
@@ -113,11 +113,11 @@ def test_a_killed_process_resumes_exactly(config: Path, whole: train.Result, tmp
 def test_a_signal_from_outside_saves_and_marks_the_run_killed(number: signal.Signals, config: Path, tmp_path: Path):
     process = start(config, tmp_path, "--trainer.max_epochs=100000")
     folder = tmp_path / "resume" / "max_epochs=100000"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + HANG_SECONDS
     while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143, output
     assert "--ckpt_path last" in output and "Traceback" not in output
     assert read_summary(folder)["state"] == "killed"

@@ -18,9 +18,16 @@ import train
 from harness.definition_file import load_definition
 from harness.run_folder import read_summary
 from lit_models import Classifier, PoolingAutoencoder
+from tests import HANG_SECONDS, warm
 from tests.helpers import saved
 
 SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers start by `sys.executable`."""
+    monkeypatch.setattr(sys, "executable", warm.python())
 
 
 def write_judges(root: Path) -> None:
@@ -160,19 +167,19 @@ command: ["${program}", fit, --config, configs/autoencoder_digits.yaml, --traine
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path):
     """SIGTERM, as a cluster sends it before it takes a machine away; then the same command again."""
-    command = [sys.executable, "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
+    command = [warm.python(), "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
     more = ["trainer.max_epochs=60", "model.depth=1", "model.latent_dim=2", "model.channel_factor=2"]
     command += [f"--override={text}" for text in more]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    folder, deadline = tmp_path / "quickstart", time.monotonic() + 90
+    folder, deadline = tmp_path / "quickstart", time.monotonic() + HANG_SECONDS
     while not list(folder.glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143 and "the same command goes on" in errors
     [run] = [path.parent for path in folder.glob("*/summary.json")]
     assert read_summary(run)["state"] == "killed"
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=HANG_SECONDS)
     assert [path.parent for path in folder.glob("*/summary.json")] == [run]
     summary = read_summary(run)
     assert summary["state"] == "finished" and summary["images_seen"] % 60 == 0

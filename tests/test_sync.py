@@ -17,6 +17,7 @@ import wandb
 from harness.errors import UsageError
 from harness.run_folder import write_summary
 from harness.sync import sync
+from tests import HANG_SECONDS, warm
 from tests.wandb_client import Client, finished, wait_for
 from tests.wandb_server import Refused, WandbServer
 
@@ -124,15 +125,16 @@ def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> Non
         heard.append(variables["name"])
         if variables["name"] != heard[0]:
             server._lock.release()
-            interrupted.wait(60)
+            interrupted.wait(HANG_SECONDS)
             server._lock.acquire()
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
+    online.executable = warm.COLD  # whose process and group are those that are killed
     process = online.start(send, "runs/study", start_new_session=True)
     wait_for(lambda: bool(sent()))
     again = online.start(send, "runs/study")
-    said, _ = again.communicate(timeout=30)
+    said, _ = again.communicate(timeout=HANG_SECONDS)
     assert again.returncode == 2
     assert "another sync" in said
     os.killpg(process.pid, signal.SIGKILL)
@@ -156,12 +158,13 @@ def test_a_sync_that_was_killed_alone_keeps_its_lock(online: Client, server: Wan
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
+    online.executable = warm.COLD  # whose process and group are those that are killed
     process = online.start(send, "runs/study")
     wait_for(lambda: any("RunResumeStatus" in request or "UpsertBucket" in request for request in server.requests))
     process.kill()
     process.wait()
     again = online.start(send, "runs/study")
-    assert "another sync" in again.communicate(timeout=30)[0]
+    assert "another sync" in again.communicate(timeout=HANG_SECONDS)[0]
     wait_for(lambda: "plain" in server.runs and server.runs["plain"].state == "finished")
 
 
@@ -191,7 +194,7 @@ def test_what_cannot_work_is_said_in_one_line(
     (part / "run-plain.wandb").write_bytes(b"12345678")
     online.environment |= environment
     process = online.start(send, folder)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
     (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
     assert line.startswith("error: ")

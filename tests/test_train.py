@@ -17,6 +17,7 @@ from datamodules import DataError
 from harness.errors import UsageError
 from harness.run_folder import read_summary
 from lit_models import CheckpointError
+from tests import HANG_SECONDS, warm
 from tests.helpers import fit, same, small_autoencoder, stop_at, weights
 
 ROOT = Path(__file__).parent.parent
@@ -25,12 +26,12 @@ ROOT = Path(__file__).parent.parent
 def shell(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """train.py in a process of its own."""
     return subprocess.run(
-        [sys.executable, "train.py", *args],
+        [warm.python(), "train.py", *args],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

@@ -22,7 +22,8 @@ import wandb
 
 import harness.wandb_run
 from harness.run_folder import WandbMode
-from harness.wandb_run import RunLogger, resolve_mode
+from harness.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
+from tests import HANG_SECONDS
 from tests.wandb_client import KEY, Client, finished, wait_for
 from tests.wandb_server import Refused, Run, WandbServer
 
@@ -152,7 +153,7 @@ def test_a_teardown_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(harness.wandb_run, "TEARDOWN_SECONDS", 0.1)
     begun = time.monotonic()
     harness.wandb_run._tear_down()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < HANG_SECONDS
     released.set()
 
 
@@ -224,7 +225,7 @@ def test_a_server_that_is_away_costs_seconds(online: Client, server: WandbServer
     server.stop()
     begun = time.monotonic()
     said = online.run(log_run, "run")
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < FINISH_SECONDS  # it waited neither for a start nor for an end
     command = sync_command(said)
 
     server.start()
@@ -255,7 +256,7 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(online: Client, ser
         process.stdin.write("\n")
         said = finished(process)
     closed = re.search(r"closed in ([\d.]+) s", said)
-    assert closed and float(closed[1]) < 10
+    assert closed and float(closed[1]) < 30
     assert server.runs["abc"].column("val/mse") == [5.0, 4.0]
     assert server.runs["abc"].state == "running"
 

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 
 import yaml
 
+from tests import HANG_SECONDS, warm
 from tests.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789" * 4
-CLIENT_SECONDS = 60.0
-"""Far longer than any client takes, so that one that hangs fails its test."""
 
 
 class Client:
@@ -25,6 +23,8 @@ class Client:
 
     def __init__(self, home: Path, server: WandbServer) -> None:
         self.home = home
+        self.executable = warm.python()
+        folders = [str(Path(python).parent) for python in (warm.python(), warm.COLD)]
         kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
         self.environment = kept | {
             "HOME": str(home),
@@ -34,7 +34,7 @@ class Client:
             "WANDB_BASE_URL": server.url,
             "WANDB_ERROR_REPORTING": "false",
             "PYTHONPATH": str(ROOT),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
         }
 
     def start(self, function: Callable[..., None], *args: object, **streams: Any) -> subprocess.Popen[str]:
@@ -45,7 +45,7 @@ class Client:
     def python(self, *args: str, **streams: Any) -> subprocess.Popen[str]:
         """Starts Python, with no stdin and all that it says on stdout unless told."""
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
-        return subprocess.Popen([sys.executable, *args], env=self.environment, cwd=self.home, text=True, **streams)
+        return subprocess.Popen([self.executable, *args], env=self.environment, cwd=self.home, text=True, **streams)
 
     def run(self, function: Callable[..., None], *args: object) -> str:
         """Calls a function of a test module in a new process; returns what it says."""
@@ -53,20 +53,20 @@ class Client:
 
     def sync(self, command: str) -> None:
         """Types a `wandb sync` command."""
-        program = [sys.executable, "-m", *shlex.split(command)]
-        subprocess.run(program, env=self.environment, cwd=self.home, check=True, timeout=CLIENT_SECONDS)
+        program = [self.executable, "-m", *shlex.split(command)]
+        subprocess.run(program, env=self.environment, cwd=self.home, check=True, timeout=HANG_SECONDS)
 
 
 def finished(process: subprocess.Popen[str]) -> str:
     try:
-        said, _ = process.communicate(timeout=CLIENT_SECONDS)
+        said, _ = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 0, said
     return said
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = HANG_SECONDS) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"

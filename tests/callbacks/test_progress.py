@@ -2,9 +2,9 @@ import io
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
+from tests import HANG_SECONDS, warm
 from tests.helpers import fit, small_autoencoder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,7 @@ def test_plain_lines_away_from_a_terminal(tmp_path: Path, capsys):
 def test_a_bar_on_a_terminal(tmp_path: Path):
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path}"],
+        [warm.python(), "train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path}"],
         cwd=ROOT,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
         stdin=other,
@@ -38,6 +38,6 @@ def test_a_bar_on_a_terminal(tmp_path: Path):
         if not chunk:
             break
         output.write(chunk)
-    assert process.wait(60) == 0, output.getvalue().decode()
+    assert process.wait(HANG_SECONDS) == 0, output.getvalue().decode()
     text = output.getvalue().decode()
     assert "Epoch 1/1" in text and "━" in text and "val/mse" in text

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -24,6 +23,7 @@ from lit_models import GenerativeModule
 from lit_models.base import CheckpointError
 from tests.callbacks.test_judge import save, small_classifier
 from tests.callbacks.toys import contains
+from tests.warm import two_processes
 
 
 class Copier(GenerativeModule):
@@ -320,7 +320,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_measure_the_joined_sets(tmp_path: Path):
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(_rank, str(tmp_path))
     alone = _measure(0, 1)
     assert set(alone) == {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
     for rank in range(2):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from callbacks.recent import RecentScalars
 from callbacks.stability import LossStability, detrended_std
 from harness.run_folder import read_summary
 from tests.callbacks.adversaries import Script, train
 from tests.helpers import StopAt
+from tests.warm import two_processes
 
 random = np.random.default_rng(0)
 LOSS_D = (random.normal(size=400) + np.linspace(3, -5, 400)).astype(np.float32)
@@ -123,9 +123,8 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_processes_share_their_mean_and_what_is_not_finite(tmp_path: Path):
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(_rank, str(tmp_path))
     for rank in range(2):
         loss_d, loss_g, state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert loss_d.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5] and loss_g.isinf().all()

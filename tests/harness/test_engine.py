@@ -15,6 +15,7 @@ import pytest
 import sweep
 from harness.run_folder import read_summary
 from harness.worker import Worker
+from tests import HANG_SECONDS
 from tests.postgres import cluster, programs
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "trivial.py"
@@ -54,7 +55,7 @@ def calls(path: Path) -> Counter[tuple[str, str]]:
 
 
 def wait_for(path: Path, text: str, times: int = 1) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     file = home(path) / "calls.txt"
     while not (file.exists() and file.read_text().count(text) >= times):
         assert time.monotonic() < deadline, f"no {text} in {file}"
@@ -109,7 +110,7 @@ def test_ctrl_c_once_finishes_the_run_in_hand(tmp_path: Path):
     process = start(path)
     wait_for(path, "begin")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, output
     assert "finishing the runs in hand" in output and "the same command goes on" in output
     assert finished(path) == ["x=1"]
@@ -123,13 +124,13 @@ def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_
     for number in numbers:
         process.send_signal(number)
         time.sleep(0.3)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == (130 if len(numbers) == 2 else 143), output
     assert read_summary(home(path) / "x=1")["state"] == "killed"
     process = start(path, "--count=1")
     wait_for(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     seen = calls(path)
     assert seen["begin", "x=1"] == 2 and seen["resume-in-x=1", "x=1"] == 1 and seen["begin", "x=2"] == 0
 
@@ -140,7 +141,7 @@ def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
     process = start(path, "--workers=2")
     wait_for(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert run(path, "--workers=2") == 0
     seen = calls(path)
     assert seen["resume-in-x=1", "x=1"] == 1 and seen["resume-in-x=1-2", "x=1-2"] == 1
@@ -188,7 +189,7 @@ def test_a_killed_sweep_takes_its_workers_along_and_goes_on(tmp_path: Path):
     process = start(path, "--workers=2")
     wait_for(path, "x=2")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert run(path, "--workers=2") == 0
     each_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
     assert calls(path)["begin", "x=1"] == 2  # stopped when its parent died, and begun again
@@ -204,7 +205,7 @@ def test_two_working_folders_and_one_storage(tmp_path: Path, postgres: str):
             write_sweep(folder, "model.x: {distribution: int_uniform, min: 1, max: 20}, seconds: {value: 0.1}")
         )
     processes = [start(path, f"--storage={postgres}", cwd=path.parent) for path in paths]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=HANG_SECONDS)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     done = [finished(path) for path in paths]
     assert sorted(done[0] + done[1]) == sorted(f"x={x}" for x in range(1, 21))
@@ -220,7 +221,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path):
         database.stop()
         time.sleep(4)
         database.start()
-        output, _ = process.communicate(timeout=90)
+        output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, output
     assert "does not answer" in output and "4 runs finished" in output
     each_once(path, [f"x={x}" for x in (1, 2, 3, 4)])

@@ -19,6 +19,7 @@ from harness.definition_file import load_definition
 from harness.errors import UsageError
 from harness.queue import Queue
 from harness.storage import Storage
+from tests import HANG_SECONDS
 
 WRITES = ("create_new_trial", "record_heartbeat", "set_trial_state_values", "set_trial_user_attr", "set_trial_param")
 
@@ -197,7 +198,7 @@ def test_a_claim_that_was_cut_off_goes_to_another(begin, monkeypatch: pytest.Mon
     monkeypatch.setattr(queue.storage, "locked", fragile)
     first = queue.claim()
     assert first.number == 1
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANG_SECONDS
     numbers = set()
     while 0 not in numbers and time.monotonic() < deadline:
         if ticket := queue.claim():

@@ -16,6 +16,7 @@ from PIL import Image
 from harness.records import SweepData
 from harness.report import write_report, write_sweep_report
 from harness.run_folder import write_summary
+from tests import HANG_SECONDS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -39,7 +40,7 @@ def browser() -> Iterator[Any]:
 def tab(browser: Any) -> Iterator[Any]:
     """A tab that must stay without an error, a dialog and a request to another place."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(1000 * HANG_SECONDS)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins import MixedPrecision
@@ -21,6 +20,7 @@ from datamodules import BatchLoader, Render
 from lit_models import adversarial
 from lit_models.losses.adversarial import NonSaturating
 from tests.helpers import same
+from tests.warm import two_processes
 
 PARTS = ("critic", "generator", "average")
 Snapshot = dict[str, Tensor]
@@ -166,7 +166,7 @@ def in_two_processes(work: Callable[[int, Path], Any], folder: Path) -> list[Any
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, args=(work, port, folder), nprocs=2)
+    two_processes(_rank, work, port, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from lightning import Trainer, seed_everything
 from sklearn.metrics import roc_auc_score
 
@@ -13,6 +12,7 @@ from callbacks.anomaly import AnomalyScores
 from datamodules import AnomalyMNISTDataModule, DigitsDataModule, ImageDataModule
 from lit_models.anomaly_detector import AnomalyDetector, Scores, area_under_roc
 from lit_models.networks.pairs import MLPNetworks
+from tests.warm import two_processes
 
 
 def small(**options: object) -> AnomalyDetector:
@@ -145,9 +145,8 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_every_process_knows_the_scores_of_all(tmp_path: Path):
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(_rank, str(tmp_path))
     for rank in range(2):
         even, odd = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(even.sort().values, torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8]))

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from lit_models.losses.gram import gram_matrix
 from lit_models.losses.relative import relative_error
 from lit_models.losses.total_variation import total_variation
 from lit_models.perceptual import ClassifierFeatures, PerceptualFeatures, VGGFeatures
+from tests import HANG_SECONDS, warm
 from tests.helpers import same, saved, stop_at, weights
 
 ROOT = Path(__file__).parents[2]
@@ -420,9 +420,11 @@ def test_two_processes_share_the_pictures_out_and_take_the_same_steps(tmp_path: 
     one = run(tmp_path, *more, "--run.name=one", model="StyleTransfer", data="StylesDataModule")
     two = ["--run.name=two", "--trainer.devices=2", "--trainer.strategy=ddp", f"--run.root={tmp_path}"]
     options = arguments(*more, *two, model="StyleTransfer", data="StylesDataModule")
-    command = [sys.executable, "train.py", "fit", *options, "--trainer.accelerator=cpu"]
+    command = [warm.python(), "train.py", "fit", *options, "--trainer.accelerator=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     pair = tmp_path / "e" / "two"
     torch.testing.assert_close(weights(pair)["logits"], weights(one.folder)["logits"], rtol=1e-2, atol=1e-3)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from metrics import ColorAgreement, foreground_hue, hue_distance
+from tests.warm import two_processes
 
 REFERENCES = [36.0 * k for k in range(10)]
 
@@ -130,6 +130,5 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_ranks_count_together(tmp_path):
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(_rank, str(tmp_path))

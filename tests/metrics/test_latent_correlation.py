@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from metrics import LatentCorrelation
+from tests.warm import two_processes
 
 
 def codes(n: int = 1000, d: int = 6, offset: float = 0.0) -> torch.Tensor:
@@ -85,4 +85,4 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_equals_numpy_over_two_ranks_of_uneven_size(tmp_path):
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_processes(_rank, str(tmp_path))

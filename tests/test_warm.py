@@ -1,0 +1,84 @@
+"""The Python that tests start processes with does what Python does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import HANG_SECONDS, warm
+
+PROGRAM = """
+import os, sys, threading, time
+said = sys.stdin.read()
+print(sys.argv, os.getcwd(), os.environ["LITGEN_WORD"], said, __name__, sys.path[0])
+threading.Timer(0.2, lambda: print("the last thread")).start()
+print("wrong", file=sys.stderr)
+"""
+ENDS = [
+    ("pass", 0),
+    ("import sys; sys.exit(3)", 3),
+    ("import sys; sys.exit('no')", 1),
+    ("raise SystemExit", 0),
+    ("import os; os._exit(5)", 5),
+    ("1 / 0", 1),
+    ("raise KeyboardInterrupt", -signal.SIGINT),
+    ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL),
+    ("import os; os.kill(os.getpid(), 15)", -signal.SIGTERM),
+]
+WAITS = """
+import os, time
+open("pid", "w").write(str(os.getpid()))
+os.rename("pid", "here")
+time.sleep(1000)
+"""
+
+
+def says(python: str, folder: Path, *args: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [python, *args],
+        cwd=folder,
+        env={**os.environ, "LITGEN_WORD": "word"},
+        input="a question",
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("how", [["program.py", "a", "-b"], ["-c", PROGRAM, "a"], ["-m", "program", "a"]])
+def test_it_says_what_python_says(how: list[str], tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    mine, its = says(warm.python(), tmp_path, *how), says(sys.executable, tmp_path, *how)
+    assert mine[0] == 0 and "a question" in mine[1] and "the last thread" in mine[1] and mine[2] == "wrong\n"
+    first = str(tmp_path)  # -c leaves it empty, which is the same folder
+    assert [mine[0], mine[1].replace(first, ""), mine[2]] == [its[0], its[1].replace(first, ""), its[2]]
+
+
+@pytest.mark.parametrize(("program", "status"), ENDS)
+def test_it_ends_as_python_ends(program: str, status: int, tmp_path: Path) -> None:
+    assert says(warm.python(), tmp_path, "-c", program)[0] == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_reaches_it(number: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen([warm.python(), "-c", WAITS], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "here").exists():
+        time.sleep(0.02)
+    pid = int((tmp_path / "here").read_text())
+    process.send_signal(number)
+    assert process.wait(HANG_SECONDS) == -number
+    deadline = time.monotonic() + HANG_SECONDS
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_is_not_a_program_goes_to_python_itself(tmp_path: Path) -> None:
+    status, said, _ = says(warm.python(), tmp_path, "--version")
+    assert status == 0 and said.startswith("Python 3")
