@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 import train
 from lit_models import GenerativeModule
+from tests import HANG_SECONDS, warm
 
 
 class StopAt(Callback):
@@ -63,6 +65,31 @@ def fit(root: Path, *args: str) -> train.Result:
     """A quiet `train.py fit` below `root`, on the digits with a small autoencoder unless said otherwise."""
     short = [] if any(arg.startswith("--config") for arg in args) else small_autoencoder()
     return train.main(["fit", *short, *args, f"--run.root={root}", "--trainer.accelerator=cpu"])
+
+
+def start_program(*command: str, **environment: str) -> subprocess.Popen[str]:
+    """Starts train.py or its like in a process of its own, which says all on stdout."""
+    return subprocess.Popen(
+        [warm.python(), *command],
+        cwd=warm.ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs train.py or its like in a process of its own."""
+    return subprocess.run(
+        [warm.python(), *command],
+        cwd=warm.ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
 
 
 def small_autoencoder() -> list[str]:

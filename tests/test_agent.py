@@ -17,8 +17,8 @@ import yaml
 import harness.agent
 from harness.agent import arguments, run_agent
 from harness.errors import UsageError
-from tests import HANG_SECONDS
-from tests.wandb_client import Client, finished, small_sweep, wait_for
+from tests import HANG_SECONDS, wait_for
+from tests.wandb_client import Client, finished, small_sweep
 from tests.wandb_server import Run, Sweep, WandbServer
 
 STUB = Path(__file__).parent / "programs" / "wandb_stub.py"

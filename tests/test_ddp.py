@@ -1,9 +1,6 @@
 """Two gloo processes on the CPU: disjoint shards, gradients and numbers of the joined batch."""
 
-import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from datamodules import BatchLoader
 from harness.run_folder import read_summary
 from lit_models import Autoencoder, Classifier, GenerativeModule
-from tests import HANG_SECONDS, warm
-from tests.helpers import fit, small_autoencoder, weights
-from tests.warm import two_processes
-
-ROOT = Path(__file__).parent.parent
+from tests import HANG_SECONDS, wait_for, warm
+from tests.helpers import fit, run_program, small_autoencoder, start_program, weights
 
 
 def model_of(kind: str) -> GenerativeModule:
@@ -58,7 +52,7 @@ def _rank(rank: int, kind: str, folder: str) -> None:
 
 @pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
 def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp_path: Path):
-    two_processes(_rank, kind, str(tmp_path))
+    warm.two_processes(_rank, kind, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     model, batch = model_of(kind), next(iter(loader(16)))
     assert torch.equal(torch.cat([rank["labels"] for rank in ranks]), batch[1])
@@ -69,15 +63,8 @@ def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp
 
 
 def shell(root: Path, *args: str) -> None:
-    done = subprocess.run(
-        [warm.python(), "train.py", "fit", *args, f"--run.root={root}", "--trainer.accelerator=cpu"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    options = [*args, f"--run.root={root}", "--trainer.accelerator=cpu"]
+    done = run_program("train.py", "fit", *options, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -104,17 +91,9 @@ def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path)
 def test_a_signal_to_one_process_ends_both_and_saves(number: signal.Signals, tmp_path: Path):
     two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
     more = ["--trainer.max_epochs=100000", "--run.name=x", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]
-    process = subprocess.Popen(
-        [warm.python(), "train.py", "fit", *two, *more],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    folder, deadline = tmp_path / "autoencoder_digits" / "x", time.monotonic() + HANG_SECONDS
-    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = start_program("train.py", "fit", *two, *more, OMP_NUM_THREADS="1")
+    folder = tmp_path / "autoencoder_digits" / "x"
+    wait_for((folder / "checkpoints" / "last.ckpt").exists)
     process.send_signal(number)
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143, output

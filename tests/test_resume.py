@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ import torch
 
 import train
 from harness.run_folder import read_summary
-from tests import HANG_SECONDS, warm
-from tests.helpers import same, stop_at, weights
+from tests import HANG_SECONDS, wait_for
+from tests.helpers import same, start_program, stop_at, weights
 
-ROOT = Path(__file__).parent.parent
 EPOCHS, BATCHES = 3, 9
 # Dropout, shifts, batch norm and a one-cycle rate: anything that a resumed run could get wrong shows in the weights.
 CONFIG = """
@@ -89,10 +87,7 @@ def test_resume_is_exact_in_the_middle_of_accumulated_gradients(batch: int, conf
 
 
 def start(config: Path, root: Path, *args: str) -> subprocess.Popen[str]:
-    command = [warm.python(), "train.py", "fit", f"--config={config}", f"--run.root={root}", *args]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return start_program("train.py", "fit", f"--config={config}", f"--run.root={root}", *args)
 
 
 def test_a_killed_process_resumes_exactly(config: Path, whole: train.Result, tmp_path: Path):
@@ -113,9 +108,7 @@ def test_a_killed_process_resumes_exactly(config: Path, whole: train.Result, tmp
 def test_a_signal_from_outside_saves_and_marks_the_run_killed(number: signal.Signals, config: Path, tmp_path: Path):
     process = start(config, tmp_path, "--trainer.max_epochs=100000")
     folder = tmp_path / "resume" / "max_epochs=100000"
-    deadline = time.monotonic() + HANG_SECONDS
-    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for((folder / "checkpoints" / "last.ckpt").exists)
     process.send_signal(number)
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143, output

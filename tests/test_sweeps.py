@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import train
 from harness.definition_file import load_definition
 from harness.run_folder import read_summary
 from lit_models import Classifier, PoolingAutoencoder
-from tests import HANG_SECONDS, warm
+from tests import HANG_SECONDS, wait_for, warm
 from tests.helpers import saved
 
 SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
@@ -171,9 +170,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path):
     more = ["trainer.max_epochs=60", "model.depth=1", "model.latent_dim=2", "model.channel_factor=2"]
     command += [f"--override={text}" for text in more]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    folder, deadline = tmp_path / "quickstart", time.monotonic() + HANG_SECONDS
-    while not list(folder.glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    folder = tmp_path / "quickstart"
+    wait_for(lambda: list(folder.glob("*/checkpoints/last.ckpt")))
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143 and "the same command goes on" in errors

@@ -17,8 +17,8 @@ import wandb
 from harness.errors import UsageError
 from harness.run_folder import write_summary
 from harness.sync import sync
-from tests import HANG_SECONDS, warm
-from tests.wandb_client import Client, finished, wait_for
+from tests import HANG_SECONDS, wait_for, warm
+from tests.wandb_client import Client, finished
 from tests.wandb_server import Refused, WandbServer
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,23 +16,8 @@ from datamodules import DataError
 from harness.errors import UsageError
 from harness.run_folder import read_summary
 from lit_models import CheckpointError
-from tests import HANG_SECONDS, warm
-from tests.helpers import fit, same, small_autoencoder, stop_at, weights
-
-ROOT = Path(__file__).parent.parent
-
-
-def shell(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """train.py in a process of its own."""
-    return subprocess.run(
-        [warm.python(), "train.py", *args],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+from tests import warm
+from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -75,7 +59,9 @@ def test_the_same_command_gives_the_same_numbers_to_the_last_bit(tmp_path: Path)
 
 def test_another_process_gives_the_same_numbers(tmp_path: Path):
     here = fit(tmp_path)
-    done = shell("fit", *small_autoencoder(), f"--run.root={tmp_path / 'other'}", "--trainer.accelerator=cpu")
+    done = run_program(
+        "train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path / 'other'}", "--trainer.accelerator=cpu"
+    )
     assert done.returncode == 0, done.stderr
     there = tmp_path / "other" / "autoencoder_digits" / here.folder.name
     assert same(weights(here.folder), weights(there))
@@ -197,7 +183,7 @@ def test_half_precision_weights_work_to_the_last_picture(tmp_path: Path):
 
 def test_a_sweeps_agent_gives_the_wandb_id(tmp_path: Path):
     agent = {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "fromagent", "WANDB_SILENT": "true"}
-    done = shell("fit", *small_autoencoder(), f"--run.root={tmp_path}", "--run.name=x", **agent)
+    done = run_program("train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path}", "--run.name=x", **agent)
     assert done.returncode == 0, done.stderr
     assert read_summary(tmp_path / "autoencoder_digits" / "x")["wandb_id"] == "fromagent"
 
@@ -306,8 +292,9 @@ def test_an_unknown_option_is_one_line_and_status_2(args, complaint: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_shell_gets_status_2_and_one_line(tmp_path: Path):
-    done = shell("fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
+def test_the_shell_gets_status_2_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(warm, "python", lambda: warm.COLD)  # as a user starts it
+    done = run_program("train.py", "fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: depth 9 is too deep")
     assert "Traceback" not in done.stderr
 

@@ -23,8 +23,8 @@ import wandb
 import harness.wandb_run
 from harness.run_folder import WandbMode
 from harness.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
-from tests import HANG_SECONDS
-from tests.wandb_client import KEY, Client, finished, wait_for
+from tests import HANG_SECONDS, wait_for
+from tests.wandb_client import KEY, Client, finished
 from tests.wandb_server import Refused, Run, WandbServer
 
 CONFIG = {"model.latent_dim": 2, "model.optimizer.lr": 1e-3, "data.batch_size": 64, "trainer.max_epochs": 3}
@@ -46,6 +46,12 @@ def log_run(folder: str, wanted: WandbMode = "auto") -> None:
     logger.close(0, {"test/mse": 1.5})
     os.environ.pop("WANDB_SERVICE", None)  # the client's own, for processes that it starts
     assert os.environ == before
+
+
+def log_run_patiently(folder: str) -> None:
+    """The same, where to wait for W&B's start or end would be to wait for ever."""
+    harness.wandb_run.START_SECONDS = harness.wandb_run.FINISH_SECONDS = 10 * HANG_SECONDS
+    log_run(folder)
 
 
 def log_run_without_stdin(folder: str) -> None:
@@ -153,7 +159,7 @@ def test_a_teardown_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(harness.wandb_run, "TEARDOWN_SECONDS", 0.1)
     begun = time.monotonic()
     harness.wandb_run._tear_down()
-    assert time.monotonic() - begun < HANG_SECONDS
+    assert time.monotonic() - begun < 5
     released.set()
 
 
@@ -224,8 +230,8 @@ def test_an_offline_run_that_goes_on_keeps_its_history(online: Client, server: W
 def test_a_server_that_is_away_costs_seconds(online: Client, server: WandbServer) -> None:
     server.stop()
     begun = time.monotonic()
-    said = online.run(log_run, "run")
-    assert time.monotonic() - begun < FINISH_SECONDS  # it waited neither for a start nor for an end
+    said = online.run(log_run_patiently, "run")
+    assert time.monotonic() - begun < FINISH_SECONDS
     command = sync_command(said)
 
     server.start()
@@ -256,7 +262,7 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(online: Client, ser
         process.stdin.write("\n")
         said = finished(process)
     closed = re.search(r"closed in ([\d.]+) s", said)
-    assert closed and float(closed[1]) < 30
+    assert closed and float(closed[1]) < 10
     assert server.runs["abc"].column("val/mse") == [5.0, 4.0]
     assert server.runs["abc"].state == "running"
 

@@ -51,7 +51,6 @@ def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
     assert all("trainer/global_step" in row for row in run.history if "val/mse" in row)
 
 
-@pytest.mark.slow
 def test_two_agents_of_wandbs_own(online: Client, server: WandbServer, tmp_path: Path) -> None:
     sweep, path = make_sweep(online, server, small_sweep(tmp_path, epochs=2))
     for said in [finished(process) for process in [start_wandb(online, "agent", path) for _ in range(2)]]:

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests import HANG_SECONDS, warm
+from tests import HANG_SECONDS, wait_for, warm
 
 PROGRAM = """
 import os, sys, threading, time
@@ -68,15 +67,11 @@ def test_it_ends_as_python_ends(program: str, status: int, tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_reaches_it(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen([warm.python(), "-c", WAITS], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "here").exists():
-        time.sleep(0.02)
+    wait_for((tmp_path / "here").exists)
     pid = int((tmp_path / "here").read_text())
     process.send_signal(number)
     assert process.wait(HANG_SECONDS) == -number
-    deadline = time.monotonic() + HANG_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "it goes on")
 
 
 def test_what_is_not_a_program_goes_to_python_itself(tmp_path: Path) -> None:

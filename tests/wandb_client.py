@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ class Client:
     def __init__(self, home: Path, server: WandbServer) -> None:
         self.home = home
         self.executable = warm.python()
-        folders = [str(Path(python).parent) for python in (warm.python(), warm.COLD)]
+        folders = [str(Path(python).parent) for python in (self.executable, warm.COLD)]
         kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
         self.environment = kept | {
             "HOME": str(home),
@@ -64,13 +63,6 @@ def finished(process: subprocess.Popen[str]) -> str:
         process.kill()
     assert process.returncode == 0, said
     return said
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = HANG_SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 def start_wandb(client: Client, *args: str) -> subprocess.Popen[str]:

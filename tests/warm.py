@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
-COLD = os.environ.get("LITGEN_COLD_PYTHON", sys.executable)
+COLD = sys.executable
 """The Python that imports everything itself."""
 LIBRARIES = ("lightning.pytorch.cli", "torchvision", "torchmetrics.image", "optuna", "pandas", "plotly.io", "pydantic")
 """Not wandb, which makes a folder when it is imported, and removes it when it ends."""
@@ -43,8 +43,7 @@ def python() -> str:
     address, program = Path(folder.name) / "socket", Path(folder.name) / "python"
     program.write_text(f'#!/bin/sh\nexec "{COLD}" -I -S "{__file__}" relay "{address}" "$@"\n')
     program.chmod(0o700)
-    environment = {**os.environ, "LITGEN_COLD_PYTHON": COLD}
-    waiting = subprocess.Popen([COLD, __file__, "serve", address, program], stdin=subprocess.PIPE, env=environment)
+    waiting = subprocess.Popen([COLD, __file__, "serve", address, program], stdin=subprocess.PIPE)
 
     @atexit.register
     def stop() -> None:
@@ -54,7 +53,7 @@ def python() -> str:
         folder.cleanup()
 
     while not address.exists():
-        assert waiting.poll() is None
+        assert waiting.poll() is None, "the warm Python did not start"
         time.sleep(POLL_SECONDS)
     return str(program)
 
@@ -148,7 +147,6 @@ def guard(connection: socket.socket) -> dict[str, Any]:
         return request
     for fd in (0, 1, 2, *received):
         os.close(fd)
-    status = 0
     while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
         if select.select([connection], [], [], POLL_SECONDS)[0]:
             for number in connection.recv(16) or bytes([signal.SIGKILL]):
@@ -195,10 +193,11 @@ def run(args: list[str], environment: dict[str, str], folder: str) -> None:
 def end(error: BaseException | None) -> NoReturn:
     """Ends as Python does, less the seconds it takes to clear all modules."""
     code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        code = error.code or 0
+    elif isinstance(error, SystemExit):
+        print(error.code, file=sys.stderr)
+        code = 1
     elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1

@@ -1,5 +1,4 @@
 import itertools
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ from harness.run_folder import read_summary
 from harness.wandb_run import RunLogger
 from lit_models.base import LatentPart
 from lit_models.priors import Normal, Uniform
-from tests import warm
 from tests.callbacks.generators import ClassGenerator, Generator, after_test
 from tests.callbacks.toys import Painter, contains, trainer
-from tests.helpers import same, stop_at, weights
+from tests.helpers import run_program, same, stop_at, weights
 from tests.wandb_client import Client
 from tests.wandb_server import WandbServer
 
-ROOT = Path(__file__).parent.parent.parent
 EPOCHS, BATCHES = 4, 4
 
 
@@ -113,7 +110,7 @@ def test_a_run_that_was_stopped_has_each_epoch_once(batch: int, whole: train.Res
 def test_a_run_that_was_killed_has_each_epoch_once(whole: train.Result, tmp_path: Path):
     """The third epoch's frame is there, but its end is in no checkpoint: it is trained again."""
     command = options(tmp_path, "--run.name=x", "--checkpoint.every_n_epochs=2", *stop_at(3 * BATCHES + 1, "kill"))
-    done = subprocess.run([warm.python(), "train.py", *command], cwd=ROOT, capture_output=True, check=False)
+    done = run_program("train.py", *command)
     assert done.returncode == -9
     assert len(frames(tmp_path / "film" / "x")) == 1 + 3
     resumed = run(tmp_path, "--run.name=x", "--ckpt_path=last")

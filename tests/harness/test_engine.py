@@ -15,7 +15,7 @@ import pytest
 import sweep
 from harness.run_folder import read_summary
 from harness.worker import Worker
-from tests import HANG_SECONDS
+from tests import HANG_SECONDS, wait_for
 from tests.postgres import cluster, programs
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "trivial.py"
@@ -54,12 +54,9 @@ def calls(path: Path) -> Counter[tuple[str, str]]:
     return Counter((what, name) for what, _, name in (line.split(" ", 2) for line in lines))
 
 
-def wait_for(path: Path, text: str, times: int = 1) -> None:
-    deadline = time.monotonic() + HANG_SECONDS
+def wait_for_call(path: Path, text: str, times: int = 1) -> None:
     file = home(path) / "calls.txt"
-    while not (file.exists() and file.read_text().count(text) >= times):
-        assert time.monotonic() < deadline, f"no {text} in {file}"
-        time.sleep(0.02)
+    wait_for(lambda: file.exists() and file.read_text().count(text) >= times, f"no {text} in {file}")
 
 
 def each_once(path: Path, names: list[str]) -> None:
@@ -108,7 +105,7 @@ def test_one_that_kills_its_process(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_ctrl_c_once_finishes_the_run_in_hand(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, seconds: {value: 1.0}")
     process = start(path)
-    wait_for(path, "begin")
+    wait_for_call(path, "begin")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, output
@@ -120,7 +117,7 @@ def test_ctrl_c_once_finishes_the_run_in_hand(tmp_path: Path):
 def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2]}, hang: {value: 1}")
     process = start(path)
-    wait_for(path, "begin")
+    wait_for_call(path, "begin")
     for number in numbers:
         process.send_signal(number)
         time.sleep(0.3)
@@ -128,7 +125,7 @@ def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_
     assert process.returncode == (130 if len(numbers) == 2 else 143), output
     assert read_summary(home(path) / "x=1")["state"] == "killed"
     process = start(path, "--count=1")
-    wait_for(path, "begin", times=2)
+    wait_for_call(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=HANG_SECONDS)
     seen = calls(path)
@@ -139,7 +136,7 @@ def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
     parameters = "model.x: {values: [1]}, seconds: {value: 2.0}"
     path = write_sweep(tmp_path, parameters, method="random", run_cap="2")
     process = start(path, "--workers=2")
-    wait_for(path, "begin", times=2)
+    wait_for_call(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=HANG_SECONDS)
     assert run(path, "--workers=2") == 0
@@ -151,7 +148,7 @@ def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
 def test_one_that_does_not_heed_sigterm_is_killed(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1]}, deaf: {value: 1}")
     process = start(path)
-    wait_for(path, "begin")
+    wait_for_call(path, "begin")
     time.sleep(0.5)
     for _ in range(3):
         process.send_signal(signal.SIGINT)
@@ -187,7 +184,7 @@ def test_a_run_that_another_was_given_does_not_count_as_a_death(tmp_path: Path):
 def test_a_killed_sweep_takes_its_workers_along_and_goes_on(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 1.0}")
     process = start(path, "--workers=2")
-    wait_for(path, "x=2")
+    wait_for_call(path, "x=2")
     process.kill()
     process.communicate(timeout=HANG_SECONDS)
     assert run(path, "--workers=2") == 0
@@ -217,7 +214,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 2.0}")
     with cluster() as database:
         process = start(path, "--workers=2", f"--storage={database.url}", "--grace=6")
-        wait_for(path, "begin", times=2)
+        wait_for_call(path, "begin", times=2)
         database.stop()
         time.sleep(4)
         database.start()
@@ -263,7 +260,7 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("storage", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 @pytest.mark.parametrize(
     ("runs", "workers", "kills"),
     [(60, 4, 6), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],

@@ -1,7 +1,5 @@
 """Images by descent: losses against numpy, gradients against finite differences, known minima, resuming, refusals."""
 
-import os
-import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +23,8 @@ from lit_models.losses.gram import gram_matrix
 from lit_models.losses.relative import relative_error
 from lit_models.losses.total_variation import total_variation
 from lit_models.perceptual import ClassifierFeatures, PerceptualFeatures, VGGFeatures
-from tests import HANG_SECONDS, warm
-from tests.helpers import same, saved, stop_at, weights
+from tests.helpers import run_program, same, saved, stop_at, weights
 
-ROOT = Path(__file__).parents[2]
 SHALLOW = VGGFeatures("random", ("relu1_1", "pool1"), "average")
 
 
@@ -420,11 +416,7 @@ def test_two_processes_share_the_pictures_out_and_take_the_same_steps(tmp_path: 
     one = run(tmp_path, *more, "--run.name=one", model="StyleTransfer", data="StylesDataModule")
     two = ["--run.name=two", "--trainer.devices=2", "--trainer.strategy=ddp", f"--run.root={tmp_path}"]
     options = arguments(*more, *two, model="StyleTransfer", data="StylesDataModule")
-    command = [warm.python(), "train.py", "fit", *options, "--trainer.accelerator=cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
-    )
+    done = run_program("train.py", "fit", *options, "--trainer.accelerator=cpu", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout + done.stderr
     pair = tmp_path / "e" / "two"
     torch.testing.assert_close(weights(pair)["logits"], weights(one.folder)["logits"], rtol=1e-2, atol=1e-3)
