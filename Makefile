@@ -22,7 +22,7 @@ GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mn
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-install: $(STAMP)  ## make .venv and install litgen into it; does nothing when that is done
+install: $(STAMP)  ## make .venv and install genlab into it; does nothing when that is done
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -77,7 +77,7 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python train.py fit --config configs/acgan_mnist.yaml $(HALF) --run.name default
 	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(HALF) --model.pack $$pack \
 	  --run.experiment pacgan --run.name pack=$$pack,seed=0 || exit 1; done
-	@$(BIN)/python -m docs.adversarial
+	@$(BIN)/python -m studies.adversarial
 	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(HALVED) --override model.objective=NonSaturating \
 	  --override model.step_order=joint
 	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(HALVED) --override model.l1_weight=100.0
@@ -86,14 +86,14 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(HALVED) --override model.residual_weight=10.0
 	@$(BIN)/python train.py fit --config configs/denoisingautoencoder_mnist.yaml --model.corruption.strength 0.75 \
 	  --run.name strength=0.75
-	@$(BIN)/python -m docs.translation
+	@$(BIN)/python -m studies.translation
 	@$(BIN)/python train.py fit --config configs/wae_mnist.yaml
 	@for config in glo_mnist glow_mnist scoremodel_mnist ddpm_mnist; do \
 	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
-	@$(BIN)/python -m docs.samplers --precision bf16-mixed --count 500 --write
-	@$(BIN)/python -m docs.families --write
-	@$(BIN)/python -m docs.pictures
-	@$(BIN)/python -m docs.steering
+	@$(BIN)/python -m studies.samplers --precision bf16-mixed --count 500 --write
+	@$(BIN)/python -m studies.families --write
+	@$(BIN)/python -m studies.pictures
+	@$(BIN)/python -m studies.steering
 
 gallery: results  ## the pictures of docs/gallery.md, after the studies; forty minutes more
 	@for config in $(GALLERY); do $(BIN)/python train.py fit --config configs/$$config.yaml || exit 1; done
@@ -101,7 +101,7 @@ gallery: results  ## the pictures of docs/gallery.md, after the studies; forty m
 	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
 	@$(BIN)/python sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt --sort --count 100 \
 	  --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --output runs/labelled_samples/default/samples.png
-	@$(BIN)/python -m docs.gallery
+	@$(BIN)/python -m studies.gallery
 
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache litgen.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache genlab.egg-info

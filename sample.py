@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.arguments import positive
-from harness.errors import UsageError, described
+from genlab.arguments import positive
+from genlab.runs.errors import UsageError, described
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from callbacks.media import Save
-    from callbacks.sampling import Labels, Sampler
+    from genlab.media import Save
+    from genlab.sampling.sampler import Labels, Sampler
 
 EXAMPLES = """examples:
   python sample.py runs/vae_mnist/default/checkpoints/best.ckpt
@@ -201,11 +201,11 @@ def sample(options: argparse.Namespace) -> None:
         UsageError, DataError, CheckpointError: bad input, or a file cannot be written; nothing was written.
         OSError: a file cannot be read.
     """
-    from callbacks.how_drawn import draw_by
-    from callbacks.media import own_randomness
-    from callbacks.sampling import Sampler, class_names, label_images, training_data
+    from genlab.media import own_randomness
+    from genlab.sampling.overrides import draw_by
+    from genlab.sampling.sampler import Sampler, class_names, label_images, training_data
     from lit_models import GenerativeModule, Probe
-    from lit_models.base import HasLatentParts, Samples, Translates
+    from lit_models.common.module import HasLatentBlocks, Samples, Translates
 
     walking = options.interpolate or options.output.suffix == ".gif"
     if walking and (options.classifier or options.output.suffix == ".npz" or len(options.classes) > 1):
@@ -217,7 +217,7 @@ def sample(options: argparse.Namespace) -> None:
     device = _device(options.device)
     model = GenerativeModule.load(options.checkpoint).to(device)
     draw_by(model, options.sampler, options.sampler_steps, options.guidance, options.temperature)
-    if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentParts):
+    if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentBlocks):
         raise UsageError(f"{type(model).__name__} makes images of images: give --input FOLDER")
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
     sampler = Sampler(
@@ -251,8 +251,8 @@ def translate(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from callbacks.media import own_randomness
-    from callbacks.translated_files import FileTranslator, destinations, images_and_others
+    from genlab.media import own_randomness
+    from genlab.sampling.translate_files import FileTranslator, destinations, images_and_others
     from lit_models import GenerativeModule
 
     originals, others = images_and_others(options.input)
@@ -285,9 +285,9 @@ def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Ten
 
 
 def _walk(sampler: "Sampler", options: argparse.Namespace) -> None:
-    from callbacks.media import gif
-    from callbacks.sampling import grid
-    from callbacks.walks import lines, round_trips
+    from genlab.callbacks.walks import lines, round_trips
+    from genlab.media import gif
+    from genlab.sampling.sampler import grid
 
     if not sampler.has_codes():
         raise UsageError(f"{type(sampler.model).__name__} has no codes to walk between; leave --interpolate out")
@@ -312,7 +312,7 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from callbacks.sampling import captioned_grid, class_rows, data_arrays, grid
+    from genlab.sampling.sampler import captioned_grid, class_rows, data_arrays, grid
 
     if options.output.suffix == ".npz":
         known = labels.classes if labels is not None else asked
@@ -345,7 +345,7 @@ def _save(files: "dict[Path, Save]") -> None:
     Raises:
         UsageError: one of them cannot be written.
     """
-    from callbacks.media import write_files
+    from genlab.media import write_files
 
     try:
         write_files(files)

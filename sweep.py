@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness.arguments import positive
-from harness.errors import UsageError
+from genlab.arguments import positive
+from genlab.runs.errors import UsageError
 
 INTERRUPTED = 130
 
@@ -14,8 +14,8 @@ INTERRUPTED = 130
 def run(options: argparse.Namespace) -> int:
     """Work on a sweep until it is done, with no server; the same command goes on where it stopped, and any number of
     them work side by side."""
-    from harness.definition_file import load_definition
-    from harness.engine import Options, run_sweep
+    from genlab.sweep.definition_file import load_definition
+    from genlab.sweep.engine import Options, run_sweep
 
     sweep = load_definition(options.file, options.override)
     devices = [name for name in options.devices.split(",") if name]
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 def agent(options: argparse.Namespace) -> int:
     """Be an agent of a W&B sweep, as `wandb agent` is, in one warm process for all of its runs."""
-    from harness.agent import run_agent
+    from genlab.sweep.agent import run_agent
 
     tally = run_agent(options.sweep, options.count, options.devices or None)
     print(f"{tally.finished} runs finished, {tally.failed} failed")
@@ -52,14 +52,14 @@ def agent(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Draw the charts of experiments as one HTML page, with tables and PNGs beside it."""
-    from harness.report import write_sweep_report
+    from genlab.report.sweep_report import write_sweep_report
 
     if not options.folders and not options.wandb:
         raise UsageError("name a folder, such as runs/quickstart, or a W&B sweep by --wandb ENTITY/PROJECT/ID")
     for folder in options.folders:
         _draw(folder)
     if options.wandb:
-        from harness.wandb_runs import load_wandb_sweep
+        from genlab.report.wandb_runs import load_wandb_sweep
 
         folder = Path(options.root) / "wandb" / options.wandb.replace("/", "_")
         data = load_wandb_sweep(options.wandb, folder / "pictures")
@@ -69,7 +69,7 @@ def report(options: argparse.Namespace) -> int:
 
 def board(options: argparse.Namespace) -> int:
     """Save the charts of a W&B project as a workspace there."""
-    from harness.board import save_board
+    from genlab.report.board import save_board
 
     print(save_board(options.project, options.name))
     return 0
@@ -77,7 +77,7 @@ def board(options: argparse.Namespace) -> int:
 
 def sync(options: argparse.Namespace) -> int:
     """Send the runs of a sweep that were logged offline to W&B, each once."""
-    from harness.sync import sync as send
+    from genlab.sweep.sync import sync as send
 
     status = False
     for folder in options.folders:
@@ -86,7 +86,7 @@ def sync(options: argparse.Namespace) -> int:
 
 
 def _draw(folder: Path) -> None:
-    from harness.report import write_report
+    from genlab.report.sweep_report import write_report
 
     _list(folder, write_report(folder))
 

@@ -20,16 +20,16 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-import callbacks
 from datamodules import DataError, ImageDataModule, PairsDataModule, data_modules
-from harness.command_line import Parser, first_process, one_line, quiet, with_run_config
-from harness.config import flatten, option, recorded, run_home
-from harness.errors import UsageError
-from harness.history import MetricsCSV
-from harness.run_folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
-from harness.wandb_run import RunLogger, resolve_mode
-from lit_models.base import CheckpointError, GenerativeModule, Translates, read_checkpoint
-from lit_models.parts import drop_first_weights
+from genlab import callbacks
+from genlab.command_line import Parser, first_process, one_line, quiet, with_run_config
+from genlab.runs.config import flatten, option, recorded, run_home
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
+from genlab.runs.history import MetricsCSV
+from genlab.runs.wandb_run import RunLogger, resolve_mode
+from lit_models.common.component import drop_initial_weights
+from lit_models.common.module import CheckpointError, GenerativeModule, Translates, read_checkpoint
 
 # Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
 # Set before torch starts its threads, which inherit it.
@@ -45,7 +45,7 @@ PICTURES = {
     "traversals": callbacks.Traversals,
     "combinations": callbacks.Combinations,
     "samples": callbacks.SampleGrids,
-    "film": callbacks.Film,
+    "training_gif": callbacks.TrainingGif,
     "denoising": callbacks.Denoising,
     "anomaly_scores": callbacks.AnomalyScores,
     "angles": callbacks.AnglePicture,
@@ -54,7 +54,7 @@ PICTURES = {
     "prior_interpolation": callbacks.PriorInterpolation,
     "filters": callbacks.Filters,
     "curves": callbacks.LearningCurves,
-    "results": callbacks.Results,
+    "generated_images": callbacks.GeneratedImages,
 }
 MEASURES = {
     "quality": callbacks.SampleQuality,
@@ -94,7 +94,7 @@ class Result:
     metrics: dict[str, float]
 
 
-class LitgenCLI(LightningCLI):
+class GenlabCLI(LightningCLI):
     """LightningCLI that gives each run its folder, its record, its loggers and its test."""
 
     def __init__(self, args: list[str], report: Report | None = None, parse_only: bool = False) -> None:
@@ -102,7 +102,7 @@ class LitgenCLI(LightningCLI):
         self.parse_only = parse_only
         self.own_callbacks: list[Callback] = [callbacks.ExactResume()]
         if report is not None:
-            self.own_callbacks.append(callbacks.Watch(report))
+            self.own_callbacks.append(callbacks.ProgressReporter(report))
         self.record: callbacks.RunRecord | None = None
         self.best: ModelCheckpoint | None = None
         self.replaced: Path | None = None
@@ -153,7 +153,7 @@ class LitgenCLI(LightningCLI):
         self.home = run_home(self.args, self.options, flatten(self.config_dump))
         self.checkpoint = self._checkpoint()
         if self.checkpoint is not None:
-            drop_first_weights(config[self.subcommand].model)
+            drop_initial_weights(config[self.subcommand].model)
         try:
             self.config_init = self.parser.instantiate_classes(config)
             self.datamodule = self._get(self.config_init, "data")
@@ -178,7 +178,7 @@ class LitgenCLI(LightningCLI):
         if self.subcommand == "fit":
             self.model.prepare_fit()
         if self.settings.trainer.fast_dev_run:
-            self.folder = Path(tempfile.mkdtemp(prefix="litgen-"))
+            self.folder = Path(tempfile.mkdtemp(prefix="genlab-"))
             return self._build(logger=False, enable_checkpointing=False, **kwargs)
         self.folder, new = self._choose_folder()
         try:
@@ -330,7 +330,7 @@ class LitgenCLI(LightningCLI):
         if trainer.profiler is None:
             kwargs["profiler"] = callbacks.NoProfiler()
         plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
-        kwargs["plugins"] = [callbacks.WholeFiles(), *(plugin for plugin in plugins if plugin is not None)]
+        kwargs["plugins"] = [callbacks.AtomicCheckpointIO(), *(plugin for plugin in plugins if plugin is not None)]
         config = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
         return self._instantiate_trainer({**config, **kwargs}, self.own_callbacks)
 
@@ -429,7 +429,7 @@ def main(args: list[str] | None = None, report: Report | None = None) -> Result:
     if first_process():
         os.environ.pop("PL_GLOBAL_SEED", None)  # an earlier run's seed must not become that of a run without one
     with quiet():
-        cli = LitgenCLI(with_run_config(given), report)
+        cli = GenlabCLI(with_run_config(given), report)
     return Result(cli.folder, cli.metrics if cli.record is None else cli.record.summary["metrics"] | cli.metrics)
 
 
@@ -438,7 +438,7 @@ def check(args: list[str]) -> str | None:
     said = io.StringIO()
     try:
         with quiet(), contextlib.redirect_stderr(said):
-            LitgenCLI(with_run_config(list(args)), parse_only=True)
+            GenlabCLI(with_run_config(list(args)), parse_only=True)
     except Parsed:
         return None
     except BAD_INPUT as error:

@@ -6,11 +6,11 @@ from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
 from datamodules.colored_pairs_mnist import ColoredPairsMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
-from datamodules.image_folder import ImageFolderDataModule
 from datamodules.loader import BatchLoader, Render
 from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolutionMNISTDataModule
 from datamodules.mnist import MNISTDataModule
 from datamodules.noisy_mnist import NoisyMNISTDataModule
+from datamodules.paired_folder import PairedFolderDataModule
 from datamodules.pairs import Pairs, PairsDataModule
 from datamodules.pictures import PicturesDataModule, StylesDataModule
 from datamodules.recolored_mnist import RecoloredMNISTDataModule
@@ -28,11 +28,11 @@ __all__ = [
     "DataError",
     "DigitsDataModule",
     "ImageDataModule",
-    "ImageFolderDataModule",
     "LowResolutionCIFAR10DataModule",
     "LowResolutionMNISTDataModule",
     "MNISTDataModule",
     "NoisyMNISTDataModule",
+    "PairedFolderDataModule",
     "Pairs",
     "PairsDataModule",
     "PicturesDataModule",

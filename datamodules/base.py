@@ -54,7 +54,7 @@ class ImageDataModule(LightningDataModule):
     image_shape: tuple[int, int, int]
     classes: ClassVar[tuple[str, ...]]
     label_columns: ClassVar[tuple[str, ...]] = ("class",)
-    judged_as: ClassVar[str | None] = None
+    classified_as: ClassVar[str | None] = None
     """Each channel of an image is read by the classifier of the data set of this name; None: the image as a whole is,
     by the classifier of this data set."""
 

@@ -24,7 +24,7 @@ class ColoredPairsMNISTDataModule(PairsDataModule, MNISTDataModule):
     """
 
     image_shape = (3, 28, 28)
-    judged_as = "mnist"
+    classified_as = "mnist"
     hues: ClassVar[tuple[Sequence[float] | None, Sequence[float] | None]] = (None, HUES)
 
     def __init__(

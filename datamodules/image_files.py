@@ -49,7 +49,7 @@ def find_images(folder: Path) -> list[Path]:
 def read_image(path: Path, size: Size, grey: bool = False) -> np.ndarray:
     """One image as uint8, H x W x 3, or H x W x 1 where `grey`.
 
-    It is turned as its EXIF orientation says and laid on white where it is transparent; of a film the first picture is
+    It is turned as its EXIF orientation says and laid on white where it is transparent; of a training_gif the first picture is
     taken. The shorter side, by the proportions of `size`, is brought to it (bicubic) and the longer one cut on both
     ends. Grey of 16 bits is brought to 8.
 

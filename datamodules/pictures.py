@@ -38,7 +38,7 @@ class PicturesDataModule(ImageDataModule):
     classes: ClassVar[tuple[str, ...]] = ("picture",)
     label_columns: ClassVar[tuple[str, ...]] = ("number",)
     given: ClassVar[str] = "pictures"
-    """What a batch is of, as models that descend on the image ask for it."""
+    """What a batch is of, as models that optimizer_step on the image ask for it."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class RecoloredMNISTDataModule(PairsDataModule, MNISTDataModule):
     """
 
     image_shape = (3, 28, 28)
-    judged_as = "mnist"
+    classified_as = "mnist"
     hues: ClassVar[tuple[Sequence[float] | None, Sequence[float] | None]] = (HUES, tuple(HUES[k] for k in DERANGEMENT))
 
     def __init__(

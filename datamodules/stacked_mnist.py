@@ -22,7 +22,7 @@ class StackedMNISTDataModule(MNISTDataModule):
 
     image_shape = (3, 28, 28)
     classes: ClassVar[tuple[str, ...]] = tuple(f"{mode:03}" for mode in range(1000))
-    judged_as = "mnist"
+    classified_as = "mnist"
 
     def render(self, split: Split) -> Render:
         seed = self._render_seed(split)

@@ -1,16 +1,16 @@
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
-from lit_models.base import CheckpointError, GenerativeModule
 from lit_models.classifier import Classifier
+from lit_models.common.module import CheckpointError, GenerativeModule
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.feature_inversion import FeatureInversion
 from lit_models.gan import ACGAN, GAN, ConditionalGAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
-from lit_models.inversion import FeatureInversion
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.pix2pix import Pix2Pix
@@ -20,8 +20,8 @@ from lit_models.restoration_gan import RestorationGAN
 from lit_models.score_model import ScoreModel
 from lit_models.sparse_autoencoder import SparseAutoencoder
 from lit_models.srgan import SRGAN
-from lit_models.style import StyleTransfer
-from lit_models.texture import TextureSynthesis
+from lit_models.style_transfer import StyleTransfer
+from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
 from lit_models.wae import WAE
 

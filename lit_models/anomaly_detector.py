@@ -7,15 +7,15 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
+from lit_models.common.encoder_decoders import Networks, StridedNetworks
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
 from lit_models.losses.classification import class_of
-from lit_models.networks.pairs import Networks, StridedNetworks
 
 NORMAL = "normal"
 """The name of class 0 of data that hold images of other kinds."""
 
 
-class AnomalyDetector(EncodesAndDecodes, GenerativeModule):
+class AnomalyDetector(AutoencoderBase, GenerativeModule):
     """Autoencoder that calls an image anomalous when it reconstructs it badly: s(x) = mean of (x - g(f(x)))^2 > t.
 
     Trained on normal images to minimise s; t is the `threshold_quantile` of s on training images, so that about one

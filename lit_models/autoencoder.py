@@ -3,11 +3,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
 from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
 
 
-class Autoencoder(EncodesAndDecodes, GenerativeModule):
+class Autoencoder(AutoencoderBase, GenerativeModule):
     """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
 
     Convolutions of stride 2 take the place of pooling (Springenberg et al. 2014, arXiv 1412.6806); channels grow by

@@ -2,10 +2,10 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.base import GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.schedules import Schedule
 from lit_models.losses.classification import classification_terms
 from lit_models.networks.classifier import BlockKind, ConvFeatures
-from lit_models.schedules import Schedule
 
 
 class Classifier(GenerativeModule):
@@ -53,7 +53,7 @@ class Classifier(GenerativeModule):
     def encode(self, images: Tensor) -> Tensor:
         return self.features(images)
 
-    def code_network(self) -> nn.Module:
+    def encoder_network(self) -> nn.Module:
         return self.feature_network
 
     def forward(self, images: Tensor) -> Tensor:

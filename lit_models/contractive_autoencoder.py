@@ -5,13 +5,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
+from lit_models.common.encoder_decoders import Networks
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
 from lit_models.losses.penalty import estimated_contraction, sigmoid_layer_contraction
 from lit_models.networks.one_layer import SigmoidLayer, TransposedLayer
-from lit_models.networks.pairs import Networks
 
 
-class ContractiveAutoencoder(EncodesAndDecodes, GenerativeModule):
+class ContractiveAutoencoder(AutoencoderBase, GenerativeModule):
     """Autoencoder whose code resists small changes: minimises H(x, x') + lambda ||dh/dx||_F^2, averaged over images.
 
     H is the cross-entropy in nats, summed over pixels (Rifai, Vincent, Muller, Glorot and Bengio 2011, ICML). Without

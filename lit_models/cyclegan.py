@@ -5,15 +5,15 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.adversarial import Adversarial, DCGANAdam, Recipe
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.descent import keeping_statistics
-from lit_models.image_pool import ImagePool
-from lit_models.losses.adversarial import LeastSquares, Objective
-from lit_models.networks.critics import Critic
-from lit_models.networks.discriminators import Discriminator, PatchDiscriminator
-from lit_models.networks.translators import ResNetTranslator, Translator
-from lit_models.processes import of_all_processes
+from lit_models.common.adversarial import Adversarial, DCGANAdam, Recipe
+from lit_models.common.discriminators import Discriminator, PatchDiscriminator
+from lit_models.common.image_pool import ImagePool
+from lit_models.common.manual_optimization import keeping_statistics
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.objectives import LeastSquares, Objective
+from lit_models.common.processes import of_all_processes
+from lit_models.common.translators import ResNetTranslator, Translator
+from lit_models.networks.conditional_discriminators import Critic
 
 StepOrder = Literal["joint", "alternating"]
 POOLS = "image_pools"

@@ -5,17 +5,17 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.diffusion import Diffusion, discretised_log_likelihood
-from lit_models.from_noise import FromNoise, squared_error, to_signed
+from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
+from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.noise_schedules import LinearSchedule, NoiseSchedule
+from lit_models.common.samplers import DDIM, Sampler
+from lit_models.common.schedules import Schedule
 from lit_models.losses.classification import class_of
 from lit_models.networks.unet import NoiseNetwork, UNet
-from lit_models.noise_schedules import LinearSchedule, NoiseSchedule
-from lit_models.samplers import DDIM, Sampler
-from lit_models.schedules import Schedule
 
 
-class DDPM(FromNoise, GenerativeModule):
+class DDPM(DiffusionBase, GenerativeModule):
     """Denoising diffusion: q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I), reversed by a network e(x_t, t).
 
     Ho et al. 2020, arXiv 2006.11239. The reverse steps are Gaussians with the mean of the posterior q(x_{t-1} | x_t,

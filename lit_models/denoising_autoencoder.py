@@ -3,15 +3,15 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
-from lit_models.corruptions import Corruption
+from lit_models.common.corruptions import Corruption
+from lit_models.common.encoder_decoders import Networks, StridedNetworks
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.schedules import Schedule
 from lit_models.losses.distortion import psnr
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
-from lit_models.networks.pairs import Networks, StridedNetworks
-from lit_models.schedules import Schedule
 
 
-class DenoisingAutoencoder(EncodesAndDecodes, GenerativeModule):
+class DenoisingAutoencoder(AutoencoderBase, GenerativeModule):
     """Autoencoder that restores: minimises E_x~[-log p(x | f(x~))], x~ a corrupted x (Vincent et al. 2008, ICML).
 
     The likelihood follows the noise: a Laplace one, an L1 error, for Laplace noise, else a Gaussian one, an L2 error.

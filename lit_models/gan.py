@@ -5,12 +5,15 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.adversarial import DCGANAdam, Recipe
-from lit_models.backbone import fill_path
-from lit_models.base import GenerativeModule, ImageShape, LatentPart, unconditional
-from lit_models.from_codes import FromCodes, take_layers
-from lit_models.losses.adversarial import Minimax, NonSaturating, Objective
-from lit_models.networks.critics import (
+from lit_models.common.adversarial import DCGANAdam, Recipe
+from lit_models.common.discriminators import ACGANDiscriminator, DCGANDiscriminator, Discriminator
+from lit_models.common.generators import ACGANGenerator, DCGANGenerator, Generator
+from lit_models.common.latent_gan import LatentGAN, take_layers
+from lit_models.common.module import GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.objectives import Minimax, NonSaturating, Objective
+from lit_models.common.pretrained_encoder import fill_path
+from lit_models.common.priors import Normal, Prior
+from lit_models.networks.conditional_discriminators import (
     AuxiliaryCritic,
     ClassEmbedding,
     Conditioning,
@@ -18,15 +21,12 @@ from lit_models.networks.critics import (
     EmbeddingCritic,
     ProjectionCritic,
 )
-from lit_models.networks.discriminators import ACGANDiscriminator, DCGANDiscriminator, Discriminator
-from lit_models.networks.generators import ACGANGenerator, DCGANGenerator, Generator
-from lit_models.priors import Normal, Prior
 
 SCRATCH = "none"
 """A generator_checkpoint that is none, as a sweep can send it."""
 
 
-class GAN(FromCodes, GenerativeModule):
+class GAN(LatentGAN, GenerativeModule):
     """Generative adversarial network: min_G max_D E[log D(x)] + E[log(1 - D(G(z)))], or another objective.
 
     Goodfellow et al. 2014, arXiv 1406.2661. With the default networks it is a DCGAN (Radford et al. 2015, arXiv
@@ -55,7 +55,7 @@ class GAN(FromCodes, GenerativeModule):
         CheckpointError: `generator_checkpoint` cannot be used.
     """
 
-    first_weights = ("generator_checkpoint", "generator_layers")
+    initial_weights = ("generator_checkpoint", "generator_layers")
 
     def __init__(
         self,
@@ -99,24 +99,24 @@ class GAN(FromCodes, GenerativeModule):
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
-        return self.decode(self.prior_codes(n))
+        return self.decode(self.sample_prior(n))
 
 
-class _WithLabels(FromCodes):
+class _WithLabels(LatentGAN):
     """Codes that end in a one-hot label."""
 
     num_classes: int
 
-    def latent_parts(self) -> list[LatentPart]:
+    def latent_blocks(self) -> list[LatentBlock]:
         d = self.law.dim
-        return [LatentPart("continuous", 0, d), LatentPart("categorical", d, d + self.num_classes, self.num_classes)]
+        return [LatentBlock("continuous", 0, d), LatentBlock("categorical", d, d + self.num_classes, self.num_classes)]
 
     def codes_for(self, labels: Tensor) -> Tensor:
         """A draw of the prior for each label, and the label behind it: N x (d + K)."""
         one_hot = F.one_hot(labels, self.num_classes).to(self.dtype)
         return torch.cat([super().codes_for(labels), one_hot], dim=1)
 
-    def prior_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.codes_for(torch.randint(self.num_classes, (n,), device=self.device))
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
@@ -126,7 +126,7 @@ class _WithLabels(FromCodes):
             ValueError: there is no such class.
         """
         if label is None:
-            return self.decode(self.prior_codes(n))
+            return self.decode(self.sample_prior(n))
         if not 0 <= label < self.num_classes:
             raise ValueError(f"there is no class {label}; they are 0 to {self.num_classes - 1}")
         return self.decode(self.codes_for(torch.full((n,), label, device=self.device)))

@@ -8,13 +8,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart, unconditional
-from lit_models.code_table import CodeTable, Projection
+from lit_models.common.code_table import CodeTable, Projection
+from lit_models.common.generators import DCGANGenerator, Generator
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.priors import Normal
+from lit_models.common.schedules import Schedule
 from lit_models.losses.laplacian import laplacian_l1
-from lit_models.networks.generators import DCGANGenerator, Generator
 from lit_models.networks.init import channels_last
-from lit_models.priors import Normal
-from lit_models.schedules import Schedule
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(images, references), N x C x H x W each -> N."""
@@ -31,14 +31,14 @@ def squared_error(images: Tensor, references: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"laplacian": laplacian_l1, "mse": squared_error}
 
 
-class GLO(EncodesAndDecodes, GenerativeModule):
+class GLO(AutoencoderBase, GenerativeModule):
     """Generative latent optimisation: min_G 1/N sum_i min_{z_i} l(G(z_i), x_i), a code z_i learned for each image x_i.
 
     Bojanowski et al. 2017, arXiv 1707.05776: a generator without a discriminator and without an encoder. A step moves
     the codes of its batch by plain gradient descent, z <- project(z - code_lr dl/dz), l of each image alone, so that
     code_lr does not depend on the batch's size, and the generator by its optimizer (theirs is gradient descent too).
     Codes start as draws of N(0, I), projected. New images are made of a Gaussian with full covariance that is fitted
-    to the codes at the end of each epoch, or of the codes' initial law; draws are projected as codes are. An image that
+    to the codes at the end of each epoch, or of the codes' initial latent_distribution; draws are projected as codes are. An image that
     the data change from epoch to epoch, such as by `data.shift`, has one code for all its versions.
 
     The code of any other image is looked for by descent on z, from the nearest in pixels of draws of the Gaussian that
@@ -54,7 +54,7 @@ class GLO(EncodesAndDecodes, GenerativeModule):
         loss: l, of Laplacian pyramids (L1) or of pixels (squared), a mean over pixels each.
         projection: codes stay in the unit ball, or go anywhere.
         code_lr: of the codes. Outside the ball codes are about sqrt(d) times as long and need d times the rate.
-        law: of the codes of new images, the initial one or the Gaussian fitted to the codes.
+        latent_distribution: of the codes of new images, the initial one or the Gaussian fitted to the codes.
         encode_steps, encode_lr: of Adam on the code of an image that was not trained on; the rate falls to 0.
         schedule: how the generator's learning rate goes: as it is, or one cycle over the whole training.
         image_shape: channels, height, width; given by the data when run through train.py.
@@ -75,7 +75,7 @@ class GLO(EncodesAndDecodes, GenerativeModule):
         loss: Literal["laplacian", "mse"] = "laplacian",
         projection: Projection = "ball",
         code_lr: float = 1.0,
-        law: Literal["initial", "gaussian"] = "gaussian",
+        latent_distribution: Literal["initial", "gaussian"] = "gaussian",
         encode_steps: int = 50,
         encode_lr: float = 0.1,
         schedule: Schedule = "constant",
@@ -90,11 +90,11 @@ class GLO(EncodesAndDecodes, GenerativeModule):
         self.save_hyperparameters()
         self.loss = LOSSES[loss]
         self.code_lr = code_lr
-        self.law = law
+        self.latent_distribution = latent_distribution
         self.encode_steps = encode_steps
         self.encode_lr = encode_lr
         self.schedule = schedule
-        self.prior = Normal() if (law, projection) == ("initial", "none") else law
+        self.prior = Normal() if (latent_distribution, projection) == ("initial", "none") else latent_distribution
         self.generator = channels_last((generator or DCGANGenerator()).network(image_shape, latent_dim))
         self.table = CodeTable(latent_dim, projection)
         # `put` keeps the tables of all processes equal; DDP need not send them before every step.
@@ -103,23 +103,23 @@ class GLO(EncodesAndDecodes, GenerativeModule):
 
     # What is asked of a model that makes images.
 
-    def latent_parts(self) -> list[LatentPart]:
-        return [LatentPart("continuous", 0, self.table.dim)]
+    def latent_blocks(self) -> list[LatentBlock]:
+        return [LatentBlock("continuous", 0, self.table.dim)]
 
-    def prior_codes(self, n: int) -> Tensor:
-        return self.table.gaussian(n) if self.law == "gaussian" else self.table.initial(n)
+    def sample_prior(self, n: int) -> Tensor:
+        return self.table.gaussian(n) if self.latent_distribution == "gaussian" else self.table.initial(n)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
-        return self.decode(self.prior_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.generator(codes)
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.code_network()(images)
+        return self.encoder_network()(images)
 
-    def code_network(self) -> nn.Module:
+    def encoder_network(self) -> nn.Module:
         return _Search(self.generator, self.table, self.loss, self.encode_steps, self.encode_lr)
 
     # Training.

@@ -5,10 +5,10 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.base import GenerativeModule, ImageShape, LatentPart, unconditional
+from lit_models.common.module import GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.processes import of_all_processes
+from lit_models.common.schedules import Schedule
 from lit_models.networks.flows import MultiScaleFlow
-from lit_models.processes import of_all_processes
-from lit_models.schedules import Schedule
 
 BITS = 8
 
@@ -99,22 +99,22 @@ class Glow(GenerativeModule):
     def encode(self, images: Tensor) -> Tensor:
         return self.flow(dequantised(images, 0.5))[0]  # (N, D)
 
-    def code_network(self) -> nn.Module:
+    def encoder_network(self) -> nn.Module:
         return _Code(self.flow)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The inverse of `encode`, within the range of images."""
         return ((2**BITS * self.flow.inverse(codes) - 0.5) / (2**BITS - 1)).clamp(0, 1)
 
-    def latent_parts(self) -> list[LatentPart]:
-        return [LatentPart("continuous", 0, self.dim)]
+    def latent_blocks(self) -> list[LatentBlock]:
+        return [LatentBlock("continuous", 0, self.dim)]
 
-    def prior_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return self.temperature * torch.randn(n, self.dim, device=self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
-        return self.decode(self.prior_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(y) of y = (255 x + 1/2) / 256, in the middle of the level that x is: exact, in nats, N."""

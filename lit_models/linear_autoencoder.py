@@ -5,11 +5,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
-from lit_models.schedules import Schedule
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.schedules import Schedule
 
 
-class LinearAutoencoder(EncodesAndDecodes, GenerativeModule):
+class LinearAutoencoder(AutoencoderBase, GenerativeModule):
     """Linear autoencoder with tied weights: h = W (x - b), x' = W^T h + b, minimising the mean of (x - x')^2.
 
     At the minimum b is the mean image up to a vector in the span of W's rows, and these rows are an orthonormal basis

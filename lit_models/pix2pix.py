@@ -3,16 +3,16 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.adversarial import DCGANAdam, Recipe
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.from_images import FromImages
-from lit_models.losses.adversarial import NonSaturating, Objective
-from lit_models.networks.critics import Critic
-from lit_models.networks.discriminators import Discriminator, PatchDiscriminator
-from lit_models.networks.translators import Translator, UNetTranslator
+from lit_models.common.adversarial import DCGANAdam, Recipe
+from lit_models.common.discriminators import Discriminator, PatchDiscriminator
+from lit_models.common.image_to_image_gan import ImageToImageGAN
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.objectives import NonSaturating, Objective
+from lit_models.common.translators import Translator, UNetTranslator
+from lit_models.networks.conditional_discriminators import Critic
 
 
-class Pix2Pix(FromImages, GenerativeModule):
+class Pix2Pix(ImageToImageGAN, GenerativeModule):
     """Image to image, learned from pairs: min_G max_D E[log D(x, y)] + E[log(1 - D(x, G(x)))] + l1_weight E|y - G(x)|.
 
     Isola et al. 2016, arXiv 1611.07004, eq. 4: the discriminator sees the source beside the target, or beside what was

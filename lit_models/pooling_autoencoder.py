@@ -3,11 +3,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
 from lit_models.networks.pooling import PoolingDecoder, PoolingEncoder
 
 
-class PoolingAutoencoder(EncodesAndDecodes, GenerativeModule):
+class PoolingAutoencoder(AutoencoderBase, GenerativeModule):
     """Convolutional autoencoder with max pooling: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
 
     After Masci et al. 2011 (doi 10.1007/978-3-642-21735-7_7), with fully connected layers in the decoder. For images

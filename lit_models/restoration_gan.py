@@ -1,17 +1,17 @@
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.adversarial import DCGANAdam, Recipe, not_negative
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.from_images import FromImages
-from lit_models.losses.adversarial import NonSaturating, Objective
+from lit_models.common.adversarial import DCGANAdam, Recipe, not_negative
+from lit_models.common.discriminators import DCGANDiscriminator, Discriminator
+from lit_models.common.image_to_image_gan import ImageToImageGAN
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.objectives import NonSaturating, Objective
+from lit_models.common.translators import Translator, UNetTranslator
 from lit_models.losses.spectrum import spectrum_penalty
-from lit_models.networks.critics import Critic
-from lit_models.networks.discriminators import DCGANDiscriminator, Discriminator
-from lit_models.networks.translators import Translator, UNetTranslator
+from lit_models.networks.conditional_discriminators import Critic
 
 
-class RestorationGAN(FromImages, GenerativeModule):
+class RestorationGAN(ImageToImageGAN, GenerativeModule):
     """Restores images without ever seeing one both damaged and whole.
 
     The generator turns damaged images into such as the discriminator cannot tell from whole ones. Two penalties keep

@@ -5,20 +5,20 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.diffusion import Diffusion
-from lit_models.from_noise import FromNoise, squared_error, to_signed
+from lit_models.common.diffusion import Diffusion
+from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.noise_schedules import GeometricSchedule, NoiseSchedule
+from lit_models.common.samplers import AnnealedLangevin, Sampler
+from lit_models.common.schedules import Schedule
 from lit_models.losses.score import sliced_trace, trace
 from lit_models.networks.unet import NoiseNetwork, UNet
-from lit_models.noise_schedules import GeometricSchedule, NoiseSchedule
-from lit_models.samplers import AnnealedLangevin, Sampler
-from lit_models.schedules import Schedule
 
 MOST_DIMENSIONS = 64
 """Pixels of an image of which the exact trace is taken, a derivative each."""
 
 
-class ScoreModel(FromNoise, GenerativeModule):
+class ScoreModel(DiffusionBase, GenerativeModule):
     """Score matching: F(x, t), the gradient of log q(x_t), of images with noise of several levels.
 
     With x_t = x_0 + s_t e and F = -e(x_t, t) / s_t for the noise e that the network sees, each level is weighted by its

@@ -2,13 +2,13 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape
+from lit_models.common.encoder_decoders import Networks
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
 from lit_models.losses.penalty import absolute_sum
 from lit_models.networks.one_layer import DictionaryNetworks
-from lit_models.networks.pairs import Networks
 
 
-class SparseAutoencoder(EncodesAndDecodes, GenerativeModule):
+class SparseAutoencoder(AutoencoderBase, GenerativeModule):
     """Autoencoder with few active code units: minimises ||x - x'||^2 + lambda sum_j |h_j|, averaged over images.
 
     h = relu(f(x)), x' = sigmoid(g(h)). The penalty is that of sparse coding (Olshausen and Field 1996, doi

@@ -3,17 +3,17 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.adversarial import DCGANAdam, Recipe, not_negative
-from lit_models.base import GenerativeModule, ImageShape
-from lit_models.from_images import FromImages
-from lit_models.losses.adversarial import NonSaturating, Objective
-from lit_models.networks.critics import Critic
-from lit_models.networks.discriminators import DCGANDiscriminator, Discriminator
-from lit_models.networks.enlargers import Enlarger, SRResNet
-from lit_models.perceptual import PerceptualFeatures, perceptual_distance
+from lit_models.common.adversarial import DCGANAdam, Recipe, not_negative
+from lit_models.common.discriminators import DCGANDiscriminator, Discriminator
+from lit_models.common.image_to_image_gan import ImageToImageGAN
+from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.objectives import NonSaturating, Objective
+from lit_models.common.perceptual import PerceptualFeatures, perceptual_distance
+from lit_models.common.upscalers import SRResNet, Upscaler
+from lit_models.networks.conditional_discriminators import Critic
 
 
-class SRGAN(FromImages, GenerativeModule):
+class SRGAN(ImageToImageGAN, GenerativeModule):
     """Super-resolution: an image twice or four times as large as the one that is given, of which several could be true.
 
     Ledig et al. 2016, arXiv 1609.04802, eq. 3: the generator minimises pixel_weight mean|H - G(L)|^2 +
@@ -41,7 +41,7 @@ class SRGAN(FromImages, GenerativeModule):
 
     def __init__(
         self,
-        generator: Enlarger | None = None,
+        generator: Upscaler | None = None,
         discriminator: Discriminator | None = None,
         objective: Objective | None = None,
         perceptual: PerceptualFeatures | None = None,

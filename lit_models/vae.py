@@ -5,28 +5,28 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart, unconditional
-from lit_models.latent_laws import Gaussian, LatentLaw
+from lit_models.common.encoder_decoders import MLPNetworks, Networks
+from lit_models.common.latent_distributions import Gaussian, LatentDistribution
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.schedules import Schedule
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
-from lit_models.networks.pairs import MLPNetworks, Networks
 from lit_models.networks.side_by_side import SideBySide
-from lit_models.schedules import Schedule
 
 PIXELS_AT_ONCE = 2**23
 """Decoded pixels that an importance-sampled likelihood holds at a time."""
 
 
-class VAE(EncodesAndDecodes, GenerativeModule):
+class VAE(AutoencoderBase, GenerativeModule):
     """Variational autoencoder: minimises E_q(z|x)[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats an image.
 
     Kingma and Welling 2013, arXiv 1312.6114; beta from Higgins et al. 2017 (beta-VAE). The divergence is summed over
-    the code's dimensions, the likelihood over the pixels, and both are averaged over images. The law of the code is
-    injected: Gaussian, categorical by Gumbel-softmax, or both. Validation and test draw from the law itself, where
+    the code's dimensions, the likelihood over the pixels, and both are averaged over images. The latent_distribution of the code is
+    injected: Gaussian, categorical by Gumbel-softmax, or both. Validation and test draw from the latent_distribution itself, where
     training may draw from a relaxed one, and use the full beta.
 
     Args:
-        latent_dim: d; what it counts, the law says.
-        law: of the code, Gaussian by default.
+        latent_dim: d; what it counts, the latent_distribution says.
+        latent_distribution: of the code, Gaussian by default.
         networks: encoder and decoder, fully connected ones by default.
         likelihood: of a pixel, given its mean.
         likelihood_scale: of a gaussian or laplace likelihood.
@@ -47,7 +47,7 @@ class VAE(EncodesAndDecodes, GenerativeModule):
     def __init__(
         self,
         latent_dim: int = 20,
-        law: LatentLaw | None = None,
+        latent_distribution: LatentDistribution | None = None,
         networks: Networks | None = None,
         likelihood: LikelihoodKind = "bernoulli",
         likelihood_scale: float = 0.1,
@@ -68,7 +68,7 @@ class VAE(EncodesAndDecodes, GenerativeModule):
             )
         self.save_hyperparameters()
         self.latent_dim = latent_dim
-        self.law = law or Gaussian()
+        self.latent_distribution = latent_distribution or Gaussian()
         self.networks = networks or MLPNetworks()
         self.likelihood: LikelihoodKind = likelihood
         self.likelihood_scale = likelihood_scale
@@ -77,26 +77,26 @@ class VAE(EncodesAndDecodes, GenerativeModule):
         self.importance_samples = importance_samples
         self.schedule = schedule
         self.encoder = SideBySide(
-            self.networks.encoder(image_shape, width) for width in self.law.param_dims(latent_dim)
+            self.networks.encoder(image_shape, width) for width in self.latent_distribution.param_dims(latent_dim)
         )
-        self.decoder = self.networks.decoder(image_shape, self.law.code_dim(latent_dim))
+        self.decoder = self.networks.decoder(image_shape, self.latent_distribution.code_dim(latent_dim))
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.int64))
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.law.code(self.encoder(images))  # (N, code_dim)
+        return self.latent_distribution.code(self.encoder(images))  # (N, code_dim)
 
-    def code_network(self) -> nn.Module:
-        return _Code(self.encoder, self.law)
+    def encoder_network(self) -> nn.Module:
+        return _Code(self.encoder, self.latent_distribution)
 
-    def latent_parts(self) -> list[LatentPart]:
-        return self.law.parts(self.latent_dim)
+    def latent_blocks(self) -> list[LatentBlock]:
+        return self.latent_distribution.parts(self.latent_dim)
 
-    def prior_codes(self, n: int) -> Tensor:
-        return self.law.prior(n, self.latent_dim, self.device).to(self.dtype)
+    def sample_prior(self, n: int) -> Tensor:
+        return self.latent_distribution.prior(n, self.latent_dim, self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
-        return self.decode(self.prior_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.optimizer_steps.fill_(self.trainer.global_step)
@@ -105,11 +105,11 @@ class VAE(EncodesAndDecodes, GenerativeModule):
         images = batch[0]
         params = self.encoder(images).float()
         if self.training:
-            codes, weight = self.law.rsample(params, self.optimizer_steps), self._kl_weight()
+            codes, weight = self.latent_distribution.rsample(params, self.optimizer_steps), self._kl_weight()
         else:
-            codes, weight = self.law.draw(params, 1)[0][0], self.beta
+            codes, weight = self.latent_distribution.draw(params, 1)[0][0], self.beta
         reconstruction = -self._log_likelihood(codes, images).mean()
-        kl = self.law.kl(params).mean()
+        kl = self.latent_distribution.kl(params).mean()
         return {"loss": reconstruction + weight * kl, "reconstruction": reconstruction, "kl": kl}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -129,7 +129,7 @@ class VAE(EncodesAndDecodes, GenerativeModule):
         total = params.new_full((len(images),), -math.inf)
         for done in range(0, samples, at_once):
             k = min(at_once, samples - done)
-            codes, log_ratio = self.law.draw(params, k)  # (k, N, code_dim), (k, N)
+            codes, log_ratio = self.latent_distribution.draw(params, k)  # (k, N, code_dim), (k, N)
             repeated = images.expand(k, *images.shape).flatten(0, 1)
             log_joint = self._log_likelihood(codes.flatten(0, 1), repeated).view(k, -1) + log_ratio
             total = torch.logaddexp(total, log_joint.logsumexp(dim=0))
@@ -145,12 +145,12 @@ class VAE(EncodesAndDecodes, GenerativeModule):
 
 
 class _Code(nn.Module):
-    """A VAE's encoder with the law that turns its parameters into codes."""
+    """A VAE's encoder with the latent_distribution that turns its parameters into codes."""
 
-    def __init__(self, encoder: nn.Module, law: LatentLaw) -> None:
+    def __init__(self, encoder: nn.Module, latent_distribution: LatentDistribution) -> None:
         super().__init__()
         self.encoder = encoder
-        self.law = law
+        self.latent_distribution = latent_distribution
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.law.code(self.encoder(images))
+        return self.latent_distribution.code(self.encoder(images))

@@ -3,13 +3,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.base import EncodesAndDecodes, GenerativeModule, ImageShape, LatentPart, unconditional
+from lit_models.common.encoder_decoders import MLPNetworks, Networks
+from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.losses.mmd import KernelKind, mmd
-from lit_models.networks.pairs import MLPNetworks, Networks
 
 
-class WAE(EncodesAndDecodes, GenerativeModule):
+class WAE(AutoencoderBase, GenerativeModule):
     """Wasserstein autoencoder: minimises E[-log p(x|f(x))] + lambda MMD^2(f(x), z), z of the prior N(0, I).
 
     WAE-MMD of Tolstikhin et al. 2017, arXiv 1711.01558, algorithm 2: a code without noise, and the prior asked of all
@@ -59,15 +59,15 @@ class WAE(EncodesAndDecodes, GenerativeModule):
         self.encoder = self.networks.encoder(image_shape, latent_dim)
         self.decoder = self.networks.decoder(image_shape, latent_dim)
 
-    def latent_parts(self) -> list[LatentPart]:
-        return [LatentPart("continuous", 0, self.latent_dim)]
+    def latent_blocks(self) -> list[LatentBlock]:
+        return [LatentBlock("continuous", 0, self.latent_dim)]
 
-    def prior_codes(self, n: int) -> Tensor:
+    def sample_prior(self, n: int) -> Tensor:
         return torch.randn(n, self.latent_dim, device=self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         unconditional(self, label)
-        return self.decode(self.prior_codes(n))
+        return self.decode(self.sample_prior(n))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images = batch[0]
@@ -86,4 +86,4 @@ class WAE(EncodesAndDecodes, GenerativeModule):
         """MMD^2 of the batch's codes and as many draws of the prior; 0 of a last batch of one image, which has none."""
         if len(codes) < 2:
             return torch.zeros((), device=codes.device)
-        return mmd(self.kernel, codes, self.prior_codes(len(codes)))
+        return mmd(self.kernel, codes, self.sample_prior(len(codes)))

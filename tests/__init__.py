@@ -1,4 +1,4 @@
-"""The tests of litgen."""
+"""The tests of genlab."""
 
 import time
 from collections.abc import Callable

@@ -33,7 +33,7 @@ class Cluster:
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
     """Starts one on loopback, as another user where this one is root, whom PostgreSQL refuses."""
-    folder = Path(tempfile.mkdtemp(prefix="litgen-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="genlab-postgres-"))
     user = None
     if os.getuid() == 0:
         user = next(name for name in ("postgres", "nobody") if _exists(name))
@@ -57,10 +57,10 @@ def cluster() -> Iterator[Cluster]:
         run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
 
     try:
-        run("initdb", "-D", data, "-A", "trust", "-U", "litgen", "-N", "-E", "UTF8", "--no-locale")
+        run("initdb", "-D", data, "-A", "trust", "-U", "genlab", "-N", "-E", "UTF8", "--no-locale")
         start()
         try:
-            yield Cluster(f"postgresql://litgen@127.0.0.1:{port}/postgres", stop, start)
+            yield Cluster(f"postgresql://genlab@127.0.0.1:{port}/postgres", stop, start)
         finally:
             stop()
     finally:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from datamodules import BatchLoader
-from harness.run_folder import read_summary
+from genlab.runs.folder import read_summary
 from lit_models import Autoencoder, Classifier, GenerativeModule
 from tests import HANG_SECONDS, wait_for, warm
 from tests.helpers import fit, run_program, small_autoencoder, start_program, weights

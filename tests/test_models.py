@@ -40,36 +40,36 @@ from lit_models import (
     StyleTransfer,
     TextureSynthesis,
 )
-from lit_models.adversarial import Adversarial
-from lit_models.base import Decodes, Encodes, HasBackbone, HasLatentParts, Reconstructs, Samples, Translates
-from lit_models.corruptions import ColoredBlob, LaplaceNoise
-from lit_models.from_codes import FromCodes
-from lit_models.from_noise import FromNoise
-from lit_models.images_by_descent import HoldsImages
-from lit_models.latent_laws import GumbelSoftmax, Joint
-from lit_models.losses.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
-from lit_models.networks.discriminators import (
+from lit_models.common.adversarial import Adversarial
+from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
+from lit_models.common.diffusion_base import DiffusionBase
+from lit_models.common.discriminators import (
     ACGANDiscriminator,
     DCGANDiscriminator,
     MLPDiscriminator,
     PatchDiscriminator,
     PoolingDiscriminator,
 )
-from lit_models.networks.enlargers import SRResNet
-from lit_models.networks.generators import (
+from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
+from lit_models.common.generators import (
     ACGANGenerator,
     DCGANGenerator,
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
 )
-from lit_models.networks.pairs import MLPNetworks, StridedNetworks
-from lit_models.networks.translators import ConvTranslator, ResNetTranslator, UNetTranslator
+from lit_models.common.image_optimization import HasOptimizedImages
+from lit_models.common.latent_distributions import GumbelSoftmax, Joint
+from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.module import Decodes, Encodes, HasBackbone, HasLatentBlocks, Reconstructs, Samples, Translates
+from lit_models.common.noise_schedules import CosineSchedule
+from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from lit_models.common.perceptual import VGGFeatures
+from lit_models.common.priors import Mixture, Uniform
+from lit_models.common.samplers import DDIM, Ancestral
+from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
+from lit_models.common.upscalers import SRResNet
 from lit_models.networks.unet import UNet
-from lit_models.noise_schedules import CosineSchedule
-from lit_models.perceptual import VGGFeatures
-from lit_models.priors import Mixture, Uniform
-from lit_models.samplers import DDIM, Ancestral
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -309,12 +309,12 @@ def translations(model: Any, size: tuple[int, int] | None = None) -> dict[str, t
 def outputs(model: GenerativeModule) -> torch.Tensor:
     """What it makes of images, or of noise."""
     torch.manual_seed(0)
-    if isinstance(model, HoldsImages):
-        return model.held_images()
+    if isinstance(model, HasOptimizedImages):
+        return model.optimized_images()
     if isinstance(model, Translates):
         return torch.cat(list(translations(model.eval()).values()))
     with torch.no_grad():
-        return model.eval().sample(5) if isinstance(model, FromCodes | FromNoise) else model.eval()(images())
+        return model.eval().sample(5) if isinstance(model, LatentGAN | DiffusionBase) else model.eval()(images())
 
 
 def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
@@ -395,7 +395,7 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
     with torch.no_grad():
         if isinstance(model, Encodes):
             assert model.encode(x).ndim == 2
-            assert torch.equal(model.encode(x), model.code_network()(x))
+            assert torch.equal(model.encode(x), model.encoder_network()(x))
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             assert model.decode(model.encode(x)).shape == x.shape
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
@@ -409,14 +409,14 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
                 like = target if direction == "ab" else source
                 expected = like if size is None else (like[0], factor * size[0], factor * size[1])
                 assert made.shape == (5, *expected) and made.min() >= 0 and made.max() <= 1
-        if isinstance(model, HoldsImages):
-            held = model.held_images()
+        if isinstance(model, HasOptimizedImages):
+            held = model.optimized_images()
             assert held.shape == model.logits.shape and held.min() >= 0 and held.max() <= 1
         if isinstance(model, HasBackbone):
             assert model.backbone()(x).shape[0] == len(x) and model.backbone()(x).ndim == 2
-        if isinstance(model, HasLatentParts):
-            codes = model.prior_codes(7)
-            assert codes.shape == (7, model.latent_parts()[-1].stop)
+        if isinstance(model, HasLatentBlocks):
+            codes = model.sample_prior(7)
+            assert codes.shape == (7, model.latent_blocks()[-1].stop)
             assert not isinstance(model, Encodes) or model.encode(x).shape[1] == codes.shape[1]
             assert model.decode(codes).shape == (7, *x.shape[1:])
 

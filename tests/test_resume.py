@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import train
-from harness.run_folder import read_summary
+from genlab.runs.folder import read_summary
 from tests import HANG_SECONDS, wait_for
 from tests.helpers import same, start_program, stop_at, weights
 

@@ -14,8 +14,8 @@ from torchvision.models import efficientnet_b0
 
 import sweep
 import train
-from harness.definition_file import load_definition
-from harness.run_folder import read_summary
+from genlab.runs.folder import read_summary
+from genlab.sweep.definition_file import load_definition
 from lit_models import Classifier, PoolingAutoencoder
 from tests import HANG_SECONDS, wait_for, warm
 from tests.helpers import saved

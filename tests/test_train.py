@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import train
 from datamodules import DataError
-from harness.errors import UsageError
-from harness.run_folder import read_summary
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import read_summary
 from lit_models import CheckpointError
 from tests import warm
 from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights

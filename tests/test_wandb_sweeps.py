@@ -26,7 +26,7 @@ def test_wandb_takes_the_definition_as_it_is(file: Path, online: Client, server:
     sweep, path = make_sweep(online, server, file)
     definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert sweep.config == definition
-    assert path == f"tester/litgen/{sweep.id}"
+    assert path == f"tester/genlab/{sweep.id}"
     command = definition["command"]
     assert command[:4] == ["${env}", "${interpreter}", "${program}", "fit"]
     assert command.index("--config") < command.index("${args}")
@@ -39,7 +39,7 @@ def test_wandb_takes_the_definition_as_it_is(file: Path, online: Client, server:
 def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
     """What W&B has of a run is what its folder says, ready for grouped charts."""
     assert (run.state, run.exit_code, run.times_ended, run.sweep) == ("finished", 0, 1, sweep.id)
-    assert (run.group, run.tags, run.project) == ("quickstart", ["quickstart"], "litgen")
+    assert (run.group, run.tags, run.project) == ("quickstart", ["quickstart"], "genlab")
     keys = set(sweep.config["parameters"])
     assert keys <= set(run.config)
     assert {key: run.config[key] for key in keys} == {key: summary["config"][key] for key in keys}

@@ -155,7 +155,7 @@ class WandbServer:
         """Raises AssertionError if anything came that this double has no answer for."""
         assert not self.faults, "\n".join(self.faults)
 
-    def add_sweep(self, config: Json, project: str = "litgen") -> Sweep:
+    def add_sweep(self, config: Json, project: str = "genlab") -> Sweep:
         """A new sweep over the grid of a definition, in W&B's order: parameters sorted by name, the last fastest."""
         parameters = config["parameters"]
         values = [spec["values"] if "values" in spec else [spec["value"]] for _, spec in sorted(parameters.items())]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
+from lit_models.common.encoder_decoders import Networks
 from lit_models.networks.conv import StridedDecoder, growing_channels
-from lit_models.networks.pairs import Networks
 from lit_models.networks.weights import IMAGENET_MEAN, IMAGENET_STD, load_features
 
 FEATURES = 1280
@@ -30,7 +30,7 @@ class EfficientNetNetworks(Networks):
         ValueError: from `encoder`, when the weights cannot be had, or the images have other than 1 or 3 channels.
     """
 
-    first_weights = ("weights",)
+    initial_weights = ("weights",)
 
     def __init__(self, weights: str | None = None, freeze: bool = False, image_size: int | None = None) -> None:
         if image_size is not None and image_size < 1:

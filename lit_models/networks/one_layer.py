@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.networks.pairs import Networks
+from lit_models.common.encoder_decoders import Networks
 
 
 class SigmoidLayer(nn.Module):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.common.component import Component
 from lit_models.networks.init import channels_last
 from lit_models.networks.mlp import mlp
-from lit_models.parts import Part
 
 
-class NoiseNetwork(Part, ABC):
+class NoiseNetwork(Component, ABC):
     @abstractmethod
     def network(self, image_shape: Sequence[int], num_classes: int | None = None) -> nn.Module:
         """Noisy images, N x C x H x W, their levels, N in (0, 1], and for a number of classes labels, int64 N, of which

@@ -8,7 +8,7 @@ from datamodules import ColoredPairsMNISTDataModule, MNISTDataModule
 from datamodules.base import Split
 from datamodules.colored_pairs_mnist import outlines
 from datamodules.recolored_mnist import HUES
-from metrics.color import foreground_hue, hue_distance
+from genlab.metrics.color import foreground_hue, hue_distance
 
 SPLITS: list[Split] = ["train", "val", "test"]
 
@@ -23,7 +23,7 @@ def test_grey_digits_become_digits_in_their_hue(split: Split, data_root: Path):
     torch.testing.assert_close(target.amax(dim=1), grey[:, 0])
     bright = digits > 2  # others of these images are so dark as to count as black
     assert hue_distance(foreground_hue(target), torch.tensor(HUES)[digits])[bright].max() < 0.01
-    assert data.hues == (None, HUES) and data.judged_as == "mnist"
+    assert data.hues == (None, HUES) and data.classified_as == "mnist"
 
 
 def test_edges_are_the_outlines_of_the_digits(data_root: Path):

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from datamodules import MNISTDataModule, NoisyMNISTDataModule, noise
-from lit_models.corruptions import GaussianNoise
+from lit_models.common.corruptions import GaussianNoise
 
 LEAST_P = 1e-6
 

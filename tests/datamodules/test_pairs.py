@@ -11,17 +11,17 @@ from torch import Tensor
 from datamodules import (
     ColoredPairsMNISTDataModule,
     DataError,
-    ImageFolderDataModule,
     LowResolutionCIFAR10DataModule,
     LowResolutionMNISTDataModule,
     NoisyMNISTDataModule,
+    PairedFolderDataModule,
     PairsDataModule,
     RecoloredMNISTDataModule,
 )
 from datamodules.base import Split
 from datamodules.loader import BatchLoader
 from datamodules.recolored_mnist import DERANGEMENT, HUES
-from metrics.color import foreground_hue, hue_distance
+from genlab.metrics.color import foreground_hue, hue_distance
 from tests.datamodules.images import HEIGHT, WIDTH, write_images
 
 Seen = dict[int, tuple[Tensor, Tensor]]
@@ -37,8 +37,8 @@ ROWS: dict[str, tuple[type[PairsDataModule], dict[str, object]]] = {
     "noisy, unpaired": (NoisyMNISTDataModule, {"paired": False}),
     "half as large": (LowResolutionMNISTDataModule, {"factor": 2}),
     "photographs, a quarter as large": (LowResolutionCIFAR10DataModule, {"factor": 4}),
-    "folder, paired": (ImageFolderDataModule, FOLDER | {"layout": "paired"}),
-    "folder, unpaired": (ImageFolderDataModule, FOLDER),
+    "folder, paired": (PairedFolderDataModule, FOLDER | {"layout": "paired"}),
+    "folder, unpaired": (PairedFolderDataModule, FOLDER),
 }
 
 
@@ -56,7 +56,7 @@ def make(request: pytest.FixtureRequest, data_root: Path, folder: Path) -> Make:
     """Builds the data of one row, with further options."""
     kind, row = ROWS[request.param]
     common: dict[str, object] = {"root": str(data_root), "val_size": 40, "batch_size": 10, "seed": 3}
-    if kind is ImageFolderDataModule:
+    if kind is PairedFolderDataModule:
         common |= {"folder": str(folder), "val_size": 10}
         del common["root"]
 

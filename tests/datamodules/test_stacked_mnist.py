@@ -61,7 +61,7 @@ def test_the_label_is_that_of_the_three_channels(split: Split, numbered: Path):
 def test_there_is_a_class_for_each_of_1000_modes():
     classes = StackedMNISTDataModule.classes
     assert len(classes) == 1000 and classes[0] == "000" and classes[123] == "123" and classes[-1] == "999"
-    assert StackedMNISTDataModule.label_columns == ("class",) and StackedMNISTDataModule.judged_as == "mnist"
+    assert StackedMNISTDataModule.label_columns == ("class",) and StackedMNISTDataModule.classified_as == "mnist"
 
 
 def test_draws_are_uniform_and_independent(numbered: Path):

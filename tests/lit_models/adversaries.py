@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import train
 from datamodules import BatchLoader, Render
-from lit_models import adversarial
-from lit_models.losses.adversarial import NonSaturating
+from lit_models.common import adversarial
+from lit_models.common.objectives import NonSaturating
 from tests.helpers import same
 from tests.warm import two_processes
 
@@ -133,12 +133,12 @@ def assert_nothing_between(steps: list[Step]) -> None:
 def watched() -> Iterator[list[Step]]:
     """The steps that are done meanwhile."""
     seen: list[Step] = []
-    original = adversarial.descend
+    original = adversarial.optimizer_step
 
     def state(model: Any) -> dict[str, tuple[Snapshot, Snapshot]]:
         return {name: (weights_of(network), gradients_of(network)) for name, network in networks_of(model).items()}
 
-    def descend(model: Any, optimizer: Any, *rest: Any, **options: Any) -> dict[str, Tensor]:
+    def optimizer_step(model: Any, optimizer: Any, *rest: Any, **options: Any) -> dict[str, Tensor]:
         before = state(model)
         terms = original(model, optimizer, *rest, **options)
         optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -148,11 +148,11 @@ def watched() -> Iterator[list[Step]]:
         seen.append(Step(own, before, state(model), terms))
         return terms
 
-    adversarial.descend = descend  # type: ignore[assignment]
+    adversarial.optimizer_step = optimizer_step  # type: ignore[assignment]
     try:
         yield seen
     finally:
-        adversarial.descend = original
+        adversarial.optimizer_step = original
 
 
 # Two processes.

@@ -4,10 +4,10 @@ import torch
 from lightning import Trainer, seed_everything
 
 import train
-from callbacks.angles import angle_figure
-from callbacks.media import render
 from datamodules import DigitsDataModule, RotatedMNISTDataModule
-from harness.errors import UsageError
+from genlab.callbacks.angles import angle_figure
+from genlab.media import render
+from genlab.runs.errors import UsageError
 from lit_models import Autoencoder, CheckpointError
 from lit_models.angle_probe import AngleProbe
 from lit_models.losses.circular import angle_error, angle_of, circular_loss

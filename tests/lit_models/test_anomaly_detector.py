@@ -8,10 +8,10 @@ import torch.distributed as dist
 from lightning import Trainer, seed_everything
 from sklearn.metrics import roc_auc_score
 
-from callbacks.anomaly import AnomalyScores
 from datamodules import AnomalyMNISTDataModule, DigitsDataModule, ImageDataModule
+from genlab.callbacks.anomaly_scores import AnomalyScores
 from lit_models.anomaly_detector import AnomalyDetector, Scores, area_under_roc
-from lit_models.networks.pairs import MLPNetworks
+from lit_models.common.encoder_decoders import MLPNetworks
 from tests.warm import two_processes
 
 
@@ -71,7 +71,7 @@ def test_the_threshold_is_the_quantile_of_the_training_scores_and_in_the_checkpo
 
 
 def test_a_checkpoint_of_the_validated_weights_has_their_threshold(data_root: Path, tmp_path: Path):
-    from callbacks import best_checkpoint
+    from genlab.callbacks import best_checkpoint
 
     model, data = small(threshold_images=100), kinds(data_root)
     best = best_checkpoint(tmp_path, "val/mse", "min")

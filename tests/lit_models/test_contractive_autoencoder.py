@@ -6,9 +6,9 @@ from lightning import Trainer, seed_everything
 from torch.func import functional_call, jacrev, vmap
 
 from datamodules import DigitsDataModule
+from lit_models.common.encoder_decoders import MLPNetworks, Networks, StridedNetworks
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.losses.penalty import estimated_contraction
-from lit_models.networks.pairs import MLPNetworks, Networks, StridedNetworks
 
 SHAPE = (1, 8, 8)
 

@@ -10,12 +10,12 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from datamodules import DigitsDataModule
-from harness.run_folder import read_summary
+from genlab.runs.folder import read_summary
 from lit_models import DDPM
-from lit_models.diffusion import discretised_log_likelihood
+from lit_models.common.diffusion import discretised_log_likelihood
+from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
+from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import Attention, Condition, MLPNoise, NoiseNetwork, UNet
-from lit_models.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
-from lit_models.samplers import DDIM, Ancestral
 from tests.helpers import fit, stop_at
 
 SHAPE = (1, 4, 4)

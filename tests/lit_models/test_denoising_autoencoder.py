@@ -6,12 +6,12 @@ import torch
 from lightning import Trainer
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from callbacks.denoising import Denoising
 from datamodules import DigitsDataModule
-from lit_models.corruptions import Blur, ColoredBlob, GaussianNoise, LaplaceNoise, Masking
+from genlab.callbacks.denoising import Denoising
+from lit_models.common.corruptions import Blur, ColoredBlob, GaussianNoise, LaplaceNoise, Masking
+from lit_models.common.encoder_decoders import MLPNetworks
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.losses.distortion import psnr
-from lit_models.networks.pairs import MLPNetworks
 
 NETWORKS = MLPNetworks((16,))
 

@@ -9,11 +9,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn import functional as F
 
 from lit_models import ACGAN, GAN, ConditionalGAN, GenerativeModule, PoolingAutoencoder
-from lit_models.base import CheckpointError, Encodes, HasBackbone, HasLatentParts, Samples
-from lit_models.losses.adversarial import Minimax, NonSaturating, Wasserstein
-from lit_models.networks.discriminators import DCGANDiscriminator
-from lit_models.networks.generators import DCGANGenerator, LinearGenerator, PoolingGenerator
-from lit_models.priors import Uniform
+from lit_models.common.discriminators import DCGANDiscriminator
+from lit_models.common.generators import DCGANGenerator, LinearGenerator, PoolingGenerator
+from lit_models.common.module import CheckpointError, Encodes, HasBackbone, HasLatentBlocks, Samples
+from lit_models.common.objectives import Minimax, NonSaturating, Wasserstein
+from lit_models.common.priors import Uniform
 from tests.test_models import MODELS, trained
 
 G, D = DCGANGenerator(4), DCGANDiscriminator(4)
@@ -41,7 +41,7 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_they_offer():
     for model in (gan(), conditional(), acgan()):
-        assert isinstance(model, Samples) and isinstance(model, HasLatentParts) and isinstance(model, HasBackbone)
+        assert isinstance(model, Samples) and isinstance(model, HasLatentBlocks) and isinstance(model, HasBackbone)
         assert not isinstance(model, Encodes)
         assert model.backbone().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 16 * 3 * 3)
     with pytest.raises(ValueError, match="without labels"):
@@ -128,7 +128,7 @@ def test_a_prior_and_an_objective_are_injected_and_come_back(tmp_path: Path):
     loaded = GAN.load(tmp_path / "a.ckpt")
     assert isinstance(loaded.prior, Uniform) and (loaded.prior.low, loaded.prior.high) == (-2.0, 3.0)
     assert isinstance(loaded.objective, NonSaturating) and loaded.objective.label_smoothing == 0.1
-    codes = loaded.prior_codes(1000)
+    codes = loaded.sample_prior(1000)
     assert -2 <= codes.min() < -1.9 and 2.9 < codes.max() <= 3
 
 
@@ -156,7 +156,7 @@ def test_the_average_follows_the_generator_and_makes_the_images(tmp_path: Path):
         assert not parameter.requires_grad
     for average, current in zip(model.average.buffers(), model.generator.buffers(), strict=True):
         assert torch.equal(average, current)
-    codes = model.eval().prior_codes(2)
+    codes = model.eval().sample_prior(2)
     assert torch.equal(model.decode(codes), model.average(codes))
     assert not torch.allclose(model.decode(codes), model.generator(codes))
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
+from genlab.metrics.two_sample import permutation_test
 from lit_models import GAN
-from lit_models.losses.adversarial import LeastSquares
-from lit_models.networks.discriminators import MLPDiscriminator
-from lit_models.networks.generators import MLPGenerator
-from lit_models.priors import UnitDisc
-from metrics.two_sample import permutation_test
+from lit_models.common.discriminators import MLPDiscriminator
+from lit_models.common.generators import MLPGenerator
+from lit_models.common.objectives import LeastSquares
+from lit_models.common.priors import UnitDisc
 
 COUNT = 1000
 

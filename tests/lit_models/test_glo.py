@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from callbacks import ExactResume, LastCheckpoint
-from callbacks.latent import has_normal_prior
 from datamodules import BatchLoader, DigitsDataModule
+from genlab.callbacks import ExactResume, LastCheckpoint
+from genlab.callbacks.latent_codes import has_normal_prior
 from lit_models import GLO, Autoencoder, GenerativeModule, code_table
-from lit_models.base import Encodes, HasLatentParts, Reconstructs, Samples
-from lit_models.code_table import CodeTable
-from lit_models.networks.generators import DCGANGenerator, LinearGenerator, MLPGenerator
+from lit_models.common.code_table import CodeTable
+from lit_models.common.generators import DCGANGenerator, LinearGenerator, MLPGenerator
+from lit_models.common.module import Encodes, HasLatentBlocks, Reconstructs, Samples
 from tests.helpers import saved
 from tests.lit_models.adversaries import DDP, adam, assert_close, equal, fitted, half, in_two_processes, weights_of
 from tests.test_models import MODELS, trained
@@ -325,15 +325,15 @@ def test_projection_is_on_the_ball_and_leaves_what_is_inside():
 def test_the_law_is_the_one_asked_for(tmp_path: Path):
     for law, projection, normal in (("gaussian", "none", False), ("initial", "ball", False), ("initial", "none", True)):
         model = glo(law=law, projection=projection)
-        assert isinstance(model, Samples) and isinstance(model, Encodes) and isinstance(model, HasLatentParts)
+        assert isinstance(model, Samples) and isinstance(model, Encodes) and isinstance(model, HasLatentBlocks)
         assert isinstance(model, Reconstructs) and has_normal_prior(model) == normal
         model.table.mean.fill_(9.0)
         model.table.root.zero_()
-        assert (model.prior_codes(50) == 9).all() == (law == "gaussian")
+        assert (model.sample_prior(50) == 9).all() == (law == "gaussian")
         torch.manual_seed(1)
         draws = model.table.initial(50)
         torch.manual_seed(1)
-        assert torch.equal(model.prior_codes(50), draws) == (law == "initial")
+        assert torch.equal(model.sample_prior(50), draws) == (law == "initial")
     with pytest.raises(ValueError, match="without labels"):
         model.sample(2, 3)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from datamodules import DigitsDataModule
 from lit_models import Glow
-from lit_models.base import GenerativeModule
+from lit_models.common.module import GenerativeModule
 from lit_models.glow import dequantised
 from lit_models.networks.flows import (
     Coupling,
@@ -226,9 +226,9 @@ def test_encoding_and_decoding_are_inverse_after_training(trained: Glow):
     images = digits(20)
     for x in (images, eight_bit(20, (1, 28, 28))):
         assert (trained.decode(trained.encode(x)) - x).abs().max() < 1e-4
-    torch.testing.assert_close(trained.code_network()(images), trained.encode(images))
+    torch.testing.assert_close(trained.encoder_network()(images), trained.encode(images))
     assert torch.equal(trained(images), trained.encode(images))
-    codes = 0.5 * trained.prior_codes(20)
+    codes = 0.5 * trained.sample_prior(20)
     found = trained.flow(trained.flow.inverse(codes))[0]
     assert (found - codes).abs().max() < 1e-2  # magnified where the logit is steep
 
@@ -256,9 +256,9 @@ def test_temperature_is_the_deviation_of_codes(trained: Glow, tmp_path: Path):
     cold = GenerativeModule.load(saved(trained, tmp_path / "glow.ckpt"))
     assert isinstance(cold, Glow) and cold.temperature == 1
     # The deviation of the deviation of 39,200 draws is 0.0036: five of them are 0.018.
-    assert trained.prior_codes(50).std().item() == pytest.approx(1, abs=0.018)
+    assert trained.sample_prior(50).std().item() == pytest.approx(1, abs=0.018)
     cold.temperature = 0.7
-    assert cold.prior_codes(50).std().item() == pytest.approx(0.7, abs=0.013)
+    assert cold.sample_prior(50).std().item() == pytest.approx(0.7, abs=0.013)
     cold.temperature = 0.0
     samples = cold.sample(3)
     assert torch.equal(samples, cold.decode(torch.zeros(3, 784))) and samples.shape == (3, 1, 28, 28)

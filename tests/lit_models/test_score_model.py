@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from lit_models import ScoreModel
+from lit_models.common.noise_schedules import GeometricSchedule
+from lit_models.common.samplers import DDIM, AnnealedLangevin
 from lit_models.losses.score import sliced_trace, trace
 from lit_models.networks.unet import MLPNoise
-from lit_models.noise_schedules import GeometricSchedule
-from lit_models.samplers import DDIM, AnnealedLangevin
 
 CENTRES = torch.tensor([[-0.5, -0.4], [0.5, -0.3], [0.1, 0.6]])
 SPREAD = 0.2

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from lit_models.common.encoder_decoders import StridedNetworks
 from lit_models.losses.penalty import absolute_sum
 from lit_models.networks.one_layer import UnitAtoms
-from lit_models.networks.pairs import StridedNetworks
 from lit_models.sparse_autoencoder import SparseAutoencoder
 
 

@@ -11,15 +11,15 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 from torch import Tensor
 
-from callbacks import ExactResume, LastCheckpoint
 from datamodules import BatchLoader
+from genlab.callbacks import ExactResume, LastCheckpoint
 from lit_models import SRGAN, CycleGAN, Pix2Pix, RestorationGAN
-from lit_models.base import GenerativeModule
-from lit_models.from_images import FromImages
-from lit_models.image_pool import ImagePool
-from lit_models.losses.adversarial import Wasserstein
-from lit_models.networks.discriminators import DCGANDiscriminator
-from lit_models.networks.translators import ConvTranslator, UNetTranslator
+from lit_models.common.discriminators import DCGANDiscriminator
+from lit_models.common.image_pool import ImagePool
+from lit_models.common.image_to_image_gan import ImageToImageGAN
+from lit_models.common.module import GenerativeModule
+from lit_models.common.objectives import Wasserstein
+from lit_models.common.translators import ConvTranslator, UNetTranslator
 from tests.helpers import same, stop_at
 from tests.lit_models.adversaries import (
     DDP,
@@ -46,7 +46,7 @@ from tests.test_models import MODELS, Row, data_of, losses_of, trained
 ROWS = {
     name: row
     for name, row in MODELS.items()
-    if isinstance(row.make, type) and issubclass(row.make, CycleGAN | FromImages)
+    if isinstance(row.make, type) and issubclass(row.make, CycleGAN | ImageToImageGAN)
 }
 
 # Whose step it is.

@@ -7,9 +7,9 @@ from torch.distributions import Bernoulli, Laplace, Normal
 
 from datamodules import DigitsDataModule
 from lit_models import GenerativeModule
-from lit_models.latent_laws import Gaussian, GumbelSoftmax, Joint
+from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
+from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint
 from lit_models.losses.likelihood import log_likelihood
-from lit_models.networks.pairs import MLPNetworks, StridedNetworks
 from lit_models.vae import VAE
 
 SMALL = MLPNetworks((16,))
@@ -80,7 +80,7 @@ def test_terms_are_sums_over_pixels_and_dimensions_averaged_over_images():
     model = vae(beta=4.0).eval()
     x = torch.rand(6, 1, 28, 28)
     with torch.no_grad():
-        one_by_one = [model.law.kl(model.encoder(image[None])) for image in x]
+        one_by_one = [model.latent_distribution.kl(model.encoder(image[None])) for image in x]
         terms = model.loss_terms((x, torch.zeros(6)))
     assert torch.allclose(terms["kl"], torch.cat(one_by_one).mean(), rtol=1e-4)
     assert torch.allclose(terms["loss"], terms["reconstruction"] + 4 * terms["kl"])
@@ -150,7 +150,7 @@ def test_the_spec_figures_are_the_defaults():
     assert [p.shape for n, p in model.named_parameters() if n.endswith("weight")] == [
         (512, 2352), (256, 512), (6, 256), (256, 3), (512, 256), (2352, 512)
     ]  # fmt: skip
-    assert isinstance(model.law, Gaussian)
+    assert isinstance(model.latent_distribution, Gaussian)
     assert not isinstance(model.encoder.networks[0][-1], torch.nn.ReLU)
 
 

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from lit_models import Probe
-from lit_models.base import HasLatentParts, LatentPart, Samples
+from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
+from lit_models.common.module import HasLatentBlocks, LatentBlock, Samples
 from lit_models.losses.mmd import mmd
-from lit_models.networks.pairs import MLPNetworks, StridedNetworks
 from lit_models.wae import WAE
 from tests.helpers import fit
 
@@ -76,9 +76,9 @@ def test_a_single_image_is_trained_on():
 def test_its_codes_are_real_numbers_and_its_prior_is_standard_normal():
     """Means and variances of 20,000 draws, within 4.5 standard errors."""
     model = wae()
-    assert isinstance(model, HasLatentParts) and isinstance(model, Samples)
-    assert model.latent_parts() == [LatentPart("continuous", 0, 3)]
-    codes = model.prior_codes(20_000)
+    assert isinstance(model, HasLatentBlocks) and isinstance(model, Samples)
+    assert model.latent_blocks() == [LatentBlock("continuous", 0, 3)]
+    codes = model.sample_prior(20_000)
     assert codes.shape == (20_000, 3)
     assert codes.mean(dim=0).abs().max() < 4.5 / math.sqrt(20_000)
     assert (codes.var(dim=0) - 1).abs().max() < 4.5 * math.sqrt(2 / 20_000)
@@ -87,7 +87,7 @@ def test_its_codes_are_real_numbers_and_its_prior_is_standard_normal():
 def test_samples_are_decoded_prior_codes():
     model = wae().eval()
     torch.manual_seed(3)
-    codes = model.prior_codes(5)
+    codes = model.sample_prior(5)
     torch.manual_seed(3)
     assert torch.equal(model.sample(5), model.decode(codes))
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from datamodules import BatchLoader
 from lit_models import SRGAN, CycleGAN
-from lit_models.from_images import FromImages
-from lit_models.networks.discriminators import PatchDiscriminator
-from lit_models.networks.enlargers import SRResNet
-from lit_models.networks.translators import ResNetTranslator, UNetTranslator
+from lit_models.common.discriminators import PatchDiscriminator
+from lit_models.common.image_to_image_gan import ImageToImageGAN
+from lit_models.common.translators import ResNetTranslator, UNetTranslator
+from lit_models.common.upscalers import SRResNet
 from tests.lit_models.adversaries import batches_of, sgd
 
 ORDERS = ("joint", "alternating")
@@ -31,7 +31,7 @@ def cyclegan(step_order: str = "joint", **options: Any) -> CycleGAN:
     return CycleGAN(**{**parts, **shapes, "step_order": step_order, "pool_size": 0, **options})
 
 
-def one_way(kind: type[FromImages], **options: Any) -> Any:
+def one_way(kind: type[ImageToImageGAN], **options: Any) -> Any:
     """The same for the others, but for SRGAN's batch norm."""
     torch.manual_seed(0)
     source = (1, SIDE // 2, SIDE // 2) if kind is SRGAN else (1, SIDE, SIDE)

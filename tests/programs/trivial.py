@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import given_values, option, run_home
-from harness.errors import UsageError
-from harness.run_folder import RunOptions, claim, read_summary, write_summary
+from genlab.runs.config import given_values, option, run_home
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import RunOptions, claim, read_summary, write_summary
 
 KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "deaf", "run.root", "run.experiment", "run.name")
 KNOWN += ("run.overwrite", "run.project", "ckpt_path", "seed_everything", "model.x", "model.y")

@@ -1,0 +1,45 @@
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from genlab.callbacks.latent_codes import codes_of_rank
+from genlab.metrics.unit_variance import UnitVariance
+from lit_models.common.module import Encodes, HasLatentBlocks, LatentBlock
+
+
+class ActiveUnits(Callback):
+    """How many units of the code tell images apart: `test/active_units`.
+
+    A unit is active when the variance of its mean over the test images is above a threshold, Cov_x(E_q(u|x)[u]) > 0.01
+    (Burda et al. 2015, arXiv 1509.00519, section 5.2). A unit is a real dimension, or a categorical variable, whose
+    variance is that of its most probable category, summed over the categories.
+
+    Args:
+        num_images: test images to encode, chosen at random but always the same; 0 for no measurement.
+        threshold: on the variance.
+    """
+
+    def __init__(self, num_images: int = 10000, threshold: float = 0.01) -> None:
+        self.num_images = num_images
+        self.threshold = threshold
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        able = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentBlocks)
+        if not able or self.num_images < 2:
+            return
+        codes = codes_of_rank(trainer, pl_module, self.num_images)
+        metric = UnitVariance(codes.shape[1]).to(codes.device)
+        metric.update(codes)
+        active = active_units(metric.compute().reshape(codes.shape[1]), pl_module.latent_blocks(), self.threshold)  # type: ignore[operator]
+        pl_module.log("test/active_units", active.float(), sync_dist=True)
+
+
+def active_units(variances: Tensor, parts: list[LatentBlock], threshold: float) -> Tensor:
+    """The number of units, of the columns' variances, above the threshold: a scalar."""
+    found = []
+    for part in parts:
+        columns = variances[part.start : part.stop]
+        units = columns if part.kind == "continuous" else columns.view(-1, part.categories).sum(dim=1)
+        found.append((units > threshold).sum())
+    return torch.stack(found).sum()

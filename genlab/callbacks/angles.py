@@ -1,0 +1,75 @@
+"""How well a model tells the angle by which an image was turned."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from genlab.media import save_picture
+from lit_models.losses.circular import angle_error
+
+BIN = 10
+"""Degrees."""
+
+
+@runtime_checkable
+class TellsAngles(Protocol):
+    def angles(self, images: Tensor) -> Tensor:
+        """Counter-clockwise turns of images, N, in degrees, [0, 360]."""
+
+
+class AnglePicture(Callback):
+    """True angles against predicted ones of test images, and the error of each class: media/angles.png.
+
+    A second diagonal, half a turn away, is made of digits that look alike upside down.
+
+    Args:
+        num_images: how many images, chosen at random but always the same; 0 for no picture.
+    """
+
+    def __init__(self, num_images: int = 10000) -> None:
+        self.num_images = num_images
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, TellsAngles) or not trainer.is_global_zero or self.num_images < 1:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        images, labels = data.examples("test", self.num_images)
+        told = [pl_module.angles(batch.to(pl_module.device, pl_module.dtype)).cpu() for batch in images.split(500)]
+        save_picture(trainer, "angles", angle_figure(labels.cpu().numpy(), torch.cat(told).numpy(), data.classes))
+
+
+def angle_figure(labels: np.ndarray, told: np.ndarray, classes: Sequence[str]) -> Figure:
+    """A histogram of true against predicted degrees, and quartiles of the error of each class.
+
+    Args:
+        labels: N x 2, class and true degrees.
+        told: N, predicted degrees.
+    """
+    of_class, true = labels[:, 0], labels[:, 1]
+    error = angle_error(torch.from_numpy(told), torch.from_numpy(true)).numpy()
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+    edges = np.arange(0, 361, BIN)
+    counts, _, _ = np.histogram2d(true, told % 360, bins=[edges, edges])
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    drawn = left.pcolormesh(edges, edges, share.T, cmap="viridis")
+    figure.colorbar(drawn, ax=left, label=f"share of the images of a true angle, {BIN} degrees a cell")
+    ticks = np.arange(0, 361, 60)
+    left.set(xlabel="true angle, degrees", ylabel="predicted angle, degrees", xticks=ticks, yticks=ticks)
+    left.set_aspect("equal")
+    present = [number for number in range(len(classes)) if (of_class == number).any()]
+    quartiles = np.array([np.quantile(error[of_class == number], (0.25, 0.5, 0.75)) for number in present])
+    middle = quartiles[:, 1]
+    spread = np.abs(quartiles[:, [0, 2]] - middle[:, None]).T
+    right.errorbar(range(len(present)), middle, spread, fmt="o", capsize=3)
+    right.set_xticks(range(len(present)), [classes[number] for number in present])
+    right.set(xlabel="class", ylabel="error in degrees: median, quartiles", ylim=(0, 180), yticks=ticks[:4])
+    figure.suptitle(f"mean error {error.mean():.1f} degrees, median {np.median(error):.1f}", fontsize=10)
+    return figure

@@ -1,0 +1,82 @@
+"""What an anomaly detector takes for normal and what not, in pictures."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from genlab.media import full_row, image_grid, save_picture
+from lit_models.anomaly_detector import NORMAL
+from lit_models.common.module import Reconstructs
+
+
+@runtime_checkable
+class ScoresImages(Protocol):
+    """A model that scores images, and counts those above its `threshold`, a scalar tensor, as anomalies."""
+
+    def score_images(self, images: Tensor) -> Tensor:
+        """How far each image is from normal, N, above 0."""
+
+
+class AnomalyScores(Callback):
+    """Histograms of the scores of each kind of test image with the threshold: media/anomaly_scores.png; and the images
+    that the detector is worst at, above their reconstructions: media/anomaly_mistakes.png.
+
+    The mistakes are two rows for each kind: the normal images of the highest scores, then of each foreign kind those of
+    the lowest.
+
+    Args:
+        num_images: test images to score, chosen at random but always the same; 0 for no pictures.
+        columns: mistakes of each kind.
+    """
+
+    def __init__(self, num_images: int = 5000, columns: int = 16) -> None:
+        self.num_images = num_images
+        self.columns = columns
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, ScoresImages) or not isinstance(pl_module, Reconstructs):
+            return
+        like = getattr(pl_module, "threshold", None)  # a buffer, which isinstance does not see from Python 3.12 on
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if like is None or data.classes[0] != NORMAL or not trainer.is_global_zero or self.num_images < 1:
+            return
+        images, kinds = data.examples("test", self.num_images)
+        scores = torch.cat([pl_module.score_images(part.to(like.device, like.dtype)) for part in images.split(500)])
+        images, kinds, scores = images.cpu(), kinds.cpu(), scores.cpu()
+        save_picture(trainer, "anomaly_scores", score_figure(scores, kinds, data.classes, float(like)))
+        worst = [images[index] for index in _worst(scores, kinds, len(data.classes), self.columns)]
+        rows: list[Tensor] = []
+        for originals in worst:
+            versions = pl_module.reconstruct(originals.to(like.device, like.dtype)).float().cpu()
+            rows += [full_row(originals, self.columns), full_row(versions, self.columns)]
+        save_picture(trainer, "anomaly_mistakes", image_grid(torch.cat(rows), self.columns))
+
+
+def _worst(scores: Tensor, kinds: Tensor, count: int, n: int) -> list[Tensor]:
+    """The numbers of the n normal images of the highest scores, and of the n lowest of each foreign kind."""
+    found = []
+    for kind in range(count):
+        of_kind = (kinds == kind).nonzero()[:, 0]
+        found.append(of_kind[scores[of_kind].argsort(descending=kind == 0)[:n]])
+    return found
+
+
+def score_figure(scores: Tensor, kinds: Tensor, classes: tuple[str, ...], threshold: float) -> Figure:
+    """A histogram for each kind under one another, over one logarithmic axis."""
+    figure = Figure(figsize=(6.4, 1.1 * len(classes) + 0.8), layout="constrained")
+    every = figure.subplots(len(classes), sharex=True, squeeze=False)[:, 0]
+    logs = scores.clamp(min=1e-12).log10()
+    low, high = float(logs.min()), float(logs.max())
+    edges = torch.logspace(low, high if high > low else low + 1, 61).tolist()
+    for kind, (axes, name) in enumerate(zip(every, classes, strict=True)):
+        axes.hist(scores[kinds == kind].tolist(), bins=edges, color=f"C{kind}")
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+        axes.set(ylabel=name, yticks=[])
+    every[0].set_title(f"images of a score above {threshold:.4g} count as anomalies", fontsize=10)
+    every[-1].set(xscale="log", xlabel="score")
+    return figure

@@ -1,0 +1,40 @@
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from genlab.media import framed, image_grid, own_randomness, save_picture, tile_centres
+from lit_models.common.module import Reconstructs
+
+
+@runtime_checkable
+class Corrupts(Protocol):
+    def corrupt(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Images in [0, 1], N x C x H x W, as the model's test corrupts them."""
+
+
+class Denoising(Callback):
+    """Test images, above their corrupted versions, above what the model restores: media/denoising.png.
+
+    Args:
+        num_images: how many, chosen at random but always the same; 0 for no picture.
+    """
+
+    def __init__(self, num_images: int = 16) -> None:
+        self.num_images = num_images
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or self.num_images < 1:
+            return
+        if not isinstance(pl_module, Corrupts) or not isinstance(pl_module, Reconstructs):
+            return
+        clean, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
+        clean = clean.to(pl_module.device, pl_module.dtype)
+        with own_randomness():
+            corrupted = pl_module.corrupt(clean)
+        grid = image_grid(torch.cat([clean, corrupted, pl_module.reconstruct(corrupted)]), len(clean))
+        rows = zip(tile_centres(grid.height, 3), ("clean", "corrupted", "restored"), strict=True)
+        save_picture(trainer, "denoising", framed(grid, "Restored test images", yticks=list(rows)))

@@ -1,0 +1,56 @@
+"""New images: from the model's prior, and from a mixture of Gaussians fitted to its codes."""
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from genlab.callbacks.latent_codes import encode_all, latent_blocks
+from genlab.callbacks.latent_space import decode_all
+from genlab.callbacks.mixture import mixture_codes
+from genlab.media import framed, image_grid, own_randomness, save_picture
+from lit_models.common.module import Decodes, Encodes, Samples
+
+
+class SampleGrids(Callback):
+    """Images drawn from the prior: media/samples.png; and decoded from a law fitted to codes of training images, a
+    Gaussian mixture with full covariances: media/samples_mixture.png.
+
+    The mixture tells what the decoder can do from how well the codes meet their prior (Ghosh et al. 2019, arXiv
+    1903.12436). Where codes have categories too, their one-hot columns are fitted along and the largest is taken; codes
+    of categories alone have no mixture.
+
+    Args:
+        num_images: in each picture.
+        components: Gaussians in the mixture; 0 for no such picture.
+        num_codes: how many training images the mixture is fitted to.
+    """
+
+    def __init__(self, num_images: int = 100, components: int = 10, num_codes: int = 5000) -> None:
+        self.num_images = num_images
+        self.components = components
+        self.num_codes = num_codes
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or self.num_images < 1:
+            return
+        if isinstance(pl_module, Samples):
+            with own_randomness():
+                images = pl_module.sample(self.num_images)
+            self._save(trainer, "samples", images, f"{len(images)} samples from the prior")
+        if not (isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)) or self.components < 1:
+            return
+        images, _ = trainer.datamodule.examples("train", self.num_codes)  # type: ignore[attr-defined]
+        codes = encode_all(pl_module, images)
+        parts = latent_blocks(pl_module, codes.shape[1])
+        components = min(self.components, len(codes))
+        if len(codes) < 2 or all(part.kind == "categorical" for part in parts):
+            return
+        drawn = mixture_codes(codes, parts, components, self.num_images)
+        title = f"{self.num_images} samples from a mixture of {components} Gaussians fitted to {len(codes):,} codes"
+        self._save(trainer, "samples_mixture", decode_all(pl_module, drawn), title)
+
+    def _save(self, trainer: Trainer, name: str, images: Tensor, title: str) -> None:
+        columns = round(self.num_images**0.5)
+        save_picture(trainer, name, framed(image_grid(images, columns), title))

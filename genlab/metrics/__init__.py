@@ -1,0 +1,24 @@
+from genlab.metrics.color import ColorAgreement, ColorCount, foreground_hue, hue_distance
+from genlab.metrics.frechet import FrechetDistance
+from genlab.metrics.latent_correlation import Correlation, LatentCorrelation
+from genlab.metrics.mode_coverage import Coverage, ModeCoverage
+from genlab.metrics.precision_recall import ManifoldPrecisionRecall, PrecisionRecall
+from genlab.metrics.spectrum import SpectrumDistance
+from genlab.metrics.ssim import SSIM_WINDOW, ssim
+
+__all__ = [
+    "SSIM_WINDOW",
+    "ColorAgreement",
+    "ColorCount",
+    "Correlation",
+    "Coverage",
+    "FrechetDistance",
+    "LatentCorrelation",
+    "ManifoldPrecisionRecall",
+    "ModeCoverage",
+    "PrecisionRecall",
+    "SpectrumDistance",
+    "foreground_hue",
+    "hue_distance",
+    "ssim",
+]

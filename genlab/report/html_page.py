@@ -1,0 +1,131 @@
+"""A sweep as one self-contained HTML page: plotly.js and all data are inside, nothing is asked of any other place."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from genlab.report.charts import LOG_SPAN, short, value_order
+from genlab.report.curves import learning_curves
+from genlab.report.importance import as_numbers
+from genlab.report.records import SEED, SweepData, as_text, varied
+from genlab.runs.folder import write_whole
+
+PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("common.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
+LONGEST_ERROR = 4000
+
+
+def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str], path: Path) -> Path:
+    """Writes the page; the scripts that may run are named by their hashes, so no other text can become one.
+
+    Args:
+        tables: metric -> its relations to the hyperparameters; the page offers these metrics, the first one first.
+        hyperparameters: what varies between the finished runs.
+    """
+    plotly = get_plotlyjs()
+    script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    text = Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(data.name),
+        hashes=" ".join(_hash(text) for text in (plotly, script)),
+        style=(PAGE / "page.css").read_text(encoding="utf-8"),
+        data=_json(page_data(data, tables, hyperparameters)),
+        plotly=plotly,
+        script=script,
+    )
+    write_whole(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
+    return path
+
+
+def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str]) -> dict[str, Any]:
+    """All that the page shows, as JSON has it; what belongs to a run is a list in the order of the table."""
+    runs, finished, metrics = data.runs, data.finished, list(tables)
+    names = [str(name) for name in runs["run"]]
+    shown = hyperparameters or varied(runs, data.parameters)
+    seeds = [SEED] if SEED in finished and finished[SEED].nunique() > 1 else []
+    labels = short_labels([*shown, *seeds])
+    rest = [c for c in finished.columns if c.startswith(("train/", "val/", "test/")) and c not in metrics]
+    return {
+        "name": data.name,
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+        "metric": data.metric if data.metric in metrics else None,
+        "goal": data.goal,
+        "metrics": metrics,
+        "seed": SEED if seeds else None,
+        "hyperparameters": [{**axis(runs[key]), "key": key, "label": labels[key]} for key in [*shown, *seeds]],
+        "values": {name: [_number(v) for v in runs[name]] for name in [*metrics, *rest]},
+        "relations": {metric: _rows(table) for metric, table in tables.items()},
+        "runs": names,
+        "states": [as_text(state) for state in runs["state"]],
+        "seconds": [_number(seconds) for seconds in runs["seconds"]],
+        "errors": _errors(runs),
+        "links": [{k: v for k, v in data.links.get(name, {}).items() if _may_link(v)} for name in names],
+        "pictures": [[link for link in data.pictures.get(name, []) if _may_link(link)] for name in names],
+        "curves": learning_curves(data.histories, list(map(str, finished["run"]))),
+    }
+
+
+def axis(column: pd.Series) -> dict[str, Any]:
+    """A hyperparameter: its values in order, and which of them each run has; `numbers` where they are numbers."""
+    words = [as_text(value) for value in column]
+    order = {word: value_order(value) for word, value in zip(words, column, strict=True)}
+    levels = sorted(order, key=lambda word: (word == "none", order[word]))
+    at = {word: i for i, word in enumerate(levels)}
+    flags = column.dropna().map(lambda value: isinstance(value, bool | np.bool_)).all()
+    numbers = None if flags else as_numbers(column)
+    log = numbers is not None and numbers.min() > 0 and numbers.max() > LOG_SPAN * numbers.min()
+    return {
+        "levels": levels,
+        "at": [at[word] for word in words],
+        "numbers": None if numbers is None else [_number(v) for v in numbers],
+        "log": bool(log),
+    }
+
+
+def short_labels(keys: Iterable[str]) -> dict[str, str]:
+    """The last word of each key, or the whole key where two end alike."""
+    keys = list(keys)
+    words = [short(key) for key in keys]
+    return {key: word if words.count(word) == 1 else key for key, word in zip(keys, words, strict=True)}
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"key": key, "value": value, "importance": _number(row.importance), "correlation": _number(row.correlation)}
+        for (key, value), row in zip(table.index, table.itertuples(), strict=True)
+    ]
+
+
+def _errors(runs: pd.DataFrame) -> list[str | None]:
+    if "error" not in runs:
+        return [None] * len(runs)
+    return [error[:LONGEST_ERROR] if isinstance(error, str) else None for error in runs["error"]]
+
+
+def _may_link(link: str) -> bool:
+    return urlsplit(link).scheme in ("", "http", "https")
+
+
+def _number(value: Any) -> float | None:
+    """Six digits are enough for a chart; None where there is no finite number."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element that it lies in."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,0 +1,82 @@
+"""How much each hyperparameter matters to a metric, as the parameter-importance panel of W&B defines it."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from genlab.report.records import as_text
+
+TREES = 100
+FEWEST_RUNS = 4
+
+
+def correlations(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[str]) -> pd.DataFrame:
+    """Pearson correlation of each hyperparameter (row) with each metric (column); yes/no counts as 1/0.
+
+    Words have none and are left out.
+    """
+    numeric = {name: column for name in hyperparameters if (column := as_numbers(runs[name])) is not None}
+    table = {metric: [pearson(column, runs[metric]) for column in numeric.values()] for metric in metrics}
+    return pd.DataFrame(table, index=list(numeric))
+
+
+def importances(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of the relations to each metric the importance of each hyperparameter (row) for each metric (column)."""
+    return pd.DataFrame({metric: table["importance"].xs("", level="value") for metric, table in tables.items()})
+
+
+def relations(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> pd.DataFrame:
+    """Importance and correlation of each hyperparameter, the most important first.
+
+    The index is (hyperparameter, value). Words are told apart one-hot: the row of value "" has the sum of the
+    importances and no correlation, and each word has a row of its own below it.
+    """
+    runs = runs[np.isfinite(runs[metric].astype(float))]
+    target = runs[metric].astype(float)
+    columns = {(name, value): column for name in hyperparameters for value, column in encoded(runs[name]).items()}
+    weights = _forest(columns, target)
+    rows: dict[tuple[str, str], tuple[float, float]] = {}
+    for name in sorted(hyperparameters, key=lambda name: -sum(w for key, w in weights.items() if key[0] == name)):
+        own = [key for key in columns if key[0] == name]
+        if own != [(name, "")]:
+            rows[name, ""] = (sum(weights[key] for key in own), math.nan)
+        rows |= {key: (weights[key], pearson(columns[key], target)) for key in own}
+    index = pd.MultiIndex.from_tuples(list(rows), names=["hyperparameter", "value"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=["importance", "correlation"])
+
+
+def encoded(column: pd.Series) -> dict[str, pd.Series]:
+    """Numbers as one feature, named ""; words as a feature of 0 and 1 for each word."""
+    numbers = as_numbers(column)
+    if numbers is not None:
+        return {"": numbers}
+    words = pd.Series([as_text(value) for value in column], index=column.index, dtype=object)
+    return {word: (words == word).astype(float) for word in sorted(words.unique())}
+
+
+def as_numbers(column: pd.Series) -> pd.Series | None:
+    """The column as floats, NaN where it is empty; None where it holds words."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    words = (numbers.isna() & column.notna()).any() or numbers.isna().all()
+    return None if words else numbers.replace([np.inf, -np.inf], np.nan)
+
+
+def pearson(a: pd.Series, b: pd.Series) -> float:
+    """Over the rows that have both; NaN where either does not vary."""
+    both = pd.DataFrame({"a": a, "b": b.astype(float)}).replace([np.inf, -np.inf], np.nan).dropna()
+    if both["a"].nunique() < 2 or both["b"].nunique() < 2:
+        return math.nan
+    return float(np.corrcoef(both["a"], both["b"])[0, 1])
+
+
+def _forest(features: Mapping[tuple[str, str], pd.Series], target: pd.Series) -> dict[tuple[str, str], float]:
+    """Impurity importances of a random forest; NaN where runs are few or all alike."""
+    if not features or len(target) < FEWEST_RUNS or target.nunique() < 2:
+        return dict.fromkeys(features, math.nan)
+    from sklearn.ensemble import RandomForestRegressor  # a second to import
+
+    table = np.column_stack([column.to_numpy(float) for column in features.values()])
+    forest = RandomForestRegressor(TREES, random_state=0).fit(table, target.to_numpy())
+    return dict(zip(features, map(float, forest.feature_importances_), strict=True))

@@ -1,0 +1,200 @@
+"""A sweep's runs, read from its folder: a table, histories, pictures."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import yaml
+
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import read_summary
+
+SEED = "seed_everything"
+
+
+@dataclass
+class SweepData:
+    """What a report is made of, wherever the runs were.
+
+    Args:
+        name: of the sweep.
+        metric: what the sweep is about; None where nobody said.
+        goal: minimize or maximize.
+        runs: as load_runs gives them.
+        histories: run -> step, epoch and metrics, one row a logging event, empty cells NaN.
+        pictures: run -> links, relative to the report's folder or whole URLs.
+        links: run -> what else there is to open (its name -> link).
+        parameters: the config keys that the sweep varies on purpose, where that is known.
+    """
+
+    name: str
+    metric: str | None
+    goal: str
+    runs: pd.DataFrame
+    histories: dict[str, pd.DataFrame]
+    pictures: dict[str, list[str]]
+    links: dict[str, dict[str, str]] = field(default_factory=dict)
+    parameters: list[str] = field(default_factory=list)
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        return self.runs[self.runs["state"] == "finished"]
+
+
+def load_sweep(folder: Path) -> SweepData:
+    """All that an experiment's folder says, with links that hold from its folder report/.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    runs = load_runs(folder)
+    names = [str(name) for name in runs["run"]]
+    definition = _definition(folder / "sweep.yaml")
+    metric = definition.get("metric")
+    metric = metric if isinstance(metric, dict) else {}
+    parameters = definition.get("parameters")
+    return SweepData(
+        name=folder.resolve().name,
+        metric=str(metric["name"]) if metric.get("name") else None,
+        goal="maximize" if metric.get("goal") == "maximize" else "minimize",
+        runs=runs,
+        histories={name: read_history(folder / name / "metrics.csv") for name in names},
+        pictures={name: _pictures(folder / name) for name in names},
+        links={name: _links(folder, name) for name in names},
+        parameters=parameter_names(parameters) if isinstance(parameters, dict) else [],
+    )
+
+
+def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of a sweep's parameters, which may be nested."""
+    found = []
+    for key, value in parameters.items():
+        inner = value.get("parameters") if isinstance(value, dict) else None
+        found += parameter_names(inner, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+    return found
+
+
+def load_runs(folder: Path) -> pd.DataFrame:
+    """One row a run of an experiment's folder: run, state, seconds, then config and metrics under their dotted keys.
+
+    Where runs failed there is a column error.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("[!.]*/summary.json")):
+        try:
+            rows.append(_row(path, read_summary(path.parent)))
+        except (AttributeError, TypeError, ValueError):
+            rows.append({"run": path.parent.name, "state": "unknown", "error": "summary.json cannot be read"})
+    if not rows:
+        raise UsageError(f"{folder} holds no runs; `python sweep.py run sweeps/{folder.name}.yaml` makes them")
+    return pd.DataFrame(rows)
+
+
+def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
+    if summary is None:
+        raise ValueError("no summary")
+    seconds = summary.get("seconds")
+    row = {
+        "run": path.parent.name,
+        "state": summary.get("state"),
+        "seconds": None if seconds is None else float(seconds),
+    }
+    config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
+    metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # "nan" and "inf" are words in JSON
+    error = None if row["state"] == "finished" else summary.get("error") or _last_line(path.with_name("error.txt"))
+    return {**row, **({"error": str(error)} if error else {}), **config, **metrics}
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """metrics.csv without the lines that a killed process left damaged; empty where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return pd.DataFrame()
+    whole = text[: text.rfind("\n") + 1].replace("\0", "")
+    lines = list(csv.reader(io.StringIO(whole)))  # seven times as fast as read_csv on a thousand small files
+    if not lines:
+        return pd.DataFrame()
+    rows = [[_number(cell) for cell in line] for line in lines[1:] if len(line) == len(lines[0])]
+    return pd.DataFrame(rows, columns=lines[0], dtype=float)
+
+
+def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:
+    """The config keys that differ between runs, without the seed and without those that only repeat another key.
+
+    The sweep's own parameters come first.
+    """
+    own = [key for key in parameters if key in runs.columns]
+    rest = [k for k in runs.columns if k.startswith(("model", "data.", "trainer.", "encoder."))]
+    keys = [k for k in dict.fromkeys([*own, *rest]) if k != SEED and runs[k].nunique(dropna=False) > 1]
+    return [k for i, k in enumerate(keys) if k in own or not any(_same_grouping(runs, k, other) for other in keys[:i])]
+
+
+def as_text(value: Any) -> str:
+    """A value as it is shown; never the empty text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
+
+
+def _same_grouping(runs: pd.DataFrame, a: str, b: str) -> bool:
+    """Whether one key follows from the other: value for value, and for numbers in the same or the opposite order."""
+    pairs = runs[[a, b]].drop_duplicates()
+    if not len(pairs) == runs[a].nunique(dropna=False) == runs[b].nunique(dropna=False):
+        return False
+    numbers = pairs.apply(pd.to_numeric, errors="coerce").dropna()
+    if len(numbers) < len(pairs):
+        return True
+    ordered = numbers.sort_values(a)[b]
+    return ordered.is_monotonic_increasing or ordered.is_monotonic_decreasing
+
+
+def _definition(path: Path) -> dict[str, Any]:
+    """The sweep's YAML, or nothing where there is none that can be read."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _pictures(run: Path) -> list[str]:
+    files = sorted(path.name for path in run.glob("media/*") if path.suffix in (".png", ".gif", ".jpg"))
+    return [f"../{quote(run.name)}/media/{quote(name)}" for name in files]
+
+
+def _links(folder: Path, name: str) -> dict[str, str]:
+    links = {"folder": f"../{quote(name)}/"}
+    if (folder / "logs" / f"{name}.txt").is_file():
+        links["log"] = f"../logs/{quote(name)}.txt"
+    if (folder / name / "error.txt").is_file():
+        links["error"] = f"../{quote(name)}/error.txt"
+    return links
+
+
+def _last_line(path: Path) -> str | None:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return None
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _cell(value: Any) -> Any:
+    return str(value) if isinstance(value, list | dict) else value

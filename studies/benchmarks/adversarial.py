@@ -1,0 +1,117 @@
+"""Wall time of training DCGAN and AC-GAN by `train.py fit`, logging on, against a bare PyTorch loop; images a second.
+
+python -m studies.benchmarks.adversarial --root data
+
+DCGAN on MNIST and AC-GAN on CIFAR-10, each with its model's own defaults. The bare loop trains copies of the networks
+on the same batches with the same objective and the same optimizers, and nothing else: in both, a step takes one draw
+of z for the discriminator and another for the generator, whose images are not kept from one to the other, and the
+discriminator's weights get no gradients in the generator's step. Everything alternates in one process as in
+studies/benchmarks/overhead.py. An epoch is `--steps` batches, without validation and without pictures: how good the images
+are is measured there and is no part of a step. All else that `fit` does is counted.
+"""
+
+import argparse
+import copy
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot, softplus
+
+from studies.benchmarks import machine
+from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+
+MODELS = {"GAN": "MNISTDataModule", "ACGAN": "CIFAR10DataModule"}
+Loss = Callable[[Any, Any, Tensor, Tensor], Tensor]
+
+
+def gan_discriminator(g: Any, d: Any, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        fake = g(torch.randn(len(images), 100, device=images.device))
+    return softplus(-d(images)).mean() + softplus(d(fake)).mean()
+
+
+def gan_generator(g: Any, d: Any, images: Tensor, labels: Tensor) -> Tensor:
+    return softplus(-d(g(torch.randn(len(images), 100, device=images.device)))).mean()
+
+
+def codes(labels: Tensor) -> Tensor:
+    z = torch.randn(len(labels), 100, device=labels.device)
+    return torch.cat([z, one_hot(labels, 10).float()], dim=1)
+
+
+def acgan_discriminator(g: Any, d: Any, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        fake = g(codes(labels))
+    (real_source, real_class), (fake_source, fake_class) = d(images), d(fake)
+    of_class = cross_entropy(real_class, labels) + cross_entropy(fake_class, labels)
+    return softplus(-real_source).mean() + softplus(fake_source).mean() + of_class
+
+
+def acgan_generator(g: Any, d: Any, images: Tensor, labels: Tensor) -> Tensor:
+    source, classes = d(g(codes(labels)))
+    return cross_entropy(classes, labels) - softplus(source).mean()
+
+
+LOSSES: dict[str, tuple[Loss, Loss]] = {
+    "GAN": (gan_discriminator, gan_generator),
+    "ACGAN": (acgan_discriminator, acgan_generator),
+}
+
+
+def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
+    """The loop that one would write by hand, with copies of the networks that the trainer is about to train."""
+    module: Any = trainer.lightning_module
+    loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    optimizer_d, optimizer_g = (torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (d, g))
+    loss_d, loss_g = LOSSES[model]
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        loss = loss_d(g, d, images, labels)
+        optimizer_d.zero_grad()
+        loss.backward()
+        optimizer_d.step()
+        d.requires_grad_(False)
+        loss = loss_g(g, d, images, labels)
+        optimizer_g.zero_grad()
+        loss.backward()
+        optimizer_g.step()
+        d.requires_grad_(True)
+
+    return epoch_of(step, loader, steps)
+
+
+def report(model: str, options: argparse.Namespace) -> None:
+    fit = [f"--model={model}", f"--data={MODELS[model]}", f"--data.root={options.root}", "--run.pictures=false"]
+    fit += [f"--data.batch_size={options.batch_size}", f"--trainer.limit_train_batches={options.steps}"]
+    fit += ["--trainer.limit_val_batches=0", f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
+    pairs = measure(lambda trainer: bare_loop(trainer, model, options.steps), options.epochs, fit)
+    seen = options.steps * options.batch_size
+    speed = (f"{seen / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
+    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} images/s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="data", help="folder with mnist.npz and cifar10.npz")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
+    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    options = parser.parse_args()
+    os.environ["WANDB_SILENT"] = "true"
+    print(machine())
+    if options.device == "gpu":
+        print(torch.cuda.get_device_name())
+    for model in options.models:
+        report(model, options)
+
+
+if __name__ == "__main__":
+    main()

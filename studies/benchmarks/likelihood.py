@@ -1,0 +1,129 @@
+"""Wall time of training DDPM and Glow by `train.py fit`, logging on, against a bare PyTorch loop; images a second.
+
+python -m studies.benchmarks.likelihood --root data
+
+Their configs' networks, batch sizes, optimizers and schedules. The bare loop trains copies of the networks on the same
+batches, written from the papers: DDPM's noising, mean squared error and moving average; Glow's dequantisation,
+likelihood, clipping of gradients and first actnorms. Everything alternates in one process as in studies/benchmarks/overhead.py.
+An epoch is `--steps` batches, without validation and pictures.
+"""
+
+import argparse
+import copy
+import math
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim.lr_scheduler import OneCycleLR
+
+from studies.benchmarks import machine
+from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+
+Step = Callable[[Tensor, Tensor], None]
+Autocast = Callable[[], Any]
+BATCH = 128
+DECAY = 0.999
+LEVELS = 1000
+
+
+def ddpm(module: Any, total: int, autocast: Autocast) -> Step:
+    network: nn.Module = copy.deepcopy(module.network).train()
+    average = copy.deepcopy(network).requires_grad_(False)
+    weights: list[Tensor] = list(network.parameters())
+    averaged: list[Tensor] = list(average.parameters())
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
+    schedule = OneCycleLR(optimizer, 1e-3, total_steps=total)
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, LEVELS, device=module.device), dim=0)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        clean = 2 * images - 1
+        t = torch.randint(LEVELS, (len(clean),), device=clean.device)
+        noise = torch.randn_like(clean)
+        share = kept[t].view(-1, 1, 1, 1)
+        noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
+        with autocast():
+            found = network(noisy, (t + 1) / LEVELS)
+        loss = mse_loss(found.float(), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, weights, 1 - DECAY)
+
+    return step
+
+
+def glow(module: Any, total: int, autocast: Autocast) -> Step:
+    flow: Any = copy.deepcopy(module.flow).train()
+    optimizer = torch.optim.Adam(flow.parameters(), lr=2e-3)
+    schedule = OneCycleLR(optimizer, 2e-3, total_steps=total)
+    started = False
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        nonlocal started
+        levels = (255 * images + torch.rand_like(images)) / 256
+        with autocast():
+            if not started:
+                with torch.no_grad():
+                    flow(levels, initialise=True)
+                started = True
+            z, log_det = flow(levels)
+        nats = 0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=1) - log_det
+        loss = nats.mean() / (z.shape[1] * math.log(2)) + 8
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+
+    return step
+
+
+MODELS: dict[str, Callable[[Any, int, Autocast], Step]] = {"DDPM": ddpm, "Glow": glow}
+
+
+def bare_loop(trainer: Trainer, model: str, options: argparse.Namespace) -> Epoch:
+    """The loop that one would write by hand, with copies of the networks that the trainer is about to train."""
+    loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+    half, device = options.precision == "bf16-mixed", trainer.strategy.root_device.type
+    total = options.steps * (options.epochs + 2)  # and two that are not measured
+    step = MODELS[model](trainer.lightning_module, total, lambda: torch.autocast(device, torch.bfloat16, enabled=half))
+    return epoch_of(step, loader, options.steps)
+
+
+def report(model: str, options: argparse.Namespace) -> None:
+    fit = [f"--config=configs/{model.lower()}_mnist.yaml", f"--data.root={options.root}", "--run.pictures=false"]
+    fit += [f"--trainer.limit_train_batches={options.steps}", "--trainer.limit_val_batches=0"]
+    fit += ["--trainer.limit_test_batches=1", f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
+    fit += [f"--trainer.precision={options.precision}", f"--data.batch_size={BATCH}"]
+    pairs = measure(lambda trainer: bare_loop(trainer, model, options), options.epochs, fit)
+    speed = (f"{options.steps * BATCH / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
+    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} images/s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="data", help="folder with mnist.npz")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
+    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    options = parser.parse_args()
+    os.environ["WANDB_SILENT"] = "true"
+    print(machine())
+    if options.device == "gpu":
+        print(torch.cuda.get_device_name())
+    for model in options.models:
+        report(model, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What a sweep costs: runs per minute against one process a run, the engine's own time, and a warm worker's memory.
+
+python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity    # sweeps/transfer.yaml, 24 runs each way
+python -m studies.benchmarks.sweep engine                                          # 100, 500 and 2,000 runs that do nothing
+python -m studies.benchmarks.sweep memory                                          # 200 short runs in one worker
+
+`rate` does the same runs by `wandb agent`, which starts a process for each, by such processes without its waiting in
+between, by `sweep.py agent` and by `sweep.py run`. The W&B server is the tests' double on loopback, so the network
+costs nothing. `engine` takes the whole time of `sweep.py run`, of which the runs themselves are a few milliseconds.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from genlab.runs.config import option
+from genlab.runs.folder import read_summary
+from genlab.sweep.definition import Definition
+from genlab.sweep.definition_file import load_definition
+from genlab.sweep.engine import Engine, Options
+from genlab.sweep.worker import Worker
+from tests.wandb_server import WandbServer
+
+HERE = Path(__file__).parents[2]
+TRIVIAL = HERE / "tests" / "programs" / "trivial.py"
+KEY = "0123456789" * 4
+
+
+def rate(options: argparse.Namespace) -> None:
+    encoder = options.encoders.resolve() / "depth=3,latent_dim={latent_dim},seed={seed}/checkpoints/best.ckpt"
+    fixed = [f"data.root={options.root.resolve()}", f'model.encoder_checkpoint="{encoder}"']
+    ways: dict[str, Callable[[Definition, Path], None]] = {
+        "wandb agent": by_wandb_agent,
+        "process a run": by_processes,
+        "sweep.py agent": by_warm_agent,
+        "sweep.py run": lambda sweep, root: by_engine(sweep, root, 1),
+        "sweep.py run --workers 2": lambda sweep, root: by_engine(sweep, root, 2),
+    }
+    seconds: dict[str, float] = {}
+    for name in options.ways or ways:
+        with tempfile.TemporaryDirectory() as root:
+            sweep = load_definition(HERE / "sweeps" / "transfer.yaml", [*fixed, f"run.root={root}"])
+            began = time.perf_counter()
+            ways[name](sweep, Path(root))
+            seconds[name] = time.perf_counter() - began
+            done = [read_summary(path.parent) or {} for path in Path(root).glob("transfer/*/summary.json")]
+            finished = [run for run in done if run.get("state") == "finished"]
+        assert len(finished) == len(sweep), f"{name}: {len(finished)} of {len(sweep)} runs finished"
+        accuracy = statistics.mean(run["metrics"]["test/accuracy"] for run in finished)
+        first = next(iter(seconds.values()))
+        ratio = f"  {first / seconds[name]:.1f} times the first" if first != seconds[name] else ""
+        per_minute = 60 * len(sweep) / seconds[name]
+        print(
+            f"{name:26}{seconds[name]:7.1f} s  {per_minute:5.1f} runs/min  accuracy {accuracy:.4f}{ratio}", flush=True
+        )
+
+
+def by_processes(sweep: Definition, root: Path) -> None:
+    for point in sweep.points():
+        _run([sys.executable, "train.py", *sweep.arguments(point)], os.environ | {"WANDB_MODE": "offline"})
+
+
+def by_engine(sweep: Definition, root: Path, workers: int) -> None:
+    path = root / "sweep.yaml"
+    path.write_text(sweep.to_yaml())
+    options = [f"--root={root}", f"--workers={workers}", "--no-report"]
+    _run([sys.executable, "sweep.py", "run", str(path), *options], os.environ)
+
+
+def by_wandb_agent(sweep: Definition, root: Path) -> None:
+    with _server(sweep, root) as (environment, name):
+        _run([sys.executable, "-m", "wandb", "agent", name], environment)
+
+
+def by_warm_agent(sweep: Definition, root: Path) -> None:
+    with _server(sweep, root) as (environment, name):
+        _run([sys.executable, "sweep.py", "agent", name], environment)
+
+
+@contextlib.contextmanager
+def _server(sweep: Definition, root: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """A W&B server with the sweep: the environment in which clients find it, and the sweep's name there."""
+    path = root / "sweep.yaml"
+    path.write_text(sweep.to_yaml())
+    with WandbServer() as server:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        own = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
+        own |= {"HOME": str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment = kept | own | {"WANDB_AGENT_DISABLE_FLAPPING": "true"}
+        _run([sys.executable, "-m", "wandb", "sweep", str(path)], environment)
+        [name] = server.sweeps
+        yield environment, f"tester/{sweep.project}/{name}"
+
+
+def _run(command: Sequence[str], environment: "dict[str, str] | os._Environ[str]") -> None:
+    subprocess.run(command, env=dict(environment), cwd=HERE, check=True, stdout=subprocess.DEVNULL)
+
+
+def engine(options: argparse.Namespace) -> None:
+    for count in options.runs:
+        with tempfile.TemporaryDirectory() as root:
+            sweep = _trivial(Path(root), count)
+            began = time.perf_counter()
+            worked = Engine(sweep, Options(root=root, workers=options.workers, storage=options.storage))
+            with contextlib.redirect_stdout(None), open(os.devnull, "w", encoding="utf-8") as nowhere:
+                worked.display.console.file = nowhere
+                tally = worked.run()
+            seconds = time.perf_counter() - began
+        assert tally.finished == count
+        print(f"{count:5} runs  {seconds:6.1f} s  {1000 * seconds / count:5.1f} ms a run", flush=True)
+
+
+def _trivial(root: Path, count: int) -> Definition:
+    path = root / "sweep.yaml"
+    path.write_text(
+        f"name: trivial{count}-{os.getpid()}\n"
+        f"program: {TRIVIAL}\n"
+        "method: grid\n"
+        "metric: {name: test/loss}\n"
+        f"parameters: {{model.x: {{distribution: int_uniform, min: 1, max: {count}}}}}\n"
+        'command: ["${program}", "${args}"]\n'
+    )
+    return load_definition(path)
+
+
+def memory(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        sweep = load_definition(HERE / "sweeps" / "quickstart.yaml", ["trainer.max_epochs=1", f"run.root={root}"])
+        args = sweep.arguments(next(sweep.points()))
+        assert option(args, "run.root") == root
+        worker = Worker(HERE / "train.py", {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"})
+        sizes = []
+        for number in range(options.runs):
+            outcome = worker.run([*args, f"--seed_everything={number}"], Path(root) / "log.txt")
+            assert outcome.state == "finished", outcome.error
+            sizes.append(_resident(worker.pid or 0))
+            shutil.rmtree(outcome.folder or "")
+            if (number + 1) % 20 == 0:
+                print(f"after {number + 1:4} runs  {sizes[-1] / 2**20:6.0f} MiB", flush=True)
+        worker.close()
+    print(f"growth from the 20th to the last: {100 * (sizes[-1] / sizes[19] - 1):.1f} %")
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(required=True)
+    one = parts.add_parser("rate")
+    one.add_argument("--root", type=Path, default=Path("data"))
+    one.add_argument("--encoders", type=Path, default=Path("runs/ae_capacity"))
+    one.add_argument("--ways", nargs="*")
+    one.set_defaults(part=rate)
+    two = parts.add_parser("engine")
+    two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000])
+    two.add_argument("--workers", type=int, default=1)
+    two.add_argument("--storage")
+    two.set_defaults(part=engine)
+    three = parts.add_parser("memory")
+    three.add_argument("--runs", type=int, default=200)
+    three.set_defaults(part=memory)
+    options = parser.parse_args()
+    options.part(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Wall time of training CycleGAN and pix2pix by `train.py fit`, logging on, against a bare PyTorch loop; pairs/s.
+
+python -m studies.benchmarks.translation --root data
+
+Their configs' networks, objectives and batch sizes. The bare loop trains copies of the networks on the same batches
+with the same losses, optimizers, image pool and moving average, and nothing else. In both, a CycleGAN's discriminators
+take the translations that its generators' step has made, and no network gets gradients in another's step. Everything
+alternates in one process as in studies/benchmarks/overhead.py. An epoch is `--steps` batches, without validation and pictures.
+"""
+
+import argparse
+import copy
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, softplus
+
+from studies.benchmarks import machine
+from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+
+MODELS = {"CycleGAN": "cyclegan_recolored_mnist", "Pix2Pix": "pix2pix_colored_pairs_mnist"}
+Step = Callable[[Tensor, Tensor], None]
+POOL = 50
+DECAY = 0.99
+BATCH = 64
+
+
+def adam(networks: list[nn.Module], lr: float) -> torch.optim.Optimizer:
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.999))
+
+
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def followed(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    return [p.detach().clone() for p in network.parameters()], [p.detach() for p in network.parameters()]
+
+
+class Pool:
+    """As people write it, image by image."""
+
+    def __init__(self) -> None:
+        self.images: list[Tensor] = []
+
+    def __call__(self, fakes: Tensor) -> Tensor:
+        shown = []
+        for fake in fakes:
+            if len(self.images) < POOL:
+                self.images.append(fake.clone())
+                shown.append(fake)
+            elif torch.rand(()).item() < 0.5:
+                k = int(torch.randint(POOL, ()).item())
+                shown.append(self.images[k])
+                self.images[k] = fake.clone()
+            else:
+                shown.append(fake)
+        return torch.stack(shown)
+
+
+def cyclegan(module: Any) -> Step:
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    optimizer_g, optimizer_d = adam([g], 5e-4), adam([d], 5e-4)
+    pool_a, pool_b, (average, current) = Pool(), Pool(), followed(g)
+
+    def step(a: Tensor, b: Tensor) -> None:
+        d.requires_grad_(False)
+        fake_b, fake_a = g["ab"](a), g["ba"](b)
+        fooled = softplus(-d["b"](fake_b)).mean() + softplus(-d["a"](fake_a)).mean()
+        optimizer_step(optimizer_g, fooled + l1_loss(g["ba"](fake_b), a) + l1_loss(g["ab"](fake_a), b))
+        d.requires_grad_(True)
+        torch._foreach_lerp_(average, current, 1 - DECAY)
+        losses = [
+            softplus(-d[kind](real)).mean() + softplus(d[kind](pool(fake.detach()))).mean()
+            for kind, real, pool, fake in (("b", b, pool_b, fake_b), ("a", a, pool_a, fake_a))
+        ]
+        optimizer_step(optimizer_d, losses[0] + losses[1])
+
+    return step
+
+
+def pix2pix(module: Any) -> Step:
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    optimizer_g, optimizer_d = adam([g], 2e-4), adam([d], 2e-4)
+    average, current = followed(g)
+
+    def step(source: Tensor, target: Tensor) -> None:
+        with torch.no_grad():
+            fake = g(source)
+        real, made = torch.cat([source, target], 1), torch.cat([source, fake], 1)
+        optimizer_step(optimizer_d, softplus(-d(real)).mean() + softplus(d(made)).mean())
+        d.requires_grad_(False)
+        fake = g(source)
+        fooled = softplus(-d(torch.cat([source, fake], 1))).mean()
+        optimizer_step(optimizer_g, fooled + 100 * l1_loss(fake, target))
+        d.requires_grad_(True)
+        torch._foreach_lerp_(average, current, 1 - DECAY)
+
+    return step
+
+
+STEPS: dict[str, Callable[[Any], Step]] = {"CycleGAN": cyclegan, "Pix2Pix": pix2pix}
+
+
+def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
+    """The loop that one would write by hand, with copies of the networks that the trainer is about to train."""
+    loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+    step = STEPS[model](trainer.lightning_module)
+
+    return epoch_of(step, loader, steps)
+
+
+def report(model: str, options: argparse.Namespace) -> None:
+    fit = [f"--config=configs/{MODELS[model]}.yaml", f"--data.root={options.root}", "--run.pictures=false"]
+    fit += [f"--trainer.limit_train_batches={options.steps}", "--trainer.limit_val_batches=0"]
+    fit += [f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
+    pairs = measure(lambda trainer: bare_loop(trainer, model, options.steps), options.epochs, fit)
+    speed = (f"{options.steps * BATCH / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
+    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} pairs/s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="data", help="folder with mnist.npz")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
+    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    options = parser.parse_args()
+    os.environ["WANDB_SILENT"] = "true"
+    print(machine())
+    if options.device == "gpu":
+        print(torch.cuda.get_device_name())
+    for model in options.models:
+        report(model, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from genlab.callbacks.collapse_alarm import CollapseAlarm
+from genlab.runs.folder import read_summary
+from genlab.runs.wandb_run import RunLogger
+from tests.genlab.callbacks.adversaries import HEALTHY, Script, train
+
+SURE = HEALTHY | {"d_real": 0.999, "d_fake": 0.002}
+NAN = HEALTHY | {"loss_g": math.nan}
+
+
+def scores(*modes: int, kl: float = 0.01) -> list[dict[str, float]]:
+    """Validations after each epoch, whose distance is the better the more modes there are."""
+    return [{"val/modes": float(m), "val/modes_kl": kl, "val/distance": 20.0 - m} for m in modes]
+
+
+def alarms(folder: Path) -> list[tuple[str, int, int]]:
+    summary = read_summary(folder)
+    assert summary is not None and summary["state"] == "finished"
+    return [(alarm["kind"], alarm["epoch"], alarm["step"]) for alarm in summary.get("alarms", [])]
+
+
+def between(first: int, last: int, step_in: dict[str, float]) -> Any:
+    return lambda step: step_in if first <= step < last else HEALTHY
+
+
+def test_a_healthy_training_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Coverage grows and shakes a little, a gradient's norm is infinite, and D is sure for less than a window."""
+
+    def step_of(step: int) -> dict[str, float]:
+        return (SURE if step % 10 < 5 else HEALTHY) | {"grad_norm_g": math.inf if step == 3 else 1.0}
+
+    model = Script(step_of, scores(2, 8, 10, 7, 9))
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=10)], epochs=5, steps=12)
+    assert alarms(tmp_path) == [] and "alarm" not in capsys.readouterr().err
+
+
+def test_falling_coverage_rings_once_a_fall(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = Script(lambda step: HEALTHY, scores(4, 10, 9, 3, 2, 10, 6))
+    train(tmp_path, model, [CollapseAlarm()], epochs=7, steps=4)
+    assert alarms(tmp_path) == [("collapsed", 4, 16), ("collapsed", 7, 28)]
+    first, second = capsys.readouterr().err.splitlines()
+    what = "the samples cover 3 modes, where they covered 10 after epoch 2"
+    assert first == f"collapse alarm, epoch 4, step 16: {what}; best.ckpt is of epoch 2"
+    assert "cover 6 modes" in second
+    summary = read_summary(tmp_path)
+    assert summary is not None and summary["alarms"][0]["what"] == what
+
+
+def test_uneven_coverage_rings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = Script(lambda step: HEALTHY, [*scores(10), *scores(10, kl=0.5), *scores(10, kl=0.9)])
+    train(tmp_path, model, [CollapseAlarm()], epochs=3, steps=2)
+    assert alarms(tmp_path) == [("collapsed", 3, 6)]
+    wanted = "the samples' shares of the modes are 0.90 nats from equal ones, where they were 0.01 after epoch 1"
+    assert wanted in capsys.readouterr().err
+
+
+def test_a_sure_discriminator_rings_once_an_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Windows of ten steps go over epochs of 25: sure in 10..40 and 50..60, with a healthy window between."""
+
+    def step_of(step: int) -> dict[str, float]:
+        return SURE if 10 <= step < 40 or 50 <= step < 60 else HEALTHY
+
+    train(tmp_path, Script(step_of), [CollapseAlarm(every_n_steps=10)], epochs=3, steps=25)
+    assert alarms(tmp_path) == [("saturated", 1, 20), ("saturated", 3, 60)]
+    said = capsys.readouterr().err.splitlines()
+    assert "over the last 10 steps it gave real ones 0.9990 and generated ones 0.0020 on average" in said[0]
+    assert "best.ckpt" not in said[0]
+
+
+@pytest.mark.parametrize("step", [HEALTHY | {"d_real": 0.999}, HEALTHY | {"d_fake": 0.001}, {"loss_d": 1.0}])
+def test_a_discriminator_that_is_sure_of_one_side_is_no_alarm(step: dict[str, float], tmp_path: Path):
+    train(tmp_path, Script(lambda _: step), [CollapseAlarm(every_n_steps=5)], epochs=1, steps=20)
+    assert alarms(tmp_path) == []
+
+
+def test_scores_that_are_no_probabilities_do_not_saturate(tmp_path: Path):
+    step = HEALTHY | {"d_real": 40.0, "d_fake": -40.0}
+    train(tmp_path, Script(lambda _: step, probability=False), [CollapseAlarm(every_n_steps=5)], epochs=1, steps=20)
+    assert alarms(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["loss_d", "loss_g", "d_real"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_step_that_is_not_finite_rings(name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = Script(between(13, 14, HEALTHY | {name: value}))
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=10)], epochs=1, steps=30)
+    assert alarms(tmp_path) == [("not_finite", 1, 20)]
+    assert capsys.readouterr().err == f"collapse alarm, epoch 1, step 20: {name} is NaN or infinite\n"
+
+
+def test_the_end_of_a_short_training_is_looked_at_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    train(tmp_path, Script(between(2, 9, NAN | {"loss_d": math.inf})), [CollapseAlarm()], epochs=3, steps=3)
+    assert alarms(tmp_path) == [("not_finite", 1, 3)]
+    assert "loss_d and loss_g are NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_it_stops_when_asked_to(stop: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    alarm = CollapseAlarm(stop=stop, every_n_steps=10)
+    trainer = train(tmp_path, Script(between(12, 100, NAN)), [alarm], epochs=2, steps=40)
+    assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == (20 if stop else 80)
+    assert alarms(tmp_path) == [("not_finite", 1, 20)]
+    assert capsys.readouterr().err.endswith("; training stops here\n") == stop
+
+
+def test_a_collapse_stops_after_its_validation_and_the_best_checkpoint_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    trainer = train(tmp_path, Script(lambda _: HEALTHY, scores(9, 10, 1, 1)), [CollapseAlarm(stop=True)], 4, 3)
+    assert trainer.current_epoch == 3 and alarms(tmp_path) == [("collapsed", 3, 9)]
+    assert "cover 1 mode, where they covered 10 after epoch 2; best.ckpt is of epoch 2;" in capsys.readouterr().err
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 1
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_run_that_goes_on_remembers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its alarms stay in the summary, what rings does not ring again, and the best coverage is the earlier one."""
+    model = Script(between(0, 100, SURE), scores(10, 9, 9, 3))
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=2, steps=10)
+    assert alarms(tmp_path) == [("saturated", 1, 8)]
+    capsys.readouterr()
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=4, steps=10, checkpoint=last)
+    assert alarms(tmp_path) == [("saturated", 1, 8), ("collapsed", 4, 40)]
+    what = "the samples cover 3 modes, where they covered 10 after epoch 1; best.ckpt is of epoch 1"
+    assert capsys.readouterr().err == f"collapse alarm, epoch 4, step 40: {what}\n"
+
+
+def test_windows_go_on_where_they_were(tmp_path: Path):
+    """Steps 0 to 14 are healthy: a window that began anew with the second part, at 10, would not be sure."""
+    train(tmp_path, Script(between(5, 100, SURE)), [CollapseAlarm(every_n_steps=15)], epochs=1, steps=10)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    train(tmp_path, Script(between(15, 30, SURE)), [CollapseAlarm(every_n_steps=15)], 3, 10, checkpoint=last)
+    assert alarms(tmp_path) == [("saturated", 3, 30)]
+
+
+def test_other_models_have_no_alarms(tmp_path: Path):
+    model = Script(lambda step: torch.tensor(math.nan))
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=2)], epochs=1, steps=10)
+    assert alarms(tmp_path) == []
+
+
+def test_the_run_is_tagged(tmp_path: Path):
+    run = SimpleNamespace(tags=("small",))
+    logger = RunLogger(tmp_path, "offline", {})
+    logger._experiment = run
+    trainer: Any = SimpleNamespace(callbacks=[], loggers=[logger])
+    alarm = CollapseAlarm()
+    alarm.alarms = [{"kind": kind} for kind in ("saturated", "not_finite", "saturated")]
+    alarm._record(trainer)
+    alarm._record(trainer)
+    assert run.tags == ("small", "saturated", "not_finite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"coverage": 0.0}, "coverage is 0.0"),
+        ({"kl": 0.0}, "kl 0.0"),
+        ({"saturation": 1.0}, "saturation is 1.0"),
+        ({"every_n_steps": 0}, "every_n_steps is 0"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
+        CollapseAlarm(**arguments)

@@ -1,0 +1,384 @@
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from datamodules import DigitsDataModule
+from genlab.callbacks.sample_quality import MONITOR, SampleQuality
+from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
+from genlab.evaluation.inception import inception_distance, inception_images
+from genlab.evaluation.nearest_neighbours import NearestSearch, nearest_picture
+from genlab.evaluation.sample_scores import Scores, draw
+from genlab.runs.errors import UsageError
+from lit_models import GenerativeModule
+from lit_models.common.module import CheckpointError
+from tests.genlab.callbacks.toys import contains
+from tests.genlab.evaluation.test_classifier import save, small_classifier
+from tests.warm import two_processes
+
+
+class Copier(GenerativeModule):
+    """Samples random rows of the images that it was given, a little darker in each epoch; it learns nothing."""
+
+    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (MONITOR, "min")
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__(lambda params: torch.optim.SGD(params, lr=0.0))
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.images = images
+        self.asked: list[tuple[int, int | None]] = []
+        self.value = 1.0
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        return {"loss": self.weight.square()}
+
+    def sample(self, n: int, label: int | None = None) -> Tensor:
+        self.asked.append((n, label))
+        return self.value * self.images[torch.randint(len(self.images), (n,))]
+
+
+class Loss(Copier):
+    monitor = ("val/loss", "min")
+
+
+class Classes(Copier):
+    """Of a class, the images that `rows` names."""
+
+    num_classes = 10
+    rows: list[Tensor]
+
+    def sample(self, n: int, label: int | None = None) -> Tensor:
+        assert label is not None
+        self.asked.append((n, label))
+        picked = self.rows[label]
+        return self.images[picked[torch.randint(len(picked), (n,))]]
+
+
+class Records(Callback):
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    data = DigitsDataModule(seed=0)
+    data.setup()
+    return data.examples("train", 10**6)[0]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all runs, with a classifier of the digits in it."""
+    folder = tmp_path_factory.mktemp("runs")
+    save(small_classifier(), folder / "classifier_digits" / "default" / "checkpoints" / "best.ckpt")
+    return folder
+
+
+def prepared(root: Path, model: GenerativeModule, **arguments: Any) -> SampleQuality:
+    quality = SampleQuality(**{"num_images": 300, "val_images": 250, "batch_size": 100, **arguments})
+    quality.prepare(model, DigitsDataModule(), str(root))
+    return quality
+
+
+def run(quality: SampleQuality, model: GenerativeModule, folder: Path, test: bool = True, **arguments: Any) -> Records:
+    """Fits and tests; a warning is an error."""
+    records = Records()
+    settings = {"max_epochs": 2, "num_sanity_val_steps": 0, **arguments}
+    data = DigitsDataModule(seed=0, batch_size=600)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=FutureWarning)  # Lightning's use of torch
+        warnings.filterwarnings("ignore", ".*does not have many workers")
+        trainer = Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=str(folder),
+            log_every_n_steps=1,
+            callbacks=[quality, records],
+            **settings,
+        )
+        trainer.fit(model, datamodule=data)
+        if test:
+            found = trainer.test(model, datamodule=data, verbose=False)[0]
+            records.epochs.append(dict(found))
+    return records
+
+
+def test_it_measures_in_validation_and_test(root: Path, images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    quality = prepared(root, model)
+    assert quality.measures
+    first, second, test = run(quality, model, tmp_path).epochs
+    assert {name for name in first if not name.endswith("loss")} == {MONITOR, "val/modes", "val/modes_kl"}
+    assert first[MONITOR] == second[MONITOR]  # the same draws each time
+    names = {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
+    assert set(test) == {"test/loss"} | {f"test/{name}" for name in names}
+    assert test["test/precision"] > 0.5 and test["test/recall"] > 0.5
+    assert (tmp_path / "media" / "nearest.png").exists()
+
+
+def test_the_numbers_are_those_of_the_images_drawn(root: Path, images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    quality = prepared(root, model, val_images=250)
+    drawn = []
+    model.sample = lambda n, label=None: drawn.append(Copier.sample(model, n)) or drawn[-1]  # type: ignore
+    found = run(quality, model, tmp_path, test=False, max_epochs=1).epochs[0]
+    assert [len(batch) for batch in drawn] == [100, 100, 50]
+    data = DigitsDataModule(seed=0)
+    data.setup()
+    real, fake = data.examples("val", 200)[0], torch.cat(drawn)
+    judge = EvaluationClassifier(small_classifier())
+    assert found[MONITOR] == pytest.approx(image_sets_frechet(judge, real, fake), rel=1e-4)
+    shares = np.bincount(judge.modes(fake).numpy(), minlength=10) / 250
+    expected = sum(p * np.log(10 * p) for p in shares if p)
+    assert found["val/modes"] == (shares > 0).sum()
+    assert found["val/modes_kl"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_draws_leave_the_training_stream_alone(images: Tensor):
+    model, judge = Copier(images), EvaluationClassifier(small_classifier())
+    trainer = SimpleNamespace(global_rank=0, world_size=1)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    SampleQuality()._see_samples(Scores(judge), trainer, model, 10, 0)  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_looking_for_the_classifier_leaves_the_training_stream_alone(root: Path, images: Tensor):
+    model, before = Copier(images), torch.get_rng_state()
+    prepared(root, model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_only_models_that_are_chosen_by_it_pay_in_validation(root: Path, images: Tensor, tmp_path: Path):
+    model = Loss(images)
+    first, _, test = run(prepared(root, model), model, tmp_path).epochs
+    assert MONITOR not in first and "test/frechet_classifier" in test
+    assert not (tmp_path / "media").exists()
+
+
+def test_not_in_the_sanity_check_and_no_pictures(root: Path, images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    quality = prepared(root, model)
+    quality.pictures = False
+    records = run(quality, model, tmp_path, num_sanity_val_steps=2, max_epochs=1)
+    assert [MONITOR in epoch for epoch in records.epochs] == [False, True, False]
+    assert not (tmp_path / "media").exists()
+
+
+def test_a_short_look_is_cheap(root: Path, images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    run(prepared(root, model, num_images=10000, val_images=5000), model, tmp_path, fast_dev_run=True)
+    assert sum(n for n, _ in model.asked) == 100 + 100 + 20
+    model.asked.clear()
+    quality = prepared(root, model, num_images=10000, val_images=5000, batch_size=1)
+    run(quality, model, tmp_path, max_epochs=1, limit_val_batches=1, limit_test_batches=2)
+    assert sum(n for n, _ in model.asked) == 4 + 4 + 20  # no fewer than precision and recall need
+
+
+def test_samples_that_are_not_finite_are_infinitely_far(root: Path, images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    model.value = torch.nan
+    first, _, test = run(prepared(root, model), model, tmp_path).epochs
+    assert first[MONITOR] == test["test/frechet_classifier"] == np.inf
+    assert first["val/modes"] == test["test/precision"] == test["test/recall"] == 0
+
+
+def test_class_agreement_asks_for_each_class_equally_often(root: Path, images: Tensor, tmp_path: Path):
+    """Samples of a class are images that the classifier sees in it, or in another where it sees none."""
+    model = Classes(images)
+    modes = EvaluationClassifier(small_classifier()).modes(images)
+    seen = modes.unique().tolist()
+    model.rows = [(modes == (k if k in seen else seen[0])).nonzero()[:, 0] for k in range(10)]
+    test = run(prepared(root, model, num_images=300), model, tmp_path, max_epochs=1).epochs[-1]
+    assert test["test/class_agreement"] == pytest.approx(len(seen) / 10)
+    counts = {label: sum(n for n, of in model.asked if of == label) for label in range(10)}
+    assert set(counts.values()) == {25 + 30 + 2}  # validation, test, the picture
+
+
+def test_shares_of_the_draws():
+    model = SimpleNamespace(sample=lambda n, label: torch.zeros(n))
+    sizes = [[len(x) for x, _ in draw(model, 25, 5, rank, 2)] for rank in range(2)]
+    assert sizes == [[5, 5, 3], [5, 5, 2]]
+    model.num_classes = 4
+    asked = [[(len(x), k) for x, k in draw(model, 10, 2, rank, 2)] for rank in range(2)]
+    assert asked == [[(2, 0), (1, 0), (2, 2)], [(2, 1), (1, 1), (2, 3)]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_images": 3}, "num_images is 3"),
+        ({"val_images": 1}, "val_images 1"),
+        ({"neighbours": 0}, "neighbours is 0"),
+        ({"batch_size": 0}, "batch_size 0"),
+    ],
+)
+def test_numbers_out_of_range(arguments: dict[str, int], message: str):
+    with pytest.raises(ValueError, match=message):
+        SampleQuality(**arguments)  # type: ignore[arg-type]
+
+
+def test_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for model in (torch.nn.Identity(), Loss(images)):
+        assert not prepared(tmp_path, model).measures  # type: ignore[arg-type]
+    assert not prepared(tmp_path, Copier(images), num_images=0).measures
+    assert capsys.readouterr().out == ""
+    assert not prepared(tmp_path, Copier(images)).measures
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "classifier_digits/default/checkpoints/best.ckpt, so samples are not measured and the last" in said
+    assert "`python train.py fit --config configs/classifier_digits.yaml` makes it" in said
+
+
+def test_nothing_is_measured_without_one(images: Tensor, tmp_path: Path):
+    model = Copier(images)
+    epochs = run(prepared(tmp_path, model), model, tmp_path).epochs
+    assert {name.split("/")[1] for epoch in epochs for name in epoch} == {"loss"} and not model.asked
+
+
+def test_a_bad_default_classifier_stops_only_those_that_need_it(images: Tensor, tmp_path: Path):
+    path = tmp_path / "classifier_digits" / "default" / "checkpoints" / "best.ckpt"
+    save(small_classifier(num_classes=3), path)
+    assert not prepared(tmp_path, Loss(images)).measures
+    for model, arguments in ((Copier(images), {}), (Loss(images), {"classifier": str(path)})):
+        with pytest.raises(CheckpointError, match="tells 3 classes apart"):
+            prepared(tmp_path, model, **arguments)
+
+
+def test_one_validation_image_is_too_few(root: Path, images: Tensor):
+    with pytest.raises(UsageError, match="1 validation image"):
+        SampleQuality().prepare(Copier(images), DigitsDataModule(val_size=1), str(root))
+
+
+def test_the_nearest_ones():
+    generator = torch.Generator().manual_seed(0)
+    queries, rows = torch.rand(5, 3, generator=generator), torch.rand(40, 3, generator=generator)
+    search = NearestSearch(queries)
+    for part in rows.split(9):
+        search.look_through(part)
+    distances = np.linalg.norm(queries.numpy()[:, None] - rows.numpy(), axis=2)
+    np.testing.assert_allclose(search.found.distance, distances.min(axis=1), rtol=1e-5)
+    assert search.found.row.tolist() == distances.argmin(axis=1).tolist()
+
+
+def test_the_picture_shows_training_images_below_their_copies(images: Tensor):
+    judge = EvaluationClassifier(small_classifier())
+    copies, train, test = images[[5, 17, 30]], images[:100], images[100:140]
+    whole = np.asarray(nearest_picture(judge, copies, train, test, chunk=16))
+    tile = (copies[0, 0] * 255).round().byte().numpy().repeat(2, 0).repeat(2, 1)[..., None].repeat(3, 2)
+    corners = [
+        (y, x)
+        for y in range(whole.shape[0] - 55)
+        for x in range(whole.shape[1] - 55)
+        if np.array_equal(whole[y : y + 56, x : x + 56], tile)
+    ]
+    assert len(corners) == 3 and len({x for _, x in corners}) == 1  # itself, and found twice
+    assert contains(whole, tile)
+
+
+def _bank(n: int) -> Tensor:
+    return torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+
+
+def _measure(rank: int, world: int) -> dict[str, float]:
+    """The numbers of one process out of `world`, whose samples are its part of a fixed set."""
+    quality = SampleQuality(batch_size=4)
+    quality.judge = EvaluationClassifier(small_classifier())
+    data = SimpleNamespace(examples=lambda split, n: (_bank(21)[:n], None))
+    trainer: Any = SimpleNamespace(global_rank=rank, world_size=world, datamodule=data, limit_test_batches=1.0)
+    mine = iter(0.7 * _bank(40)[15:][rank::world])
+    model: Any = SimpleNamespace(
+        sample=lambda n, label: torch.stack([next(mine) for _ in range(n)]), log=lambda *_, **__: None
+    )
+    scores = Scores(quality.judge, neighbours=3)
+    quality._see_real(scores, trainer, "test", 1.0)
+    quality._see_samples(scores, trainer, model, 25, seed=0)
+    return scores.compute()
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(_measure(rank, 2), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_measure_the_joined_sets(tmp_path: Path):
+    two_processes(_rank, str(tmp_path))
+    alone = _measure(0, 1)
+    assert set(alone) == {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(alone, rel=1e-4)
+
+
+def test_inception_asks_for_its_package(root: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genlab.evaluation.inception.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs torch-fidelity: pip install 'genlab\[inception\]'"):
+        prepared(root, Loss(images), inception=True)
+    with pytest.raises(UsageError, match="needs a classifier too, and there is no none/classifier_digits"):
+        prepared(Path("none"), Loss(images), inception=True)
+
+
+def test_inception_takes_whole_levels_and_three_channels():
+    levels = torch.arange(256).float().div(255).reshape(1, 1, 16, 16)
+    given = inception_images(levels)
+    assert given.dtype == torch.uint8 and given.shape == (1, 3, 16, 16)
+    assert torch.equal(given[0, 2].flatten(), torch.arange(256).byte())
+
+
+def test_bad_weights_of_inception(tmp_path: Path):
+    pytest.importorskip("torch_fidelity")
+    for name, contents in (("code", {"x": SimpleNamespace()}), ("other", {"x": torch.zeros(1)})):
+        torch.save(contents, tmp_path / name)
+    (tmp_path / "text").write_text("no weights")
+    for name in ("code", "other", "text", "missing"):
+        with pytest.raises(UsageError, match=f"cannot be had from .*{name}") as caught:
+            inception_distance(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_of_inception_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(inception, "load_state_dict_from_url", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=f"cannot be had from {tmp_path}.*no network.*as quality.inception_weights"):
+        inception_distance()
+
+
+@pytest.mark.slow
+def test_inception_measures_beside_the_classifier(root: Path, images: Tensor, tmp_path: Path):
+    """Weights of our own, which are random: the path of the real ones, and another number under another name."""
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: None)
+        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        torch.manual_seed(0)
+        network = inception.FeatureExtractorInceptionV3("x", ["2048"])
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    model = Loss(images)
+    quality = prepared(
+        root, model, inception=True, inception_weights=str(tmp_path / "weights.pth"), batch_size=4, num_images=10
+    )
+    test = run(quality, model, tmp_path, limit_test_batches=2, max_epochs=1).epochs[-1]
+    assert np.isfinite(test["test/frechet_inception"])
+    assert test["test/frechet_inception"] != test["test/frechet_classifier"]

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules import CIFAR10DataModule, DigitsDataModule, ImageDataModule
+from genlab.evaluation.classifier import (
+    EvaluationClassifier,
+    default_classifier,
+    find_evaluation_classifier,
+    image_sets_frechet,
+)
+from lit_models import Autoencoder, Classifier, GenerativeModule
+from lit_models.common.module import CheckpointError
+
+
+class Stacked(DigitsDataModule):
+    image_shape = (3, 28, 28)
+    classes = tuple(map(str, range(1000)))
+    classified_as = "digits"
+    name = "stacked"
+
+
+def small_classifier(**arguments: object) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(**{"channels": (4,), "feature_dim": 6, **arguments}).eval()
+
+
+def save(model: GenerativeModule, path: Path) -> Path:
+    checkpoint: dict[str, object] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, path)
+    return path
+
+
+def images(n: int, channels: int = 1) -> torch.Tensor:
+    return torch.rand(n, channels, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_reads_what_the_classifier_says():
+    classifier = small_classifier()
+    judge, given = EvaluationClassifier(classifier), images(9)
+    logits = classifier(given)
+    assert judge.num_features == 6 and judge.num_modes == 10
+    torch.testing.assert_close(judge.features(given), classifier.features(given))
+    torch.testing.assert_close(judge.probabilities(given), logits.softmax(1))
+    assert torch.equal(judge.modes(given), logits.argmax(1))
+    assert torch.equal(judge(given.double()).modes, judge.modes(given))
+    assert not judge.features(given).requires_grad
+
+
+def test_channels_are_the_digits_of_a_mode():
+    classifier = small_classifier()
+    judge, given = EvaluationClassifier(classifier, per_channel=True), images(8, channels=3)
+    a, b, c = (classifier(given[:, [k]]).argmax(1) for k in range(3))
+    assert judge.num_modes == 1000 and judge.num_features == 18
+    assert torch.equal(judge.modes(given), 100 * a + 10 * b + c)
+    torch.testing.assert_close(judge.features(given)[:, 6:12], classifier.features(given[:, 1:2]))
+    torch.testing.assert_close(judge.probabilities(given)[:, 2], classifier(given[:, 2:]).softmax(1))
+
+
+def test_a_digit_in_colours_is_of_the_class_of_its_brightest_channel():
+    classifier, grey = small_classifier(), images(8)
+    coloured = grey * torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    coloured[:, 1:2] = grey
+    judge = EvaluationClassifier(classifier, per_channel=True)
+    assert torch.equal(judge.classes(coloured), classifier(grey).argmax(1))
+    assert torch.equal(judge.classes(coloured.flip(1)), judge.classes(coloured))
+    assert torch.equal(EvaluationClassifier(classifier).classes(grey), classifier(grey).argmax(1))
+
+
+def test_an_image_that_is_not_finite_is_of_no_mode():
+    given = images(3)
+    given[1, 0, 5, 5] = torch.nan
+    judge = EvaluationClassifier(small_classifier())
+    for found in (judge.modes(given), judge.classes(given)):
+        assert found[1] == -1 and (found[[0, 2]] >= 0).all()
+    given[1] = -torch.inf
+    assert judge.classes(given)[1] == -1
+
+
+def test_the_default_one_is_that_of_the_data(tmp_path: Path):
+    data = DigitsDataModule()
+    assert find_evaluation_classifier(None, data, (1, 28, 28), tmp_path) is None
+    path = save(small_classifier(), tmp_path / "classifier_digits" / "default" / "checkpoints" / "best.ckpt")
+    assert default_classifier(data, tmp_path) == default_classifier(Stacked(), str(tmp_path)) == path
+    judge = find_evaluation_classifier(None, data, (1, 28, 28), tmp_path)
+    assert judge is not None and not judge.per_channel
+    stacked = find_evaluation_classifier(None, Stacked(), (3, 28, 28), tmp_path)
+    assert stacked is not None and stacked.per_channel and stacked.num_modes == 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (small_classifier(image_shape=(3, 32, 32)), DigitsDataModule(), "images of 3 x 32 x 32.* are of 1 x 28 x 28"),
+        (small_classifier(num_classes=26), DigitsDataModule(), "tells 26 classes apart, and digits has 10"),
+        (small_classifier(), CIFAR10DataModule(), "images of 1 x 28 x 28.* are of 3 x 32 x 32"),
+        (small_classifier(image_shape=(3, 28, 28)), Stacked(), "images of 3 x 28 x 28.* are of 1 x 28 x 28"),
+        (Autoencoder(3, 2, 4, hidden_dim=16), DigitsDataModule(), "holds a Autoencoder, not a Classifier"),
+    ],
+)
+def test_a_wrong_one_is_refused(model: GenerativeModule, data: ImageDataModule, message: str, tmp_path: Path):
+    path = save(model, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        find_evaluation_classifier(path, data, data.image_shape, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_one_that_was_asked_for_is_an_error(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        find_evaluation_classifier(tmp_path / "none.ckpt", DigitsDataModule(), (1, 28, 28), tmp_path)
+
+
+def test_the_distance_of_sets_grows_with_their_difference():
+    judge, given = EvaluationClassifier(small_classifier()), images(60)
+    same = image_sets_frechet(judge, given[:30], given[30:], batch_size=7)
+    dark = image_sets_frechet(judge, given[:30], 0.2 * given[30:], batch_size=7)
+    assert image_sets_frechet(judge, given, given) == pytest.approx(0, abs=1e-5)
+    assert 0 < same < dark

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genlab.metrics import ManifoldPrecisionRecall
+from genlab.metrics import precision_recall as module
+
+
+def naive(points: np.ndarray, manifold: np.ndarray, k: int) -> float:
+    """One pair at a time, as in the paper's algorithm 1."""
+    inside = 0
+    radii = [sorted(np.linalg.norm(a - b) for b in manifold)[k] for a in manifold]
+    for point in points:
+        inside += any(np.linalg.norm(point - a) <= radius for a, radius in zip(manifold, radii, strict=True))
+    return inside / len(points)
+
+
+def compute(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+    metric = ManifoldPrecisionRecall(k)
+    for part in real.split(17):
+        metric.update(part, real=True)
+    for part in fake.split(13):
+        metric.update(part, real=False)
+    found = metric.compute()
+    return found.precision.item(), found.recall.item()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("chunk", [10, 1000])
+def test_it_is_the_naive_one(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(90, 4, generator=generator)
+    fake = 0.8 * torch.randn(70, 4, generator=generator) + 0.7
+    precision, recall = compute(real, fake, k)
+    a, b = real.double().numpy(), fake.double().numpy()
+    assert precision == pytest.approx(naive(b, a, k))
+    assert recall == pytest.approx(naive(a, b, k))
+    assert 0.1 < recall < precision < 1
+
+
+def test_extremes():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.rand(50, 3, generator=generator)
+    assert compute(real, real) == (1, 1)
+    assert compute(real, real + 100) == (0, 0)
+    precision, recall = compute(real, real[:1].expand(50, -1))
+    assert precision == 1 and recall == pytest.approx(1 / 50)
+    assert compute(real, torch.full_like(real, torch.nan)) == (0, 0)
+
+
+def test_a_far_origin_costs_no_digits():
+    generator = torch.Generator().manual_seed(0)
+    real, fake = torch.rand(2, 60, 3, generator=generator)
+    offset = 4096.0  # an exact shift of numbers rounded to 2^-10
+    real, fake = ((x * 1024).round() / 1024 for x in (real, fake))
+    assert compute(real + offset, fake + offset) == compute(real, fake)
+
+
+def test_too_few():
+    with pytest.raises(ValueError, match="at least 1"):
+        ManifoldPrecisionRecall(0)
+    with pytest.raises(ValueError, match="too few for 3 neighbours"):
+        compute(torch.rand(3, 2), torch.rand(9, 2))

@@ -1,0 +1,200 @@
+"""What the page says, before any browser: importance, correlation, axes, curves, and runs that went wrong."""
+
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genlab.report.curves import MOST_POINTS, learning_curves
+from genlab.report.html_page import axis, short_labels
+from genlab.report.importance import as_numbers, correlations, relations
+from genlab.report.records import load_sweep, read_history, varied
+from genlab.report.sweep_report import offered_metrics, write_report
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import read_summary, write_summary
+
+
+def page_data(page: Path) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    return json.loads(found[1])
+
+
+@pytest.fixture
+def planted() -> pd.DataFrame:
+    """The metric follows x and, a little, the word; never y, the constant or the seed."""
+    draw = np.random.default_rng(0)
+    x, y, word = draw.uniform(size=200), draw.uniform(size=200), draw.choice(["a", "b", "c"], size=200)
+    metric = 3 * (x - 0.3) ** 2 + 0.3 * (word == "b") + 0.01 * draw.normal(size=200)
+    return pd.DataFrame({"x": x, "y": y, "word": word, "constant": 1, "seed": draw.integers(0, 3, 200), "m": metric})
+
+
+def test_importance_finds_what_was_planted(planted: pd.DataFrame):
+    table = relations(planted, "m", ["y", "constant", "word", "seed", "x"])
+    weights = table["importance"].xs("", level="value")
+    assert list(weights.index[:2]) == ["x", "word"] and weights["x"] > 0.8
+    assert weights["constant"] == 0 and weights["y"] < 0.02 and weights["seed"] < 0.02
+    assert weights.sum() == pytest.approx(1)
+    assert table.loc["word", "importance"].iloc[1:].sum() == pytest.approx(weights["word"])
+    pd.testing.assert_frame_equal(table, relations(planted, "m", ["y", "constant", "word", "seed", "x"]))
+
+
+def test_correlation_is_numpys(planted: pd.DataFrame):
+    table = relations(planted, "m", ["x", "word", "constant"])["correlation"]
+    assert table["x", ""] == pytest.approx(np.corrcoef(planted["x"], planted["m"])[0, 1])
+    assert table["word", "b"] == pytest.approx(np.corrcoef(planted["word"] == "b", planted["m"])[0, 1])
+    assert np.isnan(table["constant", ""]) and np.isnan(table["word", ""])
+
+
+def test_what_is_missing_is_left_out_of_the_correlation(planted: pd.DataFrame):
+    planted.loc[:20, "x"] = np.nan
+    planted.loc[30:40, "m"] = np.nan
+    planted.loc[41, "m"] = np.inf
+    there = planted.drop(index=[*range(21), *range(30, 42)])
+    expected = np.corrcoef(there["x"], there["m"])[0, 1]
+    assert relations(planted, "m", ["x", "y"]).loc[("x", ""), "correlation"] == pytest.approx(expected)
+    assert correlations(planted, ["m"], ["x"]).loc["x", "m"] == pytest.approx(expected)
+
+
+def test_a_run_that_diverged_stops_no_chart(folder: Path):
+    for name, value in (("depth=1,seed=0", math.inf), ("depth=2,seed=1", math.nan)):
+        summary = read_summary(folder / name)
+        summary["metrics"]["test/mse"] = value
+        write_summary(folder / name, summary)
+    page = page_data(write_report(folder)[0])
+    assert sorted(map(str, page["values"]["test/mse"])) == ["1.1", "2.0", "None", "None", "None", "None"]
+    assert (folder / "report" / "test_mse.png").is_file()
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+def test_few_runs_have_no_importance(planted: pd.DataFrame, runs: int):
+    assert relations(planted[:runs], "m", ["x", "y"])["importance"].isna().all()
+
+
+def test_a_metric_that_never_changes_depends_on_nothing(planted: pd.DataFrame):
+    assert relations(planted.assign(m=1.0), "m", ["x", "word"]).isna().all(axis=None)
+
+
+def test_numbers_and_words_are_told_apart():
+    assert as_numbers(pd.Series([True, False, None], dtype=object)).tolist()[:2] == [1, 0]
+    assert as_numbers(pd.Series(["a", 1], dtype=object)) is None
+    assert as_numbers(pd.Series([None, None], dtype=object)) is None
+    assert axis(pd.Series([20, 5, 10]))["levels"] == ["5", "10", "20"]
+    assert axis(pd.Series([True, None, False], dtype=object)) == {
+        "levels": ["False", "True", "none"],
+        "at": [1, 2, 0],
+        "numbers": None,
+        "log": False,
+    }
+    assert axis(pd.Series([1e-5, 1e-2]))["log"] and not axis(pd.Series([0.0, 1e-2]))["log"]
+    assert short_labels(["a.lr", "b.lr", "a.depth"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "a.depth": "depth"}
+
+
+def test_numbers_drawn_at_random_are_all_kept():
+    """Each run has its own, so they group the runs alike and yet say different things."""
+    draw = np.random.default_rng(0)
+    runs = pd.DataFrame({"model.lr": draw.uniform(size=9), "model.dropout": draw.uniform(size=9)})
+    runs["model.twice"] = 2 * runs["model.lr"]
+    runs["checkpoint.every"] = [1, 2, 3] * 3
+    assert varied(runs) == ["model.lr", "model.dropout"]
+    assert varied(runs, ["checkpoint.every", "model.twice", "away"]) == [
+        "checkpoint.every",
+        "model.twice",
+        "model.dropout",
+    ]
+
+
+def test_a_killed_run_has_the_history_that_it_wrote(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,val/mse\n1,0,0.5\n2,0\n3,1,\n4,1,word\n5,2,0.123")
+    assert read_history(path)["step"].tolist() == [1, 3, 4]
+    assert read_history(path)["val/mse"].tolist()[0] == 0.5 and read_history(path)["val/mse"].isna().sum() == 2
+    path.write_bytes(b"\xff\0\xfe")
+    assert read_history(path).empty and read_history(tmp_path / "none.csv").empty
+
+
+def test_curves_share_their_axes_and_keep_to_the_budget():
+    table = pd.DataFrame({"step": range(1000), "epoch": 0, "val/mse": np.linspace(1, 0, 1000), "test/mse": np.nan})
+    table.loc[999, "test/mse"] = 1.0
+    names = [f"r{i}" for i in range(50)]
+    curves = learning_curves(dict.fromkeys(names, table), [*names, "away"])
+    assert len(curves["axes"]) == 1 and list(curves["metrics"]) == ["val/mse"]
+    points = [len(values) for _, values in curves["metrics"]["val/mse"].values()]
+    assert len(points) == 50 and sum(points) <= MOST_POINTS and set(points) == {400}
+    assert curves["metrics"]["val/mse"]["r0"][1][-1] == pytest.approx(table["val/mse"][-2:].mean(), abs=2e-3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for depth, seed in itertools.product((1, 2), (0, 1)):
+        run = tmp_path / f"depth={depth},seed={seed}"
+        (run / "media").mkdir(parents=True)
+        (run / "media" / "latent 1.png").touch()
+        metrics = {"test/mse": depth + 0.1 * seed, "test/accuracy": 0.5, "val/mse": 1.0}
+        config = {"model.depth": depth, "seed_everything": seed}
+        write_summary(run, {"state": "finished", "config": config, "metrics": metrics, "seconds": 1.5})
+    (tmp_path / "bad").mkdir()
+    write_summary(tmp_path / "bad", {"state": "failed", "config": {"model.depth": 7}, "metrics": {}})
+    (tmp_path / "bad" / "error.txt").write_text("Traceback\n\nValueError: no such depth\n")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "bad.txt").touch()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "summary.json").write_text('{"state": "fin')
+    return tmp_path
+
+
+def test_the_sweep_says_what_its_metric_is(folder: Path):
+    assert (load_sweep(folder).metric, load_sweep(folder).goal) == (None, "minimize")
+    assert offered_metrics(load_sweep(folder)) == ["test/mse", "test/accuracy"]
+    (folder / "sweep.yaml").write_text(
+        "metric: {name: val/mse, goal: maximize}\nparameters: {model.depth: {values: [1]}}"
+    )
+    data = load_sweep(folder)
+    assert (data.metric, data.goal, data.parameters) == ("val/mse", "maximize", ["model.depth"])
+    assert offered_metrics(data) == ["val/mse", "test/mse", "test/accuracy"]
+
+
+@pytest.mark.parametrize("text", ["metric: [", "just words", "metric: 3\nparameters: 4", "\0", "metric: {name: away}"])
+def test_a_bad_definition_does_not_stop_the_report(folder: Path, text: str):
+    (folder / "sweep.yaml").write_text(text)
+    page = page_data(write_report(folder)[0])
+    assert page["metric"] is None and page["metrics"] == ["test/mse", "test/accuracy"]
+
+
+def test_failed_runs_are_named_with_their_error_and_log(folder: Path):
+    page = page_data(write_report(folder)[0])
+    bad, torn = page["runs"].index("bad"), page["runs"].index("torn")
+    assert page["states"][bad] == "failed" and page["errors"][bad] == "ValueError: no such depth"
+    assert page["links"][bad] == {"folder": "../bad/", "log": "../logs/bad.txt", "error": "../bad/error.txt"}
+    assert page["states"][torn] == "unknown" and page["errors"][torn] == "summary.json cannot be read"
+    assert page["pictures"][page["runs"].index("depth=1,seed=0")] == ["../depth%3D1%2Cseed%3D0/media/latent%201.png"]
+
+
+def test_the_seed_is_the_noise_floor(folder: Path):
+    page = page_data(write_report(folder)[0])
+    assert page["seed"] == "seed_everything"
+    assert [row["key"] for row in page["relations"]["test/mse"]] == ["model.depth", "seed_everything"]
+    csv = pd.read_csv(folder / "report" / "importances.csv", index_col="hyperparameter")
+    assert csv.loc["model.depth", "test/mse"] > csv.loc["seed_everything", "test/mse"] > 0
+
+
+def test_the_page_of_runs_of_which_none_finished_is_left(tmp_path: Path):
+    (tmp_path / "r").mkdir()
+    write_summary(tmp_path / "r", {"state": "killed", "error": "out of memory"})
+    with pytest.raises(UsageError, match=r"index\.html says"):
+        write_report(tmp_path)
+    page = page_data(tmp_path / "report" / "index.html")
+    assert page["errors"] == ["out of memory"] and page["metrics"] == []
+
+
+def test_links_lead_to_files_or_to_the_web(folder: Path):
+    from genlab.report.sweep_report import write_sweep_report
+
+    data = load_sweep(folder)
+    data.pictures["bad"] = ["javascript:alert(1)", "https://wandb.ai/a.png", "data:text/html,x"]
+    page = page_data(write_sweep_report(data, folder / "elsewhere")[0])
+    assert page["pictures"][page["runs"].index("bad")] == ["https://wandb.ai/a.png"]

@@ -1,0 +1,97 @@
+"""Tables and charts against numbers that are known beforehand."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genlab.report.charts import grouped_figure, means_table, save_figure, side_by_side
+from genlab.report.importance import correlations
+from genlab.report.records import load_runs, varied
+from genlab.report.sweep_report import best_run, write_report
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import write_summary
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """test/mse = 1 / d + 0.01 n + 0.001 seed over d in 5, 10, n in 1, 2 and two seeds; and one failed run."""
+    for d, n, seed in itertools.product((5, 10), (1, 2), (0, 1)):
+        run = tmp_path / f"{d}-{n}-{seed}"
+        run.mkdir()
+        config = {"model.latent_dim": d, "model.depth": n, "seed_everything": seed, "encoder.latent_dim": d}
+        config |= {"model.channels": [d, n], "data.batch_size": 128}
+        metrics = {"test/mse": 1 / d + 0.01 * n + 0.001 * seed, "val/mse": 1.0}
+        write_summary(run, {"state": "finished", "config": config, "metrics": metrics, "seconds": 1.0})
+    (tmp_path / "bad").mkdir()
+    write_summary(tmp_path / "bad", {"state": "failed", "config": {"model.latent_dim": 7}, "metrics": {}})
+    return tmp_path
+
+
+def finished(folder: Path) -> pd.DataFrame:
+    runs = load_runs(folder)
+    return runs[runs["state"] == "finished"]
+
+
+def test_every_run_is_a_row_failed_ones_too(experiment: Path):
+    runs = load_runs(experiment)
+    assert len(runs) == 9 and (runs["state"] == "failed").sum() == 1
+
+
+def test_what_varies_is_found_once(experiment: Path):
+    """encoder.latent_dim goes with model.latent_dim; the batch size does not vary; the seed is not a hyperparameter."""
+    assert varied(finished(experiment)) == ["model.latent_dim", "model.depth", "model.channels"]
+
+
+def test_means_and_their_spread_over_seeds(experiment: Path):
+    table = means_table(finished(experiment), ["test/mse"], ["model.latent_dim", "model.depth"])
+    by = {(row["hyperparameter"], row["value"]): row for row in table.to_dict("records")}
+    assert by["model.latent_dim", "5"]["test/mse"] == pytest.approx(0.2 + 0.015 + 0.0005)
+    assert by["model.depth", "2"]["test/mse"] == pytest.approx(0.15 + 0.02 + 0.0005)
+    assert by["model.depth", "2"]["test/mse sd over seeds"] == pytest.approx(np.std([0, 0.001], ddof=1))
+
+
+def test_correlations_are_pearsons(experiment: Path):
+    runs = finished(experiment)
+    table = correlations(runs, ["test/mse"], ["model.latent_dim", "model.depth", "model.channels"])
+    expected = np.corrcoef(runs["model.latent_dim"].astype(float), runs["test/mse"])[0, 1]
+    assert table.loc["model.latent_dim", "test/mse"] == pytest.approx(expected) and expected < -0.9
+    assert list(table.index) == ["model.latent_dim", "model.depth"]  # words have no correlation
+
+
+def test_the_chart_shows_the_means(experiment: Path):
+    figure = grouped_figure(finished(experiment), "test/mse", ["model.latent_dim", "model.depth"])
+    legend = figure.axes[0].get_legend_handles_labels()
+    lines = {label: [float(height) for height in bars[0].get_ydata()] for bars, label in zip(*legend, strict=True)}
+    assert lines["mean"] == pytest.approx([0.2155, 0.1155])
+    assert lines["depth 2"] == pytest.approx([0.2205, 0.1205]) and len(lines) == 3
+
+
+def test_a_report_is_files_that_say_what_they_are(experiment: Path):
+    names = [path.name for path in write_report(experiment)]
+    tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
+    assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
+    assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 9
+    assert best_run(experiment, "test/mse", "minimize").folder.name == "10-1-0"
+    assert best_run(experiment, "test/mse", "maximize").folder.name == "5-2-1"
+    assert best_run(experiment, "none", "minimize") is None
+
+
+def test_nothing_to_report_is_an_error_that_says_so(tmp_path: Path):
+    with pytest.raises(UsageError, match="holds no runs"):
+        write_report(tmp_path)
+    (tmp_path / "r").mkdir()
+    write_summary(tmp_path / "r", {"state": "running"})
+    with pytest.raises(UsageError, match="no run in .* has finished"):
+        write_report(tmp_path)
+
+
+def test_pictures_side_by_side(tmp_path: Path):
+    from PIL import Image
+
+    for name, grey in (("a", 0), ("b", 255)):
+        Image.new("L", (40, 20), grey).save(tmp_path / f"{name}.png")
+    path = save_figure(side_by_side([tmp_path / "a.png", tmp_path / "b.png"], ["d = 10", "d = 20"]), tmp_path / "c.png")
+    assert Image.open(path).width > Image.open(path).height

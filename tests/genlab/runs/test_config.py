@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from genlab.runs.config import config_files, flatten, option, overridden_keys, recorded, run_home, run_name
+from genlab.runs.folder import RunOptions
+
+NESTED = {
+    "seed_everything": 0,
+    "trainer": {"max_epochs": 5, "precision": None, "deterministic": None},
+    "model": {
+        "class_path": "lit_models.Autoencoder",
+        "init_args": {"depth": 3, "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}},
+    },
+    "run": {"root": "runs"},
+    "ckpt_path": None,
+}
+
+
+def test_flatten_gives_the_keys_that_users_type():
+    flat = flatten(NESTED)
+    assert flat["model"] == "lit_models.Autoencoder" and flat["model.depth"] == 3
+    assert flat["model.optimizer"] == "torch.optim.Adam" and flat["model.optimizer.lr"] == 1e-3
+    assert flat["trainer.max_epochs"] == 5 and flat["run.root"] == "runs"
+
+
+def test_recorded_is_what_the_run_is_and_what_was_changed():
+    defaults = {"trainer": {"max_epochs": None, "precision": None}, "model": None}
+    config = recorded(NESTED, defaults, ["fit", "--trainer.precision=null"])
+    assert set(config) == {
+        "seed_everything", "trainer.max_epochs", "trainer.precision",
+        "model", "model.depth", "model.optimizer", "model.optimizer.lr",
+    }  # fmt: skip
+
+
+def test_overridden_keys():
+    args = [
+        "fit", "--config", "a.yaml", "-c=b.yaml", "--model.init_args.depth=3", "--data.batch_size", "7",
+        "--trainer.callbacks+=X", "--run.name=x", "--ckpt_path=last", "--model={'latent_dim': 2}",
+    ]  # fmt: skip
+    assert overridden_keys(args) == {"model.depth", "data.batch_size", "trainer.callbacks", "model.latent_dim"}
+    assert config_files(args) == ["a.yaml", "b.yaml"]
+    assert option(args, "data.batch_size") == "7" and option(args, "run.name") == "x" and option(args, "none") is None
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({}, "default"),
+        ({"model.latent_dim": 10, "seed_everything": 1, "model.depth": 3}, "depth=3,latent_dim=10,seed=1"),
+        ({"model.freeze_encoder": False, "trainer.precision": None}, "freeze_encoder=false,precision=null"),
+        ({"model.a.lr": 1e-4, "model.b.lr": 0.5}, "model.a.lr=0.0001,model.b.lr=0.5"),
+        ({"model.channels": [16, 32]}, "channels=16x32"),
+        ({"model.optimizer.lr": 1.0}, "lr=1"),
+        ({"model.optimizer.lr": "1e-4"}, "lr=0.0001"),
+        ({"model.optimizer.lr": 0.00010}, "lr=0.0001"),
+        ({"trainer.callbacks.how": "kill", "model.depth": 1}, "depth=1"),
+        ({"data.root": "/big/disk", "trainer.accelerator": "gpu", "checkpoint.every_n_steps": 3}, "default"),
+    ],
+)
+def test_names(config: dict, name: str):
+    assert run_name(config, config) == name
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "home"),
+    [
+        (["fit", "--config", "configs/x.yaml"], {}, "runs/x/default"),
+        (["fit", "--config=x.yaml", "--model.depth=3"], {}, "runs/x/depth=3"),
+        (["fit", "--config=x.yaml", "--config=gpu.yaml"], {}, "runs/x/config=gpu"),
+        (["fit", "--model=M", "--data=D"], {}, "runs/m_d/default"),
+        (["fit", "--config=config.yaml"], {"experiment": "x", "name": "depth=2"}, "runs/x/depth=2"),
+        (["fit", "--config=c.yaml", "--model.depth=3"], {"experiment": "x", "name": "a=1"}, "runs/x/a=1,depth=3"),
+        (["fit", "--config=c.yaml", "--run.name=n", "--model.depth=3"], {"name": "n"}, "runs/c/n"),
+        (["fit", "--config=x.yaml", "--run.name=../up"], {"root": "r"}, "r/x/_up"),
+    ],
+)
+def test_homes(args: list[str], options: dict, home: str):
+    config = {"model": "p.M", "data": "q.DDataModule", "model.depth": 3}
+    assert run_home(args, RunOptions(**options), config) == Path(home)
+
+
+def test_long_names_are_cut_but_stay_apart():
+    homes = {
+        run_home(["fit", "--config=x.yaml", f"--run.name={'n' * 300}{i}"], RunOptions(), {"model": "M", "data": "D"})
+        for i in range(3)
+    }
+    assert len(homes) == 3 and all(len(home.name) <= 150 for home in homes)
+
+
+def test_a_class_is_named_alike_however_it_is_written():
+    for written in ("AdamW", "torch.optim.AdamW"):
+        assert run_name({"model.optimizer"}, {"model.optimizer": written}) == "optimizer=AdamW"
+    assert run_name({"model.encoder_checkpoint"}, {"model.encoder_checkpoint": "a.b/C"}) == "encoder_checkpoint=a.b/C"

@@ -1,0 +1,275 @@
+"""RunLogger and the real wandb client against a server double: keys, dead servers, resuming, `wandb sync`.
+
+What needs the client's process-global state runs in a process of its own, with a private home and no way to a network.
+"""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+
+import genlab.runs.wandb_run
+from genlab.runs.folder import WandbMode
+from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
+from tests import HANG_SECONDS, wait_for
+from tests.wandb_client import KEY, Client, finished
+from tests.wandb_server import Refused, Run, WandbServer
+
+CONFIG = {"model.latent_dim": 2, "model.optimizer.lr": 1e-3, "data.batch_size": 64, "trainer.max_epochs": 3}
+
+
+def logger_in(folder: str, mode: str) -> RunLogger:
+    monitor = ("val/mse", "min")
+    init: dict[str, Any] = {"id": "abc", "name": "exp/default", "project": "lab", "group": "exp", "tags": ["small"]}
+    return RunLogger(Path(folder), mode, CONFIG, monitor, **init)
+
+
+def log_run(folder: str, wanted: WandbMode = "auto") -> None:
+    """What a short training logs: a score that gets better and worse again, a picture, and the test's numbers."""
+    before = dict(os.environ)
+    logger = logger_in(folder, resolve_mode(wanted))
+    for epoch, score in enumerate((3.0, 1.0, 2.0)):
+        logger.log_metrics({"val/mse": score}, step=10 * epoch)
+    logger.log_image("samples", [wandb.Image(np.full((4, 6, 3), 200, np.uint8))], step=20)
+    logger.close(0, {"test/mse": 1.5})
+    os.environ.pop("WANDB_SERVICE", None)  # the client's own, for processes that it starts
+    assert os.environ == before
+
+
+def log_run_patiently(folder: str) -> None:
+    """The same, where to wait for W&B's start or end would be to wait for ever."""
+    genlab.runs.wandb_run.START_SECONDS = genlab.runs.wandb_run.FINISH_SECONDS = 10 * HANG_SECONDS
+    log_run(folder)
+
+
+def log_run_without_stdin(folder: str) -> None:
+    os.close(0)
+    log_run(folder)
+
+
+def log_twice(folder: str, mode: str) -> None:
+    """A run that fails, and goes on in the same process."""
+    for start, exit_code in ((0, 1), (2, 0)):
+        time.sleep(1)  # W&B names the folder of a run by the second
+        logger = logger_in(folder, mode)
+        for epoch in range(start, start + 2):
+            logger.log_metrics({"val/mse": 4.0 - epoch}, step=10 * epoch)
+        logger.close(exit_code, {"val/mse": 3.0 - start})
+
+
+def log_and_tag(folder: str) -> None:
+    """A tag of the run's own is given twice while it is under way, and when it goes on in the same process."""
+    for start in (0, 2):
+        time.sleep(1)
+        logger = logger_in(folder, "online")
+        logger.log_metrics({"val/mse": 3.0}, step=start)
+        for _ in range(2):
+            logger.tag("collapsed")
+        logger.log_metrics({"val/mse": 2.0}, step=start + 1)
+        logger.close(0)
+
+
+def log_through_a_failure(folder: str, finish_seconds: float) -> None:
+    """Logs two epochs, waits for a line on stdin, logs three more, and says how long closing took."""
+    genlab.runs.wandb_run.FINISH_SECONDS = finish_seconds
+    logger = logger_in(folder, "online")
+    for epoch in range(5):
+        if epoch == 2:
+            print("ready", flush=True)
+            sys.stdin.readline()
+        logger.log_metrics({"val/mse": 5.0 - epoch}, step=10 * epoch)
+    begun = time.monotonic()
+    logger.close(0, {"test/mse": 1.5})
+    print(f"closed in {time.monotonic() - begun:.1f} s", flush=True)
+
+
+def sync_command(said: str) -> str:
+    """The one command among what a client said."""
+    commands = re.findall(r"`(wandb sync .*?)`", said)
+    assert len(commands) == 1, said
+    return commands[0]
+
+
+def assert_arrived(run: Run) -> None:
+    """All that `log_run` logs is there, once."""
+    assert (run.project, run.name, run.group, run.tags) == ("lab", "exp/default", "exp", ["small"])
+    assert run.config == CONFIG
+    assert run.column("_step") == [0, 1, 2, 3]
+    assert run.column("val/mse") == [3.0, 1.0, 2.0]
+    assert run.column("trainer/global_step") == [0, 10, 20, 20]
+    assert run.summary["val/mse"] == {"min": 1.0}
+    assert run.summary["test/mse"] == 1.5
+    assert (run.state, run.exit_code) == ("finished", 0)
+    (picture,) = (content for name, content in run.files.items() if name.startswith("media/images/samples"))
+    assert picture.startswith(b"\x89PNG")
+
+
+def assert_went_on(run: Run) -> None:
+    """All that `log_twice` logs is there, once."""
+    assert run.summary["val/mse"] == 1.0
+    assert run.column("val/mse") == [4.0, 3.0, 2.0, 1.0]
+    assert run.column("_step") == [0, 1, 2, 3]
+    assert run.config == CONFIG
+    assert (run.state, run.exit_code) == ("finished", 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "variable", "mode"),
+    [
+        ("auto", "online", "online"),
+        ("auto", "offline", "offline"),
+        ("auto", "dryrun", "offline"),
+        ("auto", "disabled", "disabled"),
+        ("offline", "online", "offline"),
+        ("disabled", "online", "disabled"),
+        ("online", "offline", "online"),
+    ],
+)
+def test_the_option_goes_before_the_variable(
+    wanted: WandbMode, variable: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert resolve_mode(wanted) == mode
+
+
+def test_a_question_that_the_double_cannot_answer_is_a_fault() -> None:
+    with WandbServer() as server:
+        body = json.dumps({"query": "query Sweeps { sweeps }"}).encode()
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(f"{server.url}/graphql", body, timeout=10)
+    with pytest.raises(AssertionError, match="unknown operation Sweeps"):
+        server.check()
+
+
+def test_a_teardown_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(wandb, "teardown", released.wait)
+    monkeypatch.setattr(genlab.runs.wandb_run, "TEARDOWN_SECONDS", 0.1)
+    begun = time.monotonic()
+    genlab.runs.wandb_run._tear_down()
+    assert time.monotonic() - begun < 5
+    released.set()
+
+
+def test_without_a_key_a_run_is_offline_and_sync_sends_it_once(client: Client, server: WandbServer) -> None:
+    said = client.run(log_run_without_stdin, "run")
+    (folder,) = client.home.glob("run/wandb/offline-run-*")
+    assert server.requests == []
+    assert said == ""
+
+    client.environment["WANDB_API_KEY"] = KEY
+    client.sync(f"wandb sync {folder}")
+    assert_arrived(server.runs["abc"])
+    requests = len(server.requests)
+    client.sync(f"wandb sync {folder}")
+    assert len(server.requests) == requests
+    client.sync(f"wandb sync --include-synced {folder}")
+    assert_arrived(server.runs["abc"])
+
+
+def test_online_without_a_key_never_asks_for_one_at_a_terminal(client: Client, server: WandbServer) -> None:
+    terminal, end = pty.openpty()
+    process = client.start(log_run, "run", "online", stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    finished(process)
+    said = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert "no API key" in said
+    assert "choice" not in said
+    assert server.requests == []
+
+
+def test_a_key_that_is_none_leaves_the_run_offline(client: Client, server: WandbServer) -> None:
+    client.environment["WANDB_API_KEY"] = KEY[:39]
+    said = client.run(log_run, "run")
+    assert len(said.splitlines()) == 1
+    assert "40+ characters" in said
+    assert "logging offline" in said
+    assert list(client.home.glob("run/wandb/offline-run-*"))
+    assert server.requests == []
+
+
+def test_a_run_arrives(online: Client, server: WandbServer) -> None:
+    online.run(log_run, "run")
+    assert_arrived(server.runs["abc"])
+
+
+def test_a_run_is_tagged_while_it_is_under_way(online: Client, server: WandbServer) -> None:
+    online.run(log_and_tag, "run")
+    assert server.runs["abc"].tags == ["small", "collapsed"]
+
+
+def test_a_run_that_goes_on_keeps_its_history(online: Client, server: WandbServer) -> None:
+    online.run(log_twice, "run", "online")
+    assert_went_on(server.runs["abc"])
+
+
+def test_an_offline_run_that_goes_on_keeps_its_history(online: Client, server: WandbServer) -> None:
+    online.run(log_twice, "run", "offline")
+    assert server.requests == []
+    first, second = sorted(online.home.glob("run/wandb/offline-run-*"))
+    online.sync(f"wandb sync {first}")
+    assert server.runs["abc"].column("val/mse") == [4.0, 3.0]
+    assert server.runs["abc"].state == "failed"
+    online.sync(f"wandb sync {second}")
+    assert_went_on(server.runs["abc"])
+
+
+def test_a_server_that_is_away_costs_seconds(online: Client, server: WandbServer) -> None:
+    server.stop()
+    begun = time.monotonic()
+    said = online.run(log_run_patiently, "run")
+    assert time.monotonic() - begun < FINISH_SECONDS
+    command = sync_command(said)
+
+    server.start()
+    online.sync(command)
+    assert_arrived(server.runs["abc"])
+
+
+def test_a_server_that_refuses_the_run_leaves_it_offline(online: Client, server: WandbServer) -> None:
+    def refuse(variables: dict[str, Any]) -> dict[str, Any]:
+        raise Refused("no such team")
+
+    upsert, server.operations["UpsertBucket"] = server.operations["UpsertBucket"], refuse
+    said = online.run(log_run, "run")
+    assert "no such team" in said
+
+    server.operations["UpsertBucket"] = upsert
+    online.sync(sync_command(said))
+    assert_arrived(server.runs["abc"])
+
+
+def test_a_server_that_goes_away_in_the_middle_loses_nothing(online: Client, server: WandbServer) -> None:
+    with online.start(log_through_a_failure, "run", 3.0, stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        wait_for(lambda: len(server.runs["abc"].history) == 2)
+        server.stop()
+        process.stdin.write("\n")
+        said = finished(process)
+    closed = re.search(r"closed in ([\d.]+) s", said)
+    assert closed and float(closed[1]) < 10
+    assert server.runs["abc"].column("val/mse") == [5.0, 4.0]
+    assert server.runs["abc"].state == "running"
+
+    server.start()
+    online.sync(sync_command(said))
+    run = server.runs["abc"]
+    assert run.column("val/mse") == [5.0, 4.0, 3.0, 2.0, 1.0]
+    assert run.column("_step") == [0, 1, 2, 3, 4]
+    assert run.summary["val/mse"] == {"min": 1.0}
+    assert run.state == "finished"

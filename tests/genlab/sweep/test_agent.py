@@ -1,0 +1,269 @@
+"""`sweep.py agent`: many runs in one warm process, against the double of W&B's server."""
+
+import itertools
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import genlab.sweep.agent
+from genlab.runs.errors import UsageError
+from genlab.sweep.agent import arguments, run_agent
+from tests import HANG_SECONDS, wait_for
+from tests.wandb_client import Client, finished, small_sweep
+from tests.wandb_server import Run, Sweep, WandbServer
+
+STUB = Path(__file__).parent / "programs" / "wandb_stub.py"
+
+
+def agent(path: str, count: int | None = None) -> None:
+    """Works for a sweep with a quicker heart; the last line is the tally."""
+    genlab.sweep.agent.BEAT_SECONDS = 1.0
+    try:
+        print(json.dumps(asdict(run_agent(path, count))))
+    except UsageError as error:
+        print(f"error: {error}")
+        sys.exit(2)
+
+
+def add_sweep(server: WandbServer, **values: list[Any]) -> Sweep:
+    """A grid over the stub program."""
+    return server.add_sweep(
+        {
+            "name": "stub",
+            "program": str(STUB),
+            "metric": {"name": "score", "goal": "maximize"},
+            "parameters": {key: {"values": choices} for key, choices in values.items()},
+            "command": ["${env}", "${interpreter}", "${program}", "fit", "${args}"],
+        }
+    )
+
+
+def start(client: Client, sweep: Sweep, count: int | None = None) -> subprocess.Popen[str]:
+    return client.start(agent, f"tester/genlab/{sweep.id}", count)
+
+
+def tally(said: str) -> dict[str, int]:
+    return {key: value for key, value in json.loads(said.splitlines()[-1]).items() if value}
+
+
+def log_of(run: Run) -> str:
+    return "\n".join(run.output)
+
+
+def test_arguments_are_those_of_wandbs_own_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "/data")
+    command = ["fit", "--data.root=${envvar:DATA}/x", "${args}", "--last", 3]
+    values = {"flag": True, "off": False, "dims": [32, 64], "lr": 1e-3, "none": None, "model": {"depth": 2}}
+    assert arguments(command, values) == [
+        "fit",
+        "--data.root=/data/x",
+        "--flag=True",
+        "--off=False",
+        "--dims=[32, 64]",
+        "--lr=0.001",
+        "--none=null",
+        "--model={'depth': 2}",
+        "--last",
+        "3",
+    ]
+    assert command[1] == "--data.root=${envvar:DATA}/x"
+    assert arguments(["${args_no_boolean_flags}"], {"on": True, "off": False}) == ["--on"]
+    assert arguments([], values) == []
+
+
+def test_many_runs_share_one_process(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1, 2, 3], b=["x", "y"])
+    said = online.run(agent, f"tester/genlab/{sweep.id}", 5)
+    assert tally(said) == {"finished": 5}
+    assert said.count("finished  score") == 5
+    runs = server.runs_of(sweep.id)
+    assert [(run.config["a"], run.config["b"]) for run in runs] == [(1, "x"), (1, "y"), (2, "x"), (2, "y"), (3, "x")]
+    assert len({run.config["pid"] for run in runs}) == 1
+    for run in runs:
+        assert run.column("score") == [run.config["a"]]
+        assert (run.project, run.state, run.exit_code, run.times_ended) == ("genlab", "finished", 0, 1)
+        assert f"run {run.id} begins" in log_of(run)
+        assert len(re.findall("run .* begins", log_of(run))) == 1
+    times = [time for time, _ in server.agents["agent0"].beats]
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) < 1.5
+
+
+def test_failures_are_told_and_the_agent_goes_on(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1], how=["raise", "refuse", "kill", "finish"])
+    said = online.run(agent, f"tester/genlab/{sweep.id}")
+    assert tally(said) == {"finished": 1, "failed": 3}
+    assert "Traceback" not in said
+    raised, refused, killed, fine = server.runs_of(sweep.id)
+    assert [run.state for run in (raised, refused, killed, fine)] == ["failed", "failed", "failed", "finished"]
+    assert [run.exit_code for run in (raised, refused, killed)] == [1, 1, 1]
+    assert "RuntimeError: no luck" in log_of(raised)
+    assert "Traceback" in log_of(raised)
+    assert "error: no such model" in log_of(refused)
+    assert refused.config == {"a": 1, "how": "refuse"}
+    assert "SIGKILL" in log_of(killed)
+    assert killed.column("score") == [1]
+    assert fine.config["pid"] != raised.config["pid"] == killed.config["pid"]
+    for run in (raised, refused, killed):
+        (log,) = re.findall(rf"\(log: (.*/{run.id}\.txt)\)", said)
+        assert (online.home / log).is_file()
+
+
+def test_a_server_that_goes_away_costs_no_run(online: Client, server: WandbServer) -> None:
+    online.environment |= {
+        "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "0.2",
+        "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.2",
+    }
+    sweep = add_sweep(server, a=[1, 2], how=["pause"])
+    process = start(online, sweep)
+    wait_for(lambda: len(server.runs) == 1 and server.runs["run0"].state == "running")
+    server.stop()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    server.outages += [429, 503]
+    server.start()
+    assert tally(finished(process)) == {"finished": 2}
+    assert [(run.state, run.times_ended) for run in server.runs_of(sweep.id)] == [("finished", 1)] * 2
+
+
+def test_a_run_that_had_to_be_logged_offline_is_sent(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1], how=["offline"])
+    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    (run,) = server.runs_of(sweep.id)
+    assert (run.state, run.project, run.column("score")) == ("finished", "genlab", [1])
+
+
+def test_an_agent_whose_sweep_is_deleted_leaves(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1, 2], how=["wait"])
+    process = start(online, sweep)
+    wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
+    server.gone.add("Heartbeat")
+    said = finished(process)
+    assert tally(said) == {"finished": 1}
+    assert said.count("W&B wants no more of this agent") == 1
+
+
+def test_wandb_stops_a_run_and_then_the_sweep(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1, 2, 3], how=["wait long"])
+    process = start(online, sweep)
+    wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
+    server.stop_run(server.runs["run0"])
+    wait_for(lambda: "run1" in server.runs and server.runs["run1"].state == "running")
+    server.agents["agent0"].commands.append({"type": "exit"})
+    assert tally(finished(process)) == {"stopped": 2}
+    first, second = server.runs_of(sweep.id)
+    assert (first.state, second.state) == ("finished", "failed")
+    assert first.config["pid"] == second.config["pid"]
+    assert any(states == {"run0": True} for _, states in server.agents["agent0"].beats)
+
+
+def test_ctrl_c_finishes_the_run_in_hand(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1, 2], how=["wait"])
+    process = start(online, sweep)
+    wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
+    process.send_signal(signal.SIGINT)
+    assert tally(finished(process)) == {"finished": 1, "signal": signal.SIGINT}
+    assert [run.state for run in server.runs_of(sweep.id)] == ["finished"]
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
+def test_a_run_that_was_stopped_by_hand_goes_on_later(
+    numbers: list[signal.Signals], online: Client, server: WandbServer
+) -> None:
+    sweep = add_sweep(server, a=[1], how=["wait long"])
+    process = start(online, sweep)
+    wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
+    for number in numbers:
+        time.sleep(0.5)  # signals of one kind that come at once are one
+        process.send_signal(number)
+    said = finished(process)
+    assert tally(said) == {"stopped": 1, "signal": numbers[-1]}
+    (run,) = server.runs_of(sweep.id)
+    assert run.state == "preempted"
+
+    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    assert run.state == "finished"
+
+
+def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
+    sweep = add_sweep(server, a=[1, 2, 3, 4, 5, 6], how=["pause"])
+    tallies = [tally(finished(process)) for process in [start(online, sweep), start(online, sweep)]]
+    assert sum(one["finished"] for one in tallies) == 6
+    runs = server.runs_of(sweep.id)
+    assert sorted(run.config["a"] for run in runs) == [1, 2, 3, 4, 5, 6]
+    assert len({run.config["pid"] for run in runs}) == 2
+    assert all((run.state, run.times_ended) == ("finished", 1) for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("path", "environment", "reason"),
+    [
+        ("tester/genlab/none", {}, "no sweep none"),
+        ("a/b/c/d", {}, "names no sweep"),
+        ("tester/genlab/sweep0", {"WANDB_API_KEY": ""}, "no W&B API key"),
+        ("tester/genlab/sweep0", {"WANDB_MODE": "offline"}, "WANDB_MODE is offline"),
+        ("tester/genlab/sweep0", {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be used"),
+        ("tester/genlab/sweep0", {}, "program nothing.py is not here"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(
+    path: str, environment: dict[str, str], reason: str, online: Client, server: WandbServer
+) -> None:
+    server.add_sweep({"program": "nothing.py", "parameters": {"a": {"value": 1}}})
+    online.environment |= environment
+    process = online.start(agent, path)
+    said, _ = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 2
+    (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
+    assert line.startswith("error: ")
+    assert reason in line
+
+
+def test_training_runs_warm(online: Client, server: WandbServer, tmp_path: Path) -> None:
+    """train.py itself: run folders, the record and W&B agree; a model that cannot be built fails alone."""
+    sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1, 2, 9]).read_text()))
+    said = online.run(agent, f"tester/genlab/{sweep.id}")
+    assert tally(said) == {"finished": 2, "failed": 1}
+    first, second, deep = server.runs_of(sweep.id)
+    folder = tmp_path / "runs" / "quickstart"
+    summaries = [json.loads((folder / name / "summary.json").read_text()) for name in warm_names(1, 2)]
+    assert [summary["wandb_id"] for summary in summaries] == [first.id, second.id]
+    assert len({summary["pid"] for summary in summaries}) == 1
+    for run, summary, name in zip((first, second), summaries, warm_names(1, 2), strict=True):
+        assert (run.name, run.group, run.tags) == (f"quickstart/{name}", "quickstart", ["quickstart"])
+        assert run.summary["test/mse"] == pytest.approx(summary["metrics"]["test/mse"])
+        assert run.summary["val/mse"] == pytest.approx(min(run.column("val/mse")))
+        assert f"{run.id} {name}  finished  test/mse" in said
+        assert (folder / "logs" / f"{run.id}.txt").is_file()
+    assert deep.state == "failed"
+    assert "depth" in log_of(deep)
+
+
+@pytest.mark.slow
+def test_a_preempted_training_goes_on_from_its_checkpoint(online: Client, server: WandbServer, tmp_path: Path) -> None:
+    sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1], epochs=40).read_text()))
+    process = start(online, sweep)
+    wait_for(lambda: "run0" in server.runs and len(server.runs["run0"].column("val/mse")) > 5)
+    process.terminate()
+    assert tally(finished(process)) == {"stopped": 1, "signal": signal.SIGTERM}
+    (run,) = server.runs_of(sweep.id)
+    assert run.state == "preempted"
+    assert 5 < len(run.column("val/mse")) < 40
+
+    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    assert run.state == "finished"
+    assert len(run.column("val/mse")) == 40
+    assert [folder.name for folder in (tmp_path / "runs" / "quickstart").glob("depth*")] == warm_names(1)
+
+
+def warm_names(*depths: int) -> list[str]:
+    """The run folders of small_sweep."""
+    return [f"depth={depth},latent_dim=3" for depth in depths]

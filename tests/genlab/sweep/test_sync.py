@@ -1,0 +1,202 @@
+"""`sweep.py sync`: a sweep that ran offline arrives at W&B once, whatever happens in between."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import write_summary
+from genlab.sweep.sync import sync
+from tests import HANG_SECONDS, wait_for, warm
+from tests.wandb_client import Client, finished
+from tests.wandb_server import Refused, WandbServer
+
+
+def send(folder: str, **place: str) -> None:
+    """Syncs; the last line is the tally."""
+    try:
+        print(json.dumps(asdict(sync(Path(folder), **place))))
+    except UsageError as error:
+        print(f"error: {error}")
+        sys.exit(2)
+
+
+def log_offline(*names: str) -> None:
+    """Runs of a sweep as they lie after it; what becomes of one is in its name."""
+    for name in names:
+        log_part(name, [1.0, 2.0], int(name.startswith("failed")))
+        if name.startswith("resumed"):
+            time.sleep(1.1)  # W&B names the folder of a part by the second
+            log_part(name, [3.0], 0)
+    for name in names:
+        if name.startswith("killed"):
+            (file,) = Path("runs/study", name).glob("wandb/offline-run-*/run-*.wandb")
+            file.write_bytes(file.read_bytes()[:7])  # what W&B's client leaves when it is killed at once
+
+
+def log_part(name: str, scores: list[float], exit_code: int) -> None:
+    folder = Path("runs/study", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    init: dict[str, Any] = {"project": "lab", "group": "study", "name": f"study/{name}", "config": {"model.depth": 2}}
+    settings = wandb.Settings(silent=True)
+    run = wandb.init(mode="offline", dir=folder, id=name, resume="allow", settings=settings, **init)
+    for score in scores:
+        run.log({"score": score})
+    run.finish(exit_code=exit_code)
+
+
+def tally(said: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(said.splitlines()[-1]).items() if value}
+
+
+def test_a_sweep_arrives_once(online: Client, server: WandbServer) -> None:
+    online.run(log_offline, "plain", "failed", "resumed", "killed", "going")
+    write_summary(online.home / "runs/study/going", {"state": "running", "host": socket.gethostname(), "pid": 1})
+    assert server.requests == []
+
+    assert tally(online.run(send, "runs/study")) == {
+        "sent": ["failed", "plain", "resumed"],
+        "going_on": ["going"],
+        "empty": ["killed"],
+    }
+    runs = server.runs
+    assert {name: (run.state, run.column("score")) for name, run in runs.items()} == {
+        "plain": ("finished", [1, 2]),
+        "failed": ("failed", [1, 2]),
+        "resumed": ("finished", [1, 2, 3]),
+    }
+    assert all(run.column("_step") == [*range(len(run.rows))] for run in runs.values())
+    assert all((run.project, run.group, run.config) == ("lab", "study", {"model.depth": 2}) for run in runs.values())
+    assert runs["plain"].name == "study/plain"
+
+    requests = len(server.requests)
+    write_summary(online.home / "runs/study/going", {"state": "finished"})
+    said = online.run(send, "runs/study")
+    assert tally(said)["sent"] == ["going"]
+    assert tally(said)["before"] == ["failed", "plain", "resumed"]
+    assert not any(f"/{name}/" in request for request in server.requests[requests:] for name in ("plain", "failed"))
+
+
+def test_a_run_that_cannot_be_sent_does_not_keep_the_others(online: Client, server: WandbServer) -> None:
+    online.run(log_offline, "damaged", "other", "refused")
+    (file,) = online.home.glob("runs/study/damaged/wandb/offline-run-*/run-*.wandb")
+    file.write_bytes(file.read_bytes()[:300])
+    upsert = server.operations["UpsertBucket"]
+
+    def refuse(variables: dict[str, Any]) -> dict[str, Any]:
+        if variables["name"] == "refused":
+            raise Refused("no such team")
+        return upsert(variables)
+
+    server.operations["UpsertBucket"] = refuse
+    said = online.run(
+        send,
+        "runs/study",
+    )
+    assert tally(said)["sent"] == ["other"]
+    assert set(tally(said)["failed"]) == {"damaged", "refused"}
+    assert "refused was not sent: " in said
+    assert "no such team" in said
+    server.operations["UpsertBucket"] = upsert
+    assert tally(online.run(send, "runs/study"))["sent"] == ["refused"]
+
+
+def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> None:
+    names = [f"plain{number}" for number in range(5)]
+    online.run(log_offline, *names)
+    upsert = server.operations["UpsertBucket"]
+    interrupted, heard = threading.Event(), []
+
+    def sent() -> list[Path]:
+        return list(online.home.glob("runs/study/*/wandb/offline-run-*/*.synced"))
+
+    def slow(variables: dict[str, Any]) -> dict[str, Any]:
+        """Only the run that came first gets an answer before the interruption."""
+        heard.append(variables["name"])
+        if variables["name"] != heard[0]:
+            server._lock.release()
+            interrupted.wait(HANG_SECONDS)
+            server._lock.acquire()
+        return upsert(variables)
+
+    server.operations["UpsertBucket"] = slow
+    online.executable = warm.COLD  # whose process and group are those that are killed
+    process = online.start(send, "runs/study", start_new_session=True)
+    wait_for(lambda: bool(sent()))
+    again = online.start(send, "runs/study")
+    said, _ = again.communicate(timeout=HANG_SECONDS)
+    assert again.returncode == 2
+    assert "another sync" in said
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(3)  # W&B's own service ends when it has noticed
+    interrupted.set()
+    assert len(sent()) == 1
+
+    assert len(tally(online.run(send, "runs/study"))["sent"]) <= len(names) - 1
+    assert sorted(server.runs) == names
+    assert all((run.state, run.column("score")) == ("finished", [1, 2]) for run in server.runs.values())
+
+
+def test_a_sync_that_was_killed_alone_keeps_its_lock(online: Client, server: WandbServer) -> None:
+    online.run(log_offline, "plain")
+    upsert = server.operations["UpsertBucket"]
+
+    def slow(variables: dict[str, Any]) -> dict[str, Any]:
+        server.operations["UpsertBucket"] = upsert
+        time.sleep(4)
+        return upsert(variables)
+
+    server.operations["UpsertBucket"] = slow
+    online.executable = warm.COLD  # whose process and group are those that are killed
+    process = online.start(send, "runs/study")
+    wait_for(lambda: any("RunResumeStatus" in request or "UpsertBucket" in request for request in server.requests))
+    process.kill()
+    process.wait()
+    again = online.start(send, "runs/study")
+    assert "another sync" in again.communicate(timeout=HANG_SECONDS)[0]
+    wait_for(lambda: "plain" in server.runs and server.runs["plain"].state == "finished")
+
+
+def test_project_and_entity_can_be_chosen(online: Client, server: WandbServer) -> None:
+    online.run(log_offline, "plain")
+    process = online.python(
+        "-c",
+        "import tests.test_sync as t; t.send('runs/study', project='other', entity='tester')",
+    )
+    assert tally(finished(process))["sent"] == ["plain"]
+    assert server.runs["plain"].project == "other"
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder", "reason"),
+    [
+        ({}, "runs/none", "holds no offline runs"),
+        ({"WANDB_API_KEY": ""}, "runs/study", "no W&B API key"),
+        ({"WANDB_BASE_URL": "http://127.0.0.1:9"}, "runs/study", "cannot be reached"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(
+    environment: dict[str, str], folder: str, reason: str, online: Client, server: WandbServer
+) -> None:
+    part = online.home / "runs/study/plain/wandb/offline-run-1-plain"
+    part.mkdir(parents=True)
+    (part / "run-plain.wandb").write_bytes(b"12345678")
+    online.environment |= environment
+    process = online.start(send, folder)
+    said, _ = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 2
+    (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
+    assert line.startswith("error: ")
+    assert reason in line
+    assert server.requests == []

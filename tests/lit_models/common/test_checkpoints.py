@@ -1,0 +1,136 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from jsonargparse import Namespace
+from torch import Tensor, nn
+
+from lit_models import VAE, Autoencoder, CheckpointError, Classifier, GenerativeModule
+from lit_models.common.component import drop_initial_weights
+from lit_models.common.encoder_decoders import MLPNetworks
+from tests.helpers import same, saved
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/litgen_was_here",)
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_not_run(tmp_path: Path):
+    marker = tmp_path / "ran"
+    Payload.__reduce__ = lambda self: (os.system, (f"touch {marker}",))
+    torch.save({"state_dict": {}, "bad": Payload()}, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match="carries code.*was refused") as caught:
+        GenerativeModule.load(tmp_path / "bad.ckpt")
+    assert not marker.exists() and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps([1])])
+def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="x.ckpt"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_a_truncated_checkpoint_is_refused(encoder_checkpoint: Path, tmp_path: Path):
+    content = encoder_checkpoint.read_bytes()
+    (tmp_path / "x.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_another_kind_of_model_is_refused(encoder_checkpoint: Path):
+    with pytest.raises(CheckpointError, match="holds a Autoencoder, not a Classifier"):
+        Classifier.load(encoder_checkpoint)
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.dict", "nowhere.Model"])
+def test_only_imported_models_are_built(name: str, encoder_checkpoint: Path, tmp_path: Path):
+    checkpoint = torch.load(encoder_checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["_class_path"] = name
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="none of the imported models"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+FOREIGN = {"class_path": "foreign.Thing", "init_args": {}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"networks": FOREIGN}, {"networks": "foreign.Thing"}, {"law": "foreign.Thing"}, {"law": {"init_args": FOREIGN}}],
+    ids=str,
+)
+def test_only_imported_parts_are_built(arguments: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = VAE(networks=MLPNetworks((8,)))
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.rebuilding_config() | arguments}
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="cannot build"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("optimizer", [FOREIGN, "foreign.Thing"], ids=str)
+def test_a_foreign_optimizer_is_left_out(optimizer: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = VAE(networks=MLPNetworks((8,)))
+    config = model.rebuilding_config() | {"optimizer": optimizer}
+    torch.save({"state_dict": model.state_dict(), "hyper_parameters": config}, tmp_path / "x.ckpt")
+    assert isinstance(VAE.load(tmp_path / "x.ckpt").configure_optimizers(), torch.optim.Adam)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_do_not_fit_are_refused(encoder_checkpoint: Path, tmp_path: Path):
+    checkpoint = torch.load(encoder_checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["latent_dim"] = 9
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="cannot build"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_the_optimizer_comes_back_too(encoder_checkpoint: Path):
+    optimizer = Autoencoder.load(encoder_checkpoint).configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam) and optimizer.defaults["lr"] == 1e-3
+
+
+class Started(GenerativeModule):
+    """Starts from the weights in a file."""
+
+    initial_weights = ("start",)
+
+    def __init__(self, width: int = 3, start: str | None = None) -> None:
+        super().__init__(torch.optim.Adam)
+        self.save_hyperparameters()
+        self.layer = nn.Linear(width, width)
+        if start is not None:
+            self.layer.load_state_dict(torch.load(start, weights_only=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_a_model_is_loaded_without_the_file_of_its_first_weights(tmp_path: Path):
+    first = tmp_path / "first.pt"
+    torch.save(nn.Linear(3, 3).state_dict(), first)
+    model = Started(start=str(first))
+    assert same(model.layer.state_dict(), torch.load(first, weights_only=True))
+    first.unlink()
+    assert model.rebuilding_config()["start"] is None and model.hparams["start"] == str(first)
+    loaded = Started.load(saved(model, tmp_path / "saved.ckpt"))
+    assert same(loaded.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("path", ["lit_models", "lit_models.networks.efficientnet"])
+def test_first_weights_are_dropped_of_a_model_and_its_parts_however_they_are_named(path: str):
+    part = Namespace(class_path=f"{path}.EfficientNetNetworks", init_args=Namespace(weights="x.pth", freeze=True))
+    foreign = Namespace(class_path="nowhere.Component", init_args=Namespace(weights="x.pth", start="y"))
+    arguments = Namespace(width=3, start="y.pth", networks=part, law=foreign, optimizer=None)
+    drop_initial_weights(Namespace(class_path=f"{__name__}.Started", init_args=arguments))
+    assert arguments.width == 3 and arguments.start is None
+    assert part.init_args == Namespace(weights=None, freeze=True)
+    assert foreign.init_args == Namespace(weights="x.pth", start="y")

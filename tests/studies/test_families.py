@@ -1,0 +1,203 @@
+"""The table over all families of models: where its numbers come from."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules import MNISTDataModule
+from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier, sampling
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import write_summary
+from lit_models import GAN, VAE, Autoencoder, Classifier, GenerativeModule
+from lit_models.common.discriminators import DCGANDiscriminator
+from lit_models.common.encoder_decoders import MLPNetworks
+from lit_models.common.generators import DCGANGenerator
+from studies import families
+from studies.families import Family
+from studies.page import put
+from tests.helpers import saved
+
+COUNT = 60
+QUALITY = {"frechet_classifier": 1.5, "precision": 0.5, "recall": 0.25, "modes": 9.0, "modes_kl": 0.125}
+OF_VAE = Family("autoencoder", "VAE", "there", "vae_mnist/default", "its prior", "make the VAE")
+
+
+def run(root: Path, name: str, model: GenerativeModule, metrics: dict[str, float], **config: object) -> Path:
+    folder = root / name
+    (folder / "checkpoints").mkdir(parents=True)
+    config = {"trainer.max_epochs": 3, **{key.replace("__", "."): value for key, value in config.items()}}
+    named = {f"test/{key}": value for key, value in metrics.items()}
+    write_summary(folder, {"state": "finished", "seconds": 61.7, "config": config, "metrics": named})
+    return saved(model, folder / "checkpoints" / "best.ckpt")
+
+
+def small_vae() -> VAE:
+    return VAE(latent_dim=2, networks=MLPNetworks(hidden_dims=(8,)))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("runs")
+    run(root, "classifier_mnist/default", Classifier(channels=(4, 4, 4), feature_dim=4), {})
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(data_root: Path) -> MNISTDataModule:
+    return MNISTDataModule(str(data_root), val_size=50, seed=0)
+
+
+@pytest.fixture(scope="module")
+def judge(root: Path, data: MNISTDataModule) -> EvaluationClassifier:
+    found = find_evaluation_classifier(None, data, data.image_shape, root)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of samples that were measured."""
+    counted: list[int] = []
+    measured = families.measured
+
+    def counting(judge: EvaluationClassifier, data: MNISTDataModule, samples: object) -> dict[str, float]:
+        drawn: list[tuple[Tensor, int | None]] = list(samples)  # type: ignore[call-overload]
+        counted.append(sum(len(images) for images, _ in drawn))
+        return measured(judge, data, drawn)
+
+    monkeypatch.setattr(families, "measured", counting)
+    return counted
+
+
+def test_the_numbers_of_a_runs_own_test_are_taken(
+    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int]
+) -> None:
+    metrics = {**QUALITY, "bits_per_dim": 1.234}
+    run(root, "tested/default", small_vae(), metrics, trainer__precision="bf16-mixed", quality__num_images=2000)
+    found = families.known(replace(OF_VAE, run="tested/default", bound=True), root, data, judge, COUNT)
+    assert found is not None and not measurements
+    found.speed = 1234.5
+    assert len(found.cells()) == len(families.HEAD)
+    assert found.cells()[1:] == [
+        "[VAE](there)",
+        "its prior",
+        "7.08 k, 13.4 k",
+        "3 epochs in bf16, 62 s",
+        "1,234",
+        "1.50 (of 2,000)",
+        "0.50",
+        "0.25",
+        "9 (0.1250)",
+        "<= 1.23",
+    ]
+
+
+@pytest.mark.parametrize("option", ["quality__classifier", "trainer__limit_test_batches"])
+def test_a_run_that_was_measured_otherwise_is_measured_again(
+    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int], option: str
+) -> None:
+    run(root, f"{option}/default", small_vae(), QUALITY, **{option: 5})
+    found = families.known(replace(OF_VAE, run=f"{option}/default"), root, data, judge, COUNT)
+    assert found is not None and measurements == [COUNT]
+    assert found.quality != QUALITY
+
+
+def test_measured_once_until_the_checkpoint_changes(
+    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int]
+) -> None:
+    checkpoint = run(root, "vae_mnist/default", small_vae(), {"loss": 1.0})
+    first = families.known(OF_VAE, root, data, judge, COUNT)
+    again = families.known(OF_VAE, root, data, judge, COUNT)
+    assert first is not None and again is not None and measurements == [COUNT]
+    assert first.quality == again.quality and set(families.MEASURES) <= set(first.quality)
+    assert (first.count, first.cells()[6].endswith(f"(of {COUNT})")) == (COUNT, True)
+    saved(small_vae(), checkpoint)
+    changed = families.known(OF_VAE, root, data, judge, COUNT)
+    assert changed is not None and measurements == [COUNT, COUNT]
+    assert changed.quality != first.quality
+
+
+def test_an_autoencoder_draws_from_a_mixture(
+    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = torch.randn(COUNT, 2)
+    monkeypatch.setattr(sampling, "mixture_codes", lambda codes, parts, components, n, seed: drawn[:n])
+    model = Autoencoder(latent_dim=2, depth=1, channel_factor=2, hidden_dim=8).eval()
+    run(root, "ae/default", model, {})
+    family = replace(OF_VAE, name="Autoencoder", run="ae/default", mixture=True)
+    found = families.known(family, root, data, judge, COUNT)
+    assert found is not None  # and COUNT codes are used up
+    again = torch.cat([found.makes.sample(COUNT - 1), found.makes.sample(2)])
+    torch.testing.assert_close(again, model.decode(torch.cat([drawn, drawn[:1]])))
+
+
+def test_a_missing_run_is_left_out_with_its_command(
+    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert families.known(replace(OF_VAE, run="nowhere/default"), root, data, judge, COUNT) is None
+    assert "make the VAE" in capsys.readouterr().err
+
+
+def test_a_moving_average_is_not_counted_twice() -> None:
+    generator, discriminator = DCGANGenerator(channels=4, depth=1), DCGANDiscriminator(channels=4, depth=1)
+    with_average, without = (
+        families.parameters(GAN(latent_dim=3, generator=generator, discriminator=discriminator, ema_decay=decay))
+        for decay in (0.9, 0.0)
+    )
+    assert with_average == without
+    assert 0 < without[0] < without[1]
+
+
+def test_speeds_are_medians_over_rounds_of_which_each_model_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that draws an image in 1 s, and one in 2 s but for a slow spell, by a clock that only they move."""
+    now, turns = 0.0, []
+
+    class Model:
+        def __init__(self, name: str, seconds: list[float]) -> None:
+            self.name = name
+            self.seconds = [0.0, *seconds]  # for an image, of each draw, the one that warms up first
+
+        def sample(self, n: int) -> Tensor:
+            nonlocal now
+            now += n * self.seconds.pop(0)
+            turns.append(self.name)
+            return torch.zeros(n, 1)
+
+    monkeypatch.setattr(families, "time", SimpleNamespace(perf_counter=lambda: now))
+    models = [Model("a", [1.0] * 6), Model("b", [2.0, 50.0, 2.0])]
+    assert families.speeds(models, batch=10, rounds=3, least=15.0) == [1.0, 0.5]
+    assert "".join(turns) == "ab" + 3 * "aab"
+
+
+def test_the_picture_has_a_row_a_family(root: Path) -> None:
+    rows = {name: torch.zeros(families.COLUMNS, 1, 28, 28) for name in ("one", "another")}
+    one, two = (families.picture(dict(list(rows.items())[:n])) for n in (1, 2))
+    assert two.height - one.height == 60  # a row of images of 28 pixels and 2 between, twice as large
+
+
+def test_a_page_is_written_between_its_comments_only(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n<!-- b -->\nkept\n<!-- /b -->\n")
+    for _ in range(2):
+        put(page, "a", "| new |\n")
+    assert page.read_text() == ("before\n<!-- a -->\n| new |\n<!-- /a -->\nafter\n<!-- b -->\nkept\n<!-- /b -->\n")
+
+
+@pytest.mark.parametrize("text", ["nothing", "<!-- a -->", "<!-- /a -->\n<!-- a -->"])
+def test_a_page_without_the_comments_is_left_alone(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(UsageError, match="no place"):
+        put(page, "a", "new")
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_pages_have_a_place_for_the_table(page: str) -> None:
+    text = (families.DOCS.parent / page).read_text()
+    assert text.count("<!-- families -->") == text.count("<!-- /families -->") == 1
