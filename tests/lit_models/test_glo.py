@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from datamodules import BatchLoader, DigitsDataModule
 from genlab.callbacks import ExactResume, LastCheckpoint
 from genlab.callbacks.latent_codes import has_normal_prior
-from lit_models import GLO, Autoencoder, GenerativeModule, code_table
+from lit_models import GLO, Autoencoder, GenerativeModule
+from lit_models.common import code_table
 from lit_models.common.code_table import CodeTable
 from lit_models.common.generators import DCGANGenerator, LinearGenerator, MLPGenerator
 from lit_models.common.module import Encodes, HasLatentBlocks, Reconstructs, Samples

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from datamodules import MNISTDataModule
-from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier, sampling
+from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
+from genlab.sampling import sampler as sampling
 from lit_models import GAN, VAE, Autoencoder, Classifier, GenerativeModule
 from lit_models.common.discriminators import DCGANDiscriminator
 from lit_models.common.encoder_decoders import MLPNetworks

@@ -172,7 +172,7 @@ def test_project_and_entity_can_be_chosen(online: Client, server: WandbServer) -
     online.run(log_offline, "plain")
     process = online.python(
         "-c",
-        "import tests.test_sync as t; t.send('runs/study', project='other', entity='tester')",
+        "import tests.genlab.sweep.test_sync as t; t.send('runs/study', project='other', entity='tester')",
     )
     assert tally(finished(process))["sent"] == ["plain"]
     assert server.runs["plain"].project == "other"

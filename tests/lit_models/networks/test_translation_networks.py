@@ -13,7 +13,7 @@ from datamodules import DigitsDataModule
 from lit_models.common.discriminators import Discriminator, PatchDiscriminator, PoolingDiscriminator
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, Translator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
-from tests.lit_models.test_gan_networks import shapes
+from tests.lit_models.networks.test_gan_networks import shapes
 
 SIZES = [(28, 28), (32, 32), (30, 22), (7, 7)]
 TRANSLATORS = [
