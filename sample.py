@@ -205,7 +205,7 @@ def sample(options: argparse.Namespace) -> None:
     from genlab.sampling.overrides import draw_by
     from genlab.sampling.sampler import Sampler, class_names, label_images, training_data
     from lit_models import GenerativeModule, Probe
-    from lit_models.common.module import HasLatentBlocks, Samples, Translates
+    from lit_models.common.capabilities import HasLatentBlocks, Samples, Translates
 
     walking = options.interpolate or options.output.suffix == ".gif"
     if walking and (options.classifier or options.output.suffix == ".npz" or len(options.classes) > 1):

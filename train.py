@@ -28,8 +28,10 @@ from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, claim, is_numbered, last_run, run_of_checkpoint, set_aside, write_whole
 from genlab.runs.history import MetricsCSV
 from genlab.runs.wandb_run import RunLogger, resolve_mode
+from lit_models.common.capabilities import Translates
+from lit_models.common.checkpoints import CheckpointError, read_checkpoint
 from lit_models.common.component import drop_initial_weights
-from lit_models.common.module import CheckpointError, GenerativeModule, Translates, read_checkpoint
+from lit_models.common.module import GenerativeModule
 
 # Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
 # Set before torch starts its threads, which inherit it.

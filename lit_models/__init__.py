@@ -2,7 +2,8 @@ from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
 from lit_models.classifier import Classifier
-from lit_models.common.module import CheckpointError, GenerativeModule
+from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.module import GenerativeModule
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM

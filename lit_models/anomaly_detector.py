@@ -7,8 +7,9 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
+from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks, StridedNetworks
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.classification import class_of
 
 NORMAL = "normal"

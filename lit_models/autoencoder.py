@@ -3,7 +3,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
 
 

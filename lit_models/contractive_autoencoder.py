@@ -5,8 +5,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.penalty import estimated_contraction, sigmoid_layer_contraction
 from lit_models.networks.one_layer import SigmoidLayer, TransposedLayer
 

@@ -3,9 +3,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.corruptions import Corruption
 from lit_models.common.encoder_decoders import Networks, StridedNetworks
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.schedules import Schedule
 from lit_models.losses.distortion import psnr
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.adversarial import DCGANAdam, Recipe
+from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.discriminators import ACGANDiscriminator, DCGANDiscriminator, Discriminator
 from lit_models.common.generators import ACGANGenerator, DCGANGenerator, Generator
 from lit_models.common.latent_gan import LatentGAN, take_layers
-from lit_models.common.module import GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.objectives import Minimax, NonSaturating, Objective
 from lit_models.common.pretrained_encoder import fill_path
 from lit_models.common.priors import Normal, Prior
@@ -98,7 +99,7 @@ class GAN(LatentGAN, GenerativeModule):
         )
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        unconditional(self, label)
+        refuse_label(self, label)
         return self.decode(self.sample_prior(n))
 
 

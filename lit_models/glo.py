@@ -8,9 +8,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.code_table import CodeTable, Projection
 from lit_models.common.generators import DCGANGenerator, Generator
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.priors import Normal
 from lit_models.common.schedules import Schedule
 from lit_models.losses.laplacian import laplacian_l1
@@ -110,7 +112,7 @@ class GLO(AutoencoderBase, GenerativeModule):
         return self.table.gaussian(n) if self.latent_distribution == "gaussian" else self.table.initial(n)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        unconditional(self, label)
+        refuse_label(self, label)
         return self.decode(self.sample_prior(n))
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.common.module import GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.capabilities import LatentBlock, refuse_label
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.processes import of_all_processes
 from lit_models.common.schedules import Schedule
 from lit_models.networks.flows import MultiScaleFlow
@@ -113,7 +114,7 @@ class Glow(GenerativeModule):
         return self.temperature * torch.randn(n, self.dim, device=self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        unconditional(self, label)
+        refuse_label(self, label)
         return self.decode(self.sample_prior(n))
 
     def log_prob(self, images: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.schedules import Schedule
 
 

@@ -2,8 +2,9 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.penalty import absolute_sum
 from lit_models.networks.one_layer import DictionaryNetworks
 

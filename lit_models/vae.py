@@ -5,9 +5,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
 from lit_models.common.latent_distributions import Gaussian, LatentDistribution
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.schedules import Schedule
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.networks.side_by_side import SideBySide
@@ -95,7 +97,7 @@ class VAE(AutoencoderBase, GenerativeModule):
         return self.latent_distribution.prior(n, self.latent_dim, self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        unconditional(self, label)
+        refuse_label(self, label)
         return self.decode(self.sample_prior(n))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -3,8 +3,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
-from lit_models.common.module import AutoencoderBase, GenerativeModule, ImageShape, LatentBlock, unconditional
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.losses.mmd import KernelKind, mmd
 
@@ -66,7 +68,7 @@ class WAE(AutoencoderBase, GenerativeModule):
         return torch.randn(n, self.latent_dim, device=self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        unconditional(self, label)
+        refuse_label(self, label)
         return self.decode(self.sample_prior(n))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

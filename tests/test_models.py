@@ -41,6 +41,15 @@ from lit_models import (
     TextureSynthesis,
 )
 from lit_models.common.adversarial import Adversarial
+from lit_models.common.capabilities import (
+    Decodes,
+    Encodes,
+    HasBackbone,
+    HasLatentBlocks,
+    Reconstructs,
+    Samples,
+    Translates,
+)
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
 from lit_models.common.diffusion_base import DiffusionBase
 from lit_models.common.discriminators import (
@@ -61,7 +70,6 @@ from lit_models.common.generators import (
 from lit_models.common.image_optimization import HasOptimizedImages
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
-from lit_models.common.module import Decodes, Encodes, HasBackbone, HasLatentBlocks, Reconstructs, Samples, Translates
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from lit_models.common.perceptual import VGGFeatures

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from genlab.callbacks.latent_codes import codes_of_rank
 from genlab.metrics.unit_variance import UnitVariance
-from lit_models.common.module import Encodes, HasLatentBlocks, LatentBlock
+from lit_models.common.capabilities import Encodes, HasLatentBlocks, LatentBlock
 
 
 class ActiveUnits(Callback):

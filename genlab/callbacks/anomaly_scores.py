@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genlab.media import full_row, image_grid, save_picture
 from lit_models.anomaly_detector import NORMAL
-from lit_models.common.module import Reconstructs
+from lit_models.common.capabilities import Reconstructs
 
 
 @runtime_checkable

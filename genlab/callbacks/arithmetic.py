@@ -12,7 +12,7 @@ from genlab.callbacks.latent_space import decode_all
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.media import beside, framed, full_row, image_grid, own_randomness, save_picture, tile_centres
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
 EXEMPLARS = 3
 COLUMNS = 7

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.common.module import Decodes, HasLatentBlocks, LatentBlock
+from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 
 
 def class_block(model: object) -> LatentBlock | None:

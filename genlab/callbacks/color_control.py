@@ -16,7 +16,7 @@ from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule, hu
 from genlab.callbacks.latent_codes import encode_all
 from genlab.media import own_randomness, save_picture
 from genlab.metrics import ColorAgreement, ColorCount, hue_distance
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks, LatentBlock
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, LatentBlock
 
 LEAST_CODES = 4
 

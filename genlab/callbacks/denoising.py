@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from genlab.media import framed, image_grid, own_randomness, save_picture, tile_centres
-from lit_models.common.module import Reconstructs
+from lit_models.common.capabilities import Reconstructs
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from genlab.media import framed, image_grid, save_picture
-from lit_models.common.module import Encodes, HasBackbone
+from lit_models.common.capabilities import Encodes, HasBackbone
 
 TILE = 32
 """Pixels of a filter's side, or a little less; a larger filter is drawn as it is."""

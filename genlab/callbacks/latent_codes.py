@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genlab.media import save_picture
 from genlab.metrics import LatentCorrelation
-from lit_models.common.module import Encodes, HasLatentBlocks, LatentBlock
+from lit_models.common.capabilities import Encodes, HasLatentBlocks, LatentBlock
 from lit_models.common.priors import Normal
 from lit_models.losses.classification import class_of
 

@@ -15,7 +15,7 @@ from genlab.callbacks.class_codes import class_block
 from genlab.callbacks.latent_codes import encode_all, has_normal_prior, latent_blocks, principal_axes
 from genlab.media import beside, framed, image_grid, save_picture, tile_centres
 from genlab.metrics.color import foreground_hue
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks, LatentBlock
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, LatentBlock
 
 BLOCK_GAP = 2
 MOST_FULL_SIZE = 2500

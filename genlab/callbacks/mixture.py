@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 
 
 def mixture_codes(codes: Tensor, parts: list[LatentBlock], components: int, n: int, seed: int = 0) -> Tensor:

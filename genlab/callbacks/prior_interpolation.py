@@ -8,7 +8,7 @@ from genlab.callbacks.class_codes import class_block, with_class
 from genlab.callbacks.latent_space import decode_all
 from genlab.callbacks.walks import lines, prior_route
 from genlab.media import framed, image_grid, own_randomness, save_picture
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
 
 class PriorInterpolation(Callback):

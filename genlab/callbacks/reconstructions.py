@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from genlab.media import full_row, image_grid, save_picture
-from lit_models.common.module import Decodes, Encodes, Reconstructs
+from lit_models.common.capabilities import Decodes, Encodes, Reconstructs
 from lit_models.losses.classification import class_of
 
 

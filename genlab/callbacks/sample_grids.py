@@ -9,7 +9,7 @@ from genlab.callbacks.latent_codes import encode_all, latent_blocks
 from genlab.callbacks.latent_space import decode_all
 from genlab.callbacks.mixture import mixture_codes
 from genlab.media import framed, image_grid, own_randomness, save_picture
-from lit_models.common.module import Decodes, Encodes, Samples
+from lit_models.common.capabilities import Decodes, Encodes, Samples
 
 
 class SampleGrids(Callback):

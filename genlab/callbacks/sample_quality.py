@@ -20,7 +20,9 @@ from genlab.evaluation.nearest_neighbours import nearest_picture
 from genlab.evaluation.sample_scores import Scores, draw
 from genlab.media import own_randomness, save_picture
 from genlab.runs.errors import UsageError
-from lit_models.common.module import GenerativeModule, Samples, command_that_makes
+from lit_models.common.capabilities import Samples
+from lit_models.common.checkpoints import command_that_makes
+from lit_models.common.module import GenerativeModule
 
 MONITOR = "val/frechet_classifier"
 """What chooses the best checkpoint of a model that says so, and makes validation measure its samples."""

@@ -20,8 +20,8 @@ from genlab.callbacks.class_codes import class_block, with_every_class
 from genlab.callbacks.latent_codes import encode_all, flat, latent_blocks, scatter_figure, second_column
 from genlab.callbacks.latent_space import PRIOR_PLANE, decode_all, is_prior_plane, normal_quantiles, plane_codes
 from genlab.media import alike, image_grid, media_folder, own_randomness, save_gif, write_file
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, Reconstructs, Samples, Translates
 from lit_models.common.image_optimization import HasOptimizedImages
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks, Reconstructs, Samples, Translates
 
 Arrays = dict[str, np.ndarray]
 TITLE_HEIGHT = 28

@@ -16,7 +16,8 @@ from genlab.evaluation.classifier import EvaluationClassifier, check_validation,
 from genlab.evaluation.translation_scores import TranslationScores, palette, portion, sides
 from genlab.media import alike, beside, framed, image_grid, own_randomness, save_picture, tile_centres
 from genlab.metrics import ColorCount
-from lit_models.common.module import GenerativeModule, Translates
+from lit_models.common.capabilities import Translates
+from lit_models.common.module import GenerativeModule
 
 ROWS = 8
 MOST_BLOCKS = 8

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genlab.callbacks.latent_codes import has_normal_prior
-from lit_models.common.module import HasLatentBlocks
+from lit_models.common.capabilities import HasLatentBlocks
 
 Route = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Codes on the way from one to another: N x d and N x d, and shares of the way, A, -> N x A x d."""

@@ -14,7 +14,7 @@ from genlab.media import own_randomness
 from genlab.metrics import FrechetDistance
 from genlab.runs.errors import UsageError
 from lit_models import Classifier
-from lit_models.common.module import CheckpointError, command_that_makes
+from lit_models.common.checkpoints import CheckpointError, command_that_makes
 
 
 class Judgement(NamedTuple):

@@ -20,8 +20,8 @@ from genlab.media import framed, full_row, image_grid, tile_centres
 from genlab.runs.errors import UsageError, described
 from genlab.runs.folder import run_of_checkpoint
 from lit_models import CheckpointError, Classifier, GenerativeModule, Probe
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, LatentBlock, Samples
 from lit_models.common.image_optimization import HasOptimizedImages
-from lit_models.common.module import Decodes, Encodes, HasLatentBlocks, LatentBlock, Samples
 from lit_models.losses.classification import class_of
 
 Law = Literal["prior", "mixture", "gaussian"]

@@ -15,7 +15,7 @@ from genlab.media import beside
 from genlab.runs.errors import UsageError, described
 from genlab.sampling.sampler import as_bytes
 from lit_models import GenerativeModule
-from lit_models.common.module import Decodes, HasLatentBlocks, Samples, Translates
+from lit_models.common.capabilities import Decodes, HasLatentBlocks, Samples, Translates
 
 Size = Literal["model", "own"]
 MOST_TOGETHER = 64

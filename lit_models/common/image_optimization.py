@@ -9,7 +9,8 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lit_models.common.module import CheckpointError, GenerativeModule, ImageShape
+from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.perceptual import PerceptualFeatures, VGGFeatures
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_models.common.capabilities import LatentBlock
 from lit_models.common.component import Component
-from lit_models.common.module import LatentBlock
 
 
 class LatentDistribution(Component, ABC):

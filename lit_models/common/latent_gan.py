@@ -8,7 +8,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lit_models.common.adversarial import Adversarial, Recipe
-from lit_models.common.module import CheckpointError, GenerativeModule, LatentBlock
+from lit_models.common.capabilities import LatentBlock
+from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.module import GenerativeModule
 from lit_models.common.objectives import Objective
 from lit_models.common.priors import Law
 from lit_models.losses.classification import class_of

@@ -8,8 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from lit_models.common.capabilities import Encodes
+from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.component import Component
-from lit_models.common.module import CheckpointError, Encodes, GenerativeModule, ImageShape
+from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.pretrained_encoder import fill_path
 from lit_models.networks.vgg import Pooling, VGG19Features, check_layers
 

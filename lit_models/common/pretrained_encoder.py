@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from lit_models.common.module import CheckpointError, Encodes, GenerativeModule, HasBackbone, ImageShape, build
+from lit_models.common.capabilities import Encodes, HasBackbone
+from lit_models.common.checkpoints import CheckpointError, build_model
+from lit_models.common.module import GenerativeModule, ImageShape
 
 if TYPE_CHECKING:
     Base = GenerativeModule
@@ -17,7 +19,7 @@ else:
 
 
 class Backbone(NamedTuple):
-    """A trained encoder: its network, the width of its codes, and what `build` needs to make its model again."""
+    """A trained encoder: its network, the width of its codes, and what `build_model` needs to make its model again."""
 
     network: nn.Module
     width: int
@@ -39,14 +41,14 @@ def load_backbone(
         CheckpointError: the checkpoint is missing, damaged, has no encoder, or does not fit.
     """
     source = fill_path(checkpoint, latent_dim)
-    model = build(json.loads(config)) if config else GenerativeModule.load(source)
+    model = build_model(json.loads(config), GenerativeModule) if config else GenerativeModule.load(source)
     if not isinstance(model, Encodes | HasBackbone):
         raise CheckpointError(f"{source} holds a {type(model).__name__}, which has no encoder")
     network = (model.encoder_network() if isinstance(model, Encodes) else model.backbone()).eval()
     width = _code_width(network, image_shape, source)
     if latent_dim not in (None, width):
         raise CheckpointError(f"{source} has codes of width {width}, but model.latent_dim is {latent_dim}")
-    return Backbone(network, width, model.rebuilding_config())
+    return Backbone(network, width, model.model_config())
 
 
 class PretrainedEncoderBase(Base):

@@ -9,9 +9,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn import functional as F
 
 from lit_models import ACGAN, GAN, ConditionalGAN, GenerativeModule, PoolingAutoencoder
+from lit_models.common.capabilities import Encodes, HasBackbone, HasLatentBlocks, Samples
+from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.discriminators import DCGANDiscriminator
 from lit_models.common.generators import DCGANGenerator, LinearGenerator, PoolingGenerator
-from lit_models.common.module import CheckpointError, Encodes, HasBackbone, HasLatentBlocks, Samples
 from lit_models.common.objectives import Minimax, NonSaturating, Wasserstein
 from lit_models.common.priors import Uniform
 from tests.test_models import MODELS, trained

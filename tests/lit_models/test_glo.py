@@ -18,9 +18,9 @@ from genlab.callbacks import ExactResume, LastCheckpoint
 from genlab.callbacks.latent_codes import has_normal_prior
 from lit_models import GLO, Autoencoder, GenerativeModule
 from lit_models.common import code_table
+from lit_models.common.capabilities import Encodes, HasLatentBlocks, Reconstructs, Samples
 from lit_models.common.code_table import CodeTable
 from lit_models.common.generators import DCGANGenerator, LinearGenerator, MLPGenerator
-from lit_models.common.module import Encodes, HasLatentBlocks, Reconstructs, Samples
 from tests.helpers import saved
 from tests.lit_models.adversaries import DDP, adam, assert_close, equal, fitted, half, in_two_processes, weights_of
 from tests.test_models import MODELS, trained

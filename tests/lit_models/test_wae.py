@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from lit_models import Probe
+from lit_models.common.capabilities import HasLatentBlocks, LatentBlock, Samples
 from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
-from lit_models.common.module import HasLatentBlocks, LatentBlock, Samples
 from lit_models.losses.mmd import mmd
 from lit_models.wae import WAE
 from tests.helpers import fit

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import trainer
 
 

@@ -6,7 +6,7 @@ import torch
 import train
 from genlab.callbacks.active_units import active_units
 from genlab.metrics.unit_variance import UnitVariance
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 
 
 @pytest.mark.parametrize("model", ["VAE", "WAE"])

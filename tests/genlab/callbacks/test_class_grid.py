@@ -8,10 +8,10 @@ from genlab.callbacks.class_codes import class_block, with_class, with_every_cla
 from genlab.callbacks.class_grid import ClassGrid
 from genlab.media import image_grid, own_randomness
 from lit_models import ACGAN, GAN, VAE, ConditionalGAN
+from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.common.latent_distributions import GumbelSoftmax
-from lit_models.common.module import LatentBlock
 from tests.genlab.callbacks.generators import ClassGenerator, Generator, after_test
 from tests.genlab.callbacks.toys import contains, picture
 

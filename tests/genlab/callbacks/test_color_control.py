@@ -22,7 +22,7 @@ from genlab.callbacks.color_control import (
 )
 from genlab.media import render
 from genlab.runs.folder import read_summary
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from tests.helpers import fit
 
 REFERENCES = torch.tensor([float(hue) for hue in REFERENCE_HUES.values()])

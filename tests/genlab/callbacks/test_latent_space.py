@@ -20,7 +20,7 @@ from genlab.callbacks.latent_space import (
 )
 from genlab.media import image_grid
 from genlab.metrics.color import foreground_hue
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
 
 MIXED = [

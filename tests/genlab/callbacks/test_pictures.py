@@ -14,7 +14,7 @@ from genlab.callbacks.latent_codes import LatentScatter, correlation_figure, fla
 from genlab.callbacks.reconstructions import interpolate
 from genlab.media import beside, framed, full_row, image_grid, own_randomness, render, write_file, write_files
 from lit_models import Autoencoder
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
 
 

@@ -7,7 +7,7 @@ import torch
 from genlab.callbacks import SampleGrids
 from genlab.callbacks.sample_grids import mixture_codes
 from genlab.media import image_grid, own_randomness
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
 
 PLAIN = [LatentBlock("continuous", 0, 2)]

@@ -20,7 +20,7 @@ from genlab.evaluation.nearest_neighbours import NearestSearch, nearest_picture
 from genlab.evaluation.sample_scores import Scores, draw
 from genlab.runs.errors import UsageError
 from lit_models import GenerativeModule
-from lit_models.common.module import CheckpointError
+from lit_models.common.checkpoints import CheckpointError
 from tests.genlab.callbacks.toys import contains
 from tests.genlab.evaluation.test_classifier import save, small_classifier
 from tests.warm import two_processes

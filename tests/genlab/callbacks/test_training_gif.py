@@ -13,7 +13,7 @@ from genlab.callbacks.training_gif import evaluating, grid_frames, read_frames, 
 from genlab.media import image_grid, own_randomness, save_gif
 from genlab.runs.folder import read_summary
 from genlab.runs.wandb_run import RunLogger
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 from lit_models.common.priors import Normal, Uniform
 from tests.genlab.callbacks.generators import ClassGenerator, Generator, after_test
 from tests.genlab.callbacks.toys import Painter, contains, trainer

@@ -32,7 +32,7 @@ from genlab.metrics import SpectrumDistance, ssim
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import GenerativeModule
-from lit_models.common.module import CheckpointError
+from lit_models.common.checkpoints import CheckpointError
 from lit_models.losses.distortion import psnr
 from tests.genlab.callbacks.toys import contains, picture
 from tests.genlab.callbacks.translators import Black, Broken, Forth, Recolourer, Same

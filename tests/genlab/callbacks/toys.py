@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lit_models.common.module import LatentBlock
+from lit_models.common.capabilities import LatentBlock
 
 
 class Painter(torch.nn.Module):

@@ -11,7 +11,7 @@ from genlab.evaluation.classifier import (
     image_sets_frechet,
 )
 from lit_models import Autoencoder, Classifier, GenerativeModule
-from lit_models.common.module import CheckpointError
+from lit_models.common.checkpoints import CheckpointError
 
 
 class Stacked(DigitsDataModule):

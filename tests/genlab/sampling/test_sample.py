@@ -26,10 +26,10 @@ from genlab.sampling.sampler import (
     training_data,
 )
 from lit_models import DDPM, VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
+from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
-from lit_models.common.module import LatentBlock
 from lit_models.common.samplers import DDIM
 from lit_models.networks.unet import MLPNoise
 from tests.helpers import fit, saved

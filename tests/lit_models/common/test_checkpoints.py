@@ -67,7 +67,7 @@ def test_only_imported_parts_are_built(arguments: dict, tmp_path: Path, monkeypa
     (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     model = VAE(networks=MLPNetworks((8,)))
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.rebuilding_config() | arguments}
+    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": model.model_config() | arguments}
     torch.save(checkpoint, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="cannot build"):
         GenerativeModule.load(tmp_path / "x.ckpt")
@@ -79,7 +79,7 @@ def test_a_foreign_optimizer_is_left_out(optimizer: object, tmp_path: Path, monk
     (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Thing: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     model = VAE(networks=MLPNetworks((8,)))
-    config = model.rebuilding_config() | {"optimizer": optimizer}
+    config = model.model_config() | {"optimizer": optimizer}
     torch.save({"state_dict": model.state_dict(), "hyper_parameters": config}, tmp_path / "x.ckpt")
     assert isinstance(VAE.load(tmp_path / "x.ckpt").configure_optimizers(), torch.optim.Adam)
     assert not (tmp_path / "ran").exists()
@@ -120,7 +120,7 @@ def test_a_model_is_loaded_without_the_file_of_its_first_weights(tmp_path: Path)
     model = Started(start=str(first))
     assert same(model.layer.state_dict(), torch.load(first, weights_only=True))
     first.unlink()
-    assert model.rebuilding_config()["start"] is None and model.hparams["start"] == str(first)
+    assert model.model_config()["start"] is None and model.hparams["start"] == str(first)
     loaded = Started.load(saved(model, tmp_path / "saved.ckpt"))
     assert same(loaded.state_dict(), model.state_dict())
 

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import chisquare
 from torch.distributions import Categorical, Normal, kl_divergence
 
+from lit_models.common.capabilities import LatentBlock
 from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint, LatentDistribution
-from lit_models.common.module import LatentBlock
 
 D = 3
 LAWS: dict[str, LatentDistribution] = {

@@ -1,0 +1,30 @@
+"""Base class of autoencoders whose code is a deterministic function of the image."""
+
+from torch import Tensor, nn
+
+from lit_models.common.module import GenerativeModule
+
+
+class AutoencoderBase(GenerativeModule):
+    """Base of models with an `encoder`, images to codes, and a `decoder`, codes to logits of pixels."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)  # (N, d)
+
+    def encoder_network(self) -> nn.Module:
+        return self.encoder
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decoder(codes).sigmoid()  # (N, C, H, W)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.reconstruct(images)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return {"codes": self.encode(batch[0]), "labels": batch[1]}

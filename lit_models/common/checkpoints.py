@@ -1,0 +1,116 @@
+"""Reading checkpoints and rebuilding the models in them, without running code that a file brings along."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import torch
+from jsonargparse import ArgumentError
+from lightning import LightningModule
+from lightning.pytorch.cli import instantiate_module
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+from lit_models.common.component import Component, imported
+
+Model = TypeVar("Model", bound=LightningModule)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used. The message is one line: what is wrong, where, and what to do."""
+
+
+def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
+    """Builds the untrained model that a checkpoint's hyper-parameters describe, from classes that are already imported.
+
+    Args:
+        config: Hyper-parameters as `GenerativeModule.on_save_checkpoint` writes them.
+        base: Class that the model must be a subclass of.
+
+    Raises:
+        ValueError: no class is named, or one that is not imported, or its arguments do not fit.
+    """
+    name = config.get("_class_path")
+    model = imported(name, base)
+    if model is None:
+        raise ValueError(f"it names the class {name}, which is none of the imported models")
+    config = _check_classes(model, config)
+    try:
+        # A context of its own: inside another model's constructor, its arguments would be recorded as this one's.
+        with _given_hyperparameters_context(config, "lightning.pytorch.cli.instantiate_module"):
+            return instantiate_module(base, config)
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, without an optimizer that is not imported, which a trained model can do without.
+
+    Raises:
+        ValueError: a component's class is not imported, or the component is given in a form that would import it.
+    """
+    for name in config.keys() & _component_arguments(model):
+        if isinstance(config[name], str):
+            raise ValueError(f"{name} is {config[name]}, but a component must be given as class_path and init_args")
+    rest = {k: v for k, v in config.items() if k not in ("optimizer", "_class_path", "_instantiator")}
+    for path in _classes_named(rest):
+        if not imported(path, Component):
+            raise ValueError(f"it names the class {path}, which is none of the imported components")
+    optimizer = config.get("optimizer")
+    known = isinstance(optimizer, Mapping) and imported(optimizer.get("class_path"), torch.optim.Optimizer)
+    return {k: v for k, v in config.items() if k != "_instantiator" and (k != "optimizer" or known)}
+
+
+def _component_arguments(model: type[LightningModule]) -> set[str]:
+    hints = get_type_hints(model.__init__)
+    options = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
+    return {
+        name for name, kinds in options.items() if any(isinstance(k, type) and issubclass(k, Component) for k in kinds)
+    }
+
+
+def _classes_named(value: Any) -> set[str]:
+    """Every class_path in a nested config."""
+    if isinstance(value, Mapping):
+        own = {str(value["class_path"])} if "class_path" in value else set()
+        return own.union(*map(_classes_named, value.values()))
+    return set().union(*map(_classes_named, value)) if isinstance(value, list | tuple) else set()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU; files that carry code are refused, never run.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one that carries code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
+        what = f" ({found[1]})" if found else ""
+        raise CheckpointError(
+            f"{path} carries code{what} and was refused; use a checkpoint that genlab wrote, which holds tensors only"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged or is no checkpoint ({reason}); train that model again") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path} is no checkpoint of a model: it holds no state_dict")
+    return checkpoint
+
+
+def command_that_makes(path: Path) -> str:
+    """What to run to get `<root>/<experiment>/<run>/checkpoints/<file>`, as the end of a sentence, or nothing."""
+    if path.parent.name != "checkpoints" or len(path.parts) < 4:
+        return ""
+    run, experiment = path.parts[-3], path.parts[-4]
+    if Path("sweeps", f"{experiment}.yaml").is_file():
+        return f"; `python sweep.py run sweeps/{experiment}.yaml` makes it"
+    if Path("configs", f"{experiment}.yaml").is_file():
+        options = "" if run == "default" else f" with the options {run}"
+        return f"; `python train.py fit --config configs/{experiment}.yaml`{options} makes it"
+    return ""
