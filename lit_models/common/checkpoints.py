@@ -26,7 +26,7 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
     """Builds the untrained model that a checkpoint's hyper-parameters describe, from classes that are already imported.
 
     Args:
-        config: Hyper-parameters as `GenerativeModule.on_save_checkpoint` writes them.
+        config: Hyper-parameters, as `GenerativeModule.model_config` gives them.
         base: Class that the model must be a subclass of.
 
     Raises:

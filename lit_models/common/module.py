@@ -118,10 +118,19 @@ class GenerativeModule(LightningModule, ABC):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
 
     def model_config(self) -> dict[str, Any]:
-        """What `build_model` needs to build this model again, untrained, as plain values."""
+        """What `from_config` needs to build this model again, untrained, as plain values."""
         checkpoint: dict[str, Any] = {}
         self.on_save_checkpoint(checkpoint)
         return checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Builds the untrained model that `model_config` describes, from classes that are already imported.
+
+        Raises:
+            ValueError: it names no class, or one that is not imported, or arguments that do not fit.
+        """
+        return build_model(config, cls)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -133,7 +142,7 @@ class GenerativeModule(LightningModule, ABC):
         path = Path(path)
         checkpoint = read_checkpoint(path)
         try:
-            model = build_model(checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}), GenerativeModule)
+            model = GenerativeModule.from_config(checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}))
             model.load_state_dict(checkpoint["state_dict"])
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_models.common.capabilities import Encodes, HasBackbone
-from lit_models.common.checkpoints import CheckpointError, build_model
+from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ else:
 
 
 class Backbone(NamedTuple):
-    """A trained encoder: its network, the width of its codes, and what `build_model` needs to make its model again."""
+    """A trained encoder: its network, the width of its codes, and what `GenerativeModule.from_config` needs to make its model again."""
 
     network: nn.Module
     width: int
@@ -41,7 +41,7 @@ def load_backbone(
         CheckpointError: the checkpoint is missing, damaged, has no encoder, or does not fit.
     """
     source = fill_path(checkpoint, latent_dim)
-    model = build_model(json.loads(config), GenerativeModule) if config else GenerativeModule.load(source)
+    model = GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(source)
     if not isinstance(model, Encodes | HasBackbone):
         raise CheckpointError(f"{source} holds a {type(model).__name__}, which has no encoder")
     network = (model.encoder_network() if isinstance(model, Encodes) else model.backbone()).eval()
@@ -113,7 +113,7 @@ class PretrainedEncoderBase(Base):
         """Encodes each training image once, where it is the same every time and so is its code."""
         loader: Any = self.trainer.train_dataloader
         if self.freeze_encoder and getattr(loader, "repeats", False):
-            loader.encode_once(self.encode)
+            loader.precompute_codes(self.encode)
 
     def derived_config(self) -> dict[str, Any]:
         """The encoder's own numbers, such as encoder.depth, so that runs can be grouped by them."""
