@@ -1,20 +1,34 @@
-"""Parts of the pages that are written by a script: tables and notes, between two marker comments."""
+"""The pages that the studies write: where they are, and the parts of them that a command replaces."""
 
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import write_whole
+from genlab.runs.folder import write_atomically
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = REPOSITORY / "README.md"
+DOCS = REPOSITORY / "docs"
+RESULTS = DOCS / "results.md"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+def check_docs() -> None:
+    """
+    Raises:
+        UsageError: The folder docs/ is not beside the folder studies/.
+    """
+    if not DOCS.is_dir():
+        raise UsageError(f"there is no folder {DOCS} to write to; run this command from a checkout of the repository")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table with one head row."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
-def wrapped(text: str) -> str:
-    """Each line of a text in lines of at most 120 characters; of a list, each point."""
+def wrap_text(text: str) -> str:
+    """Wraps each line of a Markdown text, or each point of a list, at 120 characters."""
     lines = text.strip().split("\n")
     return "\n".join(
         textwrap.fill(line, 120, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
@@ -22,15 +36,15 @@ def wrapped(text: str) -> str:
     )
 
 
-def put(page: Path, name: str, text: str) -> None:
-    """Writes text between `<!-- name -->` and `<!-- /name -->` of a page, in the place of what is there.
+def replace_section(page: Path, name: str, text: str) -> None:
+    """Replaces the text between the lines `<!-- name -->` and `<!-- /name -->` of a page.
 
     Raises:
-        UsageError: the page has not one of each, in this order.
+        UsageError: The page does not have exactly one of each line, in this order.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before = page.read_text(encoding="utf-8")
     first, last = before.find(begin), before.find(end)
     if before.count(begin) != 1 or before.count(end) != 1 or last < first:
-        raise UsageError(f"{page} has no place for the table; put the lines {begin} and {end} where it belongs")
-    write_whole(page, f"{before[:first]}{begin}\n{text.strip()}\n{before[last:]}")
+        raise UsageError(f"{page} has no place for the table {name}; add the lines {begin} and {end} to it")
+    write_atomically(page, f"{before[:first]}{begin}\n{text.strip()}\n{before[last:]}")

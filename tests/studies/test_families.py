@@ -1,4 +1,4 @@
-"""The table over all families of models: where its numbers come from."""
+"""The table of all families of models: where its numbers come from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules import MNISTDataModule
-from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier
+from genlab.evaluation.classifier import EvaluationClassifier, find_evaluation_classifier
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 from genlab.sampling import sampler as sampling
@@ -19,7 +19,7 @@ from lit_models.common.encoder_decoders import MLPNetworks
 from lit_models.common.generators import DCGANGenerator
 from studies import families
 from studies.families import Family
-from studies.page import put
+from studies.page import README, RESULTS, replace_section
 from tests.helpers import saved
 
 COUNT = 60
@@ -54,7 +54,7 @@ def data(data_root: Path) -> MNISTDataModule:
 
 
 @pytest.fixture(scope="module")
-def judge(root: Path, data: MNISTDataModule) -> EvaluationClassifier:
+def classifier(root: Path, data: MNISTDataModule) -> EvaluationClassifier:
     found = find_evaluation_classifier(None, data, data.image_shape, root)
     assert found is not None
     return found
@@ -62,25 +62,25 @@ def judge(root: Path, data: MNISTDataModule) -> EvaluationClassifier:
 
 @pytest.fixture
 def measurements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of samples that were measured."""
+    """Numbers of samples that were scored."""
     counted: list[int] = []
-    measured = families.measured
+    score = families.score
 
-    def counting(judge: EvaluationClassifier, data: MNISTDataModule, samples: object) -> dict[str, float]:
+    def counting(classifier: EvaluationClassifier, data: MNISTDataModule, samples: object) -> dict[str, float]:
         drawn: list[tuple[Tensor, int | None]] = list(samples)  # type: ignore[call-overload]
         counted.append(sum(len(images) for images, _ in drawn))
-        return measured(judge, data, drawn)
+        return score(classifier, data, drawn)
 
-    monkeypatch.setattr(families, "measured", counting)
+    monkeypatch.setattr(families, "score", counting)
     return counted
 
 
-def test_the_numbers_of_a_runs_own_test_are_taken(
-    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int]
+def test_scores_of_a_runs_own_test_are_used(
+    root: Path, data: MNISTDataModule, classifier: EvaluationClassifier, measurements: list[int]
 ) -> None:
     metrics = {**QUALITY, "bits_per_dim": 1.234}
     run(root, "tested/default", small_vae(), metrics, trainer__precision="bf16-mixed", quality__num_images=2000)
-    found = families.known(replace(OF_VAE, run="tested/default", bound=True), root, data, judge, COUNT)
+    found = families.load_result(replace(OF_VAE, run="tested/default", bound=True), root, data, classifier, COUNT)
     assert found is not None and not measurements
     found.speed = 1234.5
     assert len(found.cells()) == len(families.HEAD)
@@ -99,63 +99,63 @@ def test_the_numbers_of_a_runs_own_test_are_taken(
 
 
 @pytest.mark.parametrize("option", ["quality__classifier", "trainer__limit_test_batches"])
-def test_a_run_that_was_measured_otherwise_is_measured_again(
-    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int], option: str
+def test_a_run_with_other_test_options_is_scored_again(
+    root: Path, data: MNISTDataModule, classifier: EvaluationClassifier, measurements: list[int], option: str
 ) -> None:
     run(root, f"{option}/default", small_vae(), QUALITY, **{option: 5})
-    found = families.known(replace(OF_VAE, run=f"{option}/default"), root, data, judge, COUNT)
+    found = families.load_result(replace(OF_VAE, run=f"{option}/default"), root, data, classifier, COUNT)
     assert found is not None and measurements == [COUNT]
-    assert found.quality != QUALITY
+    assert found.scores != QUALITY
 
 
-def test_measured_once_until_the_checkpoint_changes(
-    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, measurements: list[int]
+def test_scored_once_until_the_checkpoint_changes(
+    root: Path, data: MNISTDataModule, classifier: EvaluationClassifier, measurements: list[int]
 ) -> None:
     checkpoint = run(root, "vae_mnist/default", small_vae(), {"loss": 1.0})
-    first = families.known(OF_VAE, root, data, judge, COUNT)
-    again = families.known(OF_VAE, root, data, judge, COUNT)
+    first = families.load_result(OF_VAE, root, data, classifier, COUNT)
+    again = families.load_result(OF_VAE, root, data, classifier, COUNT)
     assert first is not None and again is not None and measurements == [COUNT]
-    assert first.quality == again.quality and set(families.MEASURES) <= set(first.quality)
+    assert first.scores == again.scores and set(families.METRICS) <= set(first.scores)
     assert (first.count, first.cells()[6].endswith(f"(of {COUNT})")) == (COUNT, True)
     saved(small_vae(), checkpoint)
-    changed = families.known(OF_VAE, root, data, judge, COUNT)
+    changed = families.load_result(OF_VAE, root, data, classifier, COUNT)
     assert changed is not None and measurements == [COUNT, COUNT]
-    assert changed.quality != first.quality
+    assert changed.scores != first.scores
 
 
-def test_an_autoencoder_draws_from_a_mixture(
-    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, monkeypatch: pytest.MonkeyPatch
+def test_samples_of_an_autoencoder_come_from_a_mixture(
+    root: Path, data: MNISTDataModule, classifier: EvaluationClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = torch.randn(COUNT, 2)
-    monkeypatch.setattr(sampling, "mixture_codes", lambda codes, parts, components, n, seed: drawn[:n])
+    monkeypatch.setattr(sampling, "sample_gaussian_mixture", lambda codes, parts, components, n, seed: drawn[:n])
     model = Autoencoder(latent_dim=2, depth=1, channel_factor=2, hidden_dim=8).eval()
     run(root, "ae/default", model, {})
     family = replace(OF_VAE, name="Autoencoder", run="ae/default", mixture=True)
-    found = families.known(family, root, data, judge, COUNT)
+    found = families.load_result(family, root, data, classifier, COUNT)
     assert found is not None  # and COUNT codes are used up
-    again = torch.cat([found.makes.sample(COUNT - 1), found.makes.sample(2)])
+    again = torch.cat([found.source.sample(COUNT - 1), found.source.sample(2)])
     torch.testing.assert_close(again, model.decode(torch.cat([drawn, drawn[:1]])))
 
 
 def test_a_missing_run_is_left_out_with_its_command(
-    root: Path, data: MNISTDataModule, judge: EvaluationClassifier, capsys: pytest.CaptureFixture[str]
+    root: Path, data: MNISTDataModule, classifier: EvaluationClassifier, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert families.known(replace(OF_VAE, run="nowhere/default"), root, data, judge, COUNT) is None
+    assert families.load_result(replace(OF_VAE, run="nowhere/default"), root, data, classifier, COUNT) is None
     assert "make the VAE" in capsys.readouterr().err
 
 
-def test_a_moving_average_is_not_counted_twice() -> None:
+def test_an_ema_copy_is_not_counted_twice() -> None:
     generator, discriminator = DCGANGenerator(channels=4, depth=1), DCGANDiscriminator(channels=4, depth=1)
-    with_average, without = (
-        families.parameters(GAN(latent_dim=3, generator=generator, discriminator=discriminator, ema_decay=decay))
+    with_ema, without = (
+        families.count_parameters(GAN(latent_dim=3, generator=generator, discriminator=discriminator, ema_decay=decay))
         for decay in (0.9, 0.0)
     )
-    assert with_average == without
+    assert with_ema == without
     assert 0 < without[0] < without[1]
 
 
-def test_speeds_are_medians_over_rounds_of_which_each_model_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that draws an image in 1 s, and one in 2 s but for a slow spell, by a clock that only they move."""
+def test_speeds_are_medians_over_rounds_in_which_the_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One model draws an image in 1 s, the other in 2 s except in one slow round, on a clock that only they move."""
     now, turns = 0.0, []
 
     class Model:
@@ -171,34 +171,48 @@ def test_speeds_are_medians_over_rounds_of_which_each_model_has_its_turn(monkeyp
 
     monkeypatch.setattr(families, "time", SimpleNamespace(perf_counter=lambda: now))
     models = [Model("a", [1.0] * 6), Model("b", [2.0, 50.0, 2.0])]
-    assert families.speeds(models, batch=10, rounds=3, least=15.0) == [1.0, 0.5]
+    assert families.sampling_speeds(models, batch=10, rounds=3, seconds=15.0) == [1.0, 0.5]
     assert "".join(turns) == "ab" + 3 * "aab"
 
 
-def test_the_picture_has_a_row_a_family(root: Path) -> None:
+def test_the_picture_has_a_row_for_each_family(root: Path) -> None:
     rows = {name: torch.zeros(families.COLUMNS, 1, 28, 28) for name in ("one", "another")}
     one, two = (families.picture(dict(list(rows.items())[:n])) for n in (1, 2))
     assert two.height - one.height == 60  # a row of images of 28 pixels and 2 between, twice as large
 
 
-def test_a_page_is_written_between_its_comments_only(tmp_path: Path) -> None:
+def test_only_the_text_between_the_comments_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n<!-- b -->\nkept\n<!-- /b -->\n")
     for _ in range(2):
-        put(page, "a", "| new |\n")
+        replace_section(page, "a", "| new |\n")
     assert page.read_text() == ("before\n<!-- a -->\n| new |\n<!-- /a -->\nafter\n<!-- b -->\nkept\n<!-- /b -->\n")
 
 
 @pytest.mark.parametrize("text", ["nothing", "<!-- a -->", "<!-- /a -->\n<!-- a -->"])
-def test_a_page_without_the_comments_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_page_without_the_comments_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(UsageError, match="no place"):
-        put(page, "a", "new")
+        replace_section(page, "a", "new")
     assert page.read_text() == text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_the_pages_have_a_place_for_the_table(page: str) -> None:
-    text = (families.DOCS.parent / page).read_text()
+@pytest.mark.parametrize("page", [README, RESULTS], ids=lambda page: page.name)
+def test_the_pages_have_a_place_for_the_table(page: Path) -> None:
+    text = page.read_text()
     assert text.count("<!-- families -->") == text.count("<!-- /families -->") == 1
+
+
+def test_both_tables_are_written_from_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("README", "RESULTS"):
+        page = tmp_path / f"{name}.md"
+        page.write_text("<!-- families -->\n<!-- /families -->\n")
+        monkeypatch.setattr(families, name, page)
+    summary = {"seconds": 61.7, "config": {"trainer.max_epochs": 3}, "metrics": {}}
+    result = families.Result(OF_VAE, summary, None, (7080, 13400), QUALITY, families.SAMPLES, speed=12.0)
+    families.write_tables([result], QUALITY, "- notes")
+    short, full = ((tmp_path / f"{name}.md").read_text() for name in ("README", "RESULTS"))
+    assert "| [VAE](there) | 1.50 | 3 epochs, 62 s | 13.4 k |" in short and "docs/results.md" in short
+    assert "| [VAE](there) | its prior | 7.08 k, 13.4 k | 3 epochs, 62 s | 12 | 1.50 | 0.50 |" in full
+    assert "- notes" in full and families.PICTURE in full

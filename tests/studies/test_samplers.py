@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from genlab.media import own_randomness
+from genlab.random_state import isolated_rng
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import MLPNoise
@@ -41,7 +41,7 @@ def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytes
     monkeypatch.setattr(model, "sample_by", keep)
     for name in ("ddim-2", "ancestral-5"):
         images = Drawn(model, setting(name).sampler, BATCH + 3, half=False)
-        with own_randomness():
+        with isolated_rng():
             assert [len(batch) for batch, _ in images] == [BATCH, 3] and len(images.seconds) == 2
     first, rest, again, rest_again = started
     assert torch.equal(first, again) and torch.equal(rest, rest_again)
@@ -50,7 +50,7 @@ def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytes
 
 def test_half_precision_is_the_networks_alone(model: DDPM) -> None:
     def images(half: bool) -> torch.Tensor:
-        with own_randomness():
+        with isolated_rng():
             return torch.cat([batch for batch, _ in Drawn(model, DDIM(5), 10, half)])
 
     exact, half = images(False), images(True)
