@@ -11,7 +11,6 @@ from typing import IO
 import numpy as np
 import torch
 from lightning import Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -116,14 +115,6 @@ def _blaming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-
-
-@contextmanager
-def own_randomness(seed: int = 0) -> Iterator[None]:
-    """Random draws from a stream of the pictures' own, the same ones each time; all others stay where they are."""
-    with isolate_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None = None) -> Image.Image:

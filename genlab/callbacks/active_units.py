@@ -1,11 +1,10 @@
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
-from genlab.callbacks.latent_codes import codes_of_rank
-from genlab.metrics.unit_variance import UnitVariance
-from lit_models.common.capabilities import Encodes, HasLatentBlocks, LatentBlock
+from genlab.evaluation.active_units import active_units
+from genlab.latents import encode_test_images
+from genlab.metrics.latent_variance import LatentVariance
+from lit_models.common.capabilities import Encodes, HasLatentBlocks
 
 
 class ActiveUnits(Callback):
@@ -28,18 +27,8 @@ class ActiveUnits(Callback):
         able = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentBlocks)
         if not able or self.num_images < 2:
             return
-        codes = codes_of_rank(trainer, pl_module, self.num_images)
-        metric = UnitVariance(codes.shape[1]).to(codes.device)
+        codes = encode_test_images(trainer, pl_module, self.num_images)
+        metric = LatentVariance(codes.shape[1]).to(codes.device)
         metric.update(codes)
         active = active_units(metric.compute().reshape(codes.shape[1]), pl_module.latent_blocks(), self.threshold)  # type: ignore[operator]
         pl_module.log("test/active_units", active.float(), sync_dist=True)
-
-
-def active_units(variances: Tensor, parts: list[LatentBlock], threshold: float) -> Tensor:
-    """The number of units, of the columns' variances, above the threshold: a scalar."""
-    found = []
-    for part in parts:
-        columns = variances[part.start : part.stop]
-        units = columns if part.kind == "continuous" else columns.view(-1, part.categories).sum(dim=1)
-        found.append((units > threshold).sum())
-    return torch.stack(found).sum()

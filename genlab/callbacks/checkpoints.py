@@ -1,14 +1,9 @@
-"""best.ckpt for the numbers, last.ckpt to go on from."""
-
-import os
 import signal
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -16,62 +11,25 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 STEPS_BETWEEN_QUESTIONS = 8
 
 
-def best_checkpoint(folder: Path, metric: str, mode: str) -> ModelCheckpoint:
-    """Keeps the weights with the best value of a validation metric as best.ckpt."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=metric,
-        mode=mode,
-        save_weights_only=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
+class BestCheckpoint(ModelCheckpoint):
+    """Saves the weights with the best value of a validation metric as checkpoints/best.ckpt.
 
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole.
-
-    Lightning's own writer copies from the system's temporary folder, and leaves half a file, and not the old one,
-    when the disk is full or the process is killed at that moment.
+    Args:
+        folder: Where best.ckpt is written.
+        metric: Name of the metric, such as val/mse.
+        mode: min or max: which values are better.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with open(part, "wb") as file:
-                _save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """torch.save, which tells of a full disk as a RuntimeError of its own, with the file's own error."""
-    errors: list[OSError] = []
-
-    class Honest:
-        def write(self, data: bytes) -> int:
-            try:
-                return file.write(data)
-            except OSError as error:
-                errors.append(error)
-                raise
-
-        def flush(self) -> None:
-            file.flush()
-
-    try:
-        torch.save(checkpoint, Honest())  # type: ignore[arg-type]
-    except RuntimeError:
-        if errors:
-            raise errors[0] from None
-        raise
+    def __init__(self, folder: Path, metric: str, mode: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=metric,
+            mode=mode,
+            save_weights_only=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )
 
 
 class LastCheckpoint(Checkpoint):

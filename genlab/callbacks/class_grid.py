@@ -2,9 +2,9 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from genlab.callbacks.class_codes import class_block, with_every_class
-from genlab.callbacks.latent_space import decode_all
-from genlab.media import framed, image_grid, own_randomness, save_picture, tile_centres
+from genlab.latents import class_block, decode_all, with_every_class
+from genlab.media import framed, image_grid, save_picture, tile_centres
+from genlab.random_state import isolated_rng
 
 MOST_CLASSES = 20
 
@@ -26,7 +26,7 @@ class ClassGrid(Callback):
         part = class_block(pl_module)
         if part is None or part.categories > MOST_CLASSES or not trainer.is_global_zero or self.rows < 1:
             return
-        with own_randomness():
+        with isolated_rng():
             draws = pl_module.sample_prior(self.rows)  # type: ignore[operator]
         columns = part.categories
         grid = image_grid(decode_all(pl_module, with_every_class(draws, part)), columns)

@@ -8,8 +8,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from genlab.callbacks.recent import RecentScalars
 from genlab.callbacks.run_record import RunRecord
+from genlab.evaluation.step_scalars import RecentScalars
 from genlab.runs.wandb_run import RunLogger
 
 Kind = Literal["collapsed", "saturated", "not_finite"]
@@ -18,7 +18,7 @@ FINITE = ("loss_d", "loss_g", "d_real")
 WATCHED = (*FINITE, "d_fake")
 
 
-class Extreme(NamedTuple):
+class BestValue(NamedTuple):
     """The best value of a metric so far, and the epoch, counted from one, that it is of."""
 
     value: float
@@ -74,9 +74,9 @@ class CollapseAlarm(Callback):
         self._recent = RecentScalars(*WATCHED)
         self._steps = 0
         self._ringing: set[Kind] = set()
-        self._most_modes: Extreme | None = None
-        self._least_kl: Extreme | None = None
-        self._best: Extreme | None = None
+        self._most_modes: BestValue | None = None
+        self._least_kl: BestValue | None = None
+        self._best: BestValue | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._recent.to(pl_module.device)
@@ -125,9 +125,9 @@ class CollapseAlarm(Callback):
     def _collapsed(self, modes: float, kl: float, epoch: int) -> str | None:
         most, least = self._most_modes, self._least_kl
         if most is None or modes > most.value:
-            self._most_modes = most = Extreme(modes, epoch)
+            self._most_modes = most = BestValue(modes, epoch)
         if least is None or kl < least.value:
-            self._least_kl = least = Extreme(kl, epoch)
+            self._least_kl = least = BestValue(kl, epoch)
         seen = []
         if modes < self.coverage * most.value:
             now = "1 mode" if modes == 1 else f"{modes:.0f} modes"
@@ -179,7 +179,7 @@ class CollapseAlarm(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.alarms = state_dict["alarms"]
         self._ringing = set(state_dict["ringing"])
-        extremes = [None if e is None else Extreme(*e) for e in state_dict["extremes"]]
+        extremes = [None if e is None else BestValue(*e) for e in state_dict["extremes"]]
         self._most_modes, self._least_kl, self._best = extremes
         self._recent.load_state_dict(state_dict["recent"])
         self._steps = state_dict["steps"]
@@ -193,11 +193,11 @@ def _not_finite(means: dict[str, float]) -> str | None:
     return f"{', '.join(others)} and {last} are NaN or infinite" if others else f"{last} is NaN or infinite"
 
 
-def _best_checkpoint(trainer: Trainer, epoch: int, before: Extreme | None) -> Extreme | None:
+def _best_checkpoint(trainer: Trainer, epoch: int, before: BestValue | None) -> BestValue | None:
     """The score of best.ckpt and its epoch, which is this one where the score has changed."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.filename == "best":
             score = callback.best_model_score
             if score is not None and (before is None or float(score) != before.value):
-                return Extreme(float(score), epoch)
+                return BestValue(float(score), epoch)
     return before

@@ -5,7 +5,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from genlab.media import framed, image_grid, own_randomness, save_picture, tile_centres
+from genlab.media import framed, image_grid, save_picture, tile_centres
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Reconstructs
 
 
@@ -33,7 +34,7 @@ class Denoising(Callback):
             return
         clean, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         clean = clean.to(pl_module.device, pl_module.dtype)
-        with own_randomness():
+        with isolated_rng():
             corrupted = pl_module.corrupt(clean)
         grid = image_grid(torch.cat([clean, corrupted, pl_module.reconstruct(corrupted)]), len(clean))
         rows = zip(tile_centres(grid.height, 3), ("clean", "corrupted", "restored"), strict=True)

@@ -1,16 +1,12 @@
-"""How steady the losses of an adversarial training are, as a number."""
-
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
-from genlab.callbacks.recent import RecentScalars
+from genlab.evaluation.loss_stability import LEAST_STEPS, detrended_std
+from genlab.evaluation.step_scalars import RecentScalars
 
 LOSSES = ("loss_d", "loss_g")
-LEAST_STEPS = 3
 
 
 class LossStability(Callback):
@@ -73,18 +69,3 @@ class LossStability(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._open.load_state_dict(state_dict["open"])
         self._deviations.load_state_dict(state_dict["deviations"])
-
-
-def detrended_std(values: Tensor) -> Tensor:
-    """The standard deviation of N equidistant values about their least-squares line; NaN for fewer than three.
-
-    With t the steps counted from their middle, the line's slope is sum(t y) / sum(t^2), and the squares of the
-    residuals are divided by their N - 2 degrees of freedom, which makes short windows comparable with long ones.
-    """
-    n = len(values)
-    if n < LEAST_STEPS:
-        return values.new_full((), torch.nan)
-    steps = torch.arange(n, device=values.device, dtype=values.dtype) - (n - 1) / 2
-    centred = values - values.mean()
-    residuals = centred - steps * (steps @ centred) * (12 / (n * (n * n - 1)))  # sum(t^2) in closed form
-    return (residuals.square().sum() / (n - 2)).sqrt()

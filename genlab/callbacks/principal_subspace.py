@@ -5,7 +5,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from genlab.callbacks.latent_codes import float64_device
+from genlab.evaluation.principal_subspace import largest_principal_angle, mean_and_axes, orthonormal, projection_error
 from genlab.media import framed, image_grid, save_picture, tile_centres
 
 
@@ -61,43 +61,3 @@ class PrincipalSubspace(Callback):
             title = "Principal axes of the training images, and the part of each in the model's plane"
             save_picture(trainer, "principal_axes", framed(grid, title, yticks=list(rows)))
         self._picture = None
-
-
-def mean_and_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """The mean image, CHW, and the first d principal axes, d x CHW, orthonormal, of images N x C x H x W: float64.
-
-    The covariance is summed batch by batch, so that no second copy of the images is made.
-    """
-    device = float64_device(images.device)
-    mean = images.flatten(1).mean(dim=0, dtype=torch.float32)
-    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=device)
-    for batch in images.flatten(1).split(batch_size):
-        centred = batch - mean
-        covariance += (centred.T @ centred).to(device)
-    _, vectors = torch.linalg.eigh(covariance / len(images))  # from the smallest eigenvalue up
-    return mean.to(device).double(), vectors[:, -d:].flip(1).T.contiguous()
-
-
-def orthonormal(vectors: Tensor) -> Tensor:
-    """An orthonormal basis, d x D, of the span of independent vectors, d x D: float64."""
-    return torch.linalg.qr(vectors.double().T).Q.T
-
-
-def largest_principal_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Largest principal angle in degrees, 0 to 90, between the spans of a and of b, both d x D.
-
-    From its sine, the norm of what is left of one basis outside the other span, as the cosine of a small angle has
-    no digits to tell it by (Bjorck and Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3).
-    """
-    a, b = orthonormal(a), orthonormal(b)
-    outside = a - a @ b.T @ b
-    return torch.linalg.matrix_norm(outside, ord=2).clamp(max=1).asin().rad2deg()
-
-
-def projection_error(images: Tensor, mean: Tensor, axes: Tensor, batch_size: int = 1000) -> Tensor:
-    """Mean squared error per pixel of images, N x C x H x W, against their projection on the plane through the mean."""
-    total = mean.new_zeros(())
-    for batch in images.flatten(1).split(batch_size):
-        centred = batch.to(mean) - mean
-        total += (centred - centred @ axes.T @ axes).square().sum()
-    return total / images.numel()

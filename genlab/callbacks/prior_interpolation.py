@@ -4,10 +4,10 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from genlab.callbacks.class_codes import class_block, with_class
-from genlab.callbacks.latent_space import decode_all
-from genlab.callbacks.walks import lines, prior_route
-from genlab.media import framed, image_grid, own_randomness, save_picture
+from genlab.latent_paths import lines, prior_path
+from genlab.latents import class_block, decode_all, with_class
+from genlab.media import framed, image_grid, save_picture
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
 
@@ -34,13 +34,13 @@ class PriorInterpolation(Callback):
             return
         if all(part.kind == "categorical" for part in model.latent_blocks()):
             return
-        with own_randomness():
+        with isolated_rng():
             starts, stops = model.sample_prior(2 * self.walks).float().chunk(2)
         part = class_block(model)
         if part is not None:
             classes = torch.arange(self.walks) % part.categories
             starts, stops = (with_class(codes, part, classes) for codes in (starts, stops))
-        codes = lines(starts, stops, self.steps, prior_route(model)).flatten(0, 1)
+        codes = lines(starts, stops, self.steps, prior_path(model)).flatten(0, 1)
         grid = image_grid(decode_all(model, codes), self.steps)
         held = ", each of one class" if part is not None else ""
         save_picture(trainer, "interpolation_z", framed(grid, f"walks between two draws of the prior{held}"))

@@ -1,17 +1,9 @@
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is: epochs done of all, and the latest value of each metric."""
-
-    epoch: int
-    epochs: int
-    metrics: dict[str, float]
+from genlab.runs.progress import TrainingProgress
 
 
 class ProgressReporter(Callback):
@@ -20,13 +12,13 @@ class ProgressReporter(Callback):
     With several processes the answer is ignored, as only the first one hears it.
     """
 
-    def __init__(self, report: Callable[[Progress], bool]) -> None:
+    def __init__(self, report: Callable[[TrainingProgress], bool]) -> None:
         self.report = report
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-        stop = self.report(Progress(trainer.current_epoch + 1, trainer.max_epochs or -1, metrics))
+        stop = self.report(TrainingProgress(trainer.current_epoch + 1, trainer.max_epochs or -1, metrics))
         if stop and trainer.world_size == 1:
             trainer.should_stop = True

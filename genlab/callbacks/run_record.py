@@ -13,7 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from genlab.runs.errors import described
+from genlab.runs.errors import describe_error
 from genlab.runs.folder import read_summary, write_summary
 from genlab.runs.wandb_run import RunLogger
 
@@ -67,7 +67,7 @@ class RunRecord(Callback):
         killed = isinstance(error, SIGTERMException | KeyboardInterrupt | SystemExit)
         self.note(
             state="killed" if killed else "failed",
-            error=described(error),
+            error=describe_error(error),
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,10 +5,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from genlab.callbacks.latent_codes import encode_all, latent_blocks
-from genlab.callbacks.latent_space import decode_all
-from genlab.callbacks.mixture import mixture_codes
-from genlab.media import framed, image_grid, own_randomness, save_picture
+from genlab.latents import decode_all, encode_all, latent_blocks, sample_gaussian_mixture
+from genlab.media import framed, image_grid, save_picture
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, Samples
 
 
@@ -36,7 +35,7 @@ class SampleGrids(Callback):
         if not trainer.is_global_zero or self.num_images < 1:
             return
         if isinstance(pl_module, Samples):
-            with own_randomness():
+            with isolated_rng():
                 images = pl_module.sample(self.num_images)
             self._save(trainer, "samples", images, f"{len(images)} samples from the prior")
         if not (isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)) or self.components < 1:
@@ -47,7 +46,7 @@ class SampleGrids(Callback):
         components = min(self.components, len(codes))
         if len(codes) < 2 or all(part.kind == "categorical" for part in parts):
             return
-        drawn = mixture_codes(codes, parts, components, self.num_images)
+        drawn = sample_gaussian_mixture(codes, parts, components, self.num_images)
         title = f"{self.num_images} samples from a mixture of {components} Gaussians fitted to {len(codes):,} codes"
         self._save(trainer, "samples_mixture", decode_all(pl_module, drawn), title)
 

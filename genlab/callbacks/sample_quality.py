@@ -1,7 +1,5 @@
 """How good samples are, by the features and the classes of a classifier."""
 
-from typing import Any
-
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -17,20 +15,16 @@ from genlab.evaluation.classifier import (
 )
 from genlab.evaluation.inception import inception_distance
 from genlab.evaluation.nearest_neighbours import nearest_picture
-from genlab.evaluation.sample_scores import Scores, draw
-from genlab.media import own_randomness, save_picture
+from genlab.evaluation.sample_scores import ALL_IMAGES, TEST_SEED, VAL_SEED, Scores, draw, selected_by_frechet
+from genlab.media import save_picture
+from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
 from lit_models.common.capabilities import Samples
 from lit_models.common.checkpoints import command_that_makes
 from lit_models.common.module import GenerativeModule
 
-MONITOR = "val/frechet_classifier"
-"""What chooses the best checkpoint of a model that says so, and makes validation measure its samples."""
-EVERY_IMAGE = 10**9
 NEAREST_SAMPLES = 20
 NEAREST_TEST_IMAGES = 500
-VAL_SEED, TEST_SEED = 1_000_000, 2_000_000
-"""Each process adds its own number. The best weights are tested by other draws than those that chose them."""
 
 
 class SampleQuality(Callback):
@@ -112,7 +106,7 @@ class SampleQuality(Callback):
         self.judge = self._by_inception = None
         if not isinstance(model, Samples) or self.num_images == 0:
             return
-        chosen = chosen_by_samples(model)
+        chosen = selected_by_frechet(model)
         unmeasured = "samples" if chosen and not self.inception else None
         self.judge = evaluation_classifier_or_hint(
             self.classifier, data, root, chosen or self.inception, unmeasured, "--quality.classifier"
@@ -129,11 +123,11 @@ class SampleQuality(Callback):
         if self.inception:
             if data.image_shape[0] not in (1, 3):
                 raise UsageError(f"quality.inception reads images of 1 or 3 channels, not of {data.image_shape[0]}")
-            with own_randomness():
+            with isolated_rng():
                 self._by_inception = inception_distance(self.inception_weights)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.judge is None or trainer.sanity_checking or not chosen_by_samples(pl_module):
+        if self.judge is None or trainer.sanity_checking or not selected_by_frechet(pl_module):
             return
         limit = trainer.limit_val_batches
         if self._validation is None:  # its real images are the same each time
@@ -156,12 +150,12 @@ class SampleQuality(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.judge is None or not (self.pictures and trainer.is_global_zero and chosen_by_samples(pl_module)):
+        if self.judge is None or not (self.pictures and trainer.is_global_zero and selected_by_frechet(pl_module)):
             return
-        with own_randomness(TEST_SEED):
+        with isolated_rng(TEST_SEED):
             samples = torch.cat([images for images, _ in draw(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)])
         data = trainer.datamodule  # type: ignore[attr-defined]
-        train, _ = data.examples("train", self._limited(EVERY_IMAGE, trainer.limit_test_batches))
+        train, _ = data.examples("train", self._limited(ALL_IMAGES, trainer.limit_test_batches))
         test, _ = data.examples("test", NEAREST_TEST_IMAGES)
         save_picture(trainer, "nearest", nearest_picture(self.judge, samples, train, test))
 
@@ -170,13 +164,13 @@ class SampleQuality(Callback):
 
     def _see_real(self, scores: Scores, trainer: Trainer, split: Split, limit: float) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images, _ = data.examples(split, self._limited(EVERY_IMAGE, limit))  # the same ones in each process
+        images, _ = data.examples(split, self._limited(ALL_IMAGES, limit))  # the same ones in each process
         for batch in images[trainer.global_rank :: trainer.world_size].split(self.batch_size):
             scores.add_real(batch)
 
     @torch.no_grad()
     def _see_samples(self, scores: Scores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
-        with own_randomness(seed + trainer.global_rank):
+        with isolated_rng(seed + trainer.global_rank):
             for images, label in draw(model, n, self.batch_size, trainer.global_rank, trainer.world_size):
                 scores.add_samples(images, label)
 
@@ -192,8 +186,3 @@ class SampleQuality(Callback):
         """What a number of batches, not a share of them, leaves of `count`."""
         least = max(2, self.neighbours + 1)
         return min(count, max(least, limit * self.batch_size)) if isinstance(limit, int) else count
-
-
-def chosen_by_samples(model: Any) -> bool:
-    """Whether the quality of its samples chooses a model's best checkpoint."""
-    return model.monitor is not None and model.monitor[0] == MONITOR

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from genlab.callbacks.class_codes import class_block, with_every_class
-from genlab.callbacks.latent_codes import encode_all, flat, latent_blocks, scatter_figure, second_column
-from genlab.callbacks.latent_space import PRIOR_PLANE, decode_all, is_prior_plane, normal_quantiles, plane_codes
-from genlab.media import alike, image_grid, media_folder, own_randomness, save_gif, write_file
+from genlab.figures import scatter_figure, second_label_name
+from genlab.latent_planes import PRIOR_PLANE, has_prior_plane, normal_quantiles, plane_grid, project_to_plane
+from genlab.latents import class_block, decode_all, encode_all, latent_blocks, with_every_class
+from genlab.media import alike, image_grid, media_folder, save_gif, write_file
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, Reconstructs, Samples, Translates
 from lit_models.common.image_optimization import HasOptimizedImages
 
@@ -102,12 +103,12 @@ class TrainingGif(Callback):
         if all("codes" in arrays for _, arrays in frames):
             width = frames[0][1]["codes"].shape[1]
             categorical = all(part.kind == "categorical" for part in latent_blocks(pl_module, width))
-            drawn = scatter_frames(frames, data.classes, second_column(data), categorical)
+            drawn = scatter_frames(frames, data.classes, second_label_name(data), categorical)
             save_gif(trainer, f"{name}_latent", drawn, self.seconds, self.last)
 
     def _take(self, trainer: Trainer, model: LightningModule, epoch: int) -> None:
         """Writes one frame; the model, its training mode and the random streams stay as they are."""
-        with evaluating(model), own_randomness(), torch.no_grad():
+        with evaluating(model), isolated_rng(), torch.no_grad():
             arrays = self._arrays(trainer, model)
         if arrays:
             path = media_folder(trainer) / "frames" / f"{epoch:05d}.npz"
@@ -166,8 +167,8 @@ def grid_codes(model: Any, most: int) -> Tensor:
     steps, part = int(most**0.5), class_block(model)
     if part is not None:
         return with_every_class(model.sample_prior(max(1, most // part.categories)), part)
-    if is_prior_plane(model):
-        return plane_codes(PRIOR_PLANE.centre, PRIOR_PLANE.directions, normal_quantiles(steps))
+    if has_prior_plane(model):
+        return plane_grid(PRIOR_PLANE.centre, PRIOR_PLANE.directions, normal_quantiles(steps))
     return model.sample_prior(steps**2)
 
 
@@ -226,7 +227,7 @@ def scatter_frames(
         categorical: the codes are one-hot.
     """
     codes = [torch.from_numpy(arrays["codes"]).float() for _, arrays in frames]
-    flattened = [flat(of_epoch, categorical, codes[-1]) for of_epoch in codes]
+    flattened = [project_to_plane(of_epoch, categorical, codes[-1]) for of_epoch in codes]
     every = torch.cat([points for points, _ in flattened])
     low, high = every.amin(dim=0), every.amax(dim=0)
     margin = 0.04 * (high - low).clamp(min=1e-6)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from datamodules import REFERENCE_HUES, ImageDataModule, Pairs, PairsDataModule
 from datamodules.base import Split
-from genlab.callbacks.color_control import confusion_figure
-from genlab.callbacks.sample_quality import EVERY_IMAGE, TEST_SEED, VAL_SEED, chosen_by_samples
 from genlab.evaluation.classifier import EvaluationClassifier, check_validation, evaluation_classifier_or_hint
+from genlab.evaluation.sample_scores import ALL_IMAGES, TEST_SEED, VAL_SEED, selected_by_frechet
 from genlab.evaluation.translation_scores import TranslationScores, palette, portion, sides
-from genlab.media import alike, beside, framed, image_grid, own_randomness, save_picture, tile_centres
+from genlab.figures import confusion_figure
+from genlab.media import alike, beside, framed, image_grid, save_picture, tile_centres
 from genlab.metrics import ColorCount
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Translates
 from lit_models.common.module import GenerativeModule
 
@@ -82,7 +83,7 @@ class TranslationQuality(Callback):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.classifier = classifier
-        self.num_images = EVERY_IMAGE if num_images is None else num_images
+        self.num_images = ALL_IMAGES if num_images is None else num_images
         self.val_images = val_images
         self.batch_size = batch_size
         self.judge: EvaluationClassifier | None = None
@@ -109,7 +110,7 @@ class TranslationQuality(Callback):
         self._translates = isinstance(model, Translates) and isinstance(data, PairsDataModule) and self.num_images > 0
         if not self._translates:
             return
-        chosen = chosen_by_samples(model)
+        chosen = selected_by_frechet(model)
         unmeasured = "Frechet distances of translations" if chosen else None
         self.judge = evaluation_classifier_or_hint(
             self.classifier, data, root, chosen, unmeasured, "--translation.classifier"
@@ -141,7 +142,7 @@ class TranslationQuality(Callback):
             return
         model: Any = pl_module
         data: PairsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        with own_randomness(TEST_SEED):
+        with isolated_rng(TEST_SEED):
             save_picture(trainer, "translations", translations_picture(model, data))
         for direction, count in colors.items():
             name = "color_confusion" if len(model.directions) == 1 else f"color_confusion_{direction}"
@@ -163,7 +164,7 @@ class TranslationQuality(Callback):
     def _measure(
         self, scores: TranslationScores, trainer: Trainer, model: LightningModule, pairs: Pairs, split: Split
     ) -> None:
-        with own_randomness((VAL_SEED if split == "val" else TEST_SEED) + trainer.global_rank):
+        with isolated_rng((VAL_SEED if split == "val" else TEST_SEED) + trainer.global_rank):
             scores.add_translations(model, pairs)
         for name, value in scores.compute().items():
             model.log(f"{split}/{name}", value, sync_dist=True)  # every process finds the same
@@ -206,7 +207,7 @@ def columns_of(model: Any, data: PairsDataModule, direction: str, pairs: Pairs) 
     (given, truth), (was, becomes) = sides(pairs, direction), SIDES[direction]
     made = model.translate(given.to(model.device, model.dtype), direction)
     columns = {was: given}
-    plain = data.untranslated(given) if direction == "ab" else None
+    plain = data.baseline(given) if direction == "ab" else None
     if plain is not None and plain.shape != given.shape:
         columns["enlarged"] = plain
     columns[becomes] = made

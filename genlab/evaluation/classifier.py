@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from datamodules import ImageDataModule
-from genlab.callbacks.latent_codes import float64_device
-from genlab.command_line import first_process
-from genlab.media import own_randomness
+from genlab.devices import float64_device
 from genlab.metrics import FrechetDistance
+from genlab.processes import first_process
+from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
 from lit_models import Classifier
 from lit_models.common.checkpoints import CheckpointError, command_that_makes
@@ -143,7 +143,7 @@ def evaluation_classifier_or_hint(
         CheckpointError: as `find_evaluation_classifier`.
     """
     try:
-        with own_randomness():
+        with isolated_rng():
             judge = find_evaluation_classifier(path, data, data.image_shape, root)
     except CheckpointError:
         if path is not None or needed:

@@ -8,10 +8,18 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genlab.callbacks.latent_codes import float64_device
+from genlab.devices import float64_device
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.evaluation.inception import inception_images
 from genlab.metrics import FrechetDistance, ManifoldPrecisionRecall, ModeCoverage
+
+FRECHET_MONITOR = "val/frechet_classifier"
+"""The metric that selects the best checkpoint of models whose samples are measured in validation too."""
+ALL_IMAGES = 10**9
+"""A number of images that no split reaches."""
+VAL_SEED, TEST_SEED = 1_000_000, 2_000_000
+"""Seeds of the samples of validation and test, to which each process adds its rank. They differ, so that the best
+weights are tested on other samples than those that selected them."""
 
 
 class Scores:
@@ -105,3 +113,8 @@ def draw(
         label = None if classes is None else number
         for size in [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0):
             yield model.sample(size, label), label
+
+
+def selected_by_frechet(model: Any) -> bool:
+    """Whether the Frechet distance of the model's samples selects its best checkpoint."""
+    return model.monitor is not None and model.monitor[0] == FRECHET_MONITOR

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from datamodules import Pairs, PairsDataModule
-from genlab.callbacks.latent_codes import float64_device
+from genlab.devices import float64_device
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.metrics import SSIM_WINDOW, ColorAgreement, ColorCount, FrechetDistance, SpectrumDistance, ssim
 from lit_models.losses.classification import class_of
@@ -36,7 +36,7 @@ class TranslationScores:
         pixels = max(side[1] * side[2] for side in (data.source_shape, data.image_shape))
         self.batch_size = max(1, min(batch_size, batch_size * 32 * 32 // pixels))
         device = float64_device(model.device)
-        labelled, untranslated = pairs.labels is not None, data.untranslated(pairs.source[:1]) is not None
+        labelled, untranslated = pairs.labels is not None, data.baseline(pairs.source[:1]) is not None
         self.directions = {
             name: DirectionScores(data, name, judge, labelled, untranslated and name == "ab", device)
             for name in model.directions
@@ -46,7 +46,7 @@ class TranslationScores:
             for name, scores in self.directions.items():
                 scores.add_real(sides(part, name)[1])
                 if scores.of_untranslated is not None:
-                    plain = data.untranslated(part.source)
+                    plain = data.baseline(part.source)
                     assert plain is not None
                     scores.of_untranslated.add(plain, part.target)
 

@@ -8,7 +8,7 @@ from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sample
 SAMPLERS: dict[str, type[Sampler]] = {kind.__name__: kind for kind in (DDIM, Ancestral, AnnealedLangevin)}
 
 
-def draw_by(
+def override_sampling(
     model: Any, sampler: str | None, sampler_steps: int | None, guidance: float | None, temperature: float | None
 ) -> None:
     """Sets what is given.

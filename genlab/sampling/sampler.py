@@ -12,12 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from datamodules import DataError, ImageDataModule, data_modules
-from genlab.callbacks.class_codes import class_block, with_class
-from genlab.callbacks.latent_codes import encode_all, latent_blocks
-from genlab.callbacks.mixture import mixture_codes
-from genlab.callbacks.walks import Route, prior_route, straight
+from genlab.latent_paths import CodePath, prior_path, straight
+from genlab.latents import class_block, encode_all, latent_blocks, sample_gaussian_mixture, with_class
 from genlab.media import framed, full_row, image_grid, tile_centres
-from genlab.runs.errors import UsageError, described
+from genlab.runs.errors import UsageError, describe_error
 from genlab.runs.folder import run_of_checkpoint
 from lit_models import CheckpointError, Classifier, GenerativeModule, Probe
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, LatentBlock, Samples
@@ -121,7 +119,7 @@ class Sampler:
         codes, parts = self._training_codes(label)
         if not torch.isfinite(codes).all():
             raise CheckpointError("the model's codes are not finite; train it again")
-        return mixture_codes(codes, parts, self.components, n, self.seed)
+        return sample_gaussian_mixture(codes, parts, self.components, n, self.seed)
 
     def stops(self, count: int, places: int, label: int | None = None) -> Tensor:
         """Codes for walks through so many places, places x count x d; a walk keeps to its first place's class, if any.
@@ -135,9 +133,9 @@ class Sampler:
         classes = stops[0, :, part.start :].argmax(dim=1)
         return torch.stack([with_class(codes, part, classes) for codes in stops])
 
-    def route(self) -> Route:
+    def route(self) -> CodePath:
         """How walks go."""
-        return prior_route(self.model) if self.law == "prior" else straight
+        return prior_path(self.model) if self.law == "prior" else straight
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -319,7 +317,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({described(error)})") from None
+        raise UsageError(f"{path} cannot be read ({describe_error(error)})") from None
     return config if isinstance(config, dict) else {}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules import DataError
 from datamodules.image_files import find_images, read_image
 from genlab.media import beside
-from genlab.runs.errors import UsageError, described
+from genlab.runs.errors import UsageError, describe_error
 from genlab.sampling.sampler import as_bytes
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, Samples, Translates
@@ -105,7 +105,7 @@ class FileTranslator:
         """
         channels, *trained_on = self.shape
         height, width = trained_on if self.size == "model" else upright_size(path)
-        return torch.from_numpy(read_image(path, (height, width), grey=channels == 1).copy()).movedim(2, 0)
+        return torch.from_numpy(read_image(path, (height, width), grayscale=channels == 1).copy()).movedim(2, 0)
 
     def pictures(
         self, shapes: Mapping[Path, Sequence[int]], compare: bool = False
@@ -158,7 +158,9 @@ def upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as file:
             width, height = ImageOps.exif_transpose(file).size
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-        raise DataError(f"{path} cannot be read as an image ({described(error)}); mend it or take it away") from error
+        raise DataError(
+            f"{path} cannot be read as an image ({describe_error(error)}); mend it or take it away"
+        ) from error
     return height, width
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genlab.callbacks import LastCheckpoint, RunRecord, best_checkpoint
+from genlab.callbacks import BestCheckpoint, LastCheckpoint, RunRecord
 from genlab.runs.history import MetricsCSV
 
 HEALTHY = {"loss_d": 1.3, "loss_g": 0.8, "d_real": 0.6, "d_fake": 0.4}
@@ -58,7 +58,7 @@ def train(
     """`more` callbacks stand behind those that keep the run."""
     watched = {name for scores in model.scores or [] for name in scores}
     record = RunRecord(folder, {})
-    best = [best_checkpoint(folder / "checkpoints", "val/distance", "min")] if "val/distance" in watched else []
+    best = [BestCheckpoint(folder / "checkpoints", "val/distance", "min")] if "val/distance" in watched else []
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import train
-from genlab.callbacks.active_units import active_units
-from genlab.metrics.unit_variance import UnitVariance
+from genlab.evaluation.active_units import active_units
+from genlab.metrics.latent_variance import LatentVariance
 from lit_models.common.capabilities import LatentBlock
 
 
@@ -19,7 +19,7 @@ def test_a_code_of_one_dimension_is_measured(model: str, tmp_path: Path):
 
 def test_the_variance_is_torchs_over_any_number_of_batches():
     codes = torch.randn(100, 4) * torch.tensor([0.1, 1.0, 5.0, 0.0]) + 1000
-    metric = UnitVariance(4)
+    metric = LatentVariance(4)
     for batch in codes.split(7):
         metric.update(batch)
     assert torch.allclose(metric.compute(), codes.double().var(dim=0, correction=0), rtol=1e-6, atol=1e-9)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genlab.callbacks.arithmetic import NOISE, Arithmetic, add, surest
+from genlab.callbacks.latent_arithmetic import LatentArithmetic
 from genlab.callbacks.sample_quality import SampleQuality
+from genlab.evaluation.latent_arithmetic import NOISE, add, most_confident
 from genlab.media import image_grid
 from lit_models.common.priors import Uniform
 from tests.genlab.callbacks.generators import ClassGenerator, Generator, after_test
@@ -44,9 +45,9 @@ def test_exemplars_are_the_surest_of_their_class():
     probabilities = torch.tensor([[0.9, 0.6, 0.8, 0.7, 0.2, 0.1, 0.0, 0.4, torch.nan]]).T.nan_to_num()
     both = torch.cat([probabilities, 0.95 * (1 - probabilities)], dim=1)
     both[8] = 0  # an image that is not finite
-    found = surest(codes, both)
+    found = most_confident(codes, both)
     assert found[0].flatten().tolist() == [0, 2, 3] and found[1].flatten().tolist() == [6, 5, 4]
-    assert surest(codes[:5], both[:5]).keys() == {0}  # there is but one of the other
+    assert most_confident(codes[:5], both[:5]).keys() == {0}  # there is but one of the other
 
 
 def test_a_sum_is_that_of_the_means():
@@ -72,7 +73,7 @@ def drawn_titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         titles.append(title)
         return grid
 
-    monkeypatch.setattr("genlab.callbacks.arithmetic.framed", framed)
+    monkeypatch.setattr("genlab.callbacks.latent_arithmetic.framed", framed)
     return titles
 
 
@@ -80,7 +81,7 @@ def test_the_picture_says_what_the_result_is(tmp_path: Path, monkeypatch: pytest
     titles = drawn_titles(monkeypatch)
     state = torch.get_rng_state()
     running = after_test(tmp_path, quality(judge()), classes=CLASSES)
-    Arithmetic([(0, 1, 1), (0, 3, 2), (0, 9, 1)]).on_test_end(running, Generator(3, colours))  # type: ignore[arg-type]
+    LatentArithmetic([(0, 1, 1), (0, 3, 2), (0, 9, 1)]).on_test_end(running, Generator(3, colours))  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
     assert len(titles) == 2  # there is no class 9
     assert titles[0].startswith("red - green + green: the classifier reads red, as in ")
@@ -93,9 +94,9 @@ def test_the_picture_says_what_the_result_is(tmp_path: Path, monkeypatch: pytest
 
 def test_the_pixels_are_those_of_the_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sums: list[Any] = []
-    monkeypatch.setattr("genlab.callbacks.arithmetic.add", lambda *given: sums.append(add(*given)) or sums[-1])
+    monkeypatch.setattr("genlab.callbacks.latent_arithmetic.add", lambda *given: sums.append(add(*given)) or sums[-1])
     model = Generator(3, colours, Uniform())
-    Arithmetic([(0, 1, 2)]).on_test_end(after_test(tmp_path, quality(judge()), classes=CLASSES), model)  # type: ignore[arg-type]
+    LatentArithmetic([(0, 1, 2)]).on_test_end(after_test(tmp_path, quality(judge()), classes=CLASSES), model)  # type: ignore[arg-type]
     white = torch.ones(1, 3, 4, 4)
     rows = []
     for row in range(3):
@@ -107,7 +108,7 @@ def test_the_pixels_are_those_of_the_codes(tmp_path: Path, monkeypatch: pytest.M
 def test_other_classes_are_added_where_those_of_digits_are_not_there(tmp_path: Path, monkeypatch):
     titles = drawn_titles(monkeypatch)
     running = after_test(tmp_path, quality(judge()), classes=CLASSES)
-    Arithmetic().on_test_end(running, Generator(3, colours))  # type: ignore[arg-type]
+    LatentArithmetic().on_test_end(running, Generator(3, colours))  # type: ignore[arg-type]
     assert len(titles) == 1 and titles[0].startswith("red - green + blue:")
 
 
@@ -123,6 +124,6 @@ def test_other_classes_are_added_where_those_of_digits_are_not_there(tmp_path: P
     ],
 )
 def test_no_sums(model: Any, found: Any, tmp_path: Path):
-    Arithmetic().on_test_end(after_test(tmp_path, quality(found), classes=CLASSES), model)
-    Arithmetic().on_test_end(after_test(tmp_path, classes=CLASSES), model)
+    LatentArithmetic().on_test_end(after_test(tmp_path, quality(found), classes=CLASSES), model)
+    LatentArithmetic().on_test_end(after_test(tmp_path, classes=CLASSES), model)
     assert not (tmp_path / "media").exists()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import train
-from genlab.callbacks import AtomicCheckpointIO, LastCheckpoint
+from genlab.callbacks import LastCheckpoint
+from genlab.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers import fit, same, small_autoencoder, weights
 
 

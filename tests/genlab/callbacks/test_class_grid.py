@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from genlab.callbacks.class_codes import class_block, with_class, with_every_class
 from genlab.callbacks.class_grid import ClassGrid
-from genlab.media import image_grid, own_randomness
+from genlab.latents import class_block, with_class, with_every_class
+from genlab.media import image_grid
+from genlab.random_state import isolated_rng
 from lit_models import ACGAN, GAN, VAE, ConditionalGAN
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
@@ -43,7 +44,7 @@ def test_one_noise_a_row_and_one_class_a_column(tmp_path: Path):
     state = torch.get_rng_state()
     ClassGrid(rows=4).on_test_end(after_test(tmp_path), model)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
-    with own_randomness():
+    with isolated_rng():
         red = model.sample_prior(4)[:, 0].sigmoid()
     tiles = torch.stack([red.repeat_interleave(3), torch.tensor([0.1, 0.5, 0.9]).repeat(4), torch.zeros(12)], dim=1)
     expected = image_grid(tiles[:, :, None, None].expand(-1, -1, 4, 4), 3)

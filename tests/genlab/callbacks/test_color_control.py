@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.colored_mnist import REFERENCE_HUES, hue_to_rgb
-from genlab.callbacks.color_control import (
+from genlab.callbacks.color_control import samples_figure
+from genlab.evaluation.color_control import (
     ClusterCells,
+    ColorControlResult,
     CombinationCells,
     Region,
-    Steered,
     best_cells,
     choose_regions,
-    confusion_figure,
-    samples_figure,
-    steer,
+    sample_hues,
 )
+from genlab.figures import confusion_figure
 from genlab.media import render
 from genlab.runs.folder import read_summary
 from lit_models.common.capabilities import LatentBlock
@@ -82,7 +82,7 @@ def random_categories(n: int, variables: int = 3, categories: int = 20) -> Tenso
 def measured(codes: Tensor, parts: list[LatentBlock], hue_of: Callable[[Tensor], Tensor]) -> tuple[float, list[Region]]:
     torch.manual_seed(0)
     regions = choose_regions(codes, true_hues(len(codes)), parts, REFERENCES)
-    return steer(Painter(codes, hue_of), regions, REFERENCES, 500, 20.0, 4).count.agreement.item(), regions
+    return sample_hues(Painter(codes, hue_of), regions, REFERENCES, 500, 20.0, 4).count.agreement.item(), regions
 
 
 def mean_purity(regions: list[Region]) -> float:
@@ -180,7 +180,7 @@ def test_combinations_draw_the_very_codes():
 
 
 def test_figures_show_names_and_shares():
-    count = steer(
+    count = sample_hues(
         Painter(torch.zeros(1, 3), angle_of),
         choose_regions(on_circle(true_hues(2000)), true_hues(2000), [LatentBlock("continuous", 0, 3)], REFERENCES),
         REFERENCES,
@@ -188,7 +188,7 @@ def test_figures_show_names_and_shares():
         20.0,
         4,
     )
-    assert isinstance(count, Steered) and count.images.shape == (10, 4, 3, 4, 4)
+    assert isinstance(count, ColorControlResult) and count.images.shape == (10, 4, 3, 4, 4)
     figure = samples_figure(count, REFERENCE_HUES)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][2].startswith("yellow  ")
     assert render(figure).width > 300

@@ -7,17 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.callbacks import Combinations, LatentPlane, Traversals
-from genlab.callbacks.latent_space import (
-    block_mosaic,
-    category_walks,
-    enumerate_codes,
-    normal_quantiles,
-    number_walks,
-    plane_codes,
-    plane_of,
-    random_codes,
-)
+from genlab.callbacks import CategoryCombinations, LatentPlane, LatentTraversals
+from genlab.callbacks.category_combinations import block_mosaic
+from genlab.latent_paths import traverse_categories, traverse_dimensions
+from genlab.latent_planes import normal_quantiles, plane_grid, principal_plane
+from genlab.latents import enumerate_codes, random_codes
 from genlab.media import image_grid
 from genlab.metrics.color import foreground_hue
 from lit_models.common.capabilities import LatentBlock
@@ -70,7 +64,7 @@ def test_quantiles_cut_the_normal_law_into_equal_shares():
 
 
 def test_the_plane_grows_to_the_right_and_upwards():
-    codes = plane_codes(torch.zeros(2), torch.eye(2), torch.tensor([-1.0, 0.0, 2.0])).view(3, 3, 2)
+    codes = plane_grid(torch.zeros(2), torch.eye(2), torch.tensor([-1.0, 0.0, 2.0])).view(3, 3, 2)
     assert codes[0, 0].tolist() == [-1, 2] and codes[0, 2].tolist() == [2, 2] and codes[2, 0].tolist() == [-1, -1]
 
 
@@ -78,7 +72,7 @@ def test_the_plane_of_larger_codes_is_that_of_their_largest_variance():
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.1, 3.0, 0.1, 5.0])
     codes = torch.randn(4000, 4, generator=generator) * spread + 7
-    centre, directions, names = plane_of(codes)
+    centre, directions, names = principal_plane(codes)
     torch.testing.assert_close(centre, torch.full((4,), 7.0), atol=0.3, rtol=0)
     expected = torch.tensor([[0, 0, 0, 5.0], [0, 3.0, 0, 0]])
     torch.testing.assert_close(directions, expected, atol=0.2, rtol=0)
@@ -109,14 +103,14 @@ def test_no_plane_of_categories(tmp_path: Path):
 
 def test_a_walk_changes_one_dimension_of_the_example():
     example, mean, deviation = torch.tensor([9.0, 8.0, 7.0]), torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1, 2])
-    walks = number_walks(example, mean, deviation, torch.tensor([2, 0]), 3).view(2, 3, 3)
+    walks = traverse_dimensions(example, mean, deviation, torch.tensor([2, 0]), 3).view(2, 3, 3)
     assert walks[0].tolist() == [[9, 8, -3], [9, 8, 3], [9, 8, 9]]
     assert walks[1].tolist() == [[-0.5, 8, 7], [1, 8, 7], [2.5, 8, 7]]
 
 
 def test_a_walk_takes_each_category_of_a_variable():
     example = torch.tensor([5.0, 1, 0, 0, 0, 1, 0])
-    walks = category_walks(example, LatentBlock("categorical", 1, 7, 3)).view(2, 3, 7)
+    walks = traverse_categories(example, LatentBlock("categorical", 1, 7, 3)).view(2, 3, 7)
     assert walks[0].tolist() == [[5, *one, 0, 1, 0] for one in np.eye(3).tolist()]
     assert walks[1].tolist() == [[5, 1, 0, 0, *one] for one in np.eye(3).tolist()]
 
@@ -124,7 +118,7 @@ def test_a_walk_takes_each_category_of_a_variable():
 def test_traversals_begin_with_the_most_active_dimension(tmp_path: Path):
     model = Painter([LatentBlock("continuous", 0, 2)], lambda codes: torch.special.ndtr(codes[:, :1] / 2))
     codes = torch.tensor([[0.0, 5.0], [1.0, -5.0], [-1.0, 0.0]])  # the second varies more, the first alone is seen
-    Traversals(steps=3).on_test_end(trainer(tmp_path, codes), model)  # type: ignore[arg-type]
+    LatentTraversals(steps=3).on_test_end(trainer(tmp_path, codes), model)  # type: ignore[arg-type]
     low, high = torch.special.ndtr(torch.tensor([-1.0, 1.0]) * 3 * (2 / 3) ** 0.5 / 2)
     values = torch.tensor([0.5, 0.5, 0.5, low, 0.5, high])
     tiles = values[:, None, None, None].expand(-1, 1, 4, 4)
@@ -134,7 +128,7 @@ def test_traversals_begin_with_the_most_active_dimension(tmp_path: Path):
 def test_traversals_show_numbers_above_categories(tmp_path: Path):
     parts = [LatentBlock("continuous", 0, 1), LatentBlock("categorical", 1, 4, 3)]
     model = Painter(parts, lambda codes: codes[:, 1:] @ torch.tensor([[0.2], [0.4], [0.8]]))
-    Traversals(steps=3).on_test_end(trainer(tmp_path, torch.tensor([[1.0, 0, 1, 0]])), model)  # type: ignore[arg-type]
+    LatentTraversals(steps=3).on_test_end(trainer(tmp_path, torch.tensor([[1.0, 0, 1, 0]])), model)  # type: ignore[arg-type]
     drawn = picture(tmp_path, "traversals.png")
     numbers, categories = (
         np.asarray(image_grid(torch.tensor(row)[:, None, None, None].expand(-1, 1, 4, 4), 3))
@@ -160,7 +154,7 @@ def test_all_combinations_are_decoded_once_and_sorted_by_hue(tmp_path: Path):
     parts = [LatentBlock("continuous", 0, 1), LatentBlock("categorical", 1, 7, 3)]
     hues = F.one_hot(torch.tensor([1, 2, 0, 0, 1, 2, 2, 0, 1]), 3).float()  # green, blue, red, ...
     model = Painter(parts, lambda codes: hues[3 * codes[:, 1:4].argmax(dim=1) + codes[:, 4:].argmax(dim=1)])
-    Combinations(batch_size=4).on_test_end(trainer(tmp_path, torch.zeros(1, 7)), model)  # type: ignore[arg-type]
+    CategoryCombinations(batch_size=4).on_test_end(trainer(tmp_path, torch.zeros(1, 7)), model)  # type: ignore[arg-type]
     assert model.decoded == [4, 4, 1]
     tiles = hues[:, :, None, None].expand(-1, -1, 4, 4)
     assert contains(picture(tmp_path, "combinations.png"), np.asarray(image_grid(block_mosaic(tiles, [3, 3]), 1, 0, 1)))
@@ -171,6 +165,6 @@ def test_all_combinations_are_decoded_once_and_sorted_by_hue(tmp_path: Path):
 
 def test_too_many_combinations_are_drawn_at_random(tmp_path: Path):
     model = Painter([LatentBlock("categorical", 0, 40, 4)], lambda codes: codes[:, :1])  # 4^10
-    Combinations(limit=50, batch_size=20).on_test_end(trainer(tmp_path, torch.zeros(1, 40)), model)  # type: ignore[arg-type]
+    CategoryCombinations(limit=50, batch_size=20).on_test_end(trainer(tmp_path, torch.zeros(1, 40)), model)  # type: ignore[arg-type]
     assert model.decoded == [20, 20, 10] and picture(tmp_path, "combinations.png").size
     assert not (tmp_path / "media" / "combinations_by_hue.png").exists()

@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from genlab.callbacks.loss_stability import LossStability, detrended_std
-from genlab.callbacks.recent import RecentScalars
+from genlab.callbacks.loss_stability import LossStability
+from genlab.evaluation.loss_stability import detrended_std
+from genlab.evaluation.step_scalars import RecentScalars
 from genlab.runs.folder import read_summary
 from tests.genlab.callbacks.adversaries import Script, train
 from tests.helpers import StopAt
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
 random = np.random.default_rng(0)
 LOSS_D = (random.normal(size=400) + np.linspace(3, -5, 400)).astype(np.float32)

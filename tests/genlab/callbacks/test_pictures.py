@@ -10,9 +10,13 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from genlab.callbacks import Interpolation
-from genlab.callbacks.latent_codes import LatentScatter, correlation_figure, flat, principal_axes, scatter_figure
-from genlab.callbacks.reconstructions import interpolate
-from genlab.media import beside, framed, full_row, image_grid, own_randomness, render, write_file, write_files
+from genlab.callbacks.interpolation import interpolate
+from genlab.callbacks.latent_correlation_matrix import correlation_figure
+from genlab.callbacks.latent_scatter import LatentScatter
+from genlab.figures import scatter_figure
+from genlab.latent_planes import principal_axes, project_to_plane
+from genlab.media import beside, framed, full_row, image_grid, render, write_file, write_files
+from genlab.random_state import isolated_rng
 from lit_models import Autoencoder
 from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
@@ -20,7 +24,7 @@ from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
 
 def test_principal_components_are_scikit_learns():
     codes = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.arange(6.0, 0, -1))
-    points, names = flat(codes + 5)
+    points, names = project_to_plane(codes + 5)
     reference = PCA(2).fit(codes.numpy())
     projected = reference.transform(codes.numpy())
     for axis in range(2):
@@ -34,23 +38,23 @@ def test_principal_components_are_scikit_learns():
 
 def test_two_dimensional_codes_are_drawn_as_they_are():
     codes = torch.randn(20, 2)
-    points, names = flat(codes)
+    points, names = project_to_plane(codes)
     assert torch.equal(points, codes) and names == ("z1", "z2")
 
 
 def test_codes_are_projected_on_the_components_of_others():
     basis = torch.tensor([[-3.0, 0, 0], [3, 0, 0], [0, 0, 1], [0, 0, -1]])
-    points, _ = flat(torch.tensor([[7.0, 8.0, 9.0]]), basis=basis)
+    points, _ = project_to_plane(torch.tensor([[7.0, 8.0, 9.0]]), basis=basis)
     assert points[0].tolist() == pytest.approx([7, 9])
 
 
 def test_categories_are_drawn_with_a_little_noise_that_is_the_same_each_time():
     codes = torch.eye(4)[torch.arange(200) % 4]
-    plain, _ = flat(codes)
-    points, names = flat(codes, categorical=True)
+    plain, _ = project_to_plane(codes)
+    points, names = project_to_plane(codes, categorical=True)
     moved = (points - plain).std(dim=0) / plain.std(dim=0)
     assert ((moved > 0.015) & (moved < 0.025)).all() and "with noise" in names[0]
-    assert torch.equal(points, flat(codes, categorical=True)[0])
+    assert torch.equal(points, project_to_plane(codes, categorical=True)[0])
 
 
 @pytest.mark.parametrize(("angle", "at_120"), [("hue", (0, 1, 0)), ("angle", None)])
@@ -72,7 +76,7 @@ def test_the_second_panel_is_of_what_the_data_say(column: str, tmp_path: Path, m
     """Images of one channel may have a hue in their labels, and those of three an angle."""
     drawn: list[Figure] = []
     monkeypatch.setattr(
-        "genlab.callbacks.latent_codes.save_picture", lambda trainer, name, figure: drawn.append(figure)
+        "genlab.callbacks.latent_scatter.save_picture", lambda trainer, name, figure: drawn.append(figure)
     )
     shape = (1, 1, 6) if column == "hue" else (3, 1, 2)
     running = trainer(tmp_path, torch.rand(4, 6), torch.tensor([[0, 5], [1, 0], [2, 90], [1, 2]]))
@@ -149,9 +153,9 @@ def test_pictures_stand_under_one_another():
 
 def test_pictures_draw_from_a_stream_of_their_own():
     state = torch.get_rng_state()
-    with own_randomness():
+    with isolated_rng():
         first = torch.randn(3)
-    with own_randomness():
+    with isolated_rng():
         assert torch.equal(torch.randn(3), first)
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -8,12 +8,8 @@ from lightning import Trainer
 from sklearn.decomposition import PCA
 
 from datamodules import DigitsDataModule
-from genlab.callbacks.principal_subspace import (
-    PrincipalSubspace,
-    largest_principal_angle,
-    mean_and_axes,
-    projection_error,
-)
+from genlab.callbacks.principal_subspace import PrincipalSubspace
+from genlab.evaluation.principal_subspace import largest_principal_angle, mean_and_axes, projection_error
 from lit_models.linear_autoencoder import LinearAutoencoder
 
 

@@ -4,7 +4,7 @@ import pty
 import subprocess
 from pathlib import Path
 
-from tests import HANG_SECONDS, warm
+from tests import HANG_SECONDS, preloaded
 from tests.helpers import fit, small_autoencoder
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -21,7 +21,7 @@ def test_plain_lines_away_from_a_terminal(tmp_path: Path, capsys):
 def test_a_bar_on_a_terminal(tmp_path: Path):
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [warm.python(), "train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path}"],
+        [preloaded.python(), "train.py", "fit", *small_autoencoder(), f"--run.root={tmp_path}"],
         cwd=ROOT,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
         stdin=other,

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from genlab.callbacks import SampleGrids
-from genlab.callbacks.sample_grids import mixture_codes
-from genlab.media import image_grid, own_randomness
+from genlab.latents import sample_gaussian_mixture
+from genlab.media import image_grid
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import LatentBlock
 from tests.genlab.callbacks.toys import Painter, contains, picture, trainer
 
@@ -23,7 +24,7 @@ def clusters() -> torch.Tensor:
 
 
 def test_the_mixture_has_the_clusters_of_the_codes():
-    drawn = mixture_codes(clusters(), PLAIN, 2, 3000)
+    drawn = sample_gaussian_mixture(clusters(), PLAIN, 2, 3000)
     first = drawn[:, 0] > 50
     assert first.float().mean() == pytest.approx(2 / 3, abs=0.03)
     assert drawn[first].mean(dim=0).numpy() == pytest.approx([100, 0], abs=0.1)
@@ -32,7 +33,7 @@ def test_the_mixture_has_the_clusters_of_the_codes():
 
 
 def test_the_mixture_is_the_same_each_time_and_in_no_order():
-    first, second = (mixture_codes(clusters(), PLAIN, 2, 60) for _ in range(2))
+    first, second = (sample_gaussian_mixture(clusters(), PLAIN, 2, 60) for _ in range(2))
     assert torch.equal(first, second)
     changes = (first[1:, 0] > 50) != (first[:-1, 0] > 50)
     assert changes.sum() > 10
@@ -42,13 +43,13 @@ def test_the_mixture_gives_whole_categories():
     one_hot = torch.eye(3)[torch.arange(300) % 3]
     codes = torch.cat([torch.randn(300, 1, generator=torch.Generator().manual_seed(0)), one_hot], dim=1)
     parts = [LatentBlock("continuous", 0, 1), LatentBlock("categorical", 1, 4, 3)]
-    drawn = mixture_codes(codes, parts, 3, 90)[:, 1:]
+    drawn = sample_gaussian_mixture(codes, parts, 3, 90)[:, 1:]
     assert ((drawn == 0) | (drawn == 1)).all() and (drawn.sum(dim=1) == 1).all() and (drawn.sum(dim=0) > 10).all()
 
 
 def test_a_dead_dimension_stays_where_it_is():
     codes = torch.cat([clusters()[:, :1], torch.full((900, 1), 3.0)], dim=1)
-    drawn = mixture_codes(codes, PLAIN, 2, 50)
+    drawn = sample_gaussian_mixture(codes, PLAIN, 2, 50)
     assert drawn[:, 1].numpy() == pytest.approx(np.full(50, 3.0), abs=1e-3)
 
 
@@ -57,10 +58,10 @@ def test_samples_are_those_of_the_prior(tmp_path: Path):
     state = torch.get_rng_state()
     SampleGrids(num_images=4, components=2).on_test_end(trainer(tmp_path, clusters()), model)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
-    with own_randomness():
+    with isolated_rng():
         expected = model.sample(4)
     assert contains(picture(tmp_path, "samples.png"), np.asarray(image_grid(expected, 2)))
-    from_mixture = model.decode(mixture_codes(clusters(), PLAIN, 2, 4))
+    from_mixture = model.decode(sample_gaussian_mixture(clusters(), PLAIN, 2, 4))
     assert contains(picture(tmp_path, "samples_mixture.png"), np.asarray(image_grid(from_mixture, 2)))
 
 

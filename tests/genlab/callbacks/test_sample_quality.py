@@ -13,23 +13,23 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from datamodules import DigitsDataModule
-from genlab.callbacks.sample_quality import MONITOR, SampleQuality
+from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
 from genlab.evaluation.inception import inception_distance, inception_images
 from genlab.evaluation.nearest_neighbours import NearestSearch, nearest_picture
-from genlab.evaluation.sample_scores import Scores, draw
+from genlab.evaluation.sample_scores import FRECHET_MONITOR, Scores, draw
 from genlab.runs.errors import UsageError
 from lit_models import GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
 from tests.genlab.callbacks.toys import contains
 from tests.genlab.evaluation.test_classifier import save, small_classifier
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
 
 class Copier(GenerativeModule):
     """Samples random rows of the images that it was given, a little darker in each epoch; it learns nothing."""
 
-    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (MONITOR, "min")
+    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (FRECHET_MONITOR, "min")
 
     def __init__(self, images: Tensor) -> None:
         super().__init__(lambda params: torch.optim.SGD(params, lr=0.0))
@@ -124,8 +124,8 @@ def test_it_measures_in_validation_and_test(root: Path, images: Tensor, tmp_path
     quality = prepared(root, model)
     assert quality.measures
     first, second, test = run(quality, model, tmp_path).epochs
-    assert {name for name in first if not name.endswith("loss")} == {MONITOR, "val/modes", "val/modes_kl"}
-    assert first[MONITOR] == second[MONITOR]  # the same draws each time
+    assert {name for name in first if not name.endswith("loss")} == {FRECHET_MONITOR, "val/modes", "val/modes_kl"}
+    assert first[FRECHET_MONITOR] == second[FRECHET_MONITOR]  # the same draws each time
     names = {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
     assert set(test) == {"test/loss"} | {f"test/{name}" for name in names}
     assert test["test/precision"] > 0.5 and test["test/recall"] > 0.5
@@ -143,7 +143,7 @@ def test_the_numbers_are_those_of_the_images_drawn(root: Path, images: Tensor, t
     data.setup()
     real, fake = data.examples("val", 200)[0], torch.cat(drawn)
     judge = EvaluationClassifier(small_classifier())
-    assert found[MONITOR] == pytest.approx(image_sets_frechet(judge, real, fake), rel=1e-4)
+    assert found[FRECHET_MONITOR] == pytest.approx(image_sets_frechet(judge, real, fake), rel=1e-4)
     shares = np.bincount(judge.modes(fake).numpy(), minlength=10) / 250
     expected = sum(p * np.log(10 * p) for p in shares if p)
     assert found["val/modes"] == (shares > 0).sum()
@@ -168,7 +168,7 @@ def test_looking_for_the_classifier_leaves_the_training_stream_alone(root: Path,
 def test_only_models_that_are_chosen_by_it_pay_in_validation(root: Path, images: Tensor, tmp_path: Path):
     model = Loss(images)
     first, _, test = run(prepared(root, model), model, tmp_path).epochs
-    assert MONITOR not in first and "test/frechet_classifier" in test
+    assert FRECHET_MONITOR not in first and "test/frechet_classifier" in test
     assert not (tmp_path / "media").exists()
 
 
@@ -177,7 +177,7 @@ def test_not_in_the_sanity_check_and_no_pictures(root: Path, images: Tensor, tmp
     quality = prepared(root, model)
     quality.pictures = False
     records = run(quality, model, tmp_path, num_sanity_val_steps=2, max_epochs=1)
-    assert [MONITOR in epoch for epoch in records.epochs] == [False, True, False]
+    assert [FRECHET_MONITOR in epoch for epoch in records.epochs] == [False, True, False]
     assert not (tmp_path / "media").exists()
 
 
@@ -195,7 +195,7 @@ def test_samples_that_are_not_finite_are_infinitely_far(root: Path, images: Tens
     model = Copier(images)
     model.value = torch.nan
     first, _, test = run(prepared(root, model), model, tmp_path).epochs
-    assert first[MONITOR] == test["test/frechet_classifier"] == np.inf
+    assert first[FRECHET_MONITOR] == test["test/frechet_classifier"] == np.inf
     assert first["val/modes"] == test["test/precision"] == test["test/recall"] == 0
 
 

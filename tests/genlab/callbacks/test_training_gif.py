@@ -10,7 +10,8 @@ from PIL import Image, ImageSequence
 import train
 from genlab.callbacks import TrainingGif
 from genlab.callbacks.training_gif import evaluating, grid_frames, read_frames, scatter_frames
-from genlab.media import image_grid, own_randomness, save_gif
+from genlab.media import image_grid, save_gif
+from genlab.random_state import isolated_rng
 from genlab.runs.folder import read_summary
 from genlab.runs.wandb_run import RunLogger
 from lit_models.common.capabilities import LatentBlock
@@ -207,7 +208,7 @@ def test_a_grid_of_classes_has_one_noise_a_row_in_every_frame(tmp_path: Path):
     running.max_epochs = 1
     made.on_train_epoch_end(running, model)  # type: ignore[arg-type]
     made.on_test_end(running, model)  # type: ignore[arg-type]
-    with own_randomness():
+    with isolated_rng():
         draws = model.sample_prior(5)
     codes = torch.cat([draws[:, :2].repeat_interleave(3, dim=0), torch.eye(3).repeat(5, 1)], dim=1)
     expected = model.decode(codes).mul(255).round().byte().numpy()
@@ -252,7 +253,7 @@ def test_a_film_arrives_at_wandb_as_it_is(online: Client, server: WandbServer, t
     assert content == (tmp_path / "media" / "vae_grid.gif").read_bytes()
 
 
-def codes_of(size: float, width: int) -> np.ndarray:
+def one_hot_codes(size: float, width: int) -> np.ndarray:
     return size * np.random.default_rng(0).standard_normal((50, width)).astype(np.float32)
 
 
@@ -261,7 +262,7 @@ def test_axes_stay_where_they_are():
     small, large = (
         np.asarray(picture)
         for picture in scatter_frames(
-            [(epoch, {"codes": codes_of(size, 2), "labels": labels}) for epoch, size in ((3, 0.1), (4, 10.0))],
+            [(epoch, {"codes": one_hot_codes(size, 2), "labels": labels}) for epoch, size in ((3, 0.1), (4, 10.0))],
             ("a", "b", "c"),
             "hue",
             False,

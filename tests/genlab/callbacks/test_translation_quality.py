@@ -20,12 +20,12 @@ from datamodules import (
     RecoloredMNISTDataModule,
 )
 from datamodules.base import Split
-from datamodules.pairs import Paint
+from datamodules.pairs import ImageTransform
 from datamodules.recolored_mnist import in_hues
 from genlab.callbacks import TrainingGif, TranslationQuality
-from genlab.callbacks.sample_quality import MONITOR
 from genlab.callbacks.translation_quality import MOST_WIDTH
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
+from genlab.evaluation.sample_scores import FRECHET_MONITOR
 from genlab.evaluation.translation_scores import DirectionScores, TranslationScores, portion, together
 from genlab.media import alike, image_grid
 from genlab.metrics import SpectrumDistance, ssim
@@ -49,7 +49,7 @@ class Unknown(RecoloredMNISTDataModule):
     classes = ("image",)
     aligned = False
 
-    def versions(self, split: Split) -> tuple[Paint, Paint]:
+    def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
         return in_hues([0.0] * 10), in_hues([180.0] * 10)
 
     def pairs(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> Pairs:
@@ -183,7 +183,7 @@ def test_not_in_the_sanity_check_and_a_short_look_is_cheap(root: Path, data: Rec
     quality = prepared(root, model, data, batch_size=8)
     quality.pictures = False
     first, *_ = run(quality, model, data, tmp_path, num_sanity_val_steps=1, limit_val_batches=1, limit_test_batches=2)
-    assert MONITOR not in first
+    assert FRECHET_MONITOR not in first
     assert [n for n, _ in model.asked] == [8, 8, 8]
 
 
@@ -317,7 +317,7 @@ def test_the_random_streams_stay_where_they_are(root: Path, data: RecoloredMNIST
     quality = prepared(root, model, data)
     assert torch.equal(torch.get_rng_state(), before)
     first, second, _ = run(quality, model, data, tmp_path, max_epochs=2)
-    assert first[MONITOR] == second[MONITOR]
+    assert first[FRECHET_MONITOR] == second[FRECHET_MONITOR]
 
 
 def rows_of(*columns: torch.Tensor) -> np.ndarray:
@@ -349,7 +349,7 @@ def test_the_picture_of_images_that_are_enlarged(root: Path, data_root: Path, tm
     source, target, _ = data.pairs("test", 64)
     few, true = source[:8], target[:8]
     whole = few.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    expected = rows_of(whole, data.untranslated(few), torch.zeros_like(whole), true)
+    expected = rows_of(whole, data.baseline(few), torch.zeros_like(whole), true)
     assert contains(picture(tmp_path, "translations.png"), expected)
 
 
@@ -381,7 +381,7 @@ def fit(root: Path, data_root: Path, *args: str) -> train.Result:
 def test_a_run_is_measured_chosen_filmed_and_drawn(root: Path, data_root: Path):
     done = fit(root, data_root, "--model=tests.genlab.callbacks.translators.Recolourer", "--run.name=x")
     summary = read_summary(done.folder)
-    assert summary is not None and summary["metrics"][MONITOR] == pytest.approx(0, abs=1e-4)
+    assert summary is not None and summary["metrics"][FRECHET_MONITOR] == pytest.approx(0, abs=1e-4)
     assert summary["metrics"]["test/color_agreement"] == 1
     assert not {"model.source_shape", "model.image_shape"} & set(summary["config"])
     media = {path.name for path in (done.folder / "media").iterdir()}
@@ -411,7 +411,7 @@ def test_a_film_of_one_direction(most: int, columns: int, tiles: int, data: Reco
 def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_path: Path):
     done = fit(tmp_path, data_root, "--model=tests.genlab.callbacks.translators.Same", "--run.pictures=false")
     assert {path.name for path in (done.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert MONITOR not in done.metrics and "test/psnr" in done.metrics and not (done.folder / "media").exists()
+    assert FRECHET_MONITOR not in done.metrics and "test/psnr" in done.metrics and not (done.folder / "media").exists()
 
 
 @pytest.mark.parametrize(

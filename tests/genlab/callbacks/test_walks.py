@@ -6,8 +6,9 @@ import torch
 from scipy.spatial import geometric_slerp
 
 from genlab.callbacks.prior_interpolation import PriorInterpolation
-from genlab.callbacks.walks import lines, prior_route, round_trips, spherical, straight
-from genlab.media import image_grid, own_randomness
+from genlab.latent_paths import closed_paths, lines, prior_path, spherical, straight
+from genlab.media import image_grid
+from genlab.random_state import isolated_rng
 from lit_models import VAE, Autoencoder
 from lit_models.common.latent_distributions import Joint
 from lit_models.common.priors import Normal, Uniform
@@ -53,14 +54,14 @@ def test_real_numbers_of_a_normal_law_go_along_arcs():
         (Generator(4, None, Uniform()), straight(starts, stops, shares)),
         (Autoencoder(4, 1, 2), straight(starts, stops, shares)),
     ):
-        assert torch.equal(prior_route(model)(starts, stops, shares), expected)
+        assert torch.equal(prior_path(model)(starts, stops, shares), expected)
 
 
 def test_the_other_columns_go_straight():
     model = VAE(2, law=Joint(3))
     starts, stops = model.sample_prior(6).chunk(2)
     shares = torch.linspace(0, 1, 5)
-    found, line = prior_route(model)(starts, stops, shares), straight(starts, stops, shares)
+    found, line = prior_path(model)(starts, stops, shares), straight(starts, stops, shares)
     [numbers, categories] = model.latent_blocks()
     assert found.shape == line.shape and torch.equal(found[..., categories.start :], line[..., categories.start :])
     assert torch.equal(
@@ -73,7 +74,7 @@ def test_walks_meet_their_ends_and_round_trips_come_back(route):
     stops = random(3, 5, 2)
     walk = lines(stops[0], stops[1], 6, route)
     assert walk.shape == (5, 6, 2) and torch.allclose(walk[:, 0], stops[0]) and torch.allclose(walk[:, -1], stops[1])
-    trip = round_trips(stops, 4, route)
+    trip = closed_paths(stops, 4, route)
     assert len(trip) == 12 and torch.allclose(trip[::4], stops)
     assert torch.allclose(trip[2], route(stops[0], stops[1], torch.tensor([0.5]).double())[:, 0])
     assert torch.allclose(trip[10], route(stops[2], stops[0], torch.tensor([0.5]).double())[:, 0])
@@ -83,7 +84,7 @@ def test_straight_walks_have_equal_steps():
     stops = random(3, 5, 2)
     walk = lines(stops[0], stops[1], 6)
     assert torch.allclose(walk.diff(dim=1), ((stops[1] - stops[0]) / 5)[:, None].expand(5, 5, 2))
-    trip = round_trips(stops, 4)
+    trip = closed_paths(stops, 4)
     steps = (trip.roll(-1, dims=0) - trip).unflatten(0, (3, 4))
     assert torch.allclose(steps, steps[:, :1].expand_as(steps))
 
@@ -91,7 +92,7 @@ def test_straight_walks_have_equal_steps():
 def test_the_picture_has_a_walk_a_row_each_of_one_class(tmp_path: Path):
     model = ClassGenerator(3, 2, lambda codes: torch.cat([codes[:, :1].sigmoid(), codes[:, 3:]], dim=1))
     PriorInterpolation(walks=3, steps=5).on_test_end(after_test(tmp_path), model)  # type: ignore[arg-type]
-    with own_randomness():
+    with isolated_rng():
         starts, stops = model.sample_prior(6).chunk(2)
     arcs = spherical(starts[:, :3], stops[:, :3], torch.linspace(0, 1, 5))
     first = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(5)  # of the classes 0, 1, 0

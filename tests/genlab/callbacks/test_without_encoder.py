@@ -10,16 +10,16 @@ from torch import Tensor
 
 from genlab.callbacks import (
     ActiveUnits,
+    CategoryCombinations,
     ColorControl,
-    Combinations,
     Interpolation,
     LatentCorrelationMatrix,
     LatentPlane,
     LatentScatter,
+    LatentTraversals,
     PrincipalSubspace,
     Reconstructions,
     SampleGrids,
-    Traversals,
 )
 from genlab.media import image_grid
 from lit_models.common.priors import Normal, Uniform, UnitDisc
@@ -45,8 +45,8 @@ def test_what_needs_an_encoder_is_silent(model: Any, tmp_path: Path):
         LatentScatter(),
         PrincipalSubspace(),
         Reconstructions(),
-        Traversals(),
-        Combinations(),
+        LatentTraversals(),
+        CategoryCombinations(),
     ):
         callback.on_test_epoch_end(running, model)
         callback.on_test_end(running, model)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from datamodules import RecoloredMNISTDataModule
 from datamodules.colored_mnist import hue_to_rgb
-from genlab.callbacks.sample_quality import MONITOR
+from genlab.evaluation.sample_scores import FRECHET_MONITOR
 from genlab.metrics import foreground_hue, hue_distance
 from lit_models import GenerativeModule
 
@@ -15,7 +15,7 @@ from lit_models import GenerativeModule
 class Same(GenerativeModule):
     """Leaves images as they are."""
 
-    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (MONITOR, "min")
+    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (FRECHET_MONITOR, "min")
     directions: tuple[str, ...] = ("ab", "ba")
 
     def __init__(

@@ -14,17 +14,12 @@ from torch import Tensor, nn
 
 import sample
 from datamodules import DigitsDataModule, MNISTDataModule
-from genlab.callbacks.walks import spherical, straight
-from genlab.media import image_grid, own_randomness
+from genlab.latent_paths import spherical, straight
+from genlab.latents import sample_gaussian_mixture
+from genlab.media import image_grid
+from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
-from genlab.sampling.sampler import (
-    Labels,
-    Sampler,
-    captioned_grid,
-    class_rows,
-    mixture_codes,
-    training_data,
-)
+from genlab.sampling.sampler import Labels, Sampler, captioned_grid, class_rows, training_data
 from lit_models import DDPM, VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
@@ -124,7 +119,7 @@ def test_the_mixture_has_the_law_of_the_codes():
     centre = torch.tensor([[-4.0, 100.0, 0.0], [4.0, 300.0, 0.0]])[torch.arange(4000) % 4 // 3]
     spread = torch.tensor([[1.0, 20.0, 0.0], [0.0, 15.0, 0.0], [0.0, 0.0, 0.0]])  # the last dimension is dead
     codes = centre + torch.randn(4000, 3, generator=generator) @ spread
-    drawn = mixture_codes(codes, [LatentBlock("continuous", 0, 3)], 2, 20000, seed=1)
+    drawn = sample_gaussian_mixture(codes, [LatentBlock("continuous", 0, 3)], 2, 20000, seed=1)
     assert (drawn[:, 0] > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     for sign in (-1, 1):
         one, other = codes[codes[:, 0] * sign > 0][:, :2], drawn[drawn[:, 0] * sign > 0][:, :2]
@@ -137,7 +132,7 @@ def test_the_mixture_has_the_law_of_the_codes():
 def test_categories_of_a_mixture_are_one_hot():
     parts = [LatentBlock("continuous", 0, 2), LatentBlock("categorical", 2, 8, categories=3)]
     chosen = torch.eye(3)[torch.randint(3, (500, 2), generator=torch.Generator().manual_seed(0))].flatten(1)
-    drawn = mixture_codes(torch.cat([torch.randn(500, 2), chosen], dim=1), parts, 3, 100, seed=0)
+    drawn = sample_gaussian_mixture(torch.cat([torch.randn(500, 2), chosen], dim=1), parts, 3, 100, seed=0)
     assert set(drawn[:, 2:].flatten().tolist()) == {0.0, 1.0}
     assert torch.equal(drawn[:, 2:].unflatten(1, (2, 3)).sum(dim=2), torch.ones(100, 2))
 
@@ -192,7 +187,7 @@ def test_classes_of_a_model_that_can_be_asked(shades: Path, tmp_path: Path, caps
 def held_codes(count: int, places: int, label: int | None, path: Path) -> Tensor:
     """Codes as sample.py draws them by seed 0: the prior's, each walk of the class asked for or its first place's."""
     model = ConditionalGAN.load(path)
-    with own_randomness(0):
+    with isolated_rng(0):
         codes = model.sample_prior(places * count).unflatten(0, (places, count))
     classes = codes[0, :, 5:].argmax(dim=1) if label is None else torch.full((count,), label)
     return torch.cat([codes[..., :5], torch.eye(3)[classes].expand(places, -1, -1)], dim=2)
@@ -250,7 +245,7 @@ def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_p
         assert training_gif.info["duration"] == 80
         shown = np.asarray(training_gif.convert("RGB")).astype(float)
     model, stops = VAE.load(vae), Sampler(VAE.load(vae), None, DigitsDataModule)
-    with own_randomness(0):
+    with isolated_rng(0):
         codes = stops.codes(4 * 4).unflatten(0, (-1, 4))
     expected = np.asarray(image_grid(model.decode(codes[0]).detach(), 2)).astype(float)
     assert np.abs(shown - expected).max() < 10  # grey levels are few, but not as few as colours would be

@@ -18,12 +18,12 @@ BIN = 10
 
 
 @runtime_checkable
-class TellsAngles(Protocol):
+class PredictsAngles(Protocol):
     def angles(self, images: Tensor) -> Tensor:
         """Counter-clockwise turns of images, N, in degrees, [0, 360]."""
 
 
-class AnglePicture(Callback):
+class AnglePredictions(Callback):
     """True angles against predicted ones of test images, and the error of each class: media/angles.png.
 
     A second diagonal, half a turn away, is made of digits that look alike upside down.
@@ -37,7 +37,7 @@ class AnglePicture(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, TellsAngles) or not trainer.is_global_zero or self.num_images < 1:
+        if not isinstance(pl_module, PredictsAngles) or not trainer.is_global_zero or self.num_images < 1:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.examples("test", self.num_images)

@@ -1,6 +1,4 @@
-"""Sums of codes whose meaning a classifier tells."""
-
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -8,39 +6,26 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
-from genlab.callbacks.latent_space import decode_all
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier
-from genlab.media import beside, framed, full_row, image_grid, own_randomness, save_picture, tile_centres
+from genlab.evaluation.latent_arithmetic import AROUND, EXEMPLARS, Sum, add, most_confident, probabilities
+from genlab.latents import decode_all
+from genlab.media import beside, framed, full_row, image_grid, save_picture, tile_centres
+from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
-EXEMPLARS = 3
 COLUMNS = 7
 """Of a sum's picture: the three classes, white, and three of results."""
-AROUND = 8
-"""Variants of a result, which stands in the middle of them."""
-NOISE = 0.25 * 3**0.5
-"""Half the range of the variants' noise, in standard deviations of the prior: 0.25 of a prior on [-1, 1]."""
 ROWS = ((7, 1, 4), (8, 3, 1), (9, 4, 0), (3, 5, 9))
 
 
-class Sum(NamedTuple):
-    """a - b + c, each the mean of three codes."""
-
-    classes: tuple[int, int, int]
-    exemplars: Tensor
-    """3 of each class, 3 x 3 x d."""
-    codes: Tensor
-    """The result in the middle of its variants, 9 x d."""
-
-
-class Arithmetic(Callback):
+class LatentArithmetic(Callback):
     """Arithmetic on z: media/arithmetic.png, of models that make images of real numbers alone and do not encode them.
 
     z = mean(a) - mean(b) + mean(c), each the mean of three z whose samples show one thing; around the image of z stand
     eight of z with uniform noise (Radford et al. 2015, arXiv 1511.06434, section 6.3.2). What was chosen by eye there
     is chosen by SampleQuality's classifier here, without which there is no picture: of each class the three samples
-    that it is surest of. It also says what it reads in the result.
+    that it is most_confident of. It also says what it reads in the result.
 
     Args:
         rows: classes a, b and c of each sum; sums of classes that are not drawn three times are left out. By default
@@ -62,9 +47,9 @@ class Arithmetic(Callback):
         if judge is None or judge.per_channel or any(part.kind != "continuous" for part in model.latent_blocks()):
             return
         judge.to(pl_module.device)
-        with own_randomness():
+        with isolated_rng():
             codes = model.sample_prior(self.num_codes).float().cpu()
-            exemplars = surest(codes, probabilities(judge, decode_all(model, codes)))
+            exemplars = most_confident(codes, probabilities(judge, decode_all(model, codes)))
             sums = [add(exemplars, row, codes.std(dim=0)) for row in self._rows_of(exemplars)]
         if sums:
             names = trainer.datamodule.classes  # type: ignore[attr-defined]
@@ -83,38 +68,6 @@ class Arithmetic(Callback):
 def quality_classifier(trainer: Trainer) -> EvaluationClassifier | None:
     """The classifier that measures samples in this run, if there is one."""
     return next((found.judge for found in trainer.callbacks if isinstance(found, SampleQuality)), None)  # type: ignore[attr-defined]
-
-
-def probabilities(judge: EvaluationClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Of each class, N x K, on the CPU; 0 for all of them where an image is not finite."""
-    read = torch.cat([judge.probabilities(batch).cpu() for batch in images.split(batch_size)])
-    return read.nan_to_num(0.0)
-
-
-def surest(codes: Tensor, probabilities: Tensor) -> dict[int, Tensor]:
-    """Of each class that is the most probable one of three codes or more, the three surest: 3 x d.
-
-    Args:
-        codes: N x d.
-        probabilities: of each class, N x K.
-    """
-    probability, found = probabilities.max(dim=1)
-    found = torch.where(probability > 0, found, -1)
-    exemplars = {}
-    for label in range(probabilities.shape[1]):
-        of_class = (found == label).nonzero()[:, 0]
-        if len(of_class) >= EXEMPLARS:
-            exemplars[label] = codes[of_class[probability[of_class].topk(EXEMPLARS).indices]]
-    return exemplars
-
-
-def add(exemplars: dict[int, Tensor], classes: tuple[int, int, int], deviation: Tensor) -> Sum:
-    """The sum of these classes, and variants by noise in proportion to the codes' standard deviations, d."""
-    chosen = torch.stack([exemplars[label] for label in classes])  # (3, 3, d)
-    a, b, c = chosen.mean(dim=1)
-    noise = NOISE * (2 * torch.rand(AROUND + 1, len(a)) - 1) * deviation
-    noise[AROUND // 2] = 0
-    return Sum(classes, chosen, a - b + c + noise)
 
 
 def sum_picture(model: Any, judge: EvaluationClassifier, found: Sum, names: tuple[str, ...]) -> Image.Image:

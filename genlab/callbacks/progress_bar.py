@@ -1,32 +1,18 @@
-"""A bar on a terminal; elsewhere one plain line every few seconds."""
-
-import contextlib
 import sys
 import time
-from contextlib import AbstractContextManager
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.profilers import PassThroughProfiler
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class NoProfiler(PassThroughProfiler):
-    """Lightning opens dozens of contexts a step for its profiler; when there is none, this one costs nothing."""
-
-    nothing = contextlib.nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        return self.nothing
+def progress_bar() -> ProgressBar:
+    return RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgressBar()
 
 
-def progress() -> ProgressBar:
-    return RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgress()
-
-
-class PlainProgress(ProgressBar):
+class PlainProgressBar(ProgressBar):
     """`epoch 3/10  train/mse 0.0182  val/mse 0.0176  12.4 s`, at most one line every few seconds, and the last."""
 
     def __init__(self) -> None:

@@ -1,14 +1,14 @@
-"""Walks from code to code."""
+"""Paths between latent codes."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from genlab.callbacks.latent_codes import has_normal_prior
-from lit_models.common.capabilities import HasLatentBlocks
+from genlab.latents import has_normal_prior
+from lit_models.common.capabilities import HasLatentBlocks, LatentBlock
 
-Route = Callable[[Tensor, Tensor, Tensor], Tensor]
+CodePath = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Codes on the way from one to another: N x d and N x d, and shares of the way, A, -> N x A x d."""
 
 
@@ -32,7 +32,7 @@ def spherical(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
     return torch.where(turning, arc, straight(starts, stops, shares))
 
 
-def prior_route(model: object) -> Route:
+def prior_path(model: object) -> CodePath:
     """How to go between draws of a model's prior: along arcs in real numbers of a normal law, else straight."""
     if not isinstance(model, HasLatentBlocks) or not has_normal_prior(model):
         return straight
@@ -48,12 +48,12 @@ def prior_route(model: object) -> Route:
     return route
 
 
-def lines(starts: Tensor, stops: Tensor, steps: int, route: Route = straight) -> Tensor:
+def lines(starts: Tensor, stops: Tensor, steps: int, route: CodePath = straight) -> Tensor:
     """Codes on the way, both ends included: N x d and N x d -> N x steps x d."""
     return route(starts, stops, torch.linspace(0, 1, steps).to(starts))
 
 
-def round_trips(stops: Tensor, steps: int, route: Route = straight) -> Tensor:
+def closed_paths(stops: Tensor, steps: int, route: CodePath = straight) -> Tensor:
     """From stop to stop and back to the first: K x N x d -> (K * steps) x N x d."""
     shares = torch.arange(steps).to(stops) / steps
     legs = zip(stops, stops.roll(-1, dims=0), strict=True)
@@ -64,3 +64,21 @@ def _angle(a: Tensor, b: Tensor) -> Tensor:
     """Between vectors, N x d and N x d: N, in radians, exact for small angles too (Kahan)."""
     a, b = (z / z.norm(dim=1, keepdim=True).clamp(min=1e-12) for z in (a, b))
     return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+
+
+def traverse_dimensions(example: Tensor, mean: Tensor, deviation: Tensor, rows: Tensor, steps: int) -> Tensor:
+    """Copies of a code, d, each with one dimension at mean + a * deviation, a from -3 to 3: rows * steps x d."""
+    a = torch.linspace(-3, 3, steps, device=example.device, dtype=example.dtype)
+    walks = example.repeat(len(rows), steps, 1)
+    for k, row in enumerate(rows.tolist()):
+        walks[k, :, row] = mean[row] + a * deviation[row]
+    return walks.flatten(0, 1)
+
+
+def traverse_categories(example: Tensor, part: LatentBlock) -> Tensor:
+    """Copies of a code, d, each with one variable of `part` at one category: variables * categories x d."""
+    walks = example.repeat(part.variables, part.categories, 1)
+    for row in range(part.variables):
+        start = part.start + row * part.categories
+        walks[row, :, start : start + part.categories] = torch.eye(part.categories).to(example)
+    return walks.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Scalars that training steps returned."""
+"""Scalars."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -11,7 +11,7 @@ from genlab.media import write_file
 from lit_models.common.processes import of_all_processes
 
 
-class Predictions(Callback):
+class PredictionWriter(Callback):
     """Writes what `predict` computes, in the order of the data, as predict/predictions.npz in the run folder."""
 
     def __init__(self) -> None:

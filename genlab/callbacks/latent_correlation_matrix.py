@@ -1,0 +1,53 @@
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from genlab.latents import encode_test_images
+from genlab.media import save_picture
+from genlab.metrics import LatentCorrelation
+from lit_models.common.capabilities import Encodes
+
+
+class LatentCorrelationMatrix(Callback):
+    """How much the latent dimensions repeat each other: a heat map in media/latent_correlation.png, and two numbers.
+
+    `test/abs_correlation` is the mean absolute correlation off the diagonal, `test/abs_correlation_full` that of the
+    whole matrix, of which the diagonal of ones makes up 1/d.
+
+    Args:
+        num_images: how many test images to encode, chosen at random but always the same; 0 for none.
+    """
+
+    def __init__(self, num_images: int = 8000) -> None:
+        self.num_images = num_images
+        self._matrix: Tensor | None = None
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Encodes) or self.num_images < 2:
+            return
+        codes = encode_test_images(trainer, pl_module, self.num_images)
+        metric = LatentCorrelation(codes.shape[1]).to(codes.device)
+        metric.update(codes)
+        result = metric.compute()
+        self._matrix = result.matrix.cpu()
+        for name in ("abs_correlation", "abs_correlation_full"):
+            pl_module.log(f"test/{name}", getattr(result, name).float(), sync_dist=True)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._matrix is not None:
+            save_picture(trainer, "latent_correlation", correlation_figure(self._matrix))
+            self._matrix = None
+
+
+def correlation_figure(matrix: Tensor) -> Figure:
+    d = len(matrix)
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(matrix.abs().numpy(), cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(drawn, label="absolute Pearson correlation")
+    axes.set_xlabel("latent dimension")
+    axes.set_ylabel("latent dimension")
+    off = (matrix.abs().sum() - d) / max(d * (d - 1), 1)
+    axes.set_title(f"mean off the diagonal {off:.3f}, with it {matrix.abs().mean():.3f}", fontsize=10)
+    return figure

@@ -1,0 +1,66 @@
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from genlab.latent_planes import (
+    PRIOR_PLANE,
+    Plane,
+    has_prior_plane,
+    normal_quantiles,
+    plane_grid,
+    principal_plane,
+)
+from genlab.latents import decode_all, encode_all, latent_blocks
+from genlab.media import framed, image_grid, save_picture, tile_centres
+from lit_models.common.capabilities import Decodes, Encodes
+
+
+class LatentPlane(Callback):
+    """Images decoded over a plane of the latent space: media/latent_plane.png.
+
+    Codes of two real numbers are the plane themselves: the nodes lie at the standard normal's quantiles, where the
+    model has such a prior, else at those of a normal law with the codes' own mean and standard deviations. Larger codes
+    of real numbers are shown on the plane of their first two principal components. z1 grows to the right, z2 upwards.
+    A model that does not encode has a plane only by its prior.
+
+    Args:
+        steps: nodes along each axis; 0 for no picture.
+        num_images: how many test images are encoded to find the plane.
+    """
+
+    def __init__(self, steps: int = 20, num_images: int = 2000) -> None:
+        self.steps = steps
+        self.num_images = num_images
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, Decodes) or self.steps < 2:
+            return
+        plane = PRIOR_PLANE if has_prior_plane(pl_module) else self._plane_of_codes(trainer, pl_module)
+        if plane is None:
+            return
+        quantiles = normal_quantiles(self.steps)
+        codes = plane_grid(plane.centre, plane.directions, quantiles)
+        grid = image_grid(decode_all(pl_module, codes), self.steps, 0)
+        ticks = _quantile_ticks(self.steps, grid.width)
+        flipped = [(grid.height - at, label) for at, label in ticks]
+        shown = "codes" if len(plane.centre) == 2 else "principal plane of the codes"
+        title = f"decoded {shown}, at the quantiles of a normal law"
+        save_picture(trainer, "latent_plane", framed(grid, title, *plane.names, ticks, flipped))
+
+    def _plane_of_codes(self, trainer: Trainer, model: LightningModule) -> "Plane | None":
+        if not isinstance(model, Encodes):
+            return None
+        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
+        codes = encode_all(model, images)
+        if codes.shape[1] < 2 or any(part.kind != "continuous" for part in latent_blocks(model, codes.shape[1])):
+            return None
+        return principal_plane(codes)
+
+
+def _quantile_ticks(steps: int, length: int) -> list[tuple[float, str]]:
+    """Labels at about six nodes along `length` pixels, the outermost ones among them."""
+    nodes = normal_quantiles(steps).tolist()
+    shown = sorted({round(k * (steps - 1) / 5) for k in range(6)})
+    centres = tile_centres(length, steps)
+    return [(centres[k], f"{nodes[k]:+.2f}") for k in shown]

@@ -1,0 +1,36 @@
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from genlab.figures import scatter_figure, second_label_name
+from genlab.latent_planes import project_to_plane
+from genlab.latents import encode_all, latent_blocks
+from genlab.media import save_picture
+from lit_models.common.capabilities import Encodes
+
+
+class LatentScatter(Callback):
+    """Codes of test images in the plane, coloured by class and, where a label has a second column, by that angle:
+    media/latent.png.
+
+    Codes of two real numbers are drawn as they are, others on their first two principal components; those of
+    categories alone, which fall on few points, with a little noise.
+
+    Args:
+        num_images: how many codes to draw.
+    """
+
+    def __init__(self, num_images: int = 2000) -> None:
+        self.num_images = num_images
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Encodes) or not trainer.is_global_zero or self.num_images < 2:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        images, labels = data.examples("test", self.num_images)
+        codes = encode_all(pl_module, images)
+        if codes.shape[1] < 2:
+            return
+        categorical = all(part.kind == "categorical" for part in latent_blocks(pl_module, codes.shape[1]))
+        points, names = project_to_plane(codes, categorical)
+        figure = scatter_figure(points, names, labels.cpu(), data.classes, second_label_name(data))
+        save_picture(trainer, "latent", figure)
