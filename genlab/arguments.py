@@ -1,6 +1,43 @@
-"""Types of the scripts' command-line arguments."""
+"""A parser of command lines that reports an error in one line, and types of their arguments."""
 
 import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from genlab.suggestions import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports what is wrong in one line, and suggests the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self.chosen(sys.argv[1:] if args is None else args)
+            word = next((arg for arg in unknown if arg.startswith("-")), unknown[0]).partition("=")[0]
+            what = "option" if word.startswith("-") else "argument"
+            parser.error(f"there is no {what} {word}{did_you_mean(word, parser._option_string_actions)}")
+        return options
+
+    def chosen(self, args: Sequence[str]) -> "Parser":
+        """The parser of the subcommand that the arguments name, or this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                named = next((arg for arg in args if arg in action.choices), None)
+                return self if named is None else action.choices[named]
+        return self
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's, with the choice that was probably meant."""
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            near = did_you_mean(value, choices) or f"; choose from {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"there is no {value}{near}")
 
 
 def positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The command line's manners: errors of one line, and a checkpoint that brings its run's own config."""
+"""Parsing of the command line: errors of one line, no noise on the screen, and a checkpoint that brings its config."""
 
 import contextlib
 import logging
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from genlab.runs.config import config_files, option
 from genlab.runs.folder import run_of_checkpoint
@@ -51,11 +50,6 @@ def with_run_config(args: list[str]) -> list[str]:
     if run is None or not args or config_files(args):
         return args
     return [args[0], "--config", str(run / "config.yaml"), *args[1:]]
-
-
-def first_process() -> bool:
-    """Whether this is the one process, of all that train together, that writes files and speaks."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextlib.contextmanager

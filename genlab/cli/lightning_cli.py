@@ -1,0 +1,188 @@
+"""Lightning's command line, with a folder, a record, loggers and a test for each run."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from datamodules import ImageDataModule
+from genlab import callbacks
+from genlab.cli.compatibility import check_images, check_labels
+from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
+from genlab.cli.parser import Parser, one_line
+from genlab.cli.run_setup import Report, RunSetup
+from genlab.processes import first_process
+from genlab.runs.config import flatten, recorded_config, run_folder
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import RunOptions, last_run, write_atomically
+from lit_models.common.component import drop_initial_weights
+from lit_models.common.module import GenerativeModule
+
+
+class Parsed(Exception):  # noqa: N818
+    """A command line was parsed, and nothing more was asked for."""
+
+
+class GenlabCLI(LightningCLI):
+    """Parses a command line, builds its model, data and trainer, and runs it.
+
+    Args:
+        args: Arguments of the command line.
+        report: Is told of each epoch's end; training ends there when its answer is true.
+        parse_only: Raises `Parsed` once the command line was parsed.
+    """
+
+    def __init__(self, args: list[str], report: Report | None = None, parse_only: bool = False) -> None:
+        self.args = args
+        self.report = report
+        self.parse_only = parse_only
+        self.metrics: dict[str, float] = {}
+        super().__init__(
+            GenerativeModule,
+            ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunOptions, "run")
+        for name, callback in (PICTURES | MEASURES).items():
+            parser.add_lightning_class_args(callback, name)
+        parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
+        for target, source in SET_BY_DATA.items():
+            parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
+        number = NUM_IMAGES.replace("model.", "model.init_args.")
+        parser.link_arguments("data", number, lambda data: getattr(data, "num_images", 1), apply_on="instantiate")
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for, as building a parser for each of them takes a third of a second."""
+        offered = super().subcommands()
+        asked = self.args[0] if self.args else ""
+        return {asked: offered[asked]} if asked in offered else offered
+
+    def _parse_ckpt_path(self) -> None:
+        """The run's own config.yaml is read instead (`with_run_config`), so that options given beside it count."""
+
+    def before_instantiate_classes(self) -> None:
+        if self.parse_only:
+            raise Parsed
+
+    def instantiate_classes(self) -> None:
+        """As LightningCLI's, but first weights are left out where a checkpoint brings the weights."""
+        config = self.config.clone()
+        self.options = RunOptions(**vars(config[self.subcommand].run))
+        self._dump_config()  # once, of the command line as it was given
+        self.home = run_folder(self.args, self.options, flatten(self.config_dump))
+        self.checkpoint = self._checkpoint()
+        if self.checkpoint is not None:
+            drop_initial_weights(config[self.subcommand].model)
+        try:
+            self.config_init = self.parser.instantiate_classes(config)
+            self.datamodule = self._get(self.config_init, "data")
+            self.model = self._get(self.config_init, "model")
+            self.trainer = self.instantiate_trainer()
+        except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
+            raise UsageError(one_line(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Checks the data, then claims the run folder, then builds the trainer that writes there."""
+        settings = self.config_init[self.subcommand]
+        settings.weights_only = True
+        check_images(self.model, self.datamodule)
+        if self.subcommand != "predict":
+            check_labels(self.model, self.datamodule)
+        self.datamodule.prepare_data()
+        self.datamodule.setup(self.subcommand)
+        if self.subcommand != "predict":
+            for measure in (settings.quality, settings.translation):
+                measure.prepare(self.model, self.datamodule, self.options.root)
+        if self.subcommand == "fit":
+            self.model.prepare_fit()
+        self.run = RunSetup(
+            str(self.subcommand),
+            self.args,
+            self.options,
+            self.home,
+            self.checkpoint,
+            settings,
+            self.model,
+            self.datamodule,
+            self.report,
+        )
+        return self.run.trainer(self._instantiate_trainer, self._recorded_config, **kwargs)
+
+    def _checkpoint(self) -> str | None:
+        """The checkpoint that was asked for; `last` is that of the last run of this name, if there is one."""
+        asked = self.config[self.subcommand].ckpt_path
+        if asked != "last":
+            return asked
+        run = last_run(self.home)
+        return None if run is None else str(run / "checkpoints" / "last.ckpt")
+
+    def _recorded_config(self) -> dict[str, Any]:
+        """The run's config under dotted keys, without what the data give."""
+        defaults = self._parser("fit").get_defaults().as_dict()
+        config = recorded_config(self.config_dump, defaults, self.args) | self.model.derived_config()
+        return {key: value for key, value in config.items() if key not in (*SET_BY_DATA, NUM_IMAGES)}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it, and leaves the record and the W&B run in the state that it ended in."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException as error:
+            self.run.close(self.metrics, error)
+            raise
+        self.run.close(self.metrics)
+
+    def before_fit(self) -> None:
+        if self.run.record is not None and first_process():
+            write_atomically(self.run.folder / "config.yaml", self._config_yaml())
+            self.run.record.note()
+            parameters = sum(p.numel() for p in self.model.parameters())
+            print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
+
+    def after_fit(self) -> None:
+        """Tests the best checkpoint; those numbers are the run's summary."""
+        record, best = self.run.record, self.run.best
+        found: dict[str, float] = {}
+        if record is None:  # else the record keeps them
+            found = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
+        path: Path = self.trainer.strategy.broadcast(self.run.folder) / "checkpoints" / "best.ckpt"
+        self.test(self.model, datamodule=self.datamodule, ckpt_path=path if path.is_file() else None, weights_only=True)
+        if best is not None and best.best_model_score is not None:
+            found[str(best.monitor)] = float(best.best_model_score)
+        self.metrics = found | self.metrics
+        if record is not None and first_process():
+            record.finish(self.metrics)
+
+    def validate(self, model: Any, **kwargs: Any) -> None:
+        self._report(self.trainer.validate(model, **kwargs | {"verbose": False}))
+
+    def test(self, model: Any, **kwargs: Any) -> None:
+        self._report(self.trainer.test(model, **kwargs | {"verbose": False}))
+
+    def predict(self, model: Any, **kwargs: Any) -> None:
+        self.trainer.predict(model, **kwargs | {"return_predictions": False})
+
+    def _report(self, found: list[Any]) -> None:
+        self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}
+        if first_process():
+            print(
+                "nothing was measured"
+                if not self.metrics
+                else "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()),
+                flush=True,
+            )
+
+    def _config_yaml(self) -> str:
+        """The resolved config, with the run's own name, so that `fit --config` on it repeats the run."""
+        config = self.config[self.subcommand].clone()
+        config.run.experiment, config.run.name = self.run.folder.parent.name, self.home.name
+        config.run.overwrite, config.ckpt_path = False, None
+        return self._parser(self.subcommand).dump(config, skip_none=False)
