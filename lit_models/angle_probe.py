@@ -5,13 +5,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torchmetrics import CatMetric
 
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.pretrained_encoder import PretrainedEncoderBase
 from lit_models.losses.circular import angle_error, angle_of, circular_loss
 from lit_models.networks.mlp import mlp
 
 
-class AngleProbe(PretrainedEncoderBase, GenerativeModule):
+class AngleProbe(PretrainedEncoderBase):
     """The angle by which an image was turned, read from the codes of a trained encoder; frozen or fine-tuned.
 
     (x, y) = W3 relu(W2 relu(W1 f(image))), widths d -> mlp_width -> 100 -> 2, the angle a = atan2(y, x), minimising the

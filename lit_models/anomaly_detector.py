@@ -9,14 +9,14 @@ from torchmetrics.functional.classification import binary_auroc
 
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks, StridedNetworks
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.losses.classification import class_of
 
 NORMAL = "normal"
 """The name of class 0 of data that hold images of other kinds."""
 
 
-class AnomalyDetector(AutoencoderBase, GenerativeModule):
+class AnomalyDetector(AutoencoderBase):
     """Autoencoder that calls an image anomalous when it reconstructs it badly: s(x) = mean of (x - g(f(x)))^2 > t.
 
     Trained on normal images to minimise s; t is the `threshold_quantile` of s on training images, so that about one

@@ -4,11 +4,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
 
 
-class Autoencoder(AutoencoderBase, GenerativeModule):
+class Autoencoder(AutoencoderBase):
     """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
 
     Convolutions of stride 2 take the place of pooling (Springenberg et al. 2014, arXiv 1412.6806); channels grow by

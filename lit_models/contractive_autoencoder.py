@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.losses.penalty import estimated_contraction, sigmoid_layer_contraction
 from lit_models.networks.one_layer import SigmoidLayer, TransposedLayer
 
 
-class ContractiveAutoencoder(AutoencoderBase, GenerativeModule):
+class ContractiveAutoencoder(AutoencoderBase):
     """Autoencoder whose code resists small changes: minimises H(x, x') + lambda ||dh/dx||_F^2, averaged over images.
 
     H is the cross-entropy in nats, summed over pixels (Rifai, Vincent, Muller, Glorot and Bengio 2011, ICML). Without

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
 from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.noise_schedules import LinearSchedule, NoiseSchedule
 from lit_models.common.samplers import DDIM, Sampler
 from lit_models.common.schedules import Schedule
@@ -15,7 +15,7 @@ from lit_models.losses.classification import class_of
 from lit_models.networks.unet import NoiseNetwork, UNet
 
 
-class DDPM(DiffusionBase, GenerativeModule):
+class DDPM(DiffusionBase):
     """Denoising diffusion: q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I), reversed by a network e(x_t, t).
 
     Ho et al. 2020, arXiv 2006.11239. The reverse steps are Gaussians with the mean of the posterior q(x_{t-1} | x_t,

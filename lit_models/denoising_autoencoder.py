@@ -6,13 +6,13 @@ from torch.nn import functional as F
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.corruptions import Corruption
 from lit_models.common.encoder_decoders import Networks, StridedNetworks
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.schedules import Schedule
 from lit_models.losses.distortion import psnr
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 
 
-class DenoisingAutoencoder(AutoencoderBase, GenerativeModule):
+class DenoisingAutoencoder(AutoencoderBase):
     """Autoencoder that restores: minimises E_x~[-log p(x | f(x~))], x~ a corrupted x (Vincent et al. 2008, ICML).
 
     The likelihood follows the noise: a Laplace one, an L1 error, for Laplace noise, else a Gaussian one, an L2 error.

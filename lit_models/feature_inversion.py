@@ -3,14 +3,14 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_models.common.image_optimization import LBFGS, ImageOptimization, check_smoothness, random_vgg
-from lit_models.common.module import GenerativeModule, ImageShape, Stage
+from lit_models.common.module import ImageShape, Stage
 from lit_models.common.perceptual import PerceptualFeatures
 from lit_models.losses.distortion import psnr
 from lit_models.losses.relative import relative_error
 from lit_models.losses.total_variation import total_variation
 
 
-class FeatureInversion(ImageOptimization, GenerativeModule):
+class FeatureInversion(ImageOptimization):
     """Feature inversion: what image has these features? By descent on the pixels from noise.
 
     min_x |phi(x) - phi_0|^2 / |phi_0|^2 + tv_weight TV(x), phi_0 = phi(p) the maps of the picture p, TV the total

@@ -12,7 +12,7 @@ from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.code_table import CodeTable, Projection
 from lit_models.common.generators import DCGANGenerator, Generator
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.priors import Normal
 from lit_models.common.schedules import Schedule
 from lit_models.losses.laplacian import laplacian_l1
@@ -33,7 +33,7 @@ def squared_error(images: Tensor, references: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"laplacian": laplacian_l1, "mse": squared_error}
 
 
-class GLO(AutoencoderBase, GenerativeModule):
+class GLO(AutoencoderBase):
     """Generative latent optimisation: min_G 1/N sum_i min_{z_i} l(G(z_i), x_i), a code z_i learned for each image x_i.
 
     Bojanowski et al. 2017, arXiv 1707.05776: a generator without a discriminator and without an encoder. A step moves
@@ -156,7 +156,7 @@ class GLO(AutoencoderBase, GenerativeModule):
         if len(batch) != 3:
             raise MisconfigurationException(
                 f"{type(self).__name__} learns from batches of (images, labels, numbers of the images), which an"
-                " ImageDataModule gives it, or a BatchLoader with indexed=True"
+                " ImageDataModule gives it, or a BatchLoader with return_index=True"
             )
         images, _, index = batch
         codes = self.table.rows(index)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.schedules import Schedule
 
 
-class LinearAutoencoder(AutoencoderBase, GenerativeModule):
+class LinearAutoencoder(AutoencoderBase):
     """Linear autoencoder with tied weights: h = W (x - b), x' = W^T h + b, minimising the mean of (x - x')^2.
 
     At the minimum b is the mean image up to a vector in the span of W's rows, and these rows are an orthonormal basis

@@ -4,11 +4,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.networks.pooling import PoolingDecoder, PoolingEncoder
 
 
-class PoolingAutoencoder(AutoencoderBase, GenerativeModule):
+class PoolingAutoencoder(AutoencoderBase):
     """Convolutional autoencoder with max pooling: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
 
     After Masci et al. 2011 (doi 10.1007/978-3-642-21735-7_7), with fully connected layers in the decoder. For images

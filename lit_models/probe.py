@@ -2,13 +2,13 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.pretrained_encoder import PretrainedEncoderBase
 from lit_models.losses.classification import classification_terms
 from lit_models.networks.mlp import mlp
 
 
-class Probe(PretrainedEncoderBase, GenerativeModule):
+class Probe(PretrainedEncoderBase):
     """An MLP on the codes of a trained encoder, for learning from a few labels; frozen or fine-tuned.
 
     Logits = W3 relu(W2 relu(W1 f(x))), widths d -> mlp_width -> 100 -> num_classes, by cross-entropy. Whether f's

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion
 from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.noise_schedules import GeometricSchedule, NoiseSchedule
 from lit_models.common.samplers import AnnealedLangevin, Sampler
 from lit_models.common.schedules import Schedule
@@ -18,7 +18,7 @@ MOST_DIMENSIONS = 64
 """Pixels of an image of which the exact trace is taken, a derivative each."""
 
 
-class ScoreModel(DiffusionBase, GenerativeModule):
+class ScoreModel(DiffusionBase):
     """Score matching: F(x, t), the gradient of log q(x_t), of images with noise of several levels.
 
     With x_t = x_0 + s_t e and F = -e(x_t, t) / s_t for the noise e that the network sees, each level is weighted by its

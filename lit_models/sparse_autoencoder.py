@@ -4,12 +4,12 @@ from torch import Tensor, nn
 
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks
-from lit_models.common.module import GenerativeModule, ImageShape
-from lit_models.losses.penalty import absolute_sum
+from lit_models.common.module import ImageShape
+from lit_models.losses.penalty import l1_norm
 from lit_models.networks.one_layer import DictionaryNetworks
 
 
-class SparseAutoencoder(AutoencoderBase, GenerativeModule):
+class SparseAutoencoder(AutoencoderBase):
     """Autoencoder with few active code units: minimises ||x - x'||^2 + lambda sum_j |h_j|, averaged over images.
 
     h = relu(f(x)), x' = sigmoid(g(h)). The penalty is that of sparse coding (Olshausen and Field 1996, doi
@@ -56,7 +56,7 @@ class SparseAutoencoder(AutoencoderBase, GenerativeModule):
         images = batch[0]
         codes = self.encode(images)
         errors = (self.decode(codes).float() - images).square()
-        penalty = absolute_sum(codes).mean()
+        penalty = l1_norm(codes).mean()
         return {
             "loss": errors.flatten(1).sum(dim=1).mean() + self.penalty_weight * penalty,
             "mse": errors.mean(),

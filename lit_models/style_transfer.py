@@ -5,14 +5,14 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_models.common.image_optimization import LBFGS, MARGIN, ImageOptimization, check_smoothness, random_vgg
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.perceptual import PerceptualFeatures
 from lit_models.losses.gram import gram_matrix
 from lit_models.losses.relative import relative_error
 from lit_models.losses.total_variation import total_variation
 
 
-class StyleTransfer(ImageOptimization, GenerativeModule):
+class StyleTransfer(ImageOptimization):
     """Style transfer: an image with the content of one picture in the style of another, by descent on the pixels.
 
     min_x content_weight C(x) + style_weight S(x) + tv_weight TV(x). C, mean_l |F_l(x) - F_l(p)|^2 / |F_l(p)|^2, is over

@@ -3,13 +3,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_models.common.image_optimization import LBFGS, ImageOptimization, random_vgg
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.perceptual import PerceptualFeatures
 from lit_models.losses.gram import gram_matrix
 from lit_models.losses.relative import relative_error
 
 
-class TextureSynthesis(ImageOptimization, GenerativeModule):
+class TextureSynthesis(ImageOptimization):
     """Texture synthesis: another image of the same texture, by descent on the pixels from noise.
 
     min_x 1/L sum_l |G_l(x) - G_l(p)|^2 / |G_l(p)|^2 with the Gram matrices G_l of a network's maps of the image x and

@@ -9,7 +9,7 @@ from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
 from lit_models.common.latent_distributions import Gaussian, LatentDistribution
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.common.schedules import Schedule
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.networks.side_by_side import SideBySide
@@ -18,7 +18,7 @@ PIXELS_AT_ONCE = 2**23
 """Decoded pixels that an importance-sampled likelihood holds at a time."""
 
 
-class VAE(AutoencoderBase, GenerativeModule):
+class VAE(AutoencoderBase):
     """Variational autoencoder: minimises E_q(z|x)[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats an image.
 
     Kingma and Welling 2013, arXiv 1312.6114; beta from Higgins et al. 2017 (beta-VAE). The divergence is summed over

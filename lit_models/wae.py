@@ -6,12 +6,12 @@ from torch.nn import functional as F
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.module import ImageShape
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
 from lit_models.losses.mmd import KernelKind, mmd
 
 
-class WAE(AutoencoderBase, GenerativeModule):
+class WAE(AutoencoderBase):
     """Wasserstein autoencoder: minimises E[-log p(x|f(x))] + lambda MMD^2(f(x), z), z of the prior N(0, I).
 
     WAE-MMD of Tolstikhin et al. 2017, arXiv 1711.01558, algorithm 2: a code without noise, and the prior asked of all

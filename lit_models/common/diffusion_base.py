@@ -1,32 +1,25 @@
 """What models of images out of noise, level by level, share."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.diffusion import Diffusion
-from lit_models.common.ema import follow, moving_average, refuse_half
+from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.samplers import Sampler
 from lit_models.networks.unet import NoiseNetwork
 
-if TYPE_CHECKING:
-    Base = GenerativeModule
-else:
-    Base = object  # it stands before GenerativeModule among a model's bases
 
-
-class DiffusionBase(Base):
+class DiffusionBase(GenerativeModule):
     """A network that sees the noise in noisy images of any level, and a sampler that takes images out of noise with it.
 
     A moving average of the network's weights, if there is one, is what is validated, tested and sampled. What a network
     makes of images may be of half precision; the levels' arithmetic stays in single precision, as the last levels
     differ from the image by less than half precision tells apart.
-
-    It stands before GenerativeModule among a model's bases.
     """
 
     diffusion: Diffusion
@@ -60,7 +53,7 @@ class DiffusionBase(Base):
         self.image_shape = image_shape
         self.num_classes = num_classes
         self.network = network.network(image_shape, num_classes)
-        self.average = moving_average(self.network) if ema_decay else None
+        self.average = ema_copy(self.network) if ema_decay else None
 
     @property
     def maker(self) -> nn.Module:
@@ -129,12 +122,12 @@ class DiffusionBase(Base):
 
     def on_fit_start(self) -> None:
         if self.average is not None:
-            refuse_half(self)
+            check_ema_precision(self)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            follow(self.average, self.network, self.ema_decay, self.trainer.global_step + 1)
+            update_ema(self.average, self.network, self.ema_decay, self.trainer.global_step + 1)
 
 
 def to_signed(images: Tensor) -> Tensor:

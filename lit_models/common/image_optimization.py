@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -12,11 +12,6 @@ from torch import Tensor, nn
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.perceptual import PerceptualFeatures, VGGFeatures
-
-if TYPE_CHECKING:
-    Base = GenerativeModule
-else:
-    Base = object  # it stands before GenerativeModule among a model's bases
 
 NOISE = 0.5
 """Standard deviation of the logits at first: grey images with noise of about an eighth."""
@@ -52,7 +47,7 @@ class LBFGS(torch.optim.LBFGS):
         )
 
 
-class ImageOptimization(Base):
+class ImageOptimization(GenerativeModule):
     """An image for each picture, made by descent on its pixels: `class TextureSynthesis(ImageOptimization,
     GenerativeModule)`.
 
@@ -63,8 +58,6 @@ class ImageOptimization(Base):
 
     Under DDP each process has an equal share of the pictures and all of them the mean of all gradients and losses, so
     that every process takes the same step, by L-BFGS too, and holds all images.
-
-    It stands before GenerativeModule among a model's bases.
     """
 
     given: ClassVar[str] = "pictures"

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,6 @@ from torch import Tensor, nn
 from lit_models.common.capabilities import Encodes, HasBackbone
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
-
-if TYPE_CHECKING:
-    Base = GenerativeModule
-else:
-    Base = object  # it stands before GenerativeModule among a model's bases
 
 
 class Backbone(NamedTuple):
@@ -51,7 +46,7 @@ def load_backbone(
     return Backbone(network, width, model.model_config())
 
 
-class PretrainedEncoderBase(Base):
+class PretrainedEncoderBase(GenerativeModule):
     """What models on a trained `encoder` share: `class Probe(PretrainedEncoderBase, GenerativeModule)`.
 
     Frozen, the encoder stays in evaluation mode, its batch-norm statistics too, and sees each training image once;

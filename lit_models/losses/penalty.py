@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def absolute_sum(codes: Tensor) -> Tensor:
+def l1_norm(codes: Tensor) -> Tensor:
     """sum_j |h_j|: codes N x d -> N, float32."""
     return codes.float().abs().sum(dim=1)
 
