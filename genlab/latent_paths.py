@@ -12,48 +12,48 @@ CodePath = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Codes on the way from one to another: N x d and N x d, and shares of the way, A, -> N x A x d."""
 
 
-def straight(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
+def linear_path(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
     a = shares[:, None]
     return (1 - a) * starts[:, None] + a * stops[:, None]
 
 
-def spherical(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
+def spherical_path(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
     """sin((1 - a) w) / sin(w) z0 + sin(a w) / sin(w) z1, w the angle between z0 and z1 (White 2016, arXiv 1609.04468).
 
     Draws of a normal law in many dimensions lie near a sphere, and so do the codes between them; the middle of a
-    straight line is nearer to the origin than any draw. Codes in one direction, or in opposite ones, which many great
-    circles join, are joined by a straight line.
+    linear_path line is nearer to the origin than any draw. Codes in one direction, or in opposite ones, which many great
+    circles join, are joined by a linear_path line.
     """
     w = _angle(starts, stops)[:, None, None]  # (N, 1, 1)
     a = shares[:, None]  # (A, 1)
     turning = w.sin() > 1e-3
     sine = torch.where(turning, w.sin(), 1)
     arc = ((1 - a) * w).sin() / sine * starts[:, None] + (a * w).sin() / sine * stops[:, None]
-    return torch.where(turning, arc, straight(starts, stops, shares))
+    return torch.where(turning, arc, linear_path(starts, stops, shares))
 
 
 def prior_path(model: object) -> CodePath:
-    """How to go between draws of a model's prior: along arcs in real numbers of a normal law, else straight."""
+    """How to go between draws of a model's prior: along arcs in real numbers of a normal law, else linear_path."""
     if not isinstance(model, HasLatentBlocks) or not has_normal_prior(model):
-        return straight
+        return linear_path
     parts = model.latent_blocks()
 
     def route(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
         blocks = []
         for part in parts:
-            way = spherical if part.kind == "continuous" else straight
+            way = spherical_path if part.kind == "continuous" else linear_path
             blocks.append(way(starts[:, part.start : part.stop], stops[:, part.start : part.stop], shares))
         return torch.cat(blocks, dim=2)
 
     return route
 
 
-def lines(starts: Tensor, stops: Tensor, steps: int, route: CodePath = straight) -> Tensor:
+def interpolate_codes(starts: Tensor, stops: Tensor, steps: int, route: CodePath = linear_path) -> Tensor:
     """Codes on the way, both ends included: N x d and N x d -> N x steps x d."""
     return route(starts, stops, torch.linspace(0, 1, steps).to(starts))
 
 
-def closed_paths(stops: Tensor, steps: int, route: CodePath = straight) -> Tensor:
+def closed_paths(stops: Tensor, steps: int, route: CodePath = linear_path) -> Tensor:
     """From stop to stop and back to the first: K x N x d -> (K * steps) x N x d."""
     shares = torch.arange(steps).to(stops) / steps
     legs = zip(stops, stops.roll(-1, dims=0), strict=True)

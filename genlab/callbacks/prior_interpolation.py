@@ -4,7 +4,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from genlab.latent_paths import lines, prior_path
+from genlab.latent_paths import interpolate_codes, prior_path
 from genlab.latents import class_block, decode_all, with_class
 from genlab.media import framed, image_grid, save_picture
 from genlab.random_state import isolated_rng
@@ -14,7 +14,7 @@ from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 class PriorInterpolation(Callback):
     """Walks between two draws of the prior, one a row: media/interpolation_z.png, of models that do not encode images.
 
-    Real numbers of a normal law go along arcs (White 2016, arXiv 1609.04468), others along straight lines. A model that
+    Real numbers of a normal law go along arcs (White 2016, arXiv 1609.04468), others along linear_path lines. A model that
     can be asked for a class keeps to one in each walk, the next one in the next.
 
     Args:
@@ -40,7 +40,7 @@ class PriorInterpolation(Callback):
         if part is not None:
             classes = torch.arange(self.walks) % part.categories
             starts, stops = (with_class(codes, part, classes) for codes in (starts, stops))
-        codes = lines(starts, stops, self.steps, prior_path(model)).flatten(0, 1)
+        codes = interpolate_codes(starts, stops, self.steps, prior_path(model)).flatten(0, 1)
         grid = image_grid(decode_all(model, codes), self.steps)
         held = ", each of one class" if part is not None else ""
         save_picture(trainer, "interpolation_z", framed(grid, f"walks between two draws of the prior{held}"))

@@ -15,7 +15,14 @@ from genlab.evaluation.classifier import (
 )
 from genlab.evaluation.inception import inception_distance
 from genlab.evaluation.nearest_neighbours import nearest_picture
-from genlab.evaluation.sample_scores import ALL_IMAGES, TEST_SEED, VAL_SEED, Scores, draw, selected_by_frechet
+from genlab.evaluation.sample_scores import (
+    ALL_IMAGES,
+    TEST_SEED,
+    VAL_SEED,
+    SampleScores,
+    draw_samples,
+    selected_by_frechet,
+)
 from genlab.media import save_picture
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
@@ -86,7 +93,7 @@ class SampleQuality(Callback):
         self.inception_weights = inception_weights
         self.judge: EvaluationClassifier | None = None
         self._by_inception: FrechetInceptionDistance | None = None
-        self._validation: Scores | None = None
+        self._validation: SampleScores | None = None
 
     @property
     def measures(self) -> bool:
@@ -131,7 +138,7 @@ class SampleQuality(Callback):
             return
         limit = trainer.limit_val_batches
         if self._validation is None:  # its real images are the same each time
-            self._validation = Scores(self.judge.to(pl_module.device), self._labelled(pl_module))
+            self._validation = SampleScores(self.judge.to(pl_module.device), self._labelled(pl_module))
             self._see_real(self._validation, trainer, "val", limit)
         scores = self._validation
         self._see_samples(scores, trainer, pl_module, self._limited(self.val_images, limit), VAL_SEED)
@@ -143,7 +150,7 @@ class SampleQuality(Callback):
             return
         limit = trainer.limit_test_batches
         judge = self.judge.to(pl_module.device)
-        scores = Scores(judge, self._labelled(pl_module), self.neighbours, self._by_inception)
+        scores = SampleScores(judge, self._labelled(pl_module), self.neighbours, self._by_inception)
         self._see_real(scores, trainer, "test", limit)
         self._see_samples(scores, trainer, pl_module, self._limited(self.num_images, limit), TEST_SEED)
         self._log(scores, pl_module, "test")
@@ -153,7 +160,7 @@ class SampleQuality(Callback):
         if self.judge is None or not (self.pictures and trainer.is_global_zero and selected_by_frechet(pl_module)):
             return
         with isolated_rng(TEST_SEED):
-            samples = torch.cat([images for images, _ in draw(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)])
+            samples = torch.cat([images for images, _ in draw_samples(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)])
         data = trainer.datamodule  # type: ignore[attr-defined]
         train, _ = data.examples("train", self._limited(ALL_IMAGES, trainer.limit_test_batches))
         test, _ = data.examples("test", NEAREST_TEST_IMAGES)
@@ -162,19 +169,19 @@ class SampleQuality(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._validation = None
 
-    def _see_real(self, scores: Scores, trainer: Trainer, split: Split, limit: float) -> None:
+    def _see_real(self, scores: SampleScores, trainer: Trainer, split: Split, limit: float) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         images, _ = data.examples(split, self._limited(ALL_IMAGES, limit))  # the same ones in each process
         for batch in images[trainer.global_rank :: trainer.world_size].split(self.batch_size):
             scores.add_real(batch)
 
     @torch.no_grad()
-    def _see_samples(self, scores: Scores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
+    def _see_samples(self, scores: SampleScores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
         with isolated_rng(seed + trainer.global_rank):
-            for images, label in draw(model, n, self.batch_size, trainer.global_rank, trainer.world_size):
+            for images, label in draw_samples(model, n, self.batch_size, trainer.global_rank, trainer.world_size):
                 scores.add_samples(images, label)
 
-    def _log(self, scores: Scores, model: LightningModule, stage: str) -> None:
+    def _log(self, scores: SampleScores, model: LightningModule, stage: str) -> None:
         for name, value in scores.compute().items():
             model.log(f"{stage}/{name}", value, sync_dist=True)  # every process finds the same
 

@@ -22,7 +22,7 @@ VAL_SEED, TEST_SEED = 1_000_000, 2_000_000
 weights are tested on other samples than those that selected them."""
 
 
-class Scores:
+class SampleScores:
     """What a judge says of samples beside real images; several processes count their own, and are joined in `compute`.
 
     Args:
@@ -99,7 +99,7 @@ class Scores:
         return metric.to(self.device)
 
 
-def draw(
+def draw_samples(
     model: Any, n: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[Tensor, int | None]]:
     """This process's share of `n` samples, in batches, each with the class that it was asked for.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.media import Save
-    from genlab.sampling.sampler import Labels, Sampler
+    from genlab.sampling.labels import PredictedLabels
+    from genlab.sampling.sampler import CheckpointSampler
 
 EXAMPLES = """examples:
   python sample.py runs/vae_mnist/default/checkpoints/best.ckpt
@@ -202,8 +203,10 @@ def sample(options: argparse.Namespace) -> None:
         OSError: a file cannot be read.
     """
     from genlab.random_state import isolated_rng
+    from genlab.sampling.labels import label_images
     from genlab.sampling.overrides import override_sampling
-    from genlab.sampling.sampler import Sampler, class_names, label_images, training_data
+    from genlab.sampling.run_data import class_names, training_data
+    from genlab.sampling.sampler import CheckpointSampler
     from lit_models import GenerativeModule, Probe
     from lit_models.common.capabilities import HasLatentBlocks, Samples, Translates
 
@@ -220,7 +223,7 @@ def sample(options: argparse.Namespace) -> None:
     if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentBlocks):
         raise UsageError(f"{type(model).__name__} makes images of images: give --input FOLDER")
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
-    sampler = Sampler(
+    sampler = CheckpointSampler(
         model,
         options.law,
         lambda: training_data(options.checkpoint, options.data, options.data_root),
@@ -270,49 +273,53 @@ def translate(options: argparse.Namespace) -> None:
     print(f"wrote {options.output}: {len(places)} images{note}")
 
 
-def _draw(sampler: "Sampler", options: argparse.Namespace) -> "tuple[Tensor, Tensor | None, Tensor | None]":
+def _draw(sampler: "CheckpointSampler", options: argparse.Namespace) -> "tuple[Tensor, Tensor | None, Tensor | None]":
     """Images, their codes if they have any, and the classes asked for if any, in that order."""
     import torch
 
-    count, classes = options.count or int(min(64, sampler.most)), options.classes
+    count, classes = options.count or int(min(64, sampler.max_images)), options.classes
     if not classes:
-        return *sampler.draw(count), None
+        return *sampler.sample(count), None
     shares = [count // len(classes) + (place < count % len(classes)) for place in range(len(classes))]
-    drawn = [(label, *sampler.draw(share, label)) for label, share in zip(classes, shares, strict=True) if share]
+    drawn = [(label, *sampler.sample(share, label)) for label, share in zip(classes, shares, strict=True) if share]
     codes = [made for _, _, made in drawn if made is not None]
     asked = torch.cat([torch.full((len(images),), label) for label, images, _ in drawn])
     return torch.cat([images for _, images, _ in drawn]), torch.cat(codes) if codes else None, asked
 
 
-def _walk(sampler: "Sampler", options: argparse.Namespace) -> None:
-    from genlab.latent_paths import closed_paths, lines
+def _walk(sampler: "CheckpointSampler", options: argparse.Namespace) -> None:
+    from genlab.latent_paths import closed_paths, interpolate_codes
     from genlab.media import gif
-    from genlab.sampling.sampler import grid
+    from genlab.sampling.output import grid
 
     if not sampler.has_codes():
         raise UsageError(f"{type(sampler.model).__name__} has no codes to walk between; leave --interpolate out")
     label = options.classes[0] if options.classes else None
     moving = options.output.suffix == ".gif"
     count = options.count or (16 if moving else 8)
-    stops, route = sampler.stops(count, STOPS if moving else 2, label), sampler.route()
+    stops, route = sampler.waypoints(count, STOPS if moving else 2, label), sampler.path()
     if moving:
         every = [sampler.decode(codes) for codes in closed_paths(stops, options.steps, route)]
         mode = "L" if every[0].shape[1] == 1 else "RGB"
         frames = [grid(images, _columns(options, count)).convert(mode) for images in every]
         _save({options.output: gif(frames, FRAME_SECONDS, FRAME_SECONDS)})
     else:
-        codes = lines(stops[0], stops[1], options.steps, route).flatten(0, 1)
+        codes = interpolate_codes(stops[0], stops[1], options.steps, route).flatten(0, 1)
         picture = grid(sampler.decode(codes), options.steps)
         _save({options.output: lambda file: picture.save(file, format="PNG")})
     print(f"wrote {options.output}: {count} walks")
 
 
 def _write(
-    options: argparse.Namespace, images: "Tensor", labels: "Labels | None", asked: "Tensor | None", names: list[str]
+    options: argparse.Namespace,
+    images: "Tensor",
+    labels: "PredictedLabels | None",
+    asked: "Tensor | None",
+    names: list[str],
 ) -> None:
     import numpy as np
 
-    from genlab.sampling.sampler import captioned_grid, class_rows, data_arrays, grid
+    from genlab.sampling.output import captioned_grid, data_arrays, grid, grid_by_class
 
     if options.output.suffix == ".npz":
         known = labels.classes if labels is not None else asked
@@ -325,7 +332,7 @@ def _write(
     if labels is None:
         picture = grid(images, columns)
     elif options.sort:
-        picture = class_rows(images, labels, names, columns)
+        picture = grid_by_class(images, labels, names, columns)
     else:
         picture = captioned_grid(images, [f"{names[label]} {share:.0%}" for label, share in _pairs(labels)], columns)
     files: dict[Path, Save] = {options.output: lambda file: picture.save(file, format="PNG")}
@@ -353,7 +360,7 @@ def _save(files: "dict[Path, Save]") -> None:
         raise UsageError(f"cannot write {error.filename} ({error.strerror or error})") from error
 
 
-def _tell(labels: "Labels", names: list[str], asked: "Tensor | None", probe: bool) -> None:
+def _tell(labels: "PredictedLabels", names: list[str], asked: "Tensor | None", probe: bool) -> None:
     """How many images there are of each class."""
     from rich.console import Console
     from rich.table import Table
@@ -369,7 +376,7 @@ def _tell(labels: "Labels", names: list[str], asked: "Tensor | None", probe: boo
         print(f"class agreement {(labels.classes == asked).float().mean():.4f}")
 
 
-def _pairs(labels: "Labels") -> list[tuple[int, float]]:
+def _pairs(labels: "PredictedLabels") -> list[tuple[int, float]]:
     return list(zip(labels.classes.tolist(), labels.probabilities.tolist(), strict=True))
 
 

@@ -1,32 +1,37 @@
-"""How a trained model draws its images, where that is not fixed by its weights."""
+"""Options of sampling that are not fixed by the weights of a model."""
 
 from typing import Any
 
 from genlab.runs.errors import UsageError
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
-SAMPLERS: dict[str, type[Sampler]] = {kind.__name__: kind for kind in (DDIM, Ancestral, AnnealedLangevin)}
+SAMPLERS: dict[str, type[Sampler]] = {sampler.__name__: sampler for sampler in (DDIM, Ancestral, AnnealedLangevin)}
 
 
 def override_sampling(
-    model: Any, sampler: str | None, sampler_steps: int | None, guidance: float | None, temperature: float | None
+    model: Any,
+    sampler: str | None = None,
+    sampler_steps: int | None = None,
+    guidance_scale: float | None = None,
+    temperature: float | None = None,
 ) -> None:
-    """Sets what is given.
+    """Changes how a trained model samples; None leaves an option as it is.
 
     Args:
-        model: a trained one.
-        sampler: a name of SAMPLERS; by default the model's own kind.
-        sampler_steps: levels that it goes through; by default all, or with the model's own kind as many as it has.
-        guidance: towards the class asked for.
-        temperature: of the codes.
+        model: A trained model.
+        sampler: Name of the sampler of a diffusion model, a key of `SAMPLERS`.
+        sampler_steps: Number of noise levels that the sampler goes through. By default, another sampler goes through
+            all levels, and the model's own through as many as before.
+        guidance_scale: Weight of classifier-free guidance towards the class.
+        temperature: Standard deviation of a flow's latent codes.
 
     Raises:
-        UsageError: the model has no such thing, or not with this value.
+        UsageError: The model has no such option, or the value is out of its range.
     """
-    kind, own = type(model).__name__, getattr(model, "sampler", None)
+    name, own = type(model).__name__, getattr(model, "sampler", None)
     if sampler is not None or sampler_steps is not None:
         if not isinstance(own, Sampler):
-            raise UsageError(f"{kind} has no sampler; leave --sampler and --sampler-steps out")
+            raise UsageError(f"{name} has no sampler; leave --sampler and --sampler-steps out")
         chosen = SAMPLERS[sampler] if sampler is not None else type(own)
         options = own.as_config()["init_args"] if chosen is type(own) else {"steps": None}
         try:
@@ -34,11 +39,11 @@ def override_sampling(
             model.sampler.check(model.diffusion)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    if guidance is not None:
+    if guidance_scale is not None:
         if getattr(model, "num_classes", None) is None or not isinstance(own, Sampler):
-            raise UsageError(f"{kind} was not trained to be guided towards a class; leave --guidance out")
-        model.guidance = guidance
+            raise UsageError(f"{name} was not trained with classifier-free guidance; leave --guidance-scale out")
+        model.guidance_scale = guidance_scale
     if temperature is not None:
         if not hasattr(model, "temperature"):
-            raise UsageError(f"{kind} has no temperature; leave --temperature out")
+            raise UsageError(f"{name} has no temperature; leave --temperature out")
         model.temperature = temperature

@@ -13,7 +13,7 @@ from datamodules import DataError
 from datamodules.image_files import find_images, read_image
 from genlab.media import beside
 from genlab.runs.errors import UsageError, describe_error
-from genlab.sampling.sampler import as_bytes
+from genlab.sampling.images import to_uint8
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, Samples, Translates
 
@@ -145,7 +145,7 @@ class FileTranslator:
             what = f"{type(self.model).__name__} cannot translate {path} at {width} x {height} pixels"
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"{what} ({reason}){'; use --size model' if self.size == 'own' else ''}") from error
-        return as_bytes(made)
+        return to_uint8(made)
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
 from genlab.evaluation.inception import inception_distance, inception_images
 from genlab.evaluation.nearest_neighbours import NearestSearch, nearest_picture
-from genlab.evaluation.sample_scores import FRECHET_MONITOR, Scores, draw
+from genlab.evaluation.sample_scores import FRECHET_MONITOR, SampleScores, draw_samples
 from genlab.runs.errors import UsageError
 from lit_models import GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
@@ -155,7 +155,7 @@ def test_the_draws_leave_the_training_stream_alone(images: Tensor):
     trainer = SimpleNamespace(global_rank=0, world_size=1)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    SampleQuality()._see_samples(Scores(judge), trainer, model, 10, 0)  # type: ignore[arg-type]
+    SampleQuality()._see_samples(SampleScores(judge), trainer, model, 10, 0)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -213,10 +213,10 @@ def test_class_agreement_asks_for_each_class_equally_often(root: Path, images: T
 
 def test_shares_of_the_draws():
     model = SimpleNamespace(sample=lambda n, label: torch.zeros(n))
-    sizes = [[len(x) for x, _ in draw(model, 25, 5, rank, 2)] for rank in range(2)]
+    sizes = [[len(x) for x, _ in draw_samples(model, 25, 5, rank, 2)] for rank in range(2)]
     assert sizes == [[5, 5, 3], [5, 5, 2]]
     model.num_classes = 4
-    asked = [[(len(x), k) for x, k in draw(model, 10, 2, rank, 2)] for rank in range(2)]
+    asked = [[(len(x), k) for x, k in draw_samples(model, 10, 2, rank, 2)] for rank in range(2)]
     assert asked == [[(2, 0), (1, 0), (2, 2)], [(2, 1), (1, 1), (2, 3)]]
 
 
@@ -306,7 +306,7 @@ def _measure(rank: int, world: int) -> dict[str, float]:
     model: Any = SimpleNamespace(
         sample=lambda n, label: torch.stack([next(mine) for _ in range(n)]), log=lambda *_, **__: None
     )
-    scores = Scores(quality.judge, neighbours=3)
+    scores = SampleScores(quality.judge, neighbours=3)
     quality._see_real(scores, trainer, "test", 1.0)
     quality._see_samples(scores, trainer, model, 25, seed=0)
     return scores.compute()

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 import sample
 from datamodules import DigitsDataModule, MNISTDataModule
-from genlab.latent_paths import spherical, straight
+from genlab.latent_paths import linear_path, spherical_path
 from genlab.latents import sample_gaussian_mixture
 from genlab.media import image_grid
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
-from genlab.sampling.sampler import Labels, Sampler, captioned_grid, class_rows, training_data
+from genlab.sampling.labels import PredictedLabels
+from genlab.sampling.output import captioned_grid, grid_by_class
+from genlab.sampling.run_data import training_data
+from genlab.sampling.sampler import CheckpointSampler
 from lit_models import DDPM, VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
@@ -143,7 +146,7 @@ def test_one_class_is_fitted_to_its_own_images(encoder_checkpoint: Path):
     with torch.no_grad():
         codes = model.encode(images)
     for label in (0, 7):
-        drawn = Sampler(model, "gaussian", lambda: data).codes(4000, label)
+        drawn = CheckpointSampler(model, "gaussian", lambda: data).sample_codes(4000, label)
         of_class = codes[labels == label]
         error = (drawn.mean(dim=0) - of_class.mean(dim=0)) / of_class.std(dim=0)
         assert error.abs().max() < 0.1
@@ -199,7 +202,7 @@ def test_walks_of_a_model_with_labels_keep_to_a_class(label: int | None, cgan: P
     asked = [] if label is None else [f"--class={label}"]
     drawn = Image.open(run(cgan, "--interpolate", "--count=3", "--steps=5", *asked, output=tmp_path / "a.png"))
     starts, stops = held_codes(3, 2, label, cgan)
-    z = spherical(starts[:, :5], stops[:, :5], torch.linspace(0, 1, 5))
+    z = spherical_path(starts[:, :5], stops[:, :5], torch.linspace(0, 1, 5))
     codes = torch.cat([z, starts[:, None, 5:].expand(-1, 5, -1)], dim=2).flatten(0, 1)
     expected = image_grid(ConditionalGAN.load(cgan).decode(codes), 5)
     assert np.abs(np.asarray(drawn).astype(int) - np.asarray(expected)).max() <= 1
@@ -222,16 +225,16 @@ def test_classes_of_a_model_with_codes_are_asked_for_by_their_label(cgan: Path, 
     assert np.concatenate([made["y_train"], made["y_test"]]).tolist() == [2] * 4 + [0] * 4
     assert np.abs(images - 255 * torch.cat(expected).numpy()).max() <= 0.501
     with pytest.raises(UsageError, match="none of the model's classes, 0 to 2"):
-        Sampler(model, None, DigitsDataModule).draw(1, 3)
+        CheckpointSampler(model, None, DigitsDataModule).sample(1, 3)
 
 
 def test_walks_of_a_normal_prior_are_arcs_and_others_straight(vae: Path, encoder_checkpoint: Path):
     starts, stops = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     half = torch.tensor([0.5])
     routes = {
-        Sampler(VAE.load(vae), None, DigitsDataModule).route(): spherical,
-        Sampler(VAE.load(vae), "mixture", DigitsDataModule).route(): straight,
-        Sampler(Autoencoder.load(encoder_checkpoint), None, DigitsDataModule).route(): straight,
+        CheckpointSampler(VAE.load(vae), None, DigitsDataModule).path(): spherical_path,
+        CheckpointSampler(VAE.load(vae), "mixture", DigitsDataModule).path(): linear_path,
+        CheckpointSampler(Autoencoder.load(encoder_checkpoint), None, DigitsDataModule).path(): linear_path,
     }
     for route, expected in routes.items():
         assert torch.equal(route(starts, stops, half), expected(starts, stops, half))
@@ -244,9 +247,9 @@ def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_p
         assert training_gif.n_frames == 4 * 5 and training_gif.info["loop"] == 0 and training_gif.size == (124, 124)
         assert training_gif.info["duration"] == 80
         shown = np.asarray(training_gif.convert("RGB")).astype(float)
-    model, stops = VAE.load(vae), Sampler(VAE.load(vae), None, DigitsDataModule)
+    model, stops = VAE.load(vae), CheckpointSampler(VAE.load(vae), None, DigitsDataModule)
     with isolated_rng(0):
-        codes = stops.codes(4 * 4).unflatten(0, (-1, 4))
+        codes = stops.sample_codes(4 * 4).unflatten(0, (-1, 4))
     expected = np.asarray(image_grid(model.decode(codes[0]).detach(), 2)).astype(float)
     assert np.abs(shown - expected).max() < 10  # grey levels are few, but not as few as colours would be
     run(encoder_checkpoint, "--class=3", output=tmp_path / "b.gif")
@@ -256,7 +259,7 @@ def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_p
 def test_a_probe_on_the_models_encoder_reads_the_codes(encoder_checkpoint: Path, probe: Path, tmp_path: Path, capsys):
     run(encoder_checkpoint, f"--classifier={probe}", "--count=40", "--seed=2", output=tmp_path / "a.png")
     model, head = Autoencoder.load(encoder_checkpoint), Probe.load(probe)
-    codes = Sampler(model, None, lambda: training_data(encoder_checkpoint, None, None), seed=2).codes(40)
+    codes = CheckpointSampler(model, None, lambda: training_data(encoder_checkpoint, None, None), seed=2).sample_codes(40)
     expected = head.classifier(codes).softmax(dim=1).max(dim=1)
     rows = read_csv(tmp_path / "a.csv")
     assert [int(row["index"]) for row in rows] == list(range(40))
@@ -327,8 +330,8 @@ def test_captions_stand_below_their_images():
 
 def test_rows_of_classes_begin_with_the_most_probable():
     images = torch.arange(5, dtype=torch.uint8).mul(50).view(5, 1, 1, 1).expand(5, 1, 28, 28)
-    labels = Labels(torch.tensor([0, 2, 0, 0, 2]), torch.tensor([0.5, 0.6, 0.9, 0.7, 0.8]), "image")
-    picture = np.asarray(class_rows(images, labels, ["zero", "one", "two"], 2).convert("L"))
+    labels = PredictedLabels(torch.tensor([0, 2, 0, 0, 2]), torch.tensor([0.5, 0.6, 0.9, 0.7, 0.8]), "image")
+    picture = np.asarray(grid_by_class(images, labels, ["zero", "one", "two"], 2).convert("L"))
     left, top = 12 + 7 * len("zero"), picture.shape[0] - 12 - 184
     found = [[int(picture[top + 30 + 60 * row, left + 30 + 60 * column]) for column in range(2)] for row in range(3)]
     assert found == [[100, 150], [255, 255], [200, 50]]
@@ -471,12 +474,12 @@ def test_a_full_disk_leaves_the_old_file(vae: Path, tmp_path: Path, monkeypatch,
 def test_joint_codes_can_be_fitted(tmp_path: Path):
     seed_everything(0, verbose=False)
     model = VAE(latent_dim=2, law=Joint(3)).eval()
-    codes = Sampler(model, "mixture", DigitsDataModule, components=2).codes(20)
+    codes = CheckpointSampler(model, "mixture", DigitsDataModule, components=2).sample_codes(20)
     [discrete] = [part for part in model.latent_blocks() if part.kind == "categorical"]
     block = codes[:, discrete.start : discrete.stop]
     assert torch.equal(block.sum(dim=1), torch.full((20,), float(discrete.variables)))
     with pytest.raises(UsageError, match="too few"):
-        Sampler(model, "mixture", DigitsDataModule).codes(5, label=10)
+        CheckpointSampler(model, "mixture", DigitsDataModule).sample_codes(5, label=10)
 
 
 def test_help_says_how_without_waiting_for_torch():

@@ -1,0 +1,61 @@
+"""Finds the data that the run of a checkpoint was trained on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules import ImageDataModule, data_modules
+from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.folder import run_of_checkpoint
+
+
+def training_data(checkpoint: Path, name: str | None, root: str | None) -> ImageDataModule:
+    """Makes the data module that a checkpoint's run was trained on, from the run's config.yaml.
+
+    Args:
+        checkpoint: The checkpoint, in the folder `checkpoints` of its run.
+        name: Class of a data module to use instead.
+        root: Folder of the data; None for that of the run.
+
+    Raises:
+        UsageError: No data module is named, or it is unknown, or it cannot be made with the run's arguments.
+    """
+    run, remedy = run_of_checkpoint(checkpoint), "name the data with --data MNISTDataModule --data-root DIR"
+    config = _read_config(run / "config.yaml") if run else {}
+    data: dict[str, Any] | None = {"class_path": name} if name else config.get("data")
+    if not isinstance(data, dict):
+        raise UsageError(f"there is no config.yaml of a run beside {checkpoint} that names its data; {remedy}")
+    data_class = data_modules().get(str(data["class_path"]).rsplit(".", 1)[-1])
+    if data_class is None:
+        raise UsageError(f"there is no {data['class_path']}; the data modules are {', '.join(data_modules())}")
+    arguments = {"seed": config.get("seed_everything")} | {
+        key: value for key, value in (data.get("init_args") or {}).items() if key != "seed" or value is not None
+    }
+    if root is not None:
+        arguments["root"] = root
+    try:
+        return data_class(**arguments)
+    except (TypeError, ValueError) as error:
+        source = f"the arguments in {run / 'config.yaml'}" if run else "these arguments"
+        raise UsageError(f"cannot make {data_class.__name__} with {source} ({error}); {remedy}") from error
+
+
+def class_names(checkpoints: Sequence[Path], num_classes: int) -> list[str]:
+    """The class names of the first run whose data have that many classes; the numbers of the classes otherwise."""
+    for checkpoint in checkpoints:
+        run = run_of_checkpoint(checkpoint)
+        data = (_read_config(run / "config.yaml").get("data") or {}) if run else {}
+        data_class = data_modules().get(str(data.get("class_path")).rsplit(".", 1)[-1])
+        if data_class is not None and len(data_class.classes) == num_classes:
+            return list(data_class.classes)
+    return [str(label) for label in range(num_classes)]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({describe_error(error)})") from None
+    return config if isinstance(config, dict) else {}
