@@ -1,11 +1,11 @@
-"""Prints the tables of docs/results.md about adversarial models, and draws what becomes of the generator's gradient.
+"""Prints the tables of docs/results.md about adversarial models, and draws the norm of the generator's gradient.
 
 python -m studies.adversarial --data-root data
 
-The distances of the best and of the last weights are measured here by one judge, those of models that are no GANs too.
+One classifier scores the best and the last weights of every run, and the samples of two models that are no GANs.
 """
 
-import argparse
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from datamodules import ImageDataModule, MNISTDataModule, StackedMNISTDataModule
-from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier, image_sets_frechet
-from genlab.evaluation.sample_scores import Scores, draw
-from genlab.media import own_randomness, render, write_file
+from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
+from genlab.evaluation.sample_scores import SampleScores, draw_samples
+from genlab.media import render, write_file
+from genlab.random_state import isolated_rng
 from genlab.report.records import SEED, load_runs
-from genlab.sampling.sampler import Sampler
+from genlab.sampling.sampler import CheckpointSampler
 from lit_models import GenerativeModule
+from studies.command import evaluation_classifier, make_parser, run_command
+from studies.page import DOCS, check_docs
 
-PICTURES = Path("docs") / "img"
+PICTURE = DOCS / "img" / "gan_saturation.png"
 BASELINES = {
     "VAE, from its prior": ("vae_mnist", "prior"),
     "linear autoencoder, Gaussian": ("linearautoencoder_mnist", "gaussian"),
@@ -39,14 +42,15 @@ STUDIES = {
     "acgan_mnist": [],
     "pacgan": ["model.pack"],
 }
-"""Experiments, and the options that their runs are grouped by."""
-STEADINESS = ["train/loss_d_std", "train/loss_g_std"]
+"""Experiments, each with the options that group its runs."""
+LOSS_SCATTER = ["train/loss_d_std", "train/loss_g_std"]
 
 
-def judged(
-    judge: EvaluationClassifier, real: Tensor, samples: Iterator[tuple[Tensor, int | None]], labelled: bool
+def score(
+    classifier: EvaluationClassifier, real: Tensor, samples: Iterator[tuple[Tensor, int | None]], labelled: bool
 ) -> dict[str, float]:
-    scores = Scores(judge, labelled)
+    """Scores batches of samples, each with its class, against real images, N x C x H x W."""
+    scores = SampleScores(classifier, labelled)
     for images in real.split(BATCH):
         scores.add_real(images)
     for images, label in samples:
@@ -55,43 +59,47 @@ def judged(
 
 
 @torch.no_grad()
-def of_model(judge: EvaluationClassifier, real: Tensor, checkpoint: Path, *, count: int) -> dict[str, float]:
+def score_model(classifier: EvaluationClassifier, real: Tensor, checkpoint: Path, *, count: int) -> dict[str, float]:
+    """Scores `count` samples of a model."""
     model = GenerativeModule.load(checkpoint)
-    labelled = getattr(model, "num_classes", None) == judge.num_modes
-    with own_randomness(1):
-        return judged(judge, real, draw(model, count, BATCH), labelled)
+    labelled = getattr(model, "num_classes", None) == classifier.num_modes
+    with isolated_rng(1):
+        return score(classifier, real, draw_samples(model, count, BATCH), labelled)
 
 
 @torch.no_grad()
-def of_law(
-    judge: EvaluationClassifier, real: Tensor, checkpoint: Path, law: str, data: ImageDataModule
+def score_baseline(
+    classifier: EvaluationClassifier, real: Tensor, checkpoint: Path, sample_from: str, data: ImageDataModule
 ) -> dict[str, float]:
-    sampler = Sampler(GenerativeModule.load(checkpoint), law, lambda: data)  # type: ignore[arg-type]
-    with own_randomness(1):
-        images = sampler.draw(SAMPLES)[0].float() / 255
-    return judged(judge, real, ((batch, None) for batch in images.split(BATCH)), False)
+    """Scores SAMPLES samples of a model, drawn from its prior or from a distribution fitted to its codes."""
+    sampler = CheckpointSampler(GenerativeModule.load(checkpoint), sample_from, lambda: data)  # type: ignore[arg-type]
+    with isolated_rng(1):
+        images = sampler.sample(SAMPLES)[0].float() / 255
+    return score(classifier, real, ((batch, None) for batch in images.split(BATCH)), False)
 
 
-def floor(judge: EvaluationClassifier, data: ImageDataModule) -> float:
-    """The distance of 10,000 training images from the test images."""
-    return image_sets_frechet(judge, data.examples("test", SAMPLES)[0], data.examples("train", SAMPLES)[0])
+def frechet_floor(classifier: EvaluationClassifier, data: ImageDataModule) -> float:
+    """Returns the Frechet distance of SAMPLES training images from the test images."""
+    return image_sets_frechet(classifier, data.examples("test", SAMPLES)[0], data.examples("train", SAMPLES)[0])
 
 
-def table(folder: Path, by: list[str], measure: Callable[[Path], dict[str, float]]) -> pd.DataFrame:
-    """The numbers of each finished run, of its best and of its last weights."""
+def table(folder: Path, options: list[str], measure: Callable[[Path], dict[str, float]]) -> pd.DataFrame:
+    """Returns a row for the best and the last weights of each finished run: options, seed, scores, and seconds."""
     runs = load_runs(folder)
     rows = []
     for run in runs[runs["state"] == "finished"].to_dict("records"):
-        options = {name: str(run.get(name)).rsplit(".", 1)[-1] for name in by}
-        steady = {name: run[name] for name in STEADINESS if name in run}
-        for which in ("best", "last"):
-            found = measure(folder / run["run"] / "checkpoints" / f"{which}.ckpt")
-            rows.append({**options, "weights": which, "seed": run[SEED], **found, **steady, "seconds": run["seconds"]})
+        values = {name: str(run.get(name)).rsplit(".", 1)[-1] for name in options}
+        scatter = {name: run[name] for name in LOSS_SCATTER if name in run}
+        for weights in ("best", "last"):
+            scores = measure(folder / run["run"] / "checkpoints" / f"{weights}.ckpt")
+            rows.append(
+                {**values, "weights": weights, "seed": run[SEED], **scores, **scatter, "seconds": run["seconds"]}
+            )
     return pd.DataFrame(rows)
 
 
 def gradient_chart(folder: Path) -> Figure:
-    """The norm of the generator's gradient in each step of a run, one line a run."""
+    """Draws the norm of the generator's gradient over the steps, a line for each run."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     colours = {"Minimax": "#c8500a", "NonSaturating": "#1f6fb4"}
@@ -102,10 +110,8 @@ def gradient_chart(folder: Path) -> Figure:
         norm = history["train/grad_norm_g"]
         axes.plot(history["step"], norm, color=colours[name], alpha=0.25, lw=0.7)
         axes.plot(history["step"], norm.rolling(20, center=True).median(), color=colours[name], lw=1.6, label=name)
-        early = norm[history["step"] < len(history)]
-        print(
-            f"{name} seed {run[SEED]}: median norm {early.median():.3g}, of the last hundred {norm[-100:].median():.3g}"
-        )
+        early, late = norm[history["step"] < len(history)].median(), norm[-100:].median()
+        print(f"{name} seed {run[SEED]}: median norm {early:.3g}, median of the last hundred {late:.3g}")
     axes.set_yscale("log")
     axes.set(
         xlabel="step", ylabel="norm of the generator's gradient", title="a discriminator that learns ten times as fast"
@@ -117,39 +123,46 @@ def gradient_chart(folder: Path) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder of mnist.npz")
-    parser.add_argument("--only", nargs="+", default=list(STUDIES), help="some of the experiments")
+    parser = make_parser(__doc__, data=True)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(STUDIES),
+        choices=list(STUDIES),
+        help=f"experiments to score (default: {' '.join(STUDIES)})",
+    )
     args = parser.parse_args()
+    check_docs()
     mnist, stacked = (kind(str(args.data_root), seed=0) for kind in (MNISTDataModule, StackedMNISTDataModule))
-    judge = find_evaluation_classifier(None, mnist, mnist.image_shape, args.root)
-    thrice = find_evaluation_classifier(None, stacked, stacked.image_shape, args.root)
-    assert judge is not None and thrice is not None, "train the classifier first: configs/classifier_mnist.yaml"
+    classifier = evaluation_classifier(mnist, args.root)
+    stacked_classifier = evaluation_classifier(stacked, args.root)
     real = mnist.examples("test", SAMPLES)[0]
-    print(f"floor, training against test images: {floor(judge, mnist):.4f}")
-    for name, (experiment, law) in BASELINES.items():
+    print(f"floor, training images against test images: {frechet_floor(classifier, mnist):.4f}")
+    for name, (experiment, sample_from) in BASELINES.items():
         checkpoint = args.root / experiment / "default" / "checkpoints" / "best.ckpt"
         if checkpoint.is_file():
-            print(f"{name}: {of_law(judge, real, checkpoint, law, mnist)}")
+            print(f"{name}: {score_baseline(classifier, real, checkpoint, sample_from, mnist)}")
+        else:
+            print(f"{name} is left out: there is no {checkpoint}", file=sys.stderr)
     for experiment in args.only:
         if not (args.root / experiment).is_dir():
+            print(f"{experiment} is left out: there is no {args.root / experiment}", file=sys.stderr)
             continue
         if experiment == "pacgan":
-            measure = partial(of_model, thrice, stacked.examples("test", SAMPLES)[0], count=26_000)
+            measure = partial(score_model, stacked_classifier, stacked.examples("test", SAMPLES)[0], count=26_000)
         else:
-            measure = partial(of_model, judge, real, count=SAMPLES)
-        found = table(args.root / experiment, STUDIES[experiment], measure)
-        if found.empty:
+            measure = partial(score_model, classifier, real, count=SAMPLES)
+        scores = table(args.root / experiment, STUDIES[experiment], measure)
+        if scores.empty:
             continue
-        print(f"\n{experiment}\n\n{found.round(4).to_string(index=False)}")
+        print(f"\n{experiment}\n\n{scores.round(4).to_string(index=False)}")
         groups = [*STUDIES[experiment], "weights"]
-        spread = found.groupby(groups).agg(["mean", "std"]).drop(columns="seed", level=0)
+        spread = scores.groupby(groups).agg(["mean", "std"]).drop(columns="seed", level=0)
         print(f"\nmean and standard deviation over seeds\n\n{spread.round(4).to_string()}")
     if (args.root / "gan_saturation").is_dir():
         picture = render(gradient_chart(args.root / "gan_saturation"))
-        write_file(PICTURES / "gan_saturation.png", lambda file: picture.save(file, format="PNG"))
+        write_file(PICTURE, lambda file: picture.save(file, format="PNG"))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

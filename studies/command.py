@@ -48,7 +48,7 @@ def evaluation_classifier(data: ImageDataModule, root: Path) -> EvaluationClassi
     return classifier
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run_command(main: Callable[[], None]) -> NoReturn:
     """Runs a command and exits: with status 2 and its message on stderr when its input is wrong."""
     try:
         main()

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from datamodules import ImageDataModule, MNISTDataModule
 from genlab.evaluation.classifier import EvaluationClassifier, default_classifier
-from genlab.evaluation.sample_scores import TEST_SEED, Scores, draw
+from genlab.evaluation.sample_scores import TEST_SEED, SampleScores, draw_samples
 from genlab.media import framed, image_grid, tile_centres, write_file
 from genlab.random_state import isolated_rng
-from genlab.runs.folder import read_summary, write_whole
-from genlab.sampling.sampler import Sampler
+from genlab.runs.folder import read_summary, write_atomically
+from genlab.sampling.sampler import CheckpointSampler
 from lit_models import GLO, GenerativeModule
 from studies.benchmarks import machine
-from studies.command import BF16, evaluation_classifier, fit_command, make_parser, run, sweep_command
+from studies.command import BF16, evaluation_classifier, fit_command, make_parser, run_command, sweep_command
 from studies.page import DOCS, README, RESULTS, check_docs, markdown_table, replace_section, wrap_text
 
 PICTURE = "img/families.png"
@@ -195,7 +195,7 @@ class MixtureSamples:
 
     def __init__(self, model: GenerativeModule, data: ImageDataModule, count: int) -> None:
         self.model: Any = model
-        self.codes = Sampler(model, "mixture", lambda: data).codes(count)
+        self.codes = CheckpointSampler(model, "mixture", lambda: data).codes(count)
         self.next = 0
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
@@ -274,7 +274,9 @@ def load_result(
         count = int(summary["config"].get("quality.num_images", SAMPLES))
     else:
         key = f"{family.run} {fingerprint(checkpoint)}, {count} by {fingerprint(default_classifier(data, root))}"
-        scores = cached(root / "families.json", key, lambda: score(classifier, data, draw(source, count, BATCH)))
+        scores = cached(
+            root / "families.json", key, lambda: score(classifier, data, draw_samples(source, count, BATCH))
+        )
     return Result(family, summary, source, count_parameters(model), scores, count)
 
 
@@ -291,7 +293,7 @@ def score(
     classifier: EvaluationClassifier, data: ImageDataModule, samples: Iterable[tuple[Tensor, int | None]]
 ) -> dict[str, float]:
     """Scores batches of images and their classes against the test images, as the test of a run does."""
-    scores = Scores(classifier, neighbours=NEIGHBOURS)
+    scores = SampleScores(classifier, neighbours=NEIGHBOURS)
     for images in data.examples("test", SAMPLES)[0].split(BATCH):
         scores.add_real(images)
     with isolated_rng(TEST_SEED):
@@ -305,7 +307,7 @@ def cached(path: Path, key: str, measure: Callable[[], dict[str, float]]) -> dic
     entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if key not in entries:
         entries[key] = measure()
-        write_whole(path, json.dumps(entries, indent=2) + "\n")
+        write_atomically(path, json.dumps(entries, indent=2) + "\n")
     return entries[key]
 
 
@@ -381,7 +383,7 @@ def picture(rows: Mapping[str, Tensor]) -> Image.Image:
 def first_images(source: Any) -> Tensor:
     """Draws the images of a row of the picture, COLUMNS x C x H x W."""
     with isolated_rng():
-        return torch.cat([images for images, _ in draw(source, COLUMNS, COLUMNS)])
+        return torch.cat([images for images, _ in draw_samples(source, COLUMNS, COLUMNS)])
 
 
 def write_tables(results: Sequence[Result], floor: Mapping[str, float], notes: str) -> None:
@@ -433,4 +435,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,30 +1,40 @@
-"""Writes docs/gallery.md and its pictures from the runs of `make gallery`: what each model makes.
+"""Writes docs/gallery.md and its pictures, docs/img/gallery, from the runs of `make gallery`.
 
 python -m studies.gallery
+python -m studies.gallery --text-only
 """
 
-import argparse
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageSequence
 
-from genlab.runs.folder import write_whole
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import write_atomically
+from studies.command import BF16, fit_command, make_parser, run_command, sweep_command
+from studies.page import DOCS, check_docs
 
-DOCS = Path("docs")
 PICTURES = DOCS / "img" / "gallery"
-WIDEST = 900
+MAX_WIDTH = 900
 HEAD = """# Gallery
 
-What each model makes, every picture by the command above it. `make gallery` runs them all and writes this page.
+Pictures of what each model makes. The command above a picture makes the run that the picture comes from. `make gallery`
+runs all commands and writes this page. The measured scores are in [Results](results.md).
 """
 
 
 @dataclass
 class Entry:
-    """One model: its title, what to look at, the command, its run folder, pictures by name with their captions."""
+    """A section of the page.
+
+    Args:
+        title: Heading.
+        text: What the model does.
+        command: Command that makes the run.
+        run: Folder of the run below the folder of all runs.
+        pictures: Caption of each picture, by its path below the run.
+    """
 
     title: str
     text: str
@@ -32,192 +42,200 @@ class Entry:
     run: str
     pictures: dict[str, str] = field(default_factory=dict)
 
-
-def fit(config: str, *options: str) -> str:
-    return " ".join([f"python train.py fit --config configs/{config}.yaml", *options])
-
-
-def sweep(name: str) -> str:
-    return f"python sweep.py run sweeps/{name}.yaml --override trainer.precision=bf16-mixed"
+    def target(self, picture: str) -> Path:
+        """Returns where docs/ has a picture of the run."""
+        return PICTURES / re.sub(r"[=,/]", "_", f"{self.run}/{Path(picture).name}")
 
 
+HALVED = "--override trainer.precision=bf16-mixed"
 ENTRIES = [
     Entry(
         "Autoencoder",
-        "Strided convolutions, ten latent dimensions.",
-        "python sweep.py run sweeps/ae_capacity.yaml",
+        "An autoencoder with strided convolutions and ten latent dimensions.",
+        sweep_command("ae_capacity"),
         "ae_capacity/depth=3,latent_dim=10,seed=0",
         {
             "media/reconstructions.png": "Test images above their reconstructions",
-            "media/interpolation.png": "Between two test images, the first and the last of each row",
+            "media/interpolation.png": "Interpolation between two test images, the first and the last of each row",
         },
     ),
     Entry(
         "PoolingAutoencoder",
-        "Max pooling, one hundred latent dimensions; the codes by their principal components.",
-        fit("poolingautoencoder_mnist"),
+        "An autoencoder with max pooling and one hundred latent dimensions. The picture of the codes shows their"
+        " principal components.",
+        fit_command("poolingautoencoder_mnist"),
         "poolingautoencoder_mnist/default",
-        {"media/reconstructions.png": "Test images above their reconstructions", "media/latent.png": "Codes by digit"},
+        {
+            "media/reconstructions.png": "Test images above their reconstructions",
+            "media/latent.png": "Codes, coloured by digit",
+        },
     ),
     Entry(
         "LinearAutoencoder",
-        "A linear encoder and its transpose learn what a principal component analysis finds.",
-        fit("linearautoencoder_mnist"),
+        "A linear encoder and its transpose learn the subspace that principal component analysis (PCA) finds.",
+        fit_command("linearautoencoder_mnist"),
         "linearautoencoder_mnist/default",
-        {"media/principal_axes.png": "Above: the first axes of PCA; below: their part in the learned subspace"},
+        {"media/principal_axes.png": "The first axes of PCA (above), projected onto the learned subspace (below)"},
     ),
     Entry(
         "SparseAutoencoder",
-        "Few of many code units answer to an image.",
-        fit("sparseautoencoder_mnist"),
+        "An autoencoder whose code has many units, of which only few are active for an image.",
+        fit_command("sparseautoencoder_mnist"),
         "sparseautoencoder_mnist/default",
         {"media/reconstructions.png": "Test images above their reconstructions"},
     ),
     Entry(
         "ContractiveAutoencoder",
-        "A code that resists small changes of the image.",
-        fit("contractiveautoencoder_mnist"),
+        "An autoencoder whose code changes little when the image changes a little.",
+        fit_command("contractiveautoencoder_mnist"),
         "contractiveautoencoder_mnist/default",
         {"media/reconstructions.png": "Test images above their reconstructions"},
     ),
     Entry(
         "DenoisingAutoencoder: noise",
-        "Clean images out of noisy ones.",
-        "python sweep.py run sweeps/denoising.yaml",
+        "An autoencoder that is trained to restore clean images from noisy ones.",
+        sweep_command("denoising"),
         "denoising/corruption=GaussianNoise,seed=0,strength=0.5",
         {"media/denoising.png": "Clean, corrupted and restored test images"},
     ),
     Entry(
-        "DenoisingAutoencoder: a blob painted away",
-        "Trained on clean images alone: a blob does not fit through the code. The stand-in for red-eye removal.",
-        fit("denoisingautoencoder_colored_mnist"),
+        "DenoisingAutoencoder: blob removal",
+        "An autoencoder that is trained on clean images alone. Its code has no room for a blob, so that the blob"
+        " disappears. This stands in for red-eye removal.",
+        fit_command("denoisingautoencoder_colored_mnist"),
         "denoisingautoencoder_colored_mnist/default",
         {"media/denoising.png": "Clean, corrupted and restored test images"},
     ),
     Entry(
         "AnomalyDetector",
-        "What it reconstructs badly is no digit as it knows them.",
-        fit("anomalydetector_mnist"),
+        "An autoencoder of digits that reports an image as an anomaly when its reconstruction error is large.",
+        fit_command("anomalydetector_mnist"),
         "anomalydetector_mnist/default",
         {
-            "media/anomaly_scores.png": "Scores of digits and of four other kinds of image, with the threshold",
-            "media/anomaly_mistakes.png": "What it got wrong",
+            "media/anomaly_scores.png": "Scores of digits and of four other kinds of images, with the threshold",
+            "media/anomaly_mistakes.png": "Images that it classifies wrongly",
         },
     ),
     Entry(
         "Labelled sampling",
-        "New images of a plain autoencoder, by a Gaussian mixture fitted to its codes; labels by a classifier.",
-        fit("classifier_mnist")
+        "New images from a plain autoencoder. Their codes are drawn from a Gaussian mixture that is fitted to the codes"
+        " of training images. A classifier labels the images.",
+        fit_command("classifier_mnist")
         + "\npython sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt"
         " --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --sort --count 100"
         " --output runs/labelled_samples/default/samples.png",
         "labelled_samples/default",
-        {"samples.png": "One class a row, the most probable images first"},
+        {"samples.png": "One class per row, the images with the most probable labels first"},
     ),
     Entry(
         "AngleProbe",
-        "The angle of a turned digit, read from the code of a frozen autoencoder.",
-        fit("autoencoder_rotated_mnist") + "\n" + fit("angleprobe_mnist"),
+        "Predicts the rotation angle of a digit from its code by a frozen autoencoder.",
+        fit_command("autoencoder_rotated_mnist") + "\n" + fit_command("angleprobe_mnist"),
         "angleprobe_mnist/default",
-        {"media/angles.png": "True angles against predicted ones, and the error of each digit"},
+        {"media/angles.png": "True angles against predicted angles, and the error for each digit"},
     ),
     Entry(
         "VAE",
-        "Convolutional, twenty Gaussian latents.",
-        fit("vae_mnist"),
+        "A convolutional variational autoencoder with twenty Gaussian latent dimensions.",
+        fit_command("vae_mnist"),
         "vae_mnist/default",
         {
-            "media/vae_grid.gif": "The same twenty-dimensional codes decoded after each epoch",
+            "media/vae_grid.gif": "The same twenty-dimensional codes, decoded after each epoch",
             "media/samples.png": "Samples from the prior",
-            "media/samples_mixture.png": "Samples from a Gaussian mixture fitted to the codes",
-            "media/traversals.png": "One latent dimension a row",
-            "media/curves.png": "Loss, reconstruction and divergence, each on its own chart",
+            "media/samples_mixture.png": "Samples from a Gaussian mixture fitted to the codes of training images",
+            "media/traversals.png": "Traversals: one latent dimension per row",
+            "media/curves.png": "Loss, reconstruction term and KL divergence, each on its own chart",
         },
     ),
     Entry(
-        "VAE of two dimensions",
-        "The whole latent space at a glance, on scikit-learn's digits.",
-        fit("vae_digits"),
+        "VAE with two latent dimensions",
+        "With two latent dimensions the whole latent space fits into one picture. Trained on scikit-learn's digits.",
+        fit_command("vae_digits"),
         "vae_digits/default",
         {
-            "media/latent_plane.png": "The decoded plane, at the quantiles of the prior",
+            "media/latent_plane.png": "The latent plane, decoded on a grid at the quantiles of the prior",
             "media/vae_latent.gif": "Codes of the same images after each epoch",
         },
     ),
     *(
         Entry(
-            f"VAE on coloured digits: {law}",
+            f"VAE on coloured digits: {distribution}",
             text,
-            "python sweep.py run sweeps/vae_color.yaml --override model.latent_dim=3 --override model.beta=1",
-            f"vae_color/beta=1,latent_dim=3,law={law},seed=0",
-            {"media/latent.png": "Codes by digit and by hue", **more},
+            sweep_command("vae_color", "--override model.latent_dim=3 --override model.beta=1"),
+            f"vae_color/beta=1,latent_dim=3,latent_distribution={distribution},seed=0",
+            {"media/latent.png": "Codes, coloured by digit and by hue", **more},
         )
-        for law, text, more in (
+        for distribution, text, more in (
             (
                 "Gaussian",
-                "Three real latents.",
-                {"media/color_control.png": "Ten hues asked for, one a row, at 50 clusters"},
+                "Three Gaussian latent dimensions.",
+                {"media/color_control.png": "Samples of ten requested hues, one per row, with 50 clusters"},
             ),
             (
                 "GumbelSoftmax",
-                "Three variables of twenty categories.",
+                "Three categorical latent variables with twenty categories each.",
                 {
-                    "media/color_control.png": "Ten hues asked for, one a row",
-                    "media/combinations_by_hue.png": "All 8,000 combinations, by the hue they decode to",
+                    "media/color_control.png": "Samples of ten requested hues, one per row",
+                    "media/combinations_by_hue.png": "All 8,000 combinations of categories, by their decoded hue",
                 },
             ),
             (
                 "Joint",
-                "Three real latents and three variables of twenty categories.",
-                {"media/color_control.png": "Ten hues asked for, one a row, at 50 clusters"},
+                "Three Gaussian latent dimensions and three categorical latent variables with twenty categories each.",
+                {"media/color_control.png": "Samples of ten requested hues, one per row, with 50 clusters"},
             ),
         )
     ),
     Entry(
         "WAE",
-        "A code without noise, all codes of a batch asked to look like the prior.",
-        fit("wae_mnist"),
+        "A Wasserstein autoencoder. The encoder is deterministic, and the codes of a whole batch are trained to follow"
+        " the prior.",
+        fit_command("wae_mnist"),
         "wae_mnist/default",
-        {"media/samples.png": "Samples from the prior", "media/samples_mixture.png": "Samples from a fitted mixture"},
+        {
+            "media/samples.png": "Samples from the prior",
+            "media/samples_mixture.png": "Samples from a Gaussian mixture fitted to the codes of training images",
+        },
     ),
     Entry(
         "GAN",
-        "A DCGAN, with a moving average of the generator's weights.",
-        fit("gan_mnist", "--trainer.precision bf16-mixed", "--run.name seed=0"),
+        "A DCGAN. Samples use an exponential moving average (EMA) of the generator's weights.",
+        fit_command("gan_mnist", BF16, "--run.name seed=0"),
         "gan_mnist/seed=0",
         {
-            "media/gan_grid.gif": "The same draws of the prior after each epoch",
+            "media/gan_grid.gif": "Samples for the same draws from the prior after each epoch",
             "media/samples.png": "Samples from the prior",
             "media/nearest.png": "Samples above their nearest training images",
-            "media/arithmetic.png": "Arithmetic on z: means of three draws of each class",
-            "media/interpolation_z.png": "Walks between two draws of the prior",
-            "media/filters.png": "The discriminator's first layer",
-            "media/curves.png": "Losses, D's mean outputs, gradient norms; Frechet distance, modes and steadiness",
+            "media/arithmetic.png": "Arithmetic on latent codes: each operand is the mean of three draws of a class",
+            "media/interpolation_z.png": "Interpolation between two draws from the prior",
+            "media/filters.png": "Filters of the discriminator's first layer",
+            "media/curves.png": "Losses, D's mean outputs, gradient norms; Frechet distance, modes, loss scatter",
         },
     ),
     Entry(
         "ConditionalGAN",
-        "The label into both networks, by projection in the discriminator.",
-        fit("conditionalgan_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "A GAN whose two networks take the label; the discriminator takes it by projection.",
+        fit_command("conditionalgan_mnist", BF16, "--run.name default"),
         "conditionalgan_mnist/default",
         {
-            "media/conditionalgan_grid.gif": "One draw of the prior a row, one class a column, after each epoch",
-            "media/class_grid.png": "The same at the best epoch",
+            "media/conditionalgan_grid.gif": "One draw from the prior per row, one class per column, after each epoch",
+            "media/class_grid.png": "The same with the best weights",
         },
     ),
     Entry(
         "ACGAN",
-        "A classifier in the discriminator.",
-        fit("acgan_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "A conditional GAN whose discriminator also classifies images.",
+        fit_command("acgan_mnist", BF16, "--run.name default"),
         "acgan_mnist/default",
-        {"media/class_grid.png": "One draw of the prior a row, one class a column"},
+        {"media/class_grid.png": "One draw from the prior per row, one class per column"},
     ),
     Entry(
         "GAN on stacked digits",
-        "Three digits in three channels, a thousand modes; the discriminator sees two images at once.",
-        fit(
+        "Each image has three digits in three channels, which makes a thousand modes. The discriminator sees two images"
+        " at once.",
+        fit_command(
             "gan_stacked_mnist",
-            "--trainer.precision bf16-mixed",
+            BF16,
             "--run.experiment pacgan",
             "--run.name pack=2,seed=0",
         ),
@@ -226,64 +244,65 @@ ENTRIES = [
     ),
     Entry(
         "CycleGAN",
-        "Two colourings of digits, learned without a pair.",
-        sweep("cyclegan"),
+        "Translates digits between two colourings. It is trained without pairs.",
+        sweep_command("cyclegan", HALVED),
         "cyclegan/cycle_weight=1,identity_weight=0,objective=NonSaturating,precision=bf16-mixed,seed=0,step_order=joint",
         {
             "media/cyclegan_grid.gif": "Validation images, each beside its translation, after each epoch",
-            "media/translations.png": "Test images, translations, back again, and the truth; both ways",
-            "media/color_confusion_ab.png": "Hues asked for against those obtained",
+            "media/translations.png": "Test images, translations, translations back, and the truth; both directions",
+            "media/color_confusion_ab.png": "True hues against the hues of the translations",
         },
     ),
     Entry(
         "Pix2Pix",
-        "From outlines to coloured digits, learned from pairs.",
-        sweep("pix2pix"),
+        "Translates outlines to coloured digits. It is trained on pairs.",
+        sweep_command("pix2pix", HALVED),
         "pix2pix/adversarial_weight=1,l1_weight=100,precision=bf16-mixed,seed=0,source=edges",
-        {"media/translations.png": "Outlines, what is made of them, and the truth"},
+        {"media/translations.png": "Outlines, their translations, and the true images"},
     ),
     Entry(
         "SRGAN",
-        "Digits of 7 x 7 pixels, four times as large.",
-        sweep("srgan"),
+        "Enlarges digits of 7 x 7 pixels by a factor of four.",
+        sweep_command("srgan", HALVED),
         "srgan/adversarial_weight=0.001,factor=4,noise_channels=0,perceptual_weight=0.1,precision=bf16-mixed,seed=0",
-        {"media/translations.png": "What is given, its bicubic enlargement, what is made of it, and the truth"},
+        {"media/translations.png": "Input, its bicubic enlargement, the output, and the true image"},
     ),
     Entry(
         "RestorationGAN",
-        "Noise of standard deviation 0.5 taken off, learned without a pair.",
-        sweep("restoration"),
+        "Removes noise of standard deviation 0.5. It is trained without pairs.",
+        sweep_command("restoration", HALVED),
         "restoration/noise=0.5,precision=bf16-mixed,residual_weight=10,seed=0,spectrum_weight=0.1",
-        {"media/translations.png": "Noisy digits, what is made of them, and the truth"},
+        {"media/translations.png": "Noisy digits, their restorations, and the true images"},
     ),
     Entry(
         "GLO",
-        "A code learned for each training image, with neither encoder nor discriminator; new images by the Gaussian"
-        " fitted to the codes.",
-        fit("glo_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Learns a generator and a code for each training image, without an encoder or a discriminator. New images come"
+        " from a Gaussian fitted to the codes.",
+        fit_command("glo_mnist", BF16, "--run.name default"),
         "glo_mnist/default",
         {
             "media/samples.png": "Samples from the fitted Gaussian",
-            "media/reconstructions.png": "Test images above what their codes, found by descent, are decoded to",
-            "media/interpolation.png": "Between two test images, the first and the last of each row",
+            "media/reconstructions.png": "Test images above reconstructions from codes that gradient descent finds",
+            "media/interpolation.png": "Interpolation between two test images, the first and the last of each row",
             "media/glo_grid.gif": "Samples after each epoch",
         },
     ),
     Entry(
         "Glow",
-        "An invertible network with an exact likelihood: a code is as large as its image, and decodes to it again.",
-        fit("glow_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "An invertible network with an exact likelihood. A code has as many numbers as its image and decodes to the"
+        " same image.",
+        fit_command("glow_mnist", BF16, "--run.name default"),
         "glow_mnist/default",
         {
             "media/samples.png": "Samples",
-            "media/interpolation.png": "Between two test images, the first and the last of each row",
+            "media/interpolation.png": "Interpolation between two test images, the first and the last of each row",
             "media/glow_grid.gif": "Samples after each epoch",
         },
     ),
     Entry(
         "DDPM",
-        "Images out of noise in fifty steps, by a network that sees the noise in them.",
-        fit("ddpm_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Makes images from noise in fifty steps, with a network that predicts the noise in an image.",
+        fit_command("ddpm_mnist", BF16, "--run.name default"),
         "ddpm_mnist/default",
         {
             "media/samples.png": "Samples",
@@ -292,92 +311,108 @@ ENTRIES = [
     ),
     Entry(
         "ScoreModel",
-        "Images by annealed Langevin dynamics along the score of fifty levels of noise.",
-        fit("scoremodel_mnist", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Makes images by annealed Langevin dynamics, with the scores of fifty noise levels.",
+        fit_command("scoremodel_mnist", BF16, "--run.name default"),
         "scoremodel_mnist/default",
         {"media/samples.png": "Samples", "media/scoremodel_grid.gif": "Samples after each epoch"},
     ),
     Entry(
         "TextureSynthesis",
-        "Other images of three textures, by the Gram matrices of VGG-19 with random weights.",
-        fit("texture", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Makes new images of three textures by matching the Gram matrices of VGG-19 with random weights.",
+        fit_command("texture", BF16, "--run.name default"),
         "texture/default",
         {
-            "media/results.png": "Pictures that genlab draws, above what is made of them",
-            "media/texturesynthesis_grid.gif": "On the way",
+            "media/generated_images.png": "Textures that genlab draws, above the images made from them",
+            "media/texturesynthesis_grid.gif": "The images during the optimization",
         },
     ),
     Entry(
         "FeatureInversion",
-        "What the fourth block of VGG-19 with random weights tells of an image.",
-        fit("inversion", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Reconstructs an image from its features in the fourth block of VGG-19 with random weights.",
+        fit_command("inversion", BF16, "--run.name default"),
         "inversion/default",
         {
-            "media/results.png": "Pictures that genlab draws, above the images that have their features",
-            "media/featureinversion_grid.gif": "On the way",
+            "media/generated_images.png": "Pictures that genlab draws, above images reconstructed from their features",
+            "media/featureinversion_grid.gif": "The images during the optimization",
         },
     ),
     Entry(
         "StyleTransfer",
-        "Three scenes in the style of two paintings, by VGG-19 with random weights.",
-        fit("style", "--trainer.precision bf16-mixed", "--run.name default"),
+        "Three scenes in the style of two paintings, with the features of VGG-19 with random weights.",
+        fit_command("style", BF16, "--run.name default"),
         "style/default",
         {
-            "media/results.png": "Scenes and paintings that genlab draws, and the scenes in the paintings' styles",
-            "media/styletransfer_grid.gif": "On the way",
+            "media/generated_images.png": "Scenes and paintings that genlab draws, and the scenes in their styles",
+            "media/styletransfer_grid.gif": "The images during the optimization",
         },
     ),
 ]
 
 
-def shrunk(source: Path, target: Path) -> None:
-    """Copies a picture, made no wider than the page: in few colours, or a GIF with its frames and their durations."""
+def copy_picture(source: Path, target: Path) -> None:
+    """Copies a picture, or a GIF with its frames and their durations, scaled down to at most MAX_WIDTH pixels."""
     with Image.open(source) as picture:
-        if picture.width <= WIDEST:
+        if picture.width <= MAX_WIDTH:
             target.write_bytes(source.read_bytes())
             return
-        size = (WIDEST, round(picture.height * WIDEST / picture.width))
+        size = (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width))
         frames = [
             frame.convert("RGB").resize(size, Image.Resampling.LANCZOS) for frame in ImageSequence.Iterator(picture)
         ]
         durations = [frame.info.get("duration", 100) for frame in ImageSequence.Iterator(picture)]
     if len(frames) == 1:
-        few_colours(frames[0]).save(target, optimize=True)
+        reduce_colors(frames[0]).save(target, optimize=True)
         return
     frames[0].save(target, optimize=True, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def few_colours(picture: Image.Image) -> Image.Image:
-    """An RGB picture that is grey in one channel, any other in 256 colours: half the bytes or fewer."""
+def reduce_colors(picture: Image.Image) -> Image.Image:
+    """Converts a grey RGB picture to one channel, and any other to 256 colours; this halves the file or better."""
     grey = picture.convert("L")
     if grey.convert("RGB").tobytes() == picture.tobytes():
         return grey
     return picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
 
 
-def section(entry: Entry, root: Path) -> str:
-    """The entry as Markdown; its pictures are copied beside the page."""
+def section(entry: Entry) -> str:
+    """Returns the Markdown of an entry."""
     lines = [f"## {entry.title}", "", entry.text, "", "```", entry.command, "```", ""]
     for name, caption in entry.pictures.items():
-        source = root / entry.run / name
-        target = PICTURES / re.sub(r"[=,/]", "_", f"{entry.run}/{Path(name).name}")
-        shrunk(source, target)
-        lines += [f"![{caption}](img/gallery/{target.name})", "", f"*{caption}*", ""]
+        lines += [f"![{caption}](img/gallery/{entry.target(name).name})", "", f"*{caption}*", ""]
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
-    root = parser.parse_args().root
+def page() -> str:
+    """Returns docs/gallery.md."""
+    return HEAD + "\n" + "\n".join(section(entry) for entry in ENTRIES)
+
+
+def copy_pictures(root: Path) -> None:
+    """Copies all pictures from the runs to docs/img/gallery.
+
+    Raises:
+        UsageError: Some runs are missing, and nothing was copied.
+    """
     missing = [e.command for e in ENTRIES if not all((root / e.run / name).is_file() for name in e.pictures)]
     if missing:
-        print("error: some runs are missing; these commands make them:", *missing, sep="\n", file=sys.stderr)
-        return 2
+        raise UsageError("\n".join([f"{root} lacks some runs; make them:", *dict.fromkeys(missing)]))
     PICTURES.mkdir(parents=True, exist_ok=True)
-    write_whole(DOCS / "gallery.md", HEAD + "\n" + "\n".join(section(entry, root) for entry in ENTRIES))
-    return 0
+    for entry in ENTRIES:
+        for name in entry.pictures:
+            copy_picture(root / entry.run / name, entry.target(name))
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--text-only", action="store_true", help="write docs/gallery.md for the pictures that docs/img/gallery has"
+    )
+    args = parser.parse_args()
+    check_docs()
+    if not args.text_only:
+        copy_pictures(args.root)
+    write_atomically(DOCS / "gallery.md", page())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -1,9 +1,9 @@
-"""How good a diffusion model's samples are, and how fast they are made, by sampler and number of steps.
+"""Compares samplers of a diffusion model: the quality and the speed of its samples by sampler and number of steps.
 
 python -m studies.samplers --precision bf16-mixed --write
 
-Each setting makes as many images, of the same noise x_T, and is measured against the same test images. What has been
-measured is kept in samplers.json in the folder of all runs, so that an interrupted run goes on.
+Every setting draws the same number of images from the same noise x_T, and is scored against the same test images. The
+scores are kept in samplers.json in the folder of all runs, so that an interrupted command continues where it stopped.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,14 +20,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from datamodules import ImageDataModule, MNISTDataModule
-from genlab.callbacks import EvaluationClassifier, find_evaluation_classifier
-from genlab.evaluation.classifier import default_classifier
+from genlab.evaluation.classifier import EvaluationClassifier, default_classifier
 from genlab.media import render, write_file
+from genlab.runs.errors import UsageError
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral, Sampler
 from studies.benchmarks import machine
-from studies.families import DOCS, NEIGHBOURS, fingerprint, fit, kept, measured, quality_cells
-from studies.page import put, table, wrapped
+from studies.command import BF16, evaluation_classifier, fit_command, make_parser, run_command
+from studies.families import NEIGHBOURS, cached, fingerprint, format_scores, score
+from studies.page import DOCS, RESULTS, check_docs, markdown_table, replace_section, wrap_text
 
 RUN = "ddpm_mnist/default"
 PICTURE = "img/samplers.png"
@@ -38,16 +38,18 @@ NAMES = {"ddim": "DDIM", "ancestral": "ancestral (DDIM with eta = 1)"}
 COLOURS = {"ddim": "#1f6fb4", "ancestral": "#c8500a"}
 SETTINGS = [*(f"{kind}-{steps}" for steps in (10, 25, 50, 100) for kind in KINDS), "ancestral-1000"]
 HEAD = ["sampler", "steps", "images/s", "frechet_classifier", "precision", "recall", "modes (KL)"]
-ALT = "Frechet distance, precision and recall against images a second, by sampler and number of steps"
+ALT = "Frechet distance, precision and recall against images per second, by sampler and number of steps"
 NOTES = (
-    "{count:,} samples of each against all test images, made of the same noise with the best weights of `{run}`. The"
-    " fewer images, the larger the distance, so that these compare with one another only; {count:,} training images in"
-    " their place have {floor}. images/s: on one thread, in {precision}, {batch} at a time, the median ({machine})."
-    " Ancestral sampling through some of the levels is DDIM with eta = 1."
+    "{count:,} samples of each setting against all test images, drawn from the same noise with the best weights of"
+    " `{run}`. The Frechet distance is larger with fewer images, so these distances compare only with one another;"
+    " {count:,} training images in place of the samples have {floor}. images/s: median on one thread, in {precision},"
+    " {batch} at a time ({machine}). Ancestral sampling through a part of the noise levels is DDIM with eta = 1."
 )
 
 
 class Setting(NamedTuple):
+    """Kind of sampler, a key of KINDS, and its number of steps."""
+
     kind: str
     steps: int
 
@@ -56,50 +58,60 @@ class Setting(NamedTuple):
         return KINDS[self.kind](steps=self.steps)
 
 
-def setting(name: str) -> Setting:
-    """Of ddim-50, ancestral-1000."""
+def parse_setting(name: str) -> Setting:
+    """Parses a setting such as ddim-50 or ancestral-1000.
+
+    Raises:
+        ArgumentTypeError: The name is not of this form.
+    """
     found = re.fullmatch(rf"({'|'.join(KINDS)})-([1-9]\d*)", name)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{name} is not a sampler and its steps, such as {' or '.join(SETTINGS[-2:])}")
+        raise argparse.ArgumentTypeError(
+            f"{name} is not a sampler with its number of steps, such as {' or '.join(SETTINGS[-2:])}"
+        )
     return Setting(found[1], int(found[2]))
 
 
-class Drawn:
-    """So many images by a sampler, in batches without classes, as `measured` takes them.
+class TimedSamples:
+    """Batches of images that a sampler draws, each with the class None, as `score` takes them.
 
     Args:
-        half: the network in bfloat16.
+        model: Diffusion model.
+        sampler: Sampler to draw with.
+        count: Number of images.
+        bf16: Run the network in bfloat16.
     """
 
-    def __init__(self, model: DDPM, sampler: Sampler, count: int, half: bool) -> None:
+    def __init__(self, model: DDPM, sampler: Sampler, count: int, bf16: bool) -> None:
         self.model = model
         self.sampler = sampler
         self.count = count
-        self.half = half
+        self.bf16 = bf16
         self.seconds: list[float] = []
-        """For an image, in each batch."""
+        """Seconds per image, for each batch."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:
         model = self.model
         for noisy in model.diffusion.start(self.count, model.image_shape).split(BATCH):
-            began = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 images = model.sample_by(self.sampler, noisy, model.labels(len(noisy), None))
-            self.seconds.append((time.perf_counter() - began) / len(noisy))
+            self.seconds.append((time.perf_counter() - start) / len(noisy))
             yield images, None
 
 
-def measured_with_speed(judge: EvaluationClassifier, data: ImageDataModule, images: Drawn) -> dict[str, float]:
-    quality = measured(judge, data, images)
-    return quality | {"images_per_second": 1 / statistics.median(images.seconds)}
+def score_with_speed(classifier: EvaluationClassifier, data: ImageDataModule, images: TimedSamples) -> dict[str, float]:
+    """Returns the scores of the images and the key `images_per_second`."""
+    scores = score(classifier, data, images)
+    return scores | {"images_per_second": 1 / statistics.median(images.seconds)}
 
 
-def chart(found: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]) -> Figure:
-    """Quality against speed, one line a sampler, its points named by their steps."""
+def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]) -> Figure:
+    """Draws quality against speed: a line for each sampler, whose points are labelled with their numbers of steps."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for kind, colour in COLOURS.items():
-        of_kind = sorted((setting, values) for setting, values in found.items() if setting.kind == kind)
+        of_kind = sorted((setting, values) for setting, values in scores.items() if setting.kind == kind)
         steps = [setting.steps for setting, _ in of_kind]
         speed = [values["images_per_second"] for _, values in of_kind]
         for axes, measure, style in (
@@ -118,7 +130,7 @@ def chart(found: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, floa
     right.set(ylabel="share", title="precision and recall; higher is better")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xlabel("images a second; numbers are steps")
+        axes.set_xlabel("images per second; the numbers are steps")
         axes.margins(x=0.12)
         for side in (axes.xaxis, *([axes.yaxis] if axes is left else [])):
             side.set_major_formatter("{x:g}")
@@ -128,49 +140,64 @@ def chart(found: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, floa
     return figure
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--run", default=RUN, help="folder of the model's run below it")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder of mnist.npz")
-    parser.add_argument("--count", type=int, default=2000, help=f"samples of each setting; above {NEIGHBOURS}")
-    parser.add_argument("--samplers", type=setting, nargs="+", default=[setting(s) for s in SETTINGS], metavar="S")
-    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true", help="of the network")
-    parser.add_argument("--write", action="store_true", help="write docs/results.md and the picture")
+def main() -> None:
+    parser = make_parser(__doc__, data=True)
+    parser.add_argument("--run", default=RUN, help="run of the diffusion model, below --root (default: %(default)s)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=2000,
+        help=f"samples of each setting, more than {NEIGHBOURS} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samplers",
+        type=parse_setting,
+        nargs="+",
+        default=[parse_setting(name) for name in SETTINGS],
+        metavar="SAMPLER-STEPS",
+        help=f"settings to compare (default: {' '.join(SETTINGS)})",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["32-true", "bf16-mixed"],
+        default="32-true",
+        help="precision of the network (default: %(default)s)",
+    )
+    parser.add_argument("--write", action="store_true", help="write the table of docs/results.md and its picture")
     args = parser.parse_args()
+    check_docs()
     torch.set_num_threads(1)
     data = MNISTDataModule(str(args.data_root), seed=0)
-    judge = find_evaluation_classifier(None, data, data.image_shape, args.root)
+    classifier = evaluation_classifier(data, args.root)
     checkpoint = args.root / args.run / "checkpoints" / "best.ckpt"
-    if judge is None or not checkpoint.is_file():
-        commands = [*[fit("classifier_mnist")] * (judge is None), *[fit("ddpm_mnist")] * (not checkpoint.is_file())]
-        print("error: some runs are missing; these commands make them:", *commands, sep="\n", file=sys.stderr)
-        return 2
+    if not checkpoint.is_file():
+        command = fit_command("ddpm_mnist", BF16, "--run.name default")
+        raise UsageError(f"there is no {checkpoint}; train the model: `{command}`")
     model = DDPM.load(checkpoint)
-    of = f"{args.run} {fingerprint(checkpoint)} by {fingerprint(default_classifier(data, args.root))}"
-    found = {}
-    for s in args.samplers:
-        images = Drawn(model, s.sampler, args.count, args.precision == "bf16-mixed")
-        key = f"{of}: {args.count} by {s.kind}-{s.steps} in {args.precision}"
-        found[s] = kept(args.root / "samplers.json", key, partial(measured_with_speed, judge, data, images))
-        print(f"{s.kind}-{s.steps}: {found[s]}", file=sys.stderr, flush=True)
+    prefix = f"{args.run} {fingerprint(checkpoint)} by {fingerprint(default_classifier(data, args.root))}"
+    scores = {}
+    for setting in args.samplers:
+        images = TimedSamples(model, setting.sampler, args.count, args.precision == "bf16-mixed")
+        key = f"{prefix}: {args.count} by {setting.kind}-{setting.steps} in {args.precision}"
+        measure = partial(score_with_speed, classifier, data, images)
+        scores[setting] = cached(args.root / "samplers.json", key, measure)
+        print(f"{setting.kind}-{setting.steps}: {scores[setting]}", file=sys.stderr, flush=True)
     train = data.examples("train", args.count)[0]
-    floor = measured(judge, data, ((images, None) for images in train.split(BATCH)))
+    floor = score(classifier, data, ((images, None) for images in train.split(BATCH)))
     rows = [
-        [NAMES[s.kind], str(s.steps), f"{values['images_per_second']:.3g}", *quality_cells(values)]
-        for s, values in sorted(found.items(), key=lambda item: (list(KINDS).index(item[0].kind), item[0].steps))
+        [NAMES[setting.kind], str(setting.steps), f"{values['images_per_second']:.3g}", *format_scores(values)]
+        for setting, values in sorted(scores.items(), key=lambda item: (list(KINDS).index(item[0].kind), item[0].steps))
     ]
     precision = {"32-true": "float32"}.get(args.precision, args.precision)
-    known = {"count": args.count, "run": args.run, "floor": quality_cells(floor)[0]}
-    notes = wrapped(NOTES.format(**known, precision=precision, batch=BATCH, machine=machine()))
-    text = table(HEAD, rows)
-    print(f"{text}\n\n{notes}")
+    facts = {"count": args.count, "run": args.run, "floor": format_scores(floor)[0]}
+    notes = wrap_text(NOTES.format(**facts, precision=precision, batch=BATCH, machine=machine()))
+    table = markdown_table(HEAD, rows)
+    print(f"{table}\n\n{notes}")
     if args.write:
-        picture = render(chart(found, floor))
+        picture = render(chart(scores, floor))
         write_file(DOCS / PICTURE, lambda file: picture.save(file, format="PNG"))
-        put(DOCS / "results.md", "samplers", f"{text}\n\n![{ALT}]({PICTURE})\n\n{notes}")
-    return 0
+        replace_section(RESULTS, "samplers", f"{table}\n\n![{ALT}]({PICTURE})\n\n{notes}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -1,14 +1,15 @@
-"""Prints the tables of docs/results.md about images made of images, from what the runs left.
+"""Prints the tables of docs/results.md about image-to-image translation, from the records of the runs.
 
 python -m studies.translation --root runs
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from genlab.report.records import SEED, load_runs
+from studies.command import make_parser, run_command
 
 DISTORTION = ["psnr", "psnr_input", "ssim", "ssim_input", "digit_agreement", "frechet_classifier"]
 STUDIES = {
@@ -29,17 +30,17 @@ STUDIES = {
         [*DISTORTION, "spectrum_distance", "spectrum_distance_input"],
     ),
 }
-"""Experiments, the options that their runs are grouped by, and what is measured in the test."""
+"""Experiments, each with the options that group its runs and its test metrics."""
 
 
-def table(folder: Path, options: list[str], measures: list[str]) -> pd.DataFrame:
-    """Mean, and standard deviation where there are several seeds, of the finished runs of each setting."""
+def table(folder: Path, options: list[str], metrics: list[str]) -> pd.DataFrame:
+    """Returns the mean over the finished runs of each setting, and the standard deviation over several seeds."""
     runs = load_runs(folder)
     runs = runs[runs["state"] == "finished"].copy()
-    columns = {f"test/{name}": name for name in measures if f"test/{name}" in runs}
+    columns = {f"test/{name}": name for name in metrics if f"test/{name}" in runs}
     runs[options] = runs[options].map(lambda value: value.rsplit(".", 1)[-1] if isinstance(value, str) else value)
-    found = runs[[*options, SEED, *columns, "seconds"]].rename(columns=columns)
-    grouped = found.groupby(options, dropna=False, sort=False)
+    renamed = runs[[*options, SEED, *columns, "seconds"]].rename(columns=columns)
+    grouped = renamed.groupby(options, dropna=False, sort=False)
     means = grouped[[*columns.values(), "seconds"]].mean().round(4)
     means.insert(0, "seeds", grouped[SEED].nunique())
     spread = grouped[list(columns.values())].std().round(4).dropna(how="all").add_suffix("_std")
@@ -47,15 +48,22 @@ def table(folder: Path, options: list[str], measures: list[str]) -> pd.DataFrame
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--only", nargs="+", default=list(STUDIES), choices=list(STUDIES), help="some of the studies")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(STUDIES),
+        choices=list(STUDIES),
+        help=f"experiments to print (default: {' '.join(STUDIES)})",
+    )
     args = parser.parse_args()
     for experiment in args.only:
-        if (args.root / experiment).is_dir():
-            found = table(args.root / experiment, *STUDIES[experiment])
-            print(f"\n{experiment}\n\n{found.reset_index().to_string(index=False)}")
+        folder = args.root / experiment
+        if folder.is_dir():
+            print(f"\n{experiment}\n\n{table(folder, *STUDIES[experiment]).reset_index().to_string(index=False)}")
+        else:
+            print(f"{experiment} is left out: there is no {folder}; `make results` makes its runs", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,4 +1,4 @@
-"""The table of samplers: what is drawn for it."""
+"""The comparison of samplers: its settings, its samples and its chart."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from genlab.random_state import isolated_rng
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import MLPNoise
-from studies.samplers import BATCH, Drawn, chart, setting
+from studies.samplers import BATCH, TimedSamples, chart, parse_setting
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +18,16 @@ def model() -> DDPM:
     return DDPM(network=MLPNoise(hidden_dims=(8,)), num_steps=50, image_shape=(1, 4, 4)).eval()
 
 
-def test_names_of_settings() -> None:
-    ddim, ancestral = (setting(name).sampler for name in ("ddim-10", "ancestral-20"))
+def test_settings_are_parsed() -> None:
+    ddim, ancestral = (parse_setting(name).sampler for name in ("ddim-10", "ancestral-20"))
     assert isinstance(ddim, DDIM) and (ddim.steps, ddim.eta) == (10, 0)
     assert isinstance(ancestral, Ancestral) and ancestral.steps == 20
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddim-0", "ddim-", "euler-10", "xddim-10"])
-def test_other_names_are_refused(name: str) -> None:
+def test_other_settings_are_refused(name: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=name):
-        setting(name)
+        parse_setting(name)
 
 
 def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,12 +35,12 @@ def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytes
 
     def keep(sampler: object, noisy: torch.Tensor, labels: object = None) -> torch.Tensor:
         started.append(noisy)
-        torch.randn(len(started))  # as a sampler with noise of its own does
+        torch.randn(len(started))  # as a sampler that draws its own noise does
         return noisy
 
     monkeypatch.setattr(model, "sample_by", keep)
     for name in ("ddim-2", "ancestral-5"):
-        images = Drawn(model, setting(name).sampler, BATCH + 3, half=False)
+        images = TimedSamples(model, parse_setting(name).sampler, BATCH + 3, bf16=False)
         with isolated_rng():
             assert [len(batch) for batch, _ in images] == [BATCH, 3] and len(images.seconds) == 2
     first, rest, again, rest_again = started
@@ -48,18 +48,18 @@ def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytes
     assert not torch.equal(first[:3], rest)
 
 
-def test_half_precision_is_the_networks_alone(model: DDPM) -> None:
-    def images(half: bool) -> torch.Tensor:
+def test_bf16_applies_to_the_network_alone(model: DDPM) -> None:
+    def images(bf16: bool) -> torch.Tensor:
         with isolated_rng():
-            return torch.cat([batch for batch, _ in Drawn(model, DDIM(5), 10, half)])
+            return torch.cat([batch for batch, _ in TimedSamples(model, DDIM(5), 10, bf16)])
 
-    exact, half = images(False), images(True)
-    assert half.dtype == torch.float32 and not torch.equal(exact, half)
-    torch.testing.assert_close(half, exact, rtol=0, atol=0.1)  # in [0, 1]; bfloat16 has three digits
+    exact, rounded = images(False), images(True)
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1)  # in [0, 1]; bfloat16 has three digits
 
 
-def test_the_chart_names_its_points_by_their_steps() -> None:
+def test_the_points_of_the_chart_are_labelled_with_their_steps() -> None:
     values = {"frechet_classifier": 1.0, "precision": 0.5, "recall": 0.5, "images_per_second": 3.0}
-    found = {setting(name): values for name in ("ancestral-5", "ddim-2", "ddim-7")}
+    found = {parse_setting(name): values for name in ("ancestral-5", "ddim-2", "ddim-7")}
     left = chart(found, values).axes[0]
     assert sorted(text.get_text() for text in left.texts) == ["2", "5", "7"]
