@@ -1,10 +1,13 @@
 """A parser of command lines that reports an error in one line, and types of their arguments."""
 
 import argparse
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 
 
@@ -50,3 +53,24 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
+
+
+def import_packages(names: str | None) -> None:
+    """Imports the packages of a user, comma-separated, from the current folder too, so that their classes are known.
+
+    Raises:
+        UsageError: one of them cannot be imported.
+    """
+    find_in_current_folder()
+    for name in filter(None, (names or "").split(",")):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UsageError(f"--import {name}: {error}; run where it is, or install it") from error
+
+
+def find_in_current_folder() -> None:
+    """Lets packages in the current folder be imported, as `python -m` does, after all that is installed."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)

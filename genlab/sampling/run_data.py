@@ -9,6 +9,8 @@ import yaml
 from datamodules import ImageDataModule, data_modules
 from genlab.runs.errors import UsageError, describe_error
 from genlab.runs.folder import run_of_checkpoint
+from genlab.suggestions import did_you_mean
+from lit_models.common.component import imported
 
 
 def training_data(checkpoint: Path, name: str | None, root: str | None) -> ImageDataModule:
@@ -27,9 +29,9 @@ def training_data(checkpoint: Path, name: str | None, root: str | None) -> Image
     data: dict[str, Any] | None = {"class_path": name} if name else config.get("data")
     if not isinstance(data, dict):
         raise UsageError(f"there is no config.yaml of a run beside {checkpoint} that names its data; {remedy}")
-    data_class = data_modules().get(str(data["class_path"]).rsplit(".", 1)[-1])
+    data_class = _data_class(data["class_path"])
     if data_class is None:
-        raise UsageError(f"there is no {data['class_path']}; the data modules are {', '.join(data_modules())}")
+        raise UsageError(_unknown(str(data["class_path"])))
     arguments = {"seed": config.get("seed_everything")} | {
         key: value for key, value in (data.get("init_args") or {}).items() if key != "seed" or value is not None
     }
@@ -47,10 +49,23 @@ def class_names(checkpoints: Sequence[Path], num_classes: int) -> list[str]:
     for checkpoint in checkpoints:
         run = run_of_checkpoint(checkpoint)
         data = (_read_config(run / "config.yaml").get("data") or {}) if run else {}
-        data_class = data_modules().get(str(data.get("class_path")).rsplit(".", 1)[-1])
+        data_class = _data_class(data.get("class_path"))
         if data_class is not None and len(data_class.classes) == num_classes:
             return list(data_class.classes)
     return [str(label) for label in range(num_classes)]
+
+
+def _data_class(path: object) -> type[ImageDataModule] | None:
+    """The data module of genlab with this name, or a user's own class that is imported."""
+    module, _, name = str(path).rpartition(".")
+    ours = module.split(".")[0] in ("", "datamodules")
+    return data_modules().get(name) if ours else imported(path, ImageDataModule)
+
+
+def _unknown(path: str) -> str:
+    if "." in path:
+        return f"the data module {path} is not imported; add --import {path.rpartition('.')[0]}"
+    return f"there is no data module {path}{did_you_mean(path, data_modules()) or '; `genlab data` lists them'}"
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""sample.py as a user meets it: pictures, walks, labels, data files, errors."""
+"""sample.py as a user meets it: pictures, interpolations, labels, data files, errors."""
 
 import csv
 import subprocess
@@ -92,13 +92,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("law", [[], ["--law=gaussian"], ["--law=mixture", "--components=3"]])
-def test_a_seed_makes_the_same_images(law: list[str], encoder_checkpoint: Path, vae: Path, tmp_path: Path):
+@pytest.mark.parametrize("source", [[], ["--sample-from=gaussian"], ["--sample-from=mixture", "--components=3"]])
+def test_a_seed_makes_the_same_images(source: list[str], encoder_checkpoint: Path, vae: Path, tmp_path: Path):
     for checkpoint in (encoder_checkpoint, vae):
-        source = [checkpoint, *law, *([] if checkpoint is encoder_checkpoint else ["--data=DigitsDataModule"])]
-        first = run(*source, "--seed=5", "--count=9", output=tmp_path / "a.png").read_bytes()
-        assert run(*source, "--seed=5", "--count=9", output=tmp_path / "b.png").read_bytes() == first
-        assert run(*source, "--seed=6", "--count=9", output=tmp_path / "c.png").read_bytes() != first
+        args = [checkpoint, *source, *([] if checkpoint is encoder_checkpoint else ["--data=DigitsDataModule"])]
+        first = run(*args, "--seed=5", "--count=9", output=tmp_path / "a.png").read_bytes()
+        assert run(*args, "--seed=5", "--count=9", output=tmp_path / "b.png").read_bytes() == first
+        assert run(*args, "--seed=6", "--count=9", output=tmp_path / "c.png").read_bytes() != first
 
 
 def test_the_grid_has_the_columns_asked_for(vae: Path, tmp_path: Path):
@@ -117,7 +117,7 @@ def test_a_prior_is_drawn_from_where_there_is_one(vae: Path, tmp_path: Path):
     assert np.abs(np.concatenate([made["x_train"], made["x_test"]]) - 255 * expected.numpy()).max() <= 0.501
 
 
-def test_the_mixture_has_the_law_of_the_codes():
+def test_the_mixture_has_the_distribution_of_the_codes():
     generator = torch.Generator().manual_seed(0)
     centre = torch.tensor([[-4.0, 100.0, 0.0], [4.0, 300.0, 0.0]])[torch.arange(4000) % 4 // 3]
     spread = torch.tensor([[1.0, 20.0, 0.0], [0.0, 15.0, 0.0], [0.0, 0.0, 0.0]])  # the last dimension is dead
@@ -188,7 +188,7 @@ def test_classes_of_a_model_that_can_be_asked(shades: Path, tmp_path: Path, caps
 
 
 def held_codes(count: int, places: int, label: int | None, path: Path) -> Tensor:
-    """Codes as sample.py draws them by seed 0: the prior's, each walk of the class asked for or its first place's."""
+    """Codes as sample.py samples them with seed 0: each interpolation has the class asked for, or that of its first place."""
     model = ConditionalGAN.load(path)
     with isolated_rng(0):
         codes = model.sample_prior(places * count).unflatten(0, (places, count))
@@ -198,7 +198,7 @@ def held_codes(count: int, places: int, label: int | None, path: Path) -> Tensor
 
 @torch.no_grad()
 @pytest.mark.parametrize("label", [None, 2])
-def test_walks_of_a_model_with_labels_keep_to_a_class(label: int | None, cgan: Path, tmp_path: Path):
+def test_interpolations_of_a_model_with_labels_keep_to_a_class(label: int | None, cgan: Path, tmp_path: Path):
     asked = [] if label is None else [f"--class={label}"]
     drawn = Image.open(run(cgan, "--interpolate", "--count=3", "--steps=5", *asked, output=tmp_path / "a.png"))
     starts, stops = held_codes(3, 2, label, cgan)
@@ -228,7 +228,7 @@ def test_classes_of_a_model_with_codes_are_asked_for_by_their_label(cgan: Path, 
         CheckpointSampler(model, None, DigitsDataModule).sample(1, 3)
 
 
-def test_walks_of_a_normal_prior_are_arcs_and_others_straight(vae: Path, encoder_checkpoint: Path):
+def test_interpolations_under_a_normal_prior_are_arcs_and_others_straight(vae: Path, encoder_checkpoint: Path):
     starts, stops = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     half = torch.tensor([0.5])
     routes = {
@@ -240,9 +240,9 @@ def test_walks_of_a_normal_prior_are_arcs_and_others_straight(vae: Path, encoder
         assert torch.equal(route(starts, stops, half), expected(starts, stops, half))
 
 
-def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_path: Path):
-    walk = Image.open(run(encoder_checkpoint, "--interpolate", "--count=3", "--steps=7", output=tmp_path / "a.png"))
-    assert walk.size == (2 * (7 * 30 + 2), 2 * (3 * 30 + 2))
+def test_interpolations_are_pictures_and_animations(encoder_checkpoint: Path, vae: Path, tmp_path: Path):
+    picture = Image.open(run(encoder_checkpoint, "--interpolate", "--count=3", "--steps=7", output=tmp_path / "a.png"))
+    assert picture.size == (2 * (7 * 30 + 2), 2 * (3 * 30 + 2))
     with Image.open(run(vae, "--count=4", "--steps=5", output=tmp_path / "a.gif")) as training_gif:
         assert training_gif.n_frames == 4 * 5 and training_gif.info["loop"] == 0 and training_gif.size == (124, 124)
         assert training_gif.info["duration"] == 80
@@ -259,7 +259,9 @@ def test_walks_are_pictures_and_films(encoder_checkpoint: Path, vae: Path, tmp_p
 def test_a_probe_on_the_models_encoder_reads_the_codes(encoder_checkpoint: Path, probe: Path, tmp_path: Path, capsys):
     run(encoder_checkpoint, f"--classifier={probe}", "--count=40", "--seed=2", output=tmp_path / "a.png")
     model, head = Autoencoder.load(encoder_checkpoint), Probe.load(probe)
-    codes = CheckpointSampler(model, None, lambda: training_data(encoder_checkpoint, None, None), seed=2).sample_codes(40)
+    codes = CheckpointSampler(model, None, lambda: training_data(encoder_checkpoint, None, None), seed=2).sample_codes(
+        40
+    )
     expected = head.classifier(codes).softmax(dim=1).max(dim=1)
     rows = read_csv(tmp_path / "a.csv")
     assert [int(row["index"]) for row in rows] == list(range(40))
@@ -341,29 +343,32 @@ def test_rows_of_classes_begin_with_the_most_probable():
     ("args", "complaint"),
     [
         (["nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (["{ae}", "--law=prior"], "Autoencoder has no prior to draw from; use --law mixture"),
+        (["{ae}", "--sample-from=prior"], "Autoencoder has no prior; use --sample-from mixture"),
         (["{ae}", "--class=11"], "0 training images of class 11; the classes are 0 to 9"),
-        (["{ae}", "--data=NoData"], "there is no NoData; the data modules are"),
+        (["{ae}", "--data=NoData"], "there is no data module NoData; `genlab data` lists them"),
         (["{ae}", "--data=CIFAR10DataModule"], "the model's images are 1 x 28 x 28, those of CIFAR10DataModule 3 x 32"),
         (["{ae}", "--sort"], "--sort needs labels"),
-        (["{ae}", "--interpolate", "--classifier={classifier}"], "walks have no labels"),
+        (["{ae}", "--interpolate", "--classifier={classifier}"], "interpolations have no labels"),
         (["{ae}", "--classifier={vae}"], "--classifier holds a VAE; it needs a Probe or a Classifier"),
         (["{ae}", "--classifier={angle}"], "--classifier holds a AngleProbe"),
         (["{ae}", "--classifier={colour}"], "one of images of 3 x 32 x 32, but the model's are 1 x 28 x 28"),
-        (["{ae}", "--output={out}/a.npz", "--count=1"], "data are of 2 images at least"),
+        (["{ae}", "--output={out}/a.npz", "--count=1"], "an .npz data set has at least 2 images"),
         (["{ae}", "--device=nonsense"], "--device nonsense cannot be used"),
-        (["{vae}", "--law=mixture"], "there is no config.yaml of a run beside"),
-        (["{vae}", "--class=3"], "VAE cannot be asked for a class; use --law mixture"),
-        (["{vae}", "--class=3", "--interpolate"], "VAE cannot be asked for a class; use --law mixture"),
-        (["{cgan}", "--class=3", "--interpolate"], "--class 3 is none of the model's classes, 0 to 2"),
-        (["{cgan}", "--law=mixture"], "ConditionalGAN has no codes to fit a law to; use --law prior"),
-        (["{discrete}", "--law=mixture", "--data=DigitsDataModule"], "codes that are categories have no mixture"),
-        (["{shades}", "--class=4"], "--class 4 is none of the model's classes, 0 to 3"),
-        (["{shades}", "--law=mixture"], "Shades has no codes to fit a law to"),
-        (["{shades}", "--interpolate"], "Shades has no codes to walk between"),
-        (["{classifier}"], "a Classifier makes no images"),
+        (["{vae}", "--sample-from=mixture"], "there is no config.yaml of a run beside"),
+        (["{vae}", "--class=3"], "VAE cannot be conditioned on a class; use --sample-from mixture"),
+        (["{vae}", "--class=3", "--interpolate"], "VAE cannot be conditioned on a class; use --sample-from mixture"),
+        (["{cgan}", "--class=3", "--interpolate"], "--class 3 is not a class of the model; its classes are 0 to 2"),
+        (
+            ["{cgan}", "--sample-from=mixture"],
+            "ConditionalGAN has no codes to fit a mixture to; use --sample-from prior",
+        ),
+        (["{discrete}", "--sample-from=mixture", "--data=DigitsDataModule"], "categorical codes have no mixture"),
+        (["{shades}", "--class=4"], "--class 4 is not a class of the model; its classes are 0 to 3"),
+        (["{shades}", "--sample-from=mixture"], "Shades has no codes to fit a mixture to"),
+        (["{shades}", "--interpolate"], "Shades has no codes to interpolate"),
+        (["{classifier}"], "Classifier generates no images"),
         (["{ruined}"], "images are not finite"),
-        (["{ruined}", "--law=mixture", "--data=DigitsDataModule"], "codes are not finite"),
+        (["{ruined}", "--sample-from=mixture", "--data=DigitsDataModule"], "codes are not finite"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -404,11 +409,11 @@ def test_bad_input_is_one_line_and_status_2(
     [
         (["--output=a.jpg"], "'a.jpg' ends in none of .png, .gif, .npz"),
         (["--count=0"], "'0' is not a whole number above 0"),
-        (["--steps=1"], "a walk has at least 2 steps"),
-        (["--class=3,3"], "'3,3' is no class"),
+        (["--steps=1"], "an interpolation has at least 2 steps"),
+        (["--class=3,3"], "'3,3' is not a class"),
         (["--seed=-1"], "--seed"),
-        (["--law=flat"], "invalid choice: 'flat'"),
-        (["--what"], "unrecognized arguments: --what"),
+        (["--sample-from=flat"], "there is no flat; choose from prior, mixture, gaussian"),
+        (["--what"], "there is no option --what"),
     ],
 )
 def test_an_option_that_cannot_be_read_is_one_line_and_status_2(args: list[str], complaint: str, capsys):
@@ -502,7 +507,7 @@ def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
             "again": ["--sampler", "DDIM", "--sampler-steps", 2],
             "fewer": ["--sampler-steps", 1],
             "ancestral": ["--sampler", "Ancestral"],
-            "guided": ["--guidance", 3],
+            "guided": ["--guidance-scale", 3],
         }.items()
     }
     assert made["own"] == made["again"] and len(set(made.values())) == 4
@@ -512,7 +517,7 @@ def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
     ("options", "complaint"),
     [
         (["--sampler", "DDIM"], "VAE has no sampler; leave --sampler and --sampler-steps out"),
-        (["--guidance", "1"], "VAE was not trained to be guided towards a class"),
+        (["--guidance-scale", "1"], "VAE was not trained with classifier-free guidance"),
         (["--temperature", "1"], "VAE has no temperature"),
     ],
 )

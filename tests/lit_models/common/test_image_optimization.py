@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import sample
 import train
-from datamodules import PicturesDataModule, StylesDataModule
+from datamodules import ReferenceImagesDataModule, StyleTransferDataModule
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import CheckpointError, Classifier, FeatureInversion, GenerativeModule, StyleTransfer, TextureSynthesis
@@ -48,7 +48,7 @@ class Listed(nn.Module):
         return [self.network(images)]
 
 
-def arguments(*more: str, model: str = "TextureSynthesis", data: str = "PicturesDataModule") -> list[str]:
+def arguments(*more: str, model: str = "TextureSynthesis", data: str = "ReferenceImagesDataModule") -> list[str]:
     """A short run on the drawn pictures, by a shallow network."""
     return [
         f"--model={model}",
@@ -196,7 +196,7 @@ def test_style_weighs_its_three_terms():
     }
 
 
-def descended(model: GenerativeModule, data: PicturesDataModule, epochs: int = 4) -> dict[str, float]:
+def descended(model: GenerativeModule, data: ReferenceImagesDataModule, epochs: int = 4) -> dict[str, float]:
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -216,7 +216,7 @@ def adam(params: Any) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize(("optimizer", "steps", "psnr"), [(LBFGS, 5, 60.0), (adam, 300, 30.0)])
 def test_features_that_tell_all_are_inverted_to_the_picture_itself(optimizer: Any, steps: int, psnr: float):
-    data = PicturesDataModule("scenes", 16, steps_per_epoch=steps)
+    data = ReferenceImagesDataModule("scenes", 16, steps_per_epoch=steps)
     model = FeatureInversion(Identity(), 0.0, num_images=3, image_shape=(3, 16, 16), optimizer=optimizer)
     found = descended(model, data)
     assert found["test/psnr"] > psnr and found["test/loss"] < 1e-3
@@ -225,7 +225,7 @@ def test_features_that_tell_all_are_inverted_to_the_picture_itself(optimizer: An
 
 
 def test_a_texture_comes_near_in_its_gram_matrices_but_not_in_its_pixels():
-    data = PicturesDataModule("textures", 16)
+    data = ReferenceImagesDataModule("textures", 16)
     model = TextureSynthesis(SHALLOW, 3, (3, 16, 16))
     pictures, numbers = data.examples("test", 3)
     before = model.eval().loss_terms((pictures, numbers))["loss"].item()
@@ -235,7 +235,7 @@ def test_a_texture_comes_near_in_its_gram_matrices_but_not_in_its_pixels():
 
 
 def test_smoothness_costs_likeness():
-    data = PicturesDataModule("scenes", 16)
+    data = ReferenceImagesDataModule("scenes", 16)
     found = [descended(FeatureInversion(SHALLOW, w, 2.0, 3, (3, 16, 16)), data) for w in (0.0, 10.0)]
     assert found[0]["test/total_variation"] > 2 * found[1]["test/total_variation"]
     assert found[0]["test/feature_error"] < found[1]["test/feature_error"] / 2
@@ -243,7 +243,7 @@ def test_smoothness_costs_likeness():
 
 @pytest.mark.parametrize("start", ["content", "noise"])
 def test_a_style_transfer_starts_from_the_content_or_from_noise(start: Any):
-    data = StylesDataModule("portrait", "paintings", 16)
+    data = StyleTransferDataModule("portrait", "paintings", 16)
     model = StyleTransfer(SHALLOW, start=start, num_images=2, image_shape=(3, 16, 16))
     descended(model, data, epochs=0)
     content, _ = data.examples("train", 2)
@@ -263,7 +263,7 @@ def test_a_style_transfer_starts_from_the_content_or_from_noise(start: Any):
     ],
 )
 def test_resume_is_exact(kind: str, more: list[str], tmp_path: Path):
-    data = "StylesDataModule" if kind == "StyleTransfer" else "PicturesDataModule"
+    data = "StyleTransferDataModule" if kind == "StyleTransfer" else "ReferenceImagesDataModule"
     whole = run(tmp_path, "--run.name=whole", *more, model=kind, data=data)
     with pytest.raises(RuntimeError, match="stopped by the test"):
         run(
@@ -280,8 +280,8 @@ def test_resume_is_exact(kind: str, more: list[str], tmp_path: Path):
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with its pictures."""
-    more = ["--data.pictures=scenes", "--data.styles=strokes", "--run.pictures=true", "--run.name=styled"]
-    return run(tmp_path_factory.mktemp("styled"), *more, model="StyleTransfer", data="StylesDataModule").folder
+    more = ["--data.content=scenes", "--data.style=strokes", "--run.pictures=true", "--run.name=styled"]
+    return run(tmp_path_factory.mktemp("styled"), *more, model="StyleTransfer", data="StyleTransferDataModule").folder
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -298,7 +298,7 @@ def test_a_run_leaves_its_images_and_how_they_came_about(styled: Path):
     expected = (images * 255).round().permute(0, 2, 3, 1).numpy()
     for name, image in zip(names, expected, strict=True):
         assert np.array_equal(pixels(media / "results" / f"{name}.png"), image)
-    content, style = StylesDataModule("scenes", "strokes", 16).examples("test", 3)
+    content, style = StyleTransferDataModule("scenes", "strokes", 16).examples("test", 3)
     whole = pixels(media / "results.png")
     assert whole.shape == (2 * (3 * 18 + 2), 2 * (3 * 18 + 2), 3)
     for row, shown in enumerate((content, style, images)):
@@ -323,7 +323,7 @@ def test_sample_py_gives_the_images_of_a_checkpoint(styled: Path, tmp_path: Path
         (["--count=4"], "StyleTransfer holds 3 images; give --count 3 or less"),
         (["--class=1"], "StyleTransfer cannot be asked for a class"),
         (["--interpolate"], "StyleTransfer has no codes to walk between"),
-        (["--law=mixture"], "StyleTransfer has no codes to fit a law to"),
+        (["--sample-from=mixture"], "StyleTransfer has no codes to fit a mixture to"),
     ):
         assert sample.main([str(checkpoint), *options, f"--output={tmp_path / 'none.png'}"]) == 2
         assert complaint in capsys.readouterr().err
@@ -339,14 +339,14 @@ def test_predict_and_test_read_the_checkpoint(styled: Path):
         images = StyleTransfer.load(styled / "checkpoints" / "best.ckpt").optimized_images()
         assert np.array_equal(file["images"], (images * 255).round().byte().numpy())
     with pytest.raises(CheckpointError, match="holds images of 3 x 3 x 16 x 16, and those of the data are 1 x 3 x 16"):
-        train.main(["test", checkpoint, "--data.pictures=lake"])
+        train.main(["test", checkpoint, "--data.images=lake"])
 
 
 def test_our_own_classifier_is_a_network_too(tmp_path: Path):
     path = saved(Classifier(channels=(4, 6), feature_dim=5, image_shape=(3, 28, 28)), tmp_path / "classifier.ckpt")
     model = FeatureInversion(ClassifierFeatures(str(path), (1, 2)), num_images=1, image_shape=(3, 16, 16))
-    before = model.eval().loss_terms(PicturesDataModule("lake", 16).examples("test", 1))["loss"].item()
-    assert descended(model, PicturesDataModule("lake", 16))["test/loss"] < before / 5
+    before = model.eval().loss_terms(ReferenceImagesDataModule("lake", 16).examples("test", 1))["loss"].item()
+    assert descended(model, ReferenceImagesDataModule("lake", 16))["test/loss"] < before / 5
     path.unlink()
     loaded = GenerativeModule.load(saved(model, tmp_path / "model.ckpt"))
     assert isinstance(loaded, HasOptimizedImages) and torch.equal(loaded.optimized_images(), model.optimized_images())
@@ -375,22 +375,22 @@ def test_line_searches_and_the_scaler_of_16_mixed_do_not_go_together(optimizer: 
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--model=TextureSynthesis", "--data=MNISTDataModule"], "MNISTDataModule has no pictures, .*--data Pictures"),
-        (["--model=StyleTransfer", "--data=PicturesDataModule"], "has pictures, and StyleTransfer .*--data Styles"),
-        (["--model=GAN", "--data=PicturesDataModule"], "GAN makes no image of each of them; use --data .*MNIST"),
-        (["--model=CycleGAN", "--data=StylesDataModule"], "CycleGAN makes no .* --data ColoredPairsMNIST"),
-        (["--model=TextureSynthesis", "--data=RecoloredMNISTDataModule"], "no pictures, .* --data PicturesDataModule$"),
-        (arguments("--data.pictures=nowhere"), "there are no pictures nowhere; give a file or a folder"),
+        (["--model=TextureSynthesis", "--data=MNISTDataModule"], "has no reference images, .*--data Reference"),
+        (["--model=StyleTransfer", "--data=ReferenceImagesDataModule"], "StyleTransfer needs pairs of .*--data StyleTransfer"),
+        (["--model=GAN", "--data=ReferenceImagesDataModule"], "GAN does not optimize images; use --data .*MNIST"),
+        (["--model=CycleGAN", "--data=StyleTransferDataModule"], "CycleGAN does not .* --data ColoredPairsMNIST"),
+        (["--model=TextureSynthesis", "--data=RecoloredMNISTDataModule"], "no reference images, .* --data ReferenceImagesDataModule$"),
+        (arguments("--data.images=nowhere"), "nowhere is no file, folder or generated image; give a path"),
         (arguments("--data.size=1"), "images of 1 x 1 are too small for pool1"),
         (arguments("--model.features.weights=no.pth"), "there are no weights no.pth"),
         (arguments("--model.tv_weight=-1", model="FeatureInversion"), "tv_weight is -1"),
         (arguments("--model.tv_beta=0.5", model="FeatureInversion"), "tv_beta is 0.5; it must be at least 1"),
         (
-            arguments("--model.content_maps=[3]", model="StyleTransfer", data="StylesDataModule"),
+            arguments("--model.content_maps=[3]", model="StyleTransfer", data="StyleTransferDataModule"),
             "content_maps is .3.; the features have maps 1 to 2",
         ),
         (
-            arguments("--model.style_weight=-2", model="StyleTransfer", data="StylesDataModule"),
+            arguments("--model.style_weight=-2", model="StyleTransfer", data="StyleTransferDataModule"),
             "style_weight -2.0; neither may be negative",
         ),
     ],
@@ -412,10 +412,10 @@ def test_a_batch_of_other_pictures_than_the_images_is_refused():
 
 def test_two_processes_share_the_pictures_out_and_take_the_same_steps(tmp_path: Path):
     """L-BFGS with a line search, which goes wrong at once where the processes see other losses."""
-    more = ["--data.pictures=scenes", "--data.styles=paintings"]
-    one = run(tmp_path, *more, "--run.name=one", model="StyleTransfer", data="StylesDataModule")
+    more = ["--data.content=scenes", "--data.style=paintings"]
+    one = run(tmp_path, *more, "--run.name=one", model="StyleTransfer", data="StyleTransferDataModule")
     two = ["--run.name=two", "--trainer.devices=2", "--trainer.strategy=ddp", f"--run.root={tmp_path}"]
-    options = arguments(*more, *two, model="StyleTransfer", data="StylesDataModule")
+    options = arguments(*more, *two, model="StyleTransfer", data="StyleTransferDataModule")
     done = run_program("train.py", "fit", *options, "--trainer.accelerator=cpu", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout + done.stderr
     pair = tmp_path / "e" / "two"
