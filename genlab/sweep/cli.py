@@ -1,23 +1,29 @@
-"""Sweeps, with or without a W&B server: run one here, be an agent of one, send one to W&B, look at one."""
+"""The command line of sweep.py: runs, reports and sends sweeps, with or without a W&B server."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from genlab.arguments import positive
+from genlab.arguments import Parser, find_in_current_folder, positive
+from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
 
 INTERRUPTED = 130
+EXAMPLES = """examples:
+  PROG run quickstart                                  a sweep that comes with genlab
+  PROG run sweeps/ae_capacity.yaml --workers 2         your own file, or one in this folder
+  PROG run quickstart --override seed_everything=0,1   other values of a parameter
+  PROG report runs/quickstart                          its charts, again
+"""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Work on a sweep until it is done, with no server; the same command goes on where it stopped, and any number of
-    them work side by side."""
+    """Run a sweep to its end, without a server. The same command resumes it, and several of them share its runs."""
     from genlab.sweep.engine import Options, run_sweep
     from genlab.sweep.parser import load_definition
 
-    sweep = load_definition(options.file, options.override)
+    sweep = load_definition(find_file(options.file, "sweeps"), options.override)
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
     how = Options(devices=devices, **{name: getattr(options, name) for name in own})
@@ -33,14 +39,14 @@ def run(options: argparse.Namespace) -> int:
             _draw(tally.folder)
         except (UsageError, OSError) as error:  # the sweep itself is done
             print(f"error: {error}", file=sys.stderr)
-    if tally.standing is not None and tally.standing.failed:
-        print(f"{tally.standing.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
+    if tally.status is not None and tally.status.failed:
+        print(f"{tally.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
         return 1
     return 0
 
 
 def agent(options: argparse.Namespace) -> int:
-    """Be an agent of a W&B sweep, as `wandb agent` is, in one warm process for all of its runs."""
+    """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs."""
     from genlab.sweep.agent import run_agent
 
     tally = run_agent(options.sweep, options.count, options.devices or None)
@@ -51,7 +57,7 @@ def agent(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Draw the charts of experiments as one HTML page, with tables and PNGs beside it."""
+    """Draw the charts of experiments on one HTML page, with tables and PNG files beside it."""
     from genlab.report.writer import write_report_files
 
     if not options.folders and not options.wandb:
@@ -68,7 +74,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def board(options: argparse.Namespace) -> int:
-    """Save the charts of a W&B project as a workspace there."""
+    """Save the same charts as a workspace of a W&B project."""
     from genlab.report.board import save_board
 
     print(save_board(options.project, options.name))
@@ -76,7 +82,7 @@ def board(options: argparse.Namespace) -> int:
 
 
 def sync(options: argparse.Namespace) -> int:
-    """Send the runs of a sweep that were logged offline to W&B, each once."""
+    """Send the runs of a sweep that were logged offline to W&B, each of them once."""
     from genlab.sweep.sync import sync as send
 
     status = False
@@ -97,73 +103,91 @@ def _list(folder: Path, files: list[Path]) -> None:
         print(f"  {path}")
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="sweep.py", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="run | agent | report | board | sync")
+def parser(prog: str = "sweep.py") -> Parser:
+    description = "Runs, reports and sends sweeps, with or without a W&B server."
+    examples = EXAMPLES.replace("PROG", prog if " " in prog else f"python {prog}")
+    top = Parser(prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(required=True, metavar="run | agent | report | board | sync", title="commands")
 
-    def command(function: object, name: str) -> argparse.ArgumentParser:
+    def command(function: object, name: str) -> Parser:
         text = " ".join((function.__doc__ or "").split())
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(command=function)
         return made
 
-    one = command(run, "run")
-    one.add_argument("file", type=Path, help="a W&B sweep definition, such as sweeps/quickstart.yaml")
-    one.add_argument("--workers", type=positive, help="runs at a time (default: one, or one a device)")
-    one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers")
+    _add_run(command(run, "run"))
+    two = command(agent, "agent")
+    two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="The sweep, as `wandb sweep` prints its name.")
+    two.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
+    two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use (default: all).")
+
+    three = command(report, "report")
+    three.add_argument(
+        "folders", type=Path, nargs="*", metavar="DIR", help="Folders of experiments, such as runs/quickstart."
+    )
+    three.add_argument("--wandb", metavar="ENTITY/PROJECT/ID", help="A sweep on W&B instead of a folder.")
+    three.add_argument(
+        "--root", default="runs", metavar="DIR", help="Where the report of a W&B sweep goes (default: runs)."
+    )
+
+    four = command(board, "board")
+    four.add_argument("project", metavar="ENTITY/PROJECT", help="The project on W&B.")
+    four.add_argument("--name", help="Name of the workspace (default: that of the project).")
+
+    five = command(sync, "sync")
+    five.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="Folders of sweeps, such as runs/quickstart."
+    )
+    five.add_argument("--project", help="Project on W&B (default: the one that the runs name).")
+    five.add_argument("--entity", help="Entity on W&B (default: that of the API key).")
+    return top
+
+
+def _add_run(one: Parser) -> None:
+    one.add_argument("file", help="A W&B sweep definition: a file, or the name of one that comes with genlab.")
+    one.add_argument(
+        "--workers", type=positive, metavar="N", help="Runs at a time (default: 1, or one for each device)."
+    )
+    one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
     one.add_argument(
         "--storage",
         metavar="URL",
-        help="where the queue is: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME for several machines "
-        "(default: sweep.db in the sweep's folder)",
+        help="Database of the queue: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME for several machines "
+        "(default: sweep.db in the sweep's folder).",
     )
-    one.add_argument("--count", type=positive, help="how many runs to do at most")
+    one.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     one.add_argument(
         "--override",
         action="append",
         default=[],
         metavar="KEY=VALUE[,VALUE...]",
-        help="set or add a parameter's values, such as seed_everything=0,1,2 or data.root=/data; may be repeated",
+        help="Set or add the values of a parameter, such as seed_everything=0,1,2 or data.root=/data; may be repeated.",
     )
     one.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw the charts at the end (default)"
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="Draw the charts at the end (default)."
     )
-    one.add_argument("--retry", action="store_true", help="do failed runs again")
+    one.add_argument("--retry", action="store_true", help="Repeat failed runs.")
     one.add_argument(
         "--grace",
         type=positive,
         default=60,
         metavar="SECONDS",
-        help="give a run to another when its machine was silent for so long; alike on all machines (default: 60)",
+        help="Give a run to another machine when its own was silent for this long; the same on all machines "
+        "(default: 60).",
     )
     one.add_argument(
-        "--tries", type=positive, default=3, help="a run whose process dies so often has failed (default: 3)"
+        "--tries",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="Count a run as failed when its process has died N times (default: 3).",
     )
-    one.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
-
-    two = command(agent, "agent")
-    two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="as `wandb sweep` names it")
-    two.add_argument("--count", type=positive, help="how many runs to do at most")
-    two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use")
-
-    three = command(report, "report")
-    three.add_argument("folders", type=Path, nargs="*", metavar="DIR", help="runs/<sweep>")
-    three.add_argument("--wandb", metavar="ENTITY/PROJECT/ID", help="a sweep on W&B instead")
-    three.add_argument("--root", default="runs", help="where the report of a W&B sweep goes (default: runs)")
-
-    four = command(board, "board")
-    four.add_argument("project", metavar="ENTITY/PROJECT", help="on W&B")
-    four.add_argument("--name", help="of the workspace")
-
-    five = command(sync, "sync")
-    five.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="runs/<sweep>")
-    five.add_argument("--project", help="on W&B (default: the one that the runs name)")
-    five.add_argument("--entity", help="on W&B (default: the key's own)")
-    return top
+    one.add_argument("--root", default="runs", metavar="DIR", help="Folder of all runs (default: runs).")
 
 
-def main(args: list[str] | None = None) -> int:
-    options = parser().parse_args(args)
+def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
+    options = parser(prog).parse_args(args)
+    find_in_current_folder()
     try:
         return options.command(options)
     except UsageError as error:

@@ -211,7 +211,7 @@ def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
         ("tester/genlab/sweep0", {"WANDB_API_KEY": ""}, "no W&B API key"),
         ("tester/genlab/sweep0", {"WANDB_MODE": "offline"}, "WANDB_MODE is offline"),
         ("tester/genlab/sweep0", {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be used"),
-        ("tester/genlab/sweep0", {}, "program nothing.py is not here"),
+        ("tester/genlab/sweep0", {}, "there is no program nothing.py of the sweep"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(

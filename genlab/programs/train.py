@@ -1,0 +1,10 @@
+"""The program `train.py` of sweeps, where the current folder has no train.py: `genlab fit` and its like."""
+
+import sys
+
+from genlab.cli.train import Result, check, command, logged, main
+
+__all__ = ["Result", "check", "command", "logged", "main"]
+
+if __name__ == "__main__":
+    sys.exit(command())
