@@ -1,3 +1,5 @@
+from inspect import isabstract
+
 from datamodules.anomaly_mnist import AnomalyMNISTDataModule
 from datamodules.base import ImageDataModule
 from datamodules.binarized_mnist import BinarizedMNISTDataModule
@@ -6,14 +8,14 @@ from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
 from datamodules.colored_pairs_mnist import ColoredPairsMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
-from datamodules.loader import BatchLoader, Render
+from datamodules.loader import BatchLoader, BatchTransform
 from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolutionMNISTDataModule
 from datamodules.mnist import MNISTDataModule
 from datamodules.noisy_mnist import NoisyMNISTDataModule
 from datamodules.paired_folder import PairedFolderDataModule
 from datamodules.pairs import Pairs, PairsDataModule
-from datamodules.pictures import PicturesDataModule, StylesDataModule
 from datamodules.recolored_mnist import RecoloredMNISTDataModule
+from datamodules.reference_images import ReferenceImagesDataModule, StyleTransferDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
 from datamodules.stacked_mnist import StackedMNISTDataModule
 
@@ -21,6 +23,7 @@ __all__ = [
     "REFERENCE_HUES",
     "AnomalyMNISTDataModule",
     "BatchLoader",
+    "BatchTransform",
     "BinarizedMNISTDataModule",
     "CIFAR10DataModule",
     "ColoredMNISTDataModule",
@@ -35,24 +38,25 @@ __all__ = [
     "PairedFolderDataModule",
     "Pairs",
     "PairsDataModule",
-    "PicturesDataModule",
     "RecoloredMNISTDataModule",
-    "Render",
+    "ReferenceImagesDataModule",
     "RotatedMNISTDataModule",
     "StackedMNISTDataModule",
-    "StylesDataModule",
+    "StyleTransferDataModule",
     "data_modules",
 ]
 
 
-ABSTRACT = (ImageDataModule, PairsDataModule)
-
-
 def data_modules() -> dict[str, type[ImageDataModule]]:
-    """Every data module by its name."""
+    """Returns every data module by its name.
+
+    Example:
+        >>> "DigitsDataModule" in data_modules(), "ImageDataModule" in data_modules()
+        (True, False)
+    """
     kinds = {name: globals()[name] for name in __all__}
     return {
         name: kind
         for name, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and kind not in ABSTRACT
+        if isinstance(kind, type) and issubclass(kind, ImageDataModule) and not isabstract(kind)
     }

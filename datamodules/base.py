@@ -1,7 +1,7 @@
-"""What every data module shares: one copy of the data in the process, splits, few-shot subsets, batch loaders."""
+"""Base of all data modules: one copy of the data per process, splits, few-shot subsets and batch loaders."""
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,43 +11,57 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.files import Arrays, DataError
-from datamodules.loader import BatchLoader, Render, seeded_generator
+from datamodules.loader import BatchLoader, BatchTransform, seeded_generator
 from datamodules.transforms import RandomShift
 
 Split = Literal["train", "val", "test"]
 Tensors = dict[str, Tensor]
 
-_IN_MEMORY: dict[tuple[object, ...], Tensors] = {}
-_MOST_IN_MEMORY = 4
+_CACHE: dict[tuple[object, ...], Tensors] = {}
+_CACHE_SIZE = 4
 _TEST_SEED = 0x7E57
 
 
 def run_seed() -> int:
-    """The seed that the run was started with (Lightning's `seed_everything`), or 0 outside a run."""
+    """Returns the seed that the run was started with (Lightning's `seed_everything`), or 0 outside a run."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-class ImageDataModule(LightningDataModule):
-    """Labelled images as uint8 tensors, loaded once in a process and cut into batches on the device.
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of data modules of labelled images, which are loaded once per process and cut into batches on the device.
 
-    A subclass gives `name`, `image_shape`, `classes` and `read()`, and `render` where batches are not simply what is
-    stored. A label is the number of a class, or a row of numbers of which the class is the first; `label_columns`
-    names them.
+    The images are uint8 tensors in memory and become float32 in [0, 1] in a batch (images, labels). A label is the
+    number of a class, or a row of integers that begins with it; `label_columns` names the columns.
+
+    A subclass defines `name`, `image_shape`, `classes` and `read()`. It also defines `batch_transform()` if its batches
+    are computed from the stored images and differ from them.
 
     Args:
-        root: folder of the data files; `<root>/<name>.npz` is used when it is there.
-        batch_size: images in a training batch, on each device.
-        eval_batch_size: images in a batch of validation, test and predict; four times batch_size by default.
-        val_size: training images set aside for validation.
-        seed: draws the validation split, the few-shot subset and the order; the run's own seed by default.
-        labels_per_class: few-shot learning: train on this many images of each class, drawn at random.
-        on_device: keep the data on the training device; by default when they take less than half its free memory.
-        shift: move each training image at random by up to this many pixels along each axis.
-        predict_split: what `predict` runs over.
+        root: Folder of the data file `<root>/<name>.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of training images in a batch, on each device.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the few-shot subset and of the order of the images. The run's own seed by
+            default.
+        labels_per_class: Number of training images per class for few-shot learning, drawn at random. All by default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        shift: Largest random shift of a training image along each axis, in pixels. 0 turns the augmentation off.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of images in a batch of validation, test and predict. Four times `batch_size` by
+            default.
 
     Raises:
-        ValueError: an option that no data set could meet.
-        DataError: from `prepare_data` and `setup`, for data that cannot be had, or an option that does not fit them.
+        ValueError: An option has a value that no data set allows.
+        DataError: From `prepare_data` and `setup`: the data are not available, or an option does not fit them.
+
+    Example:
+        >>> class Squares(ImageDataModule):
+        ...     name, image_shape, classes = "squares", (1, 8, 8), ("black", "white")
+        ...     def read(self):
+        ...         x, y = np.repeat(np.uint8([0, 255]), 64 * 5).reshape(10, 8, 8), np.arange(10) // 5
+        ...         return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+        >>> Squares(val_size=2).examples("test", 4)[0].shape
+        torch.Size([4, 1, 8, 8])
     """
 
     name: str
@@ -55,8 +69,8 @@ class ImageDataModule(LightningDataModule):
     classes: ClassVar[tuple[str, ...]]
     label_columns: ClassVar[tuple[str, ...]] = ("class",)
     classified_as: ClassVar[str | None] = None
-    """Each channel of an image is read by the classifier of the data set of this name; None: the image as a whole is,
-    by the classifier of this data set."""
+    """Name of the data set whose evaluation classifier classifies each channel of an image separately. None: this data
+    set's own classifier classifies the whole image."""
 
     def __init__(
         self,
@@ -97,15 +111,15 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def source_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width of the images that a model gets; `image_shape` is that of the images it makes."""
+        """Channels, height and width of the images that a model is given; `image_shape` is that of its output."""
         return self.image_shape
 
     @abstractmethod
     def read(self) -> Arrays:
-        """The arrays x_train, y_train, x_test, y_test as stored: uint8 N x H x W (x C), and whole-number labels."""
+        """Returns the arrays x_train, y_train, x_test, y_test: images are uint8 N x H x W (x C), labels integers."""
 
-    def render(self, split: Split) -> Render | None:
-        """What makes batches of this split out of stored images, in place of the images themselves."""
+    def batch_transform(self, split: Split) -> BatchTransform | None:
+        """Returns the function that computes the batches of this split from stored images; None: no change."""
         return None
 
     def prepare_data(self) -> None:
@@ -116,11 +130,14 @@ class ImageDataModule(LightningDataModule):
             return
         labels = self._tensors(torch.device("cpu"))["y_train"]
         if self.val_size >= len(labels):
-            raise DataError(f"data.val_size is {self.val_size}, but {self.name} has {len(labels)} training images")
+            raise DataError(
+                f"data.val_size is {self.val_size}, but {self.name} has {len(labels)} training images;"
+                " give a smaller data.val_size"
+            )
         order = torch.randperm(len(labels), generator=seeded_generator(self._seed))
         train = order[self.val_size :]
         if self.labels_per_class is not None:
-            train = self._few(train, labels)
+            train = self._few_shot(train, labels)
         self._index["train"] = train.sort().values
         self._index["val"] = order[: self.val_size].sort().values
 
@@ -137,27 +154,27 @@ class ImageDataModule(LightningDataModule):
         return self._loader(self.predict_split, shuffle=False)
 
     def examples(self, split: Split, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """`n` random (images, labels) of a split, or all when it has fewer; the same ones for the same seed.
+        """Returns `n` random images of a split with their labels, or all if it has fewer.
 
-        Returns:
-            Images and labels as the loaders of validation and test would give them, on the device that keeps the data.
+        The choice depends on `seed` alone. Images and labels are those of the validation and test loaders, and lie on
+        the device that keeps the data.
         """
         self.setup()
         images, labels, index = self._split(split)
         picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)]
-        chosen, render = images[picked].float().div_(255), self.render(split)
-        return (chosen, labels[picked]) if render is None else render(chosen, labels[picked], picked, 0)
+        chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
+        return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
 
     @property
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
 
-    def _render_seed(self, split: Split) -> int:
-        """The seed of what `render` draws; that of test images is the same for every run."""
+    def _transform_seed(self, split: Split) -> int:
+        """Seed of the random numbers of `batch_transform`. That of test images is the same in every run."""
         return _TEST_SEED if split == "test" else self._seed
 
-    def _few(self, train: Tensor, labels: Tensor) -> Tensor:
-        """The first `labels_per_class` images of each class in `train`, which is in random order."""
+    def _few_shot(self, train: Tensor, labels: Tensor) -> Tensor:
+        """Returns the first `labels_per_class` images of each class in `train`, which is in random order."""
         assert self.labels_per_class is not None
         kept = []
         for label, name in enumerate(self.classes):
@@ -165,7 +182,7 @@ class ImageDataModule(LightningDataModule):
             if len(of_class) < self.labels_per_class:
                 raise DataError(
                     f"data.labels_per_class is {self.labels_per_class}, but {self.name} has {len(of_class)}"
-                    f" training images of class {name}"
+                    f" training images of class {name}; give a smaller number or leave the option out"
                 )
             kept.append(of_class[: self.labels_per_class])
         return torch.cat(kept)
@@ -186,15 +203,15 @@ class ImageDataModule(LightningDataModule):
                 rank=trainer.global_rank if trainer else 0,
                 world_size=trainer.world_size if trainer else 1,
                 device=trainer.strategy.root_device if trainer else None,
-                transform=RandomShift(self.shift) if training and self.shift else None,
-                render=self.render(split),
-                indexed=training and getattr(getattr(trainer, "lightning_module", None), "needs_index", False),
+                augmentation=RandomShift(self.shift) if training and self.shift else None,
+                batch_transform=self.batch_transform(split),
+                return_index=training and getattr(getattr(trainer, "lightning_module", None), "needs_index", False),
             )
         except ValueError as error:
             raise DataError(f"{self.name}, {split} images: {error}") from None
 
     def _split(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and the index of this split's among them, on the device that keeps the data."""
+        """Returns images, labels and the positions of this split's images, on the device that keeps the data."""
         part = "test" if split == "test" else "train"
         tensors = self._tensors(self._data_device())
         images, labels = tensors[f"x_{part}"], tensors[f"y_{part}"]
@@ -203,39 +220,39 @@ class ImageDataModule(LightningDataModule):
         return images, labels, index.to(images.device)
 
     def _data_device(self) -> torch.device:
-        """The training device if `on_device` says so or, unasked, if the data fit; else the CPU."""
+        """Returns the training device if `on_device` is true, or if it is None and the data fit; else the CPU."""
         cpu = torch.device("cpu")
         device = self.trainer.strategy.root_device if self.trainer else cpu
         if self.on_device is not None:
             return device if self.on_device else cpu
-        if device.type != "cuda" or (*self._identity(), device) in _IN_MEMORY:
+        if device.type != "cuda" or (*self._cache_key(), device) in _CACHE:
             return device
         free, _ = torch.cuda.mem_get_info(device)
         size = sum(tensor.nbytes for tensor in self._tensors(cpu).values())
         return device if size < free / 2 else cpu
 
-    def _identity(self) -> tuple[object, ...]:
-        """Changes when the data file does, so that a long-lived process never serves a replaced file's data."""
+    def _cache_key(self) -> tuple[object, ...]:
+        """Key of the cached data. It changes with the data file, so that a replaced file is read again."""
         path = self.root / f"{self.name}.npz"
         try:
             stat = path.stat()
         except OSError:
-            stat = None  # reading it will say what is wrong
+            stat = None  # `read` raises the error
         return (type(self).read, str(path.absolute()), stat and (stat.st_mtime_ns, stat.st_size))
 
     def _tensors(self, device: torch.device) -> Tensors:
-        """The whole data set on `device`, shared by all runs of this process: images uint8 N x C x H x W."""
-        key = (*self._identity(), device)
-        if key not in _IN_MEMORY:
+        """Returns the whole data set on `device`, shared by all runs of this process: images as uint8 N x C x H x W."""
+        key = (*self._cache_key(), device)
+        if key not in _CACHE:
             if device.type == "cpu":
                 tensors = _to_tensors(self.read())
-                key = (*self._identity(), device)  # reading may have written the file
+                key = (*self._cache_key(), device)  # reading may have written the file
             else:
                 tensors = {name: tensor.to(device) for name, tensor in self._tensors(torch.device("cpu")).items()}
-            while len(_IN_MEMORY) >= _MOST_IN_MEMORY:
-                _IN_MEMORY.pop(next(iter(_IN_MEMORY)))
-            _IN_MEMORY[key] = tensors
-        return _IN_MEMORY[key]
+            while len(_CACHE) >= _CACHE_SIZE:
+                _CACHE.pop(next(iter(_CACHE)))
+            _CACHE[key] = tensors
+        return _CACHE[key]
 
 
 def _to_tensors(arrays: Arrays) -> Tensors:

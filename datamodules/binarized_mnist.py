@@ -1,20 +1,25 @@
 from torch import Tensor
 
 from datamodules.base import Split
-from datamodules.loader import Batch, Render
+from datamodules.counter_rng import uniform
+from datamodules.loader import Batch, BatchTransform
 from datamodules.mnist import MNISTDataModule
-from datamodules.noise import uniform
 
 
 class BinarizedMNISTDataModule(MNISTDataModule):
-    """Dynamically binarised MNIST: each pixel is 1 with the probability of its grey value, drawn anew in each epoch.
+    """Dynamically binarised MNIST, 1 x 28 x 28: a pixel is 1 with the probability of its grey value.
 
-    Validation and test images are drawn once; the test images' draw is the same for every seed. As in Burda et al.
-    2015, arXiv 1509.00519; log-likelihoods are not those of the fixed binarisation of Larochelle and Murray 2011.
+    Training images are redrawn in each epoch. Validation and test images are drawn once, and test images are the same
+    for every seed. The scheme is that of Burda et al. 2015, arXiv 1509.00519. Log-likelihoods are not comparable with
+    those of the fixed binarisation of Larochelle and Murray 2011.
+
+    Example:
+        >>> BinarizedMNISTDataModule(batch_size=32).image_shape
+        (1, 28, 28)
     """
 
-    def render(self, split: Split) -> Render:
-        seed = self._render_seed(split)
+    def batch_transform(self, split: Split) -> BatchTransform:
+        seed = self._transform_seed(split)
 
         def binarized(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Batch:
             draws = uniform(seed, epoch, index, images[0].numel()).view_as(images)

@@ -7,20 +7,36 @@ from torch.nn import functional as F
 
 from datamodules.base import Split
 from datamodules.mnist import MNISTDataModule
-from datamodules.pairs import Paint, PairsDataModule
-from datamodules.recolored_mnist import HUES, in_hues
+from datamodules.pairs import ImageTransform, PairsDataModule
+from datamodules.recolored_mnist import HUES, colorize
 
 Source = Literal["grey", "edges"]
 
 
 class ColoredPairsMNISTDataModule(PairsDataModule, MNISTDataModule):
-    """MNIST to be coloured: sources are grey digits or their outlines, 1 x 28 x 28, targets in hues, 3 x 28 x 28.
+    """Pairs for colouring MNIST: a grey digit or its outline, 1 x 28 x 28, and the coloured digit, 3 x 28 x 28.
 
-    The hues are those of RecoloredMNISTDataModule's sources, ten saturated ones 36 degrees apart, one for each digit.
+    The hue of a target depends on its digit: ten saturated hues, 36 degrees apart, those of the sources of
+    RecoloredMNISTDataModule.
 
     Args:
-        root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size: as in PairsDataModule.
-        source: `grey`, the digit as it is stored, or `edges`, its outline of one pixel.
+        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        source: Kind of the sources: `grey` for the stored digit, `edges` for its outline of one pixel.
+
+    Example:
+        >>> data = ColoredPairsMNISTDataModule(batch_size=32, source="edges")
+        >>> data.source_shape, data.image_shape
+        ((1, 28, 28), (3, 28, 28))
     """
 
     image_shape = (3, 28, 28)
@@ -48,17 +64,17 @@ class ColoredPairsMNISTDataModule(PairsDataModule, MNISTDataModule):
     def source_shape(self) -> tuple[int, int, int]:
         return (1, *self.image_shape[1:])
 
-    def versions(self, split: Split) -> tuple[Paint, Paint]:
+    def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
         def source(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
             return outlines(images) if self.source == "edges" else images
 
-        return source, in_hues(HUES)
+        return source, colorize(HUES)
 
 
 def outlines(images: Tensor) -> Tensor:
-    """The pixels that touch, side by side, what is brighter than half, and are not so themselves: 1, all others 0.
+    """Returns the outlines of digits: the outer morphological gradient of the image thresholded at 0.5, as 0 and 1.
 
-    It is the outer morphological gradient of the thresholded image by a cross of 3 x 3 pixels.
+    The structuring element is a cross of 3 x 3 pixels: an outline pixel is dark and touches a bright one side by side.
     """
     shape = (images > 0.5).float()
     grown = torch.maximum(F.max_pool2d(shape, (3, 1), 1, (1, 0)), F.max_pool2d(shape, (1, 3), 1, (0, 1)))

@@ -1,4 +1,4 @@
-"""Data sets as one npz file each: read with care, written whole or not at all."""
+"""Data sets as one npz file each, which is validated when read and written atomically."""
 
 import contextlib
 import os
@@ -21,28 +21,28 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, AttributeError, NotImplementedError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
-"""What numpy and zipfile raise, between them, on damaged files."""
+"""Exceptions that numpy and zipfile raise on damaged files."""
 LOCK_SECONDS = 1800.0
 NETWORK_SECONDS = 30.0
 
 
 class DataError(RuntimeError):
-    """Data that cannot be used. The message is one line: what is wrong, where, and what to do."""
+    """Raised for data that cannot be used. The message is one line: what is wrong, where, and what to do."""
 
 
 def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check: Callable[[Arrays], None]) -> Arrays:
-    """The arrays of `<root>/<name>.npz`; where there is no such file, `fetch` makes them and the file is written.
+    """Returns the arrays of `<root>/<name>.npz`. If the file does not exist, calls `fetch` and writes it.
 
-    Safe to call from several processes at once: one fetches under a lock, the others wait and read its file.
+    Several processes may call this at the same time: one fetches under a lock, the others wait and read its file.
 
     Args:
-        root: the data folder; made if it is not there.
-        name: the file's stem.
-        fetch: given an empty scratch folder inside root, returns the arrays of KEYS.
-        check: raises DataError without a file name for arrays that are not this data set's.
+        root: Data folder; it is created if it does not exist.
+        name: Stem of the file.
+        fetch: Returns the arrays of KEYS; it is given an empty temporary folder inside `root`.
+        check: Raises DataError, without the file's name, for arrays that do not belong to this data set.
 
     Raises:
-        DataError: the file is damaged or foreign, nothing can be fetched, or root cannot be written.
+        DataError: The file is damaged or of another data set, fetching fails, or `root` cannot be written.
     """
     path = root / f"{name}.npz"
     try:
@@ -50,9 +50,9 @@ def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check:
             return read_npz(path, check)
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS):
-            if path.exists():  # another process wrote it while this one waited
+            if path.exists():  # written by another process in the meantime
                 return read_npz(path, check)
-            _sweep_leftovers(root, name)
+            _remove_leftovers(root, name)
             with _scratch(root, name) as scratch:
                 arrays = fetch(scratch)
                 check(arrays)
@@ -66,18 +66,18 @@ def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check:
     except Timeout:
         raise DataError(
             f"another process has held {root / f'.{name}.lock'} for {LOCK_SECONDS / 60:.0f} minutes;"
-            " stop it, or choose another folder with --data.root"
+            " stop it, or give another folder with --data.root"
         ) from None
     except OSError as error:
         raise DataError(
-            f"cannot read or write {path} ({error.strerror or error}); free or unlock that folder,"
-            " or choose another one with --data.root"
+            f"cannot read or write {path} ({error.strerror or error}); free space or change permissions there,"
+            " or give another folder with --data.root"
         ) from error
 
 
 def read_npz(path: Path, check: Callable[[Arrays], None]) -> Arrays:
-    """Reads and checks one file. Raises DataError for one that is damaged, foreign or carries pickled objects."""
-    remedy = f"delete it to fetch it again, or put a good {path.name} there"
+    """Reads and validates one file. Raises DataError if it is damaged, of another data set or has pickled objects."""
+    remedy = f"delete it to download it again, or put a valid {path.name} there"
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file.files]
@@ -89,15 +89,17 @@ def read_npz(path: Path, check: Callable[[Arrays], None]) -> Arrays:
         message = str(error)
         raise DataError(message if message.startswith(str(path)) else f"{path}: {message}; {remedy}") from None
     except PermissionError:
-        raise DataError(f"{path} may not be read; change its permissions or choose another --data.root") from None
+        raise DataError(
+            f"{path} cannot be read (no permission); change its permissions or give another --data.root"
+        ) from None
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is damaged or is no npz file ({reason}); {remedy}") from error
+        raise DataError(f"{path} is damaged or not an npz file ({reason}); {remedy}") from error
     return arrays
 
 
 def check_images(arrays: Arrays, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Raises DataError unless images are uint8 of `image_shape` and each has one label in 0..num_classes-1."""
+    """Raises DataError unless all images are uint8 of `image_shape` and each has one label in 0..num_classes-1."""
     for part in ("train", "test"):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if images.dtype != np.uint8 or images.shape[1:] != image_shape or len(images) == 0:
@@ -105,7 +107,7 @@ def check_images(arrays: Arrays, image_shape: tuple[int, ...], num_classes: int)
             found = "x".join(map(str, images.shape))
             raise DataError(f"x_{part} is {images.dtype} {found}, not uint8 {wanted}")
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"y_{part} is {labels.dtype} {labels.shape}, not one whole number for each image")
+            raise DataError(f"y_{part} is {labels.dtype} {labels.shape}, not one integer for each image")
         if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
             raise DataError(
                 f"y_{part} holds labels from {labels.min()} to {labels.max()}, outside 0 to {num_classes - 1}"
@@ -113,14 +115,14 @@ def check_images(arrays: Arrays, image_shape: tuple[int, ...], num_classes: int)
 
 
 def download(name: str, path: Path, fetch: Callable[[], Arrays]) -> Arrays:
-    """Runs a torchvision download with a time limit. When it fails, raises DataError that names `path` as a way out."""
+    """Runs a torchvision download with a time limit. If it fails, raises DataError that suggests providing `path`."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision sets none, and would wait for ever
+    socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision sets none and could wait forever
     try:
         return fetch()
     except (OSError, RuntimeError) as error:
         if isinstance(error, OSError) and not isinstance(error, URLError) and error.filename is not None:
-            raise  # a file, not the network
+            raise  # an error of a file, not of the network
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} could not be downloaded ({reason}); connect to the network and run again, or put"
@@ -139,7 +141,7 @@ def _scratch(root: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep_leftovers(root: Path, name: str) -> None:
-    """Removes what a killed process left; the caller holds the lock, so nobody else is writing."""
+def _remove_leftovers(root: Path, name: str) -> None:
+    """Removes temporary folders of killed processes. The caller holds the lock, so no other process is writing."""
     for leftover in root.glob(f".{name}.part-*"):
         shutil.rmtree(leftover, ignore_errors=True)

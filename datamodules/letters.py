@@ -1,4 +1,4 @@
-"""Capital letters as MNIST would hold them, drawn from the fonts that matplotlib brings."""
+"""Capital letters in the format of MNIST, rendered from the fonts that come with matplotlib."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LETTERS = "ACEFHJKLMNPRTUVWXY"
-"""Without those that pass for a digit: B (8), D and O and Q (0), G (6), I (1), S (5), Z (2)."""
+"""The letters that look like digits are left out: B (8), D, O and Q (0), G (6), I (1), S (5), Z (2)."""
 FONTS = tuple(
     f"DejaVu{family}{style}.ttf"
     for family, slanted in (("Sans", "Oblique"), ("SansMono", "Oblique"), ("Serif", "Italic"))
@@ -17,10 +17,11 @@ _CANVAS, _POINTS, _SIZE = 96, 64, 28
 
 
 def letters(n: int, seed: int = 0) -> np.ndarray:
-    """White capitals on black, of random font, size, tilt and place: uint8, n x 28 x 28.
+    """Returns images of white capital letters on black: uint8, n x 28 x 28.
 
-    The larger side is 16 to 20 pixels, the tilt up to 15 degrees. As in MNIST the centre of mass is in the middle
-    (LeCun et al. 1998), but for a random shift by up to one pixel.
+    Font, size, rotation and position are random. The longer side has 16 to 20 pixels and the rotation is at most 15
+    degrees. As in MNIST (LeCun et al. 1998) the centre of mass is at the centre of the image, up to a random shift of
+    at most one pixel along each axis.
     """
     random = np.random.default_rng(seed)
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
@@ -31,10 +32,10 @@ def letters(n: int, seed: int = 0) -> np.ndarray:
 def _letter(letter: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -> np.ndarray:
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     ImageDraw.Draw(canvas).text((_CANVAS // 2, _CANVAS // 2), letter, fill=255, font=font, anchor="mm")
-    tilted = canvas.rotate(random.uniform(-15, 15), Image.Resampling.BICUBIC)
-    whole = tilted.crop(tilted.getbbox())
-    scale = random.integers(16, 21) / max(whole.size)
-    small = whole.resize([max(1, round(side * scale)) for side in whole.size], Image.Resampling.LANCZOS)
+    rotated = canvas.rotate(random.uniform(-15, 15), Image.Resampling.BICUBIC)
+    cropped = rotated.crop(rotated.getbbox())
+    scale = random.integers(16, 21) / max(cropped.size)
+    small = cropped.resize([max(1, round(side * scale)) for side in cropped.size], Image.Resampling.LANCZOS)
     ink = np.asarray(small, dtype=np.float64)
     placed = np.zeros((_SIZE, _SIZE), dtype=np.uint8)
     corner = []

@@ -1,4 +1,4 @@
-"""Images to be enlarged."""
+"""Pairs of images of low and of full resolution, for super-resolution."""
 
 from typing import Literal
 
@@ -8,21 +8,31 @@ from torch.nn import functional as F
 from datamodules.base import Split
 from datamodules.cifar10 import CIFAR10DataModule
 from datamodules.mnist import MNISTDataModule
-from datamodules.pairs import Paint, PairsDataModule
+from datamodules.pairs import ImageTransform, PairsDataModule
 
 
-class LowResolution(PairsDataModule):
-    """Sources are targets whose sides are `factor` times shorter: bicubic, antialiased, clipped to [0, 1].
+class LowResolutionDataModule(PairsDataModule):
+    """Base of super-resolution data: sources are targets whose sides are `factor` times shorter.
 
-    The kernel is that of Keys 1981 (doi 10.1109/TASSP.1981.1163711) with a = -1/2, in shrinking and in enlarging, as in
-    Pillow.
+    Sources are computed by antialiased bicubic interpolation and clipped to [0, 1]. The kernel is that of Keys 1981
+    (doi 10.1109/TASSP.1981.1163711) with a = -1/2 in both directions, as in Pillow.
 
     Args:
-        root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size: as in PairsDataModule.
-        factor: how many times shorter each side is.
+        root: Folder of the data file `<root>/<name>.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        factor: Factor by which each side of a source is shorter than that of its target.
 
     Raises:
-        ValueError: `factor` does not divide the sides.
+        ValueError: `factor` does not divide the sides of the images.
     """
 
     def __init__(
@@ -40,9 +50,7 @@ class LowResolution(PairsDataModule):
         super().__init__(root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size)
         height, width = self.image_shape[1:]
         if factor < 1 or height % factor or width % factor:
-            raise ValueError(
-                f"data.factor is {factor}; it must divide the sides of images of {height} x {width} pixels"
-            )
+            raise ValueError(f"data.factor is {factor}; give one that divides the sides of {height} x {width} pixels")
         self.factor = factor
 
     @property
@@ -50,7 +58,7 @@ class LowResolution(PairsDataModule):
         channels, height, width = self.image_shape
         return channels, height // self.factor, width // self.factor
 
-    def versions(self, split: Split) -> tuple[Paint, Paint]:
+    def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
         size = self.source_shape[1:]
 
         def small(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
@@ -61,33 +69,63 @@ class LowResolution(PairsDataModule):
 
         return small, large
 
-    def untranslated(self, source: Tensor) -> Tensor:
-        """Bicubic enlargement, clipped to [0, 1]."""
+    def baseline(self, source: Tensor) -> Tensor:
+        """Returns the bicubic enlargement, clipped to [0, 1]."""
         return _bicubic(source, self.image_shape[1:])
 
 
-class LowResolutionMNISTDataModule(LowResolution, MNISTDataModule):
-    """MNIST to be enlarged: sources of 14 x 14 or 7 x 7 pixels, targets of 28 x 28.
+class LowResolutionMNISTDataModule(LowResolutionDataModule, MNISTDataModule):
+    """Pairs for super-resolution of MNIST: sources of 14 x 14 or 7 x 7 pixels, targets of 1 x 28 x 28.
 
-    Sources are made of targets by bicubic interpolation, antialiased and clipped to [0, 1].
+    Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
 
     Args:
-        root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size: as in PairsDataModule.
-        factor: how many times shorter each side of a source is.
+        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        factor: Factor by which each side of a source is shorter than that of its target.
+
+    Example:
+        >>> data = LowResolutionMNISTDataModule(batch_size=32, factor=2)
+        >>> data.source_shape, data.image_shape
+        ((1, 14, 14), (1, 28, 28))
     """
 
 
-class LowResolutionCIFAR10DataModule(LowResolution, CIFAR10DataModule):
-    """CIFAR-10 to be enlarged: sources of 16 x 16 or 8 x 8 pixels, targets of 32 x 32.
+class LowResolutionCIFAR10DataModule(LowResolutionDataModule, CIFAR10DataModule):
+    """Pairs for super-resolution of CIFAR-10: sources of 16 x 16 or 8 x 8 pixels, targets of 3 x 32 x 32.
 
-    Sources are made of targets by bicubic interpolation, antialiased and clipped to [0, 1].
+    Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
 
     Args:
-        root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size: as in PairsDataModule.
-        factor: how many times shorter each side of a source is.
+        root: Folder of the data file `<root>/cifar10.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        factor: Factor by which each side of a source is shorter than that of its target.
+
+    Example:
+        >>> data = LowResolutionCIFAR10DataModule(batch_size=32, factor=2)
+        >>> data.source_shape, data.image_shape
+        ((3, 16, 16), (3, 32, 32))
     """
 
 
 def _bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images of another height and width, in [0, 1]; without `antialias`, torch enlarges by a kernel of its own."""
+    """Resizes images; `antialias` is also needed for enlargement, where torch has another kernel without it."""
     return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -3,20 +3,36 @@ import math
 from torch import Tensor
 
 from datamodules.base import Split
+from datamodules.counter_rng import normal
 from datamodules.mnist import MNISTDataModule
-from datamodules.noise import normal
-from datamodules.pairs import Paint, PairsDataModule
+from datamodules.pairs import ImageTransform, PairsDataModule
 
 
 class NoisyMNISTDataModule(PairsDataModule, MNISTDataModule):
-    """MNIST to be cleaned of noise: sources are clip(x + s e, 0, 1), e ~ N(0, 1) for each pixel, targets x.
+    """Pairs for denoising MNIST, 1 x 28 x 28: an image with Gaussian noise, and the image itself.
 
-    Noise is new in each epoch and follows from (seed, epoch, image) alone; that of validation and test images stays,
-    and that of test images is the same for every seed.
+    For an image x the source is clip(x + s e, 0, 1), e ~ N(0, 1). The noise is drawn for each pixel and anew in each
+    epoch. It depends on (seed, epoch, image) alone; that of validation and test images is the same in each epoch, and
+    that of test images is the same for every seed.
 
     Args:
-        root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size: as in PairsDataModule.
-        noise: s, the standard deviation of the noise on pixels in [0, 1].
+        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        noise: Standard deviation s of the noise on pixels in [0, 1].
+
+    Example:
+        >>> data = NoisyMNISTDataModule(batch_size=32, noise=0.25)
+        >>> data.source_shape, data.image_shape
+        ((1, 28, 28), (1, 28, 28))
     """
 
     def __init__(
@@ -33,11 +49,11 @@ class NoisyMNISTDataModule(PairsDataModule, MNISTDataModule):
     ) -> None:
         super().__init__(root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size)
         if not (noise >= 0 and math.isfinite(noise)):
-            raise ValueError(f"data.noise is {noise}; it must be at least 0")
+            raise ValueError(f"data.noise is {noise}; give a finite number of at least 0")
         self.noise = noise
 
-    def versions(self, split: Split) -> tuple[Paint, Paint]:
-        seed = self._render_seed(split)
+    def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
+        seed = self._transform_seed(split)
 
         def noisy(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
             noise = normal(seed, epoch, index, images[0].numel()).view_as(images)
@@ -48,6 +64,6 @@ class NoisyMNISTDataModule(PairsDataModule, MNISTDataModule):
 
         return noisy, clean
 
-    def untranslated(self, source: Tensor) -> Tensor:
-        """The noisy image itself."""
+    def baseline(self, source: Tensor) -> Tensor:
+        """Returns the noisy images themselves."""
         return source

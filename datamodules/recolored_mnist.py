@@ -7,20 +7,39 @@ from torch import Tensor
 from datamodules.base import Split
 from datamodules.colored_mnist import REFERENCE_HUES, hue_to_rgb
 from datamodules.mnist import MNISTDataModule
-from datamodules.pairs import Paint, PairsDataModule
+from datamodules.pairs import ImageTransform, PairsDataModule
 
 HUES: tuple[float, ...] = tuple(REFERENCE_HUES.values())
-"""Ten hues, as far apart as ten can be: the one of each digit among the sources."""
+"""Hue of each digit in the sources, in degrees."""
 DERANGEMENT = (3, 6, 8, 1, 7, 9, 2, 0, 5, 4)
-"""Among the targets digit k has the hue that digit DERANGEMENT[k] has among the sources; never its own, nor a turn of
-the colour circle by one angle for all digits."""
+"""In the targets digit k has the hue of digit DERANGEMENT[k] in the sources. No digit keeps its hue, and the change is
+not one rotation of the colour circle for all digits."""
 
 
 class RecoloredMNISTDataModule(PairsDataModule, MNISTDataModule):
-    """MNIST in two colourings, 3 x 28 x 28: sources paint each digit in a hue of its own, targets in another digit's.
+    """MNIST in two colourings, 3 x 28 x 28, to translate between them; unpaired by default.
 
-    Ten saturated hues 36 degrees apart. Unpaired by default: no digit is ever seen in both colours, and what a model
-    has to find out is which hue stands for which. Options as in PairsDataModule.
+    There are ten saturated hues, 36 degrees apart. In the sources each digit has a hue of its own, and in the targets
+    it has the hue of another digit. Without pairs no image is seen in both colourings, and a model has to find out
+    which hue corresponds to which.
+
+    Args:
+        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        batch_size: Number of (source, target) pairs in a training batch, on each device.
+        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
+            images is used as sources only and the other half as targets only.
+        val_size: Number of training images that are held out for validation.
+        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
+            default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+
+    Example:
+        >>> data = RecoloredMNISTDataModule(batch_size=32)
+        >>> data.source_shape, data.image_shape, data.paired
+        ((3, 28, 28), (3, 28, 28), False)
     """
 
     image_shape = (3, 28, 28)
@@ -40,17 +59,17 @@ class RecoloredMNISTDataModule(PairsDataModule, MNISTDataModule):
     ) -> None:
         super().__init__(root, batch_size, paired, val_size, seed, on_device, predict_split, eval_batch_size)
 
-    def versions(self, split: Split) -> tuple[Paint, Paint]:
+    def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
         sources, targets = self.hues
         assert sources is not None and targets is not None
-        return in_hues(sources), in_hues(targets)
+        return colorize(sources), colorize(targets)
 
 
-def in_hues(hues: Sequence[float]) -> Paint:
-    """Paints grey images of each class in its hue."""
+def colorize(hues: Sequence[float]) -> ImageTransform:
+    """Returns a function that gives the grey images of each class their hue."""
     colors = hue_to_rgb(torch.tensor(hues))  # (K, 3)
 
-    def paint(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
+    def colorized(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Tensor:
         return images * colors.to(images.device, non_blocking=True)[labels][:, :, None, None]
 
-    return paint
+    return colorized

@@ -1,4 +1,4 @@
-"""Random transforms of a whole batch at once: (images, generator) -> images, float in [0, 1]."""
+"""Augmentations of a whole batch at once: (images, random generator) -> images, float in [0, 1]."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,15 @@ from torch.nn import functional as F
 
 
 class RandomShift:
-    """Moves every image by its own whole number of pixels, filling with zeros.
+    """Shifts each image by its own random number of pixels along each axis, and fills with zeros.
 
     Args:
-        pixels: the largest shift along each axis, in pixels.
+        pixels: Largest shift along each axis, in pixels.
     """
 
     def __init__(self, pixels: int = 2) -> None:
         if pixels < 0:
-            raise ValueError(f"pixels is {pixels}; a shift cannot be negative")
+            raise ValueError(f"pixels is {pixels}; give a shift of at least 0")
         self.pixels = pixels
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -29,7 +29,7 @@ def test_hues_are_whole_degrees_all_round_and_tell_nothing_of_the_digit():
     data = ColoredMNISTDataModule(seed=0)
     n = 36_000
     digits = torch.arange(n) % 10
-    _, labels = data.render("train")(torch.zeros(n, 1, 1, 1), digits, torch.arange(n), 0)
+    _, labels = data.batch_transform("train")(torch.zeros(n, 1, 1, 1), digits, torch.arange(n), 0)
     hues = labels[:, 1]
     assert labels.dtype == torch.int64 and hues.min() == 0 and hues.max() == 359
     assert stats.chisquare(hues.bincount().numpy()).pvalue > 1e-6

@@ -58,14 +58,14 @@ def test_few_shot_means_that_many_of_each_class_and_none_of_the_validation_image
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"labels_per_class": 1000}, "labels_per_class is 1000, but mnist has"),
         ({"val_size": 200}, "val_size is 200, but mnist has 200 training images"),
     ],
 )
-def test_options_that_do_not_fit_the_data_are_refused(options: dict, complaint: str, data_root: Path):
-    with pytest.raises(DataError, match=complaint):
+def test_options_that_do_not_fit_the_data_are_refused(options: dict, message: str, data_root: Path):
+    with pytest.raises(DataError, match=message):
         ready(MNISTDataModule, data_root, **options)
 
 

@@ -39,16 +39,16 @@ def test_a_fetched_set_is_written_whole_and_read_the_next_time(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
-        (b"", "is damaged or is no npz file"),
-        (b"PK\x03\x04 not a zip", "is damaged or is no npz file"),
-        (b"\x80\x04.", "is damaged or is no npz file"),
+        (b"", "is damaged or not an npz file"),
+        (b"PK\x03\x04 not a zip", "is damaged or not an npz file"),
+        (b"\x80\x04.", "is damaged or not an npz file"),
     ],
 )
-def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, content: bytes, complaint: str):
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "mnist.npz").write_bytes(content)
-    with pytest.raises(DataError, match=complaint) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         prepare(tmp_path)
     message = str(caught.value)
     assert str(tmp_path / "mnist.npz") in message and "delete it" in message and "\n" not in message
@@ -64,7 +64,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float):
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"y_train": None}, "has no array y_train"),
         ({"x_train": np.zeros((20, 32, 32), np.uint8)}, "x_train is uint8 20x32x32, not uint8 Nx28x28"),
@@ -76,10 +76,10 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float):
         ({"x_train": np.array([object()] * 20)}, "damaged"),
     ],
 )
-def test_a_foreign_file_is_refused(tmp_path: Path, change: dict, complaint: str):
+def test_a_file_of_other_data_is_refused(tmp_path: Path, change: dict, message: str):
     kept = {key: value for key, value in {**arrays(), **change}.items() if value is not None}
     np.savez(tmp_path / "mnist.npz", **kept)
-    with pytest.raises(DataError, match=complaint) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         prepare(tmp_path)
     assert "mnist.npz" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -128,7 +128,7 @@ def test_a_download_that_dies_half_way_leaves_nothing(tmp_path: Path):
     assert left_behind(tmp_path) == []
 
 
-def test_what_a_killed_process_left_is_swept_away(tmp_path: Path):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path):
     (tmp_path / ".set.part-dead").mkdir()
     (tmp_path / ".set.part-dead" / "x").write_bytes(b"x")
     load_or_fetch(tmp_path, "set", lambda scratch: arrays(), check)

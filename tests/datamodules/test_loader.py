@@ -46,7 +46,7 @@ def test_index_selects_a_split_without_copying_the_images():
     assert seen(part) == [2, 3, 11]
 
 
-def test_codes_in_the_place_of_images_keep_their_labels():
+def test_precomputed_codes_keep_their_labels():
     part = loader(index=torch.tensor([2, 3, 11, 22, 7]), shuffle=True, batch_size=2)
     shapes = []
 
@@ -54,19 +54,19 @@ def test_codes_in_the_place_of_images_keep_their_labels():
         shapes.append(len(images))
         return images.flatten(1)[:, :3] * 255 + 0.25
 
-    part.encode_once(encode)
+    part.precompute_codes(encode)
     for codes, labels in part:
         assert torch.allclose(codes, labels[:, None] + torch.tensor([0.25] * 3))
     assert shapes == [2, 2, 1]
 
 
-def painted(images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor, epoch: int) -> Batch:
-    """Adds ten times the image's number, and the epoch by hundreds."""
+def transformed(images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor, epoch: int) -> Batch:
+    """Adds ten times the image's index and a hundred times the epoch."""
     return images * 255 + 10 * index.view(-1, 1, 1, 1) + 100 * epoch, torch.stack([labels, index], 1)
 
 
-def test_render_makes_batches_by_image_and_epoch():
-    part = loader(index=torch.tensor([2, 3, 11, 5, 8]), shuffle=True, render=painted)
+def test_batch_transform_gets_index_and_epoch():
+    part = loader(index=torch.tensor([2, 3, 11, 5, 8]), shuffle=True, batch_transform=transformed)
     for epoch in (0, 3):
         part.set_epoch(epoch)
         for images, labels in part:
@@ -74,38 +74,38 @@ def test_render_makes_batches_by_image_and_epoch():
             assert torch.allclose(images[:, 0, 0, 0], 11.0 * labels[:, 0] + 100 * epoch)
 
 
-def test_render_sees_epoch_0_where_the_order_is_fixed():
-    part = loader(render=painted)
+def test_batch_transform_gets_epoch_0_without_shuffling():
+    part = loader(batch_transform=transformed)
     part.set_epoch(4)
     assert all(torch.allclose(images[:, 0, 0, 0], 11.0 * labels[:, 0]) for images, labels in part)
 
 
-def test_transform_comes_after_render():
-    part = loader(render=painted, transform=lambda x, g: -x)
+def test_augmentation_comes_after_batch_transform():
+    part = loader(batch_transform=transformed, augmentation=lambda x, g: -x)
     assert all(torch.allclose(images[:, 0, 0, 0], -11.0 * labels[:, 0]) for images, labels in part)
 
 
 @pytest.mark.parametrize(
-    ("options", "repeats"),
+    ("options", "deterministic"),
     [
         ({}, True),
         ({"shuffle": True}, True),
-        ({"render": painted}, True),
-        ({"render": painted, "shuffle": True}, False),
-        ({"transform": RandomShift(1)}, False),
+        ({"batch_transform": transformed}, True),
+        ({"batch_transform": transformed, "shuffle": True}, False),
+        ({"augmentation": RandomShift(1)}, False),
     ],
 )
-def test_only_images_that_stay_the_same_are_encoded_once(options: dict, repeats: bool):
+def test_codes_are_precomputed_only_for_deterministic_images(options: dict, deterministic: bool):
     part = loader(**options)
-    assert part.repeats == repeats
-    if not repeats:
-        with pytest.raises(ValueError, match="no one code"):
-            part.encode_once(lambda images: images)
+    assert part.is_deterministic == deterministic
+    if not deterministic:
+        with pytest.raises(ValueError, match="cannot be precomputed"):
+            part.precompute_codes(lambda images: images)
 
 
-def test_codes_are_those_of_rendered_images_and_keep_their_rendered_labels():
-    part = loader(index=torch.tensor([2, 3, 11, 22, 7]), batch_size=2, render=painted)
-    part.encode_once(lambda images: images.flatten(1)[:, :2])
+def test_precomputed_codes_are_those_of_transformed_images_and_labels():
+    part = loader(index=torch.tensor([2, 3, 11, 22, 7]), batch_size=2, batch_transform=transformed)
+    part.precompute_codes(lambda images: images.flatten(1)[:, :2])
     for _ in range(2):
         for codes, labels in part:
             assert labels.shape[1] == 2 and torch.equal(labels[:, 0], labels[:, 1])
@@ -155,7 +155,7 @@ def test_a_state_of_another_epoch_or_of_a_finished_pass_starts_afresh():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="batch_size is 0"):
         loader(batch_size=0)
-    with pytest.raises(ValueError, match="1 images cannot be shared out over 2"):
+    with pytest.raises(ValueError, match="1 images are too few for 2 processes"):
         loader(1, world_size=2)
 
 
@@ -171,8 +171,8 @@ def test_random_shift_moves_each_image_by_its_own_whole_pixels():
     assert torch.equal(moved, again)
 
 
-def test_transforms_follow_from_epoch_and_batch():
-    a = loader(shuffle=True, transform=lambda x, g: x + torch.rand(x.shape, generator=g))
+def test_augmentation_depends_on_epoch_and_batch():
+    a = loader(shuffle=True, augmentation=lambda x, g: x + torch.rand(x.shape, generator=g))
     first = [images for images, _ in a]
     assert all(torch.equal(x, y) for x, (y, _) in zip(first, a, strict=True))
     a.set_epoch(1)

@@ -27,7 +27,7 @@ def by_pillow(images: torch.Tensor, size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize(("kind", "plain"), KINDS)
-def test_sources_and_their_enlargements_are_pillows(
+def test_sources_and_their_enlargements_equal_pillows(
     kind: type[LowResolutionMNISTDataModule], plain: type[ImageDataModule], factor: int, data_root: Path
 ):
     options = {"root": str(data_root), "val_size": 50, "seed": 0}
@@ -38,7 +38,7 @@ def test_sources_and_their_enlargements_are_pillows(
     channels, side, _ = data.image_shape
     assert data.source_shape == (channels, side // factor, side // factor)
     torch.testing.assert_close(source, by_pillow(images, side // factor), atol=1e-5, rtol=0)
-    torch.testing.assert_close(data.untranslated(source), by_pillow(source, side), atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.baseline(source), by_pillow(source, side), atol=1e-5, rtol=0)
 
 
 def test_both_are_clipped():
@@ -46,20 +46,20 @@ def test_both_are_clipped():
     image = torch.zeros(1, 1, 28, 28)
     image[..., 8:16] = 1
     data = LowResolutionMNISTDataModule(factor=2)
-    source = data.versions("test")[0](image, torch.zeros(1), torch.zeros(1), 0)
-    for images in (source, data.untranslated(source)):
+    source = data.domain_transforms("test")[0](image, torch.zeros(1), torch.zeros(1), 0)
+    for images in (source, data.baseline(source)):
         assert images.min() == 0 and images.max() == 1
 
 
-def test_one_grey_stays_one_grey():
+def test_a_constant_image_stays_constant():
     data = LowResolutionCIFAR10DataModule(factor=4)
     image = torch.full((1, 3, 32, 32), 0.37)
-    source = data.versions("test")[0](image, torch.zeros(1), torch.zeros(1), 0)
+    source = data.domain_transforms("test")[0](image, torch.zeros(1), torch.zeros(1), 0)
     torch.testing.assert_close(source, torch.full((1, 3, 8, 8), 0.37))
-    torch.testing.assert_close(data.untranslated(source), image)
+    torch.testing.assert_close(data.baseline(source), image)
 
 
 @pytest.mark.parametrize("factor", [3, 0, -2])
 def test_a_factor_that_does_not_divide_the_sides_is_refused(factor: int):
-    with pytest.raises(ValueError, match=f"data.factor is {factor}; it must divide the sides of images of 32 x 32"):
+    with pytest.raises(ValueError, match=f"data.factor is {factor}; give one that divides the sides of 32 x 32"):
         LowResolutionCIFAR10DataModule(factor=factor)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from datamodules import MNISTDataModule, NoisyMNISTDataModule, noise
+from datamodules import MNISTDataModule, NoisyMNISTDataModule, counter_rng
 from lit_models.common.corruptions import GaussianNoise
 
 LEAST_P = 1e-6
@@ -15,8 +15,8 @@ LEAST_P = 1e-6
 def noisy(value: float, strength: float, epoch: int = 0, n: int = 200) -> torch.Tensor:
     """Sources of images of one grey."""
     images = torch.full((n, 1, 28, 28), value)
-    render = NoisyMNISTDataModule(seed=0, noise=strength).render("train")
-    return render(images, torch.zeros(n, dtype=torch.int64), torch.arange(n), epoch)[0]
+    transform = NoisyMNISTDataModule(seed=0, noise=strength).batch_transform("train")
+    return transform(images, torch.zeros(n, dtype=torch.int64), torch.arange(n), epoch)[0]
 
 
 def test_noise_is_normal_where_nothing_is_clipped():
@@ -32,7 +32,7 @@ def test_each_pixel_has_noise_of_its_own_and_another_in_each_epoch():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_the_law_is_that_of_the_denoising_models_corruption(value: float):
+def test_the_distribution_is_that_of_the_denoising_models_corruption(value: float):
     """Clipping gives 0 and 1 a share each: these are compared with the normal law's, the rest by a two-sample test."""
     n = 200 * 784
     ours = noisy(value, 0.5).flatten()
@@ -46,23 +46,23 @@ def test_the_law_is_that_of_the_denoising_models_corruption(value: float):
         assert stats.binomtest(int(count), n, float(share)).pvalue > LEAST_P
 
 
-def test_no_uniform_number_gives_an_infinite_one(monkeypatch: pytest.MonkeyPatch):
+def test_normal_numbers_are_finite_for_all_uniform_numbers(monkeypatch: pytest.MonkeyPatch):
     """Of all multiples of 2^-24 below 1 the first and the last give the largest numbers, one the other's negative."""
     ends = torch.tensor([[0.0, 1 - 2.0**-24, 0.5 - 2.0**-24, 0.5]])
-    monkeypatch.setattr(noise, "uniform", lambda *_: ends.clone())
-    low, high, below, above = noise.normal(0, 0, torch.arange(1), 4)[0].tolist()
+    monkeypatch.setattr(counter_rng, "uniform", lambda *_: ends.clone())
+    low, high, below, above = counter_rng.normal(0, 0, torch.arange(1), 4)[0].tolist()
     assert low == -high and high == pytest.approx(stats.norm.isf(2.0**-25), rel=1e-5)
     assert below == -above and above == pytest.approx(stats.norm.isf(0.5 - 2.0**-25), rel=1e-5)
 
 
-def test_targets_are_the_images_and_the_noisy_ones_take_no_model(data_root: Path):
+def test_targets_are_the_images_and_the_baseline_is_the_source(data_root: Path):
     options = {"root": str(data_root), "val_size": 50, "seed": 0}
     data = NoisyMNISTDataModule(**options)
     for split in ("train", "val", "test"):
         source, target, labels = data.pairs(split, 100)
         clean, digits = MNISTDataModule(**options).examples(split, 100)
         assert torch.equal(target, clean) and labels is not None and torch.equal(labels, digits)
-        assert data.untranslated(source) is source and data.source_shape == data.image_shape
+        assert data.baseline(source) is source and data.source_shape == data.image_shape
 
 
 def test_no_noise_leaves_images_as_they_are(data_root: Path):
@@ -72,5 +72,5 @@ def test_no_noise_leaves_images_as_they_are(data_root: Path):
 
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
 def test_impossible_noise_is_refused(strength: float):
-    with pytest.raises(ValueError, match="data.noise is .*; it must be at least 0"):
+    with pytest.raises(ValueError, match="data.noise is .*; give a finite number of at least 0"):
         NoisyMNISTDataModule(noise=strength)

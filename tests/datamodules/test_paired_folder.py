@@ -10,7 +10,7 @@ from PIL import Image
 
 import train
 from datamodules import DataError, PairedFolderDataModule
-from datamodules.image_files import read_image, read_into
+from datamodules.image_files import read_image, read_images_into
 from tests.datamodules.images import HEIGHT, WIDTH, numbered, write_images
 
 SIZE = (HEIGHT, WIDTH)
@@ -48,12 +48,12 @@ def folder(tmp_path: Path) -> Path:
 # Layouts
 
 
-def test_without_test_folders_a_share_is_set_aside_of_each_side_for_validation_and_test(folder: Path):
+def test_without_test_folders_a_share_is_held_out_of_each_domain_for_validation_and_test(folder: Path):
     data = ready(folder, batch_size=1)
     parts = [epoch(data, 0, split) for split in ("train", "val", "test")]
     assert [len(part) for part in parts] == [16, 2, 2]
-    for side in (0, 1):
-        assert sorted(pair[side] - 100 * side for part in parts for pair in part) == list(range(20))
+    for domain in (0, 1):
+        assert sorted(pair[domain] - 100 * domain for part in parts for pair in part) == list(range(20))
 
 
 def test_the_test_images_are_the_same_for_every_seed_and_the_validation_images_are_not(folder: Path):
@@ -68,8 +68,8 @@ def test_folders_of_training_and_test_images_are_taken_as_they_are(tmp_path: Pat
     for name, first, n in zip(names.split(), (0, 100, 50, 150), (8, 8, 3, 3), strict=True):
         write_images(tmp_path / name, range(first, first + n))
     data = ready(tmp_path, layout=layout, val_size=0, batch_size=1)
-    assert [sorted(side) for side in zip(*epoch(data), strict=True)] == [[*range(8)], [*range(100, 108)]]
-    assert [sorted(side) for side in zip(*epoch(data, 0, "test"), strict=True)] == [[50, 51, 52], [150, 151, 152]]
+    assert [sorted(domain) for domain in zip(*epoch(data), strict=True)] == [[*range(8)], [*range(100, 108)]]
+    assert [sorted(domain) for domain in zip(*epoch(data, 0, "test"), strict=True)] == [[50, 51, 52], [150, 151, 152]]
     assert data.val_size == 0 and data.val_dataloader() == []
 
 
@@ -135,7 +135,7 @@ def test_an_epoch_goes_once_over_a_and_evenly_over_b(tmp_path: Path, sources: in
     assert not data.aligned and not data.paired
 
 
-def test_fewer_targets_come_again_in_new_orders(tmp_path: Path):
+def test_fewer_targets_are_repeated_in_new_orders(tmp_path: Path):
     write_images(tmp_path / "A", range(30))
     write_images(tmp_path / "B", range(100, 108))
     data = ready(tmp_path, test_size=2, val_size=0, batch_size=1)
@@ -151,7 +151,7 @@ def test_validation_and_test_go_once_over_a_with_targets_that_stay(tmp_path: Pat
     for split, sources, targets in (("val", 3, 2), ("test", 6, 3)):
         pairs = epoch(data, 0, split)
         assert pairs == epoch(data, 4, split)
-        assert [len(set(side)) for side in zip(*pairs, strict=True)] == [sources, targets]
+        assert [len(set(domain)) for domain in zip(*pairs, strict=True)] == [sources, targets]
         found = data.pairs(split, 100)  # type: ignore[arg-type]
         assert set(zip(numbers(found.source), numbers(found.target), strict=True)) == set(pairs)
         assert found.labels is None
@@ -166,7 +166,7 @@ def test_there_may_be_no_validation_images(folder: Path):
 
 
 @pytest.mark.parametrize("layout", ["paired", "unpaired"])
-def test_flips_are_of_training_images_half_of_them_and_of_pairs_alike(folder: Path, layout: str):
+def test_half_of_the_training_images_are_flipped_and_pairs_together(folder: Path, layout: str):
     data = ready(folder, layout=layout, flip=True, batch_size=1)
     loader, mirrored = data.train_dataloader(), []
     for number in range(40):
@@ -178,7 +178,7 @@ def test_flips_are_of_training_images_half_of_them_and_of_pairs_alike(folder: Pa
             mirrored.append([not up for up in ascending])
     a, b = torch.tensor(mirrored).unbind(1)
     share = torch.cat([a, b]).float().mean()
-    assert abs(share - 0.5) < 0.1  # of 640 tosses for each side: a chance of 4e-7
+    assert abs(share - 0.5) < 0.1  # of 640 tosses for each domain: a chance of 4e-7
     assert torch.equal(a, b) == (layout == "paired")
     for split in ("val", "test"):
         assert (data.pairs(split, 10).source[:, 2].diff(dim=2) >= 0).all()  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def test_an_image_of_the_size_asked_for_keeps_its_pixels(tmp_path: Path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_as_their_orientation_says(tmp_path: Path, orientation: int):
+def test_the_exif_orientation_is_applied(tmp_path: Path, orientation: int):
     upright = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
     stored = {
         1: upright,
@@ -233,7 +233,7 @@ def test_photographs_are_turned_as_their_orientation_says(tmp_path: Path, orient
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
-    assert np.array_equal(read_image(path, (4, 6), grey=True)[:, :, 0], upright)
+    assert np.array_equal(read_image(path, (4, 6), grayscale=True)[:, :, 0], upright)
 
 
 def with_palette(transparent: bool) -> Image.Image:
@@ -275,7 +275,7 @@ def test_every_usual_kind_of_file_is_read(kind: str, tmp_path: Path):
 
 def test_16_bits_are_rounded_to_8_over_their_whole_range(tmp_path: Path):
     values = np.array([[0, 128, 129, 385, 386, 32768, 65406, 65407, 65535]], np.uint16)
-    made = read_image(saved(tmp_path, Image.fromarray(values)), values.shape, grey=True)
+    made = read_image(saved(tmp_path, Image.fromarray(values)), values.shape, grayscale=True)
     assert made[0, :, 0].tolist() == [0, 0, 1, 1, 2, 128, 254, 255, 255]
 
 
@@ -287,31 +287,31 @@ def test_a_large_photograph_is_shrunk_as_if_all_of_it_was_read(tmp_path: Path):
     assert np.abs(made[:, 1:-1].astype(float) - expected[None, 1:-1, None]).max() <= 2
 
 
-def test_grey_is_of_one_channel(folder: Path):
-    data = ready(folder, grey=True, layout="paired")
+def test_grayscale_has_one_channel(folder: Path):
+    data = ready(folder, grayscale=True, layout="paired")
     source, target = next(iter(data.test_dataloader()))
     assert data.image_shape == data.source_shape == (1, *SIZE)
     assert source.shape == target.shape == (2, 1, *SIZE)
     expected = np.asarray(Image.fromarray(numbered(5)).convert("L"))
-    assert np.array_equal(read_image(folder / "A" / "005.png", SIZE, grey=True)[:, :, 0], expected)
+    assert np.array_equal(read_image(folder / "A" / "005.png", SIZE, grayscale=True)[:, :, 0], expected)
 
 
-def test_other_files_and_folders_are_none_of_the_images(folder: Path):
+def test_other_files_and_folders_are_ignored(folder: Path):
     (folder / "A" / "Thumbs.db").write_bytes(b"?")
     (folder / "A" / "._000.png").write_bytes(b"?")
     (folder / "A" / "more.png").mkdir()
-    assert len(ready(folder)._parts.train.a) == 18
+    assert len(ready(folder)._split_files.train.a) == 18
 
 
 def test_nothing_is_written_into_the_folder(folder: Path):
     before = sorted(folder.rglob("*"))
-    for side in ("A", "B", "."):
-        (folder / side).chmod(0o555)
+    for domain in ("A", "B", "."):
+        (folder / domain).chmod(0o555)
     try:
         ready(folder)
     finally:
-        for side in (".", "A", "B"):
-            (folder / side).chmod(0o755)
+        for domain in (".", "A", "B"):
+            (folder / domain).chmod(0o755)
     assert sorted(folder.rglob("*")) == before
 
 
@@ -322,17 +322,17 @@ def test_runs_share_the_images_and_notice_changed_ones(folder: Path):
     a, b = ready(folder), ready(folder, seed=5, flip=True)
     stored = a._split("train")[0]
     assert stored.data_ptr() == b._split("train")[0].data_ptr() and stored.dtype == torch.uint8
-    for options in ({"grey": True}, {"size": 4}, {"layout": "paired"}, {"test_size": 3}):
+    for options in ({"grayscale": True}, {"size": 4}, {"layout": "paired"}, {"test_size": 3}):
         assert ready(folder, **options)._split("train")[0].shape != stored.shape, options
     path = folder / "A" / "005.png"
-    for number, side in ((77, "val"), (78, "train")):
+    for number, part in ((77, "val"), (78, "train")):
         Image.fromarray(numbered(number)).save(path)
         os.utime(path, ns=(number, number))
         data = ready(folder, test_size=1, val_size=1, batch_size=1)
         shown = [source for split in ("train", "val", "test") for source, _ in epoch(data, 0, split)]
-        assert number in shown and 5 not in shown, side
+        assert number in shown and 5 not in shown, part
     path.unlink()
-    assert len(ready(folder)._parts.train.a) == 17
+    assert len(ready(folder)._split_files.train.a) == 17
 
 
 # What goes wrong
@@ -355,32 +355,32 @@ def no_test_b(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "complaint"),
+    ("damage", "message"),
     [
-        (shutil.rmtree, r"^\S+ is no folder; give one that has images in A and B with --data.folder$"),
+        (shutil.rmtree, r"^\S+ is not a folder; give one that has images in A and B with --data.folder$"),
         (
-            lambda folder: [shutil.rmtree(folder / side) for side in "AB"],
+            lambda folder: [shutil.rmtree(folder / domain) for domain in "AB"],
             r"^\S+ has no A and B; put images there, or in",
         ),
-        (lambda folder: shutil.rmtree(folder / "B"), r"^\S+ has A but no B; put the images of the other kind there$"),
-        (lambda folder: shutil.rmtree(folder / "A"), r"^\S+ has B but no A; put the images of the other kind there$"),
-        (no_test_b, r"^cannot read \S+testB \(No such file or directory\)$"),
-        (empty, r"^\S+A has no images; put files there that end in .png, .jpg or another suffix of images$"),
-        (only_one, r"^\S+A has too few images: of 1 1 would be set aside for the test and none left to train on; add"),
+        (lambda folder: shutil.rmtree(folder / "B"), r"^\S+ has A but no B; put the images of the other domain there$"),
+        (lambda folder: shutil.rmtree(folder / "A"), r"^\S+ has B but no A; put the images of the other domain there$"),
+        (no_test_b, r"^cannot read \S+testB \(No such file or directory\); check the path and its permissions$"),
+        (empty, r"^\S+A has no images; put image files there, such as .png or .jpg$"),
+        (only_one, r"^\S+A has 1 images, of which 1 would be held out for the test and none left for training; add"),
     ],
 )
-def test_folders_that_cannot_be_used_are_refused_in_one_line(folder: Path, harm: Callable, complaint: str):
-    harm(folder)
-    with pytest.raises(DataError, match=complaint) as caught:
+def test_folders_that_cannot_be_used_are_refused_in_one_line(folder: Path, damage: Callable, message: str):
+    damage(folder)
+    with pytest.raises(DataError, match=message) as caught:
         ready(folder)
     assert "\n" not in str(caught.value)
 
 
 def test_two_images_are_enough_to_train_on_and_test_without_validation(tmp_path: Path):
-    for side in "AB":
-        write_images(tmp_path / side, range(2))
+    for domain in "AB":
+        write_images(tmp_path / domain, range(2))
     assert len(epoch(ready(tmp_path, val_size=0))) == len(epoch(ready(tmp_path, val_size=0), split="test")) == 1
-    with pytest.raises(DataError, match=r"of 1 1 would be set aside for validation .* another --data.val_size"):
+    with pytest.raises(DataError, match=r"of which 1 would be held out for validation .* another --data.val_size"):
         ready(tmp_path)
 
 
@@ -395,9 +395,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes, folder: Path):
     else:
         path.write_bytes(content)
     (folder / "B" / "007.png").unlink()
-    with pytest.raises(
-        DataError, match=rf"^{path} cannot be read as an image \(.+\); mend it or take it away$"
-    ) as caught:
+    with pytest.raises(DataError, match=rf"^{path} cannot be read as an image \(.+\); repair or remove it$") as caught:
         ready(folder, layout="paired")
     assert "\n" not in str(caught.value)
 
@@ -409,12 +407,12 @@ def test_an_image_too_large_to_be_one_is_refused(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"layout": "side by side"}, "data.layout is side by side; it is one of paired, unpaired"),
         ({"size": 0}, "data.size is 0"),
         ({"size": (8, 0)}, r"data.size is \(8, 0\)"),
-        ({"test_size": 0}, "data.test_size is 0; it is a share below 1 or a whole number of images"),
+        ({"test_size": 0}, "data.test_size is 0; give a share below 1 or a whole number of images"),
         ({"test_size": 1.5}, "data.test_size is 1.5"),
         ({"test_size": float("inf")}, "data.test_size is inf"),
         ({"test_size": float("nan")}, "data.test_size is nan"),
@@ -422,23 +420,23 @@ def test_an_image_too_large_to_be_one_is_refused(folder: Path, monkeypatch: pyte
         ({"batch_size": 0}, "data.batch_size is 0"),
     ],
 )
-def test_impossible_options_are_refused_at_once(options: dict, complaint: str):
-    with pytest.raises(ValueError, match=complaint):
+def test_impossible_options_are_refused_at_once(options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
         PairedFolderDataModule("somewhere", **options)
 
 
-# On the way
+# Progress bar.
 
 
-def test_a_bar_appears_on_a_terminal_when_reading_takes_long(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd):
-    places = [(path, np.empty((*SIZE, 3), np.uint8)) for path in (folder / "A").iterdir()]
-    read_into(places)
+def test_a_progress_bar_is_shown_for_long_reading(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    targets = [(path, np.empty((*SIZE, 3), np.uint8)) for path in (folder / "A").iterdir()]
+    read_images_into(targets)
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    read_into(places)
+    read_images_into(targets)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("datamodules.image_files.SECONDS_WITHOUT_A_BAR", -1.0)
-    read_into(places)
+    monkeypatch.setattr("datamodules.image_files.SECONDS_BEFORE_PROGRESS_BAR", -1.0)
+    read_images_into(targets)
     written = capfd.readouterr()
     assert written.out == "" and "reading images" in written.err
 

@@ -1,4 +1,4 @@
-"""What holds for all data of images in two versions, and for two colourings of digits among them."""
+"""Invariants of all data modules of pairs, and of the two colourings of digits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +29,8 @@ Make = Callable[..., PairsDataModule]
 
 FOLDER: dict[str, object] = {"size": (HEIGHT, WIDTH), "flip": True}
 ROWS: dict[str, tuple[type[PairsDataModule], dict[str, object]]] = {
-    "recoloured": (RecoloredMNISTDataModule, {}),
-    "recoloured, paired": (RecoloredMNISTDataModule, {"paired": True}),
+    "recolored": (RecoloredMNISTDataModule, {}),
+    "recolored, paired": (RecoloredMNISTDataModule, {"paired": True}),
     "grey to colour": (ColoredPairsMNISTDataModule, {}),
     "edges to colour": (ColoredPairsMNISTDataModule, {"source": "edges"}),
     "noisy": (NoisyMNISTDataModule, {}),
@@ -122,7 +122,7 @@ def test_processes_share_an_epoch_out_and_see_what_one_alone_sees(make: Make):
             shuffle=True,
             rank=rank,
             world_size=world_size,
-            render=data.render("train"),
+            batch_transform=data.batch_transform("train"),
         )
         for rank, world_size in ((0, 1), (0, 2), (1, 2))
     )
@@ -156,18 +156,18 @@ def test_test_pairs_are_the_same_for_every_seed(make: Make):
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_pairs_are_those_of_the_loader(make: Make, split: Split):
     data = make(predict_split=split)
-    found, given = data.pairs(split, 1000), list(seen(data.predict_dataloader(), 3).values())
-    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(1)).tolist()  # pairs' own, of seed 0
-    assert torch.equal(found.source, torch.stack([given[place][0] for place in order]))
-    assert torch.equal(found.target, torch.stack([given[place][1] for place in order]))
+    found, expected = data.pairs(split, 1000), list(seen(data.predict_dataloader(), 3).values())
+    order = torch.randperm(len(expected), generator=torch.Generator().manual_seed(1)).tolist()  # as `pairs` with seed 0
+    assert torch.equal(found.source, torch.stack([expected[place][0] for place in order]))
+    assert torch.equal(found.target, torch.stack([expected[place][1] for place in order]))
     assert torch.equal(data.pairs(split, 5).source, found.source[:5])
     assert not torch.equal(data.pairs(split, 5, seed=1).source, found.source[:5])
 
 
-def test_what_needs_no_model_looks_like_targets(make: Make):
+def test_baselines_have_the_shape_of_targets(make: Make):
     data = make()
     source, target, _ = data.pairs("val", 5)
-    plain = data.untranslated(source)
+    plain = data.baseline(source)
     assert plain is None or (plain.shape == target.shape and plain.min() >= 0 and plain.max() <= 1)
 
 
@@ -200,7 +200,7 @@ def partners(data: PairsDataModule, epoch: int) -> dict[int, int]:
     return {int(source): int(target) for pair in loader for source, target in zip(*map(number_of, pair), strict=True)}
 
 
-def test_every_digit_gets_another_ones_hue_and_no_turn_of_the_circle_does_it():
+def test_every_digit_gets_the_hue_of_another_digit_by_no_common_rotation():
     assert sorted(DERANGEMENT) == list(range(10)) and all(k != other for k, other in enumerate(DERANGEMENT))
     assert len({(other - k) % 10 for k, other in enumerate(DERANGEMENT)}) > 1
 
@@ -226,7 +226,7 @@ def test_no_image_is_seen_in_both_versions_and_every_one_is_once_in_an_epoch(gre
     assert pairs.keys() | set(pairs.values()) == set(range(240)) - val
 
 
-def test_the_halves_stay_and_who_meets_whom_does_not(greys: Path):
+def test_the_halves_are_fixed_and_the_pairs_change(greys: Path):
     data = recolored(greys)
     epochs = [partners(data, epoch) for epoch in range(20)]
     assert all(set(pairs) == set(epochs[0]) and set(pairs.values()) == set(epochs[0].values()) for pairs in epochs)
@@ -258,5 +258,5 @@ def test_paired_training_shows_every_image_in_both_versions(greys: Path):
 
 
 def test_one_image_cannot_be_cut_into_halves(greys: Path):
-    with pytest.raises(DataError, match="mnist has 1 training images: too few for two halves"):
+    with pytest.raises(DataError, match="mnist has 1 training images, too few for two halves"):
         recolored(greys, val_size=239)

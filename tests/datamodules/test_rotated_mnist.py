@@ -11,14 +11,14 @@ from datamodules.rotated_mnist import rotate
 
 @pytest.mark.parametrize("size", [28, 27])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_quarter_turns_are_torchs(turns: int, size: int):
+def test_rotations_by_90_degrees_equal_torchs(turns: int, size: int):
     images = torch.rand(3, 2, size, size, generator=torch.Generator().manual_seed(0))
     turned = rotate(images, torch.full((3,), 90 * turns))
     torch.testing.assert_close(turned, torch.rot90(images, turns, (2, 3)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("angle", [17, 45, 200, 359])
-def test_other_angles_are_scipys(angle: int):
+def test_other_angles_equal_scipys(angle: int):
     images = torch.zeros(1, 1, 28, 28)
     images[..., 6:22, 6:22] = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     expected = ndimage.rotate(images[0, 0].numpy(), angle, reshape=False, order=1)
@@ -40,8 +40,8 @@ def test_the_angle_cannot_be_read_off_where_the_digit_lies():
     image[..., 8:21, 12:17] = torch.rand(13, 5, generator=torch.Generator().manual_seed(0))
     image = (image + image.flip(2).roll(1, 2)).div(2)
     image = (image + image.flip(3).roll(1, 3)).div(2)
-    render = RotatedMNISTDataModule(seed=0).render("train")
-    turned, labels = render(image.expand(200, -1, -1, -1), torch.zeros(200, dtype=torch.int64), torch.arange(200), 0)
+    transform = RotatedMNISTDataModule(seed=0).batch_transform("train")
+    turned, labels = transform(image.expand(200, -1, -1, -1), torch.zeros(200, dtype=torch.int64), torch.arange(200), 0)
     place = torch.arange(28.0)
     mass = turned[:, 0].sum(dim=(1, 2))
     for axis, profile in ((0, turned[:, 0].sum(2)), (1, turned[:, 0].sum(1))):
@@ -73,8 +73,8 @@ def test_the_label_is_the_digit_and_the_angle_it_was_turned_by(data_root: Path):
 def test_angles_go_all_round_evenly():
     """A p-value above 1e-6 but once in a million seeds; the seed is fixed."""
     n = 36_000
-    render = RotatedMNISTDataModule(seed=0).render("train")
-    _, labels = render(torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.int64), torch.arange(n), 0)
+    transform = RotatedMNISTDataModule(seed=0).batch_transform("train")
+    _, labels = transform(torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.int64), torch.arange(n), 0)
     assert labels[:, 1].min() == 0 and labels[:, 1].max() == 359
     assert stats.chisquare(labels[:, 1].bincount().numpy()).pvalue > 1e-6
 

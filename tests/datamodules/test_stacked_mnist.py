@@ -39,10 +39,10 @@ def test_every_channel_is_an_image_of_the_split_and_the_first_the_stored_one(spl
     data = ready(numbered)
     index = data._split(split)[2]
     images, labels = MNISTDataModule(root=str(numbered), val_size=40, seed=3).examples(split, 1000)
-    render, own = data.render(split), torch.randperm(len(index), generator=torch.Generator().manual_seed(1))
+    transform, own = data.batch_transform(split), torch.randperm(len(index), generator=torch.Generator().manual_seed(1))
     seen = []
     for epoch in range(30):
-        made, _ = render(images, labels, index[own], epoch)
+        made, _ = transform(images, labels, index[own], epoch)
         assert made.shape == (len(index), 3, 28, 28) and torch.equal(made[:, :1], images)
         seen.append(numbers(made)[:, 1:])
     drawn = torch.cat(seen).unique()
@@ -68,8 +68,8 @@ def test_draws_are_uniform_and_independent(numbered: Path):
     """Each p-value is above 1e-6 but once in a million seeds, of four tests; the seed is fixed."""
     data = ready(numbered, val_size=0)
     images, labels, index = data._split("train")
-    render, n = data.render("train"), len(index)
-    drawn = torch.cat([numbers(render(images / 255, labels, index, epoch)[0]) for epoch in range(500)])
+    transform, n = data.batch_transform("train"), len(index)
+    drawn = torch.cat([numbers(transform(images / 255, labels, index, epoch)[0]) for epoch in range(500)])
     for channel in (1, 2):
         assert stats.chisquare(drawn[:, channel].bincount(minlength=n).numpy()).pvalue > 1e-6
     for a, b in ((1, 2), (0, 1)):
@@ -81,11 +81,11 @@ def test_labels_are_uniform_over_the_modes(numbered: Path):
     """The p-value is above 1e-6 but once in a million seeds; the seed is fixed."""
     data = ready(numbered, val_size=0)
     images, labels, index = data._split("train")
-    render = data.render("train")
-    made = torch.cat([render(images / 255, labels, index, epoch)[1] for epoch in range(250)])
+    transform = data.batch_transform("train")
+    made = torch.cat([transform(images / 255, labels, index, epoch)[1] for epoch in range(250)])
     assert stats.chisquare(made.bincount(minlength=1000).numpy()).pvalue > 1e-6
 
 
-def test_few_labels_are_refused(numbered: Path):
-    with pytest.raises(DataError, match=r"labels_per_class is 2, but StackedMNISTDataModule has no fixed images"):
+def test_few_shot_is_refused(numbered: Path):
+    with pytest.raises(DataError, match=r"labels_per_class is 2, but the classes of StackedMNISTDataModule are random"):
         ready(numbered, labels_per_class=2)

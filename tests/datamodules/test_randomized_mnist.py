@@ -1,4 +1,4 @@
-"""What holds for all data that are drawn anew in each epoch: coloured, rotated, binarised and stacked MNIST."""
+"""Invariants of data that are redrawn in each epoch: coloured, rotated, binarised and stacked MNIST."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def ready(kind: type[MNISTDataModule], root: Path, **options: object) -> MNISTDa
 
 
 def seen(loader: BatchLoader, epoch: int = 0) -> Seen:
-    """Image number -> what the loader makes of it."""
+    """Returns image and label of the loader for each index."""
     loader.set_epoch(epoch)
     order, done = loader._order(), {}
     for k, (images, labels) in enumerate(loader):
@@ -73,7 +73,7 @@ def test_rank_does_not_matter(kind, data_root: Path):
             shuffle=True,
             rank=rank,
             world_size=world_size,
-            render=data.render("train"),
+            batch_transform=data.batch_transform("train"),
         )
         for rank, world_size in ((0, 1), (0, 2), (1, 2))
     )
@@ -112,7 +112,7 @@ def test_training_and_test_images_of_one_number_are_drawn_apart(kind, data_root:
     data = ready(kind, data_root)
     grey, labels, index = torch.full((50, 1, 28, 28), 0.5), torch.zeros(50, dtype=torch.int64), torch.arange(50)
     grey[:, :, :, 14:] = 0.25
-    train, test = (data.render(split)(grey, labels, index, 0)[0] for split in ("train", "test"))
+    train, test = (data.batch_transform(split)(grey, labels, index, 0)[0] for split in ("train", "test"))
     assert not torch.equal(train, test)
 
 

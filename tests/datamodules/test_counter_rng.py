@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from datamodules.noise import uniform, whole_numbers
+from datamodules.counter_rng import integers, uniform
 
 LEAST_P = 1e-6
 IMAGES = torch.arange(2000)
@@ -88,8 +88,8 @@ def test_each_image_has_its_own_numbers_wherever_it_stands():
     assert torch.equal(uniform(3, 5, IMAGES[order], 4), uniform(3, 5, IMAGES, 4)[order])
 
 
-def test_the_numbers_stay_what_they_are():
-    """By the same formula in Python's own whole numbers."""
+def test_the_numbers_equal_a_reference_implementation():
+    """Compares with the same formula in Python's integers."""
 
     def mix(x: int) -> int:
         x = (x * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64
@@ -110,6 +110,6 @@ def test_the_numbers_stay_what_they_are():
     assert torch.equal(x, torch.tensor(expected))
 
 
-def test_whole_numbers_are_uniform_too():
-    counts = whole_numbers(3, 0, torch.arange(36_000), below=360).bincount()
+def test_integers_are_uniform_too():
+    counts = integers(3, 0, torch.arange(36_000), high=360).bincount()
     assert len(counts) == 360 and stats.chisquare(counts.numpy()).pvalue > LEAST_P
