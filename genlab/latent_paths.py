@@ -1,4 +1,4 @@
-"""Paths between latent codes."""
+"""Paths through the latent space: interpolation between codes, and traversals of single dimensions of a code."""
 
 from collections.abc import Callable
 
@@ -9,76 +9,88 @@ from genlab.latents import has_normal_prior
 from lit_models.common.capabilities import HasLatentBlocks, LatentBlock
 
 CodePath = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Codes on the way from one to another: N x d and N x d, and shares of the way, A, -> N x A x d."""
+"""Interpolates codes: starts, N x d, ends, N x d, and fractions of the way, A -> N x A x d."""
 
 
-def linear_path(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
-    a = shares[:, None]
-    return (1 - a) * starts[:, None] + a * stops[:, None]
+def linear_path(starts: Tensor, ends: Tensor, fractions: Tensor) -> Tensor:
+    """(1 - a) z0 + a z1."""
+    a = fractions[:, None]
+    return (1 - a) * starts[:, None] + a * ends[:, None]
 
 
-def spherical_path(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
+def spherical_path(starts: Tensor, ends: Tensor, fractions: Tensor) -> Tensor:
     """sin((1 - a) w) / sin(w) z0 + sin(a w) / sin(w) z1, w the angle between z0 and z1 (White 2016, arXiv 1609.04468).
 
-    Draws of a normal law in many dimensions lie near a sphere, and so do the codes between them; the middle of a
-    linear_path line is nearer to the origin than any draw. Codes in one direction, or in opposite ones, which many great
-    circles join, are joined by a linear_path line.
+    Samples of a normal distribution in many dimensions lie near a sphere, and so do the interpolated codes; the middle
+    of a straight line is nearer to the origin than any sample. Codes in the same direction, or in opposite directions
+    (between which the arc is not unique), are interpolated linearly.
     """
-    w = _angle(starts, stops)[:, None, None]  # (N, 1, 1)
-    a = shares[:, None]  # (A, 1)
-    turning = w.sin() > 1e-3
-    sine = torch.where(turning, w.sin(), 1)
-    arc = ((1 - a) * w).sin() / sine * starts[:, None] + (a * w).sin() / sine * stops[:, None]
-    return torch.where(turning, arc, linear_path(starts, stops, shares))
+    w = _angle(starts, ends)[:, None, None]  # (N, 1, 1)
+    a = fractions[:, None]  # (A, 1)
+    has_arc = w.sin() > 1e-3
+    sine = torch.where(has_arc, w.sin(), 1)
+    arc = ((1 - a) * w).sin() / sine * starts[:, None] + (a * w).sin() / sine * ends[:, None]
+    return torch.where(has_arc, arc, linear_path(starts, ends, fractions))
 
 
 def prior_path(model: object) -> CodePath:
-    """How to go between draws of a model's prior: along arcs in real numbers of a normal law, else linear_path."""
+    """The path between samples of a model's prior: spherical for real numbers with a normal prior, else linear."""
     if not isinstance(model, HasLatentBlocks) or not has_normal_prior(model):
         return linear_path
-    parts = model.latent_blocks()
+    blocks = model.latent_blocks()
 
-    def route(starts: Tensor, stops: Tensor, shares: Tensor) -> Tensor:
-        blocks = []
-        for part in parts:
-            way = spherical_path if part.kind == "continuous" else linear_path
-            blocks.append(way(starts[:, part.start : part.stop], stops[:, part.start : part.stop], shares))
-        return torch.cat(blocks, dim=2)
+    def path(starts: Tensor, ends: Tensor, fractions: Tensor) -> Tensor:
+        columns = []
+        for block in blocks:
+            path_of_block = spherical_path if block.kind == "continuous" else linear_path
+            span = slice(block.start, block.stop)
+            columns.append(path_of_block(starts[:, span], ends[:, span], fractions))
+        return torch.cat(columns, dim=2)
 
-    return route
-
-
-def interpolate_codes(starts: Tensor, stops: Tensor, steps: int, route: CodePath = linear_path) -> Tensor:
-    """Codes on the way, both ends included: N x d and N x d -> N x steps x d."""
-    return route(starts, stops, torch.linspace(0, 1, steps).to(starts))
+    return path
 
 
-def closed_paths(stops: Tensor, steps: int, route: CodePath = linear_path) -> Tensor:
-    """From stop to stop and back to the first: K x N x d -> (K * steps) x N x d."""
-    shares = torch.arange(steps).to(stops) / steps
-    legs = zip(stops, stops.roll(-1, dims=0), strict=True)
-    return torch.cat([route(start, stop, shares).transpose(0, 1) for start, stop in legs])
+def interpolate_codes(starts: Tensor, ends: Tensor, steps: int, path: CodePath = linear_path) -> Tensor:
+    """Interpolates in `steps` equal steps, both ends included: N x d and N x d -> N x steps x d."""
+    return path(starts, ends, torch.linspace(0, 1, steps).to(starts))
+
+
+def closed_paths(waypoints: Tensor, steps: int, path: CodePath = linear_path) -> Tensor:
+    """Interpolates from each waypoint to the next and from the last to the first: K x N x d -> (K * steps) x N x d."""
+    fractions = torch.arange(steps).to(waypoints) / steps
+    pairs = zip(waypoints, waypoints.roll(-1, dims=0), strict=True)
+    return torch.cat([path(start, end, fractions).transpose(0, 1) for start, end in pairs])
+
+
+def traverse_dimensions(code: Tensor, mean: Tensor, deviation: Tensor, dimensions: Tensor, steps: int) -> Tensor:
+    """Copies of a code, d, each with one dimension set to mean + a * deviation, a from -3 to 3.
+
+    Args:
+        code: The code to change.
+        mean, deviation: Of each dimension, d.
+        dimensions: The dimensions to traverse, int64, R.
+        steps: Values of each dimension.
+
+    Returns:
+        R * steps x d.
+    """
+    a = torch.linspace(-3, 3, steps, device=code.device, dtype=code.dtype)
+    codes = code.repeat(len(dimensions), steps, 1)
+    for k, dimension in enumerate(dimensions.tolist()):
+        codes[k, :, dimension] = mean[dimension] + a * deviation[dimension]
+    return codes.flatten(0, 1)
+
+
+def traverse_categories(code: Tensor, block: LatentBlock) -> Tensor:
+    """Copies of a code, d, each with one variable of `block` set to one category: variables * categories x d."""
+    codes = code.repeat(block.variables, block.categories, 1)
+    for row in range(block.variables):
+        start = block.start + row * block.categories
+        codes[row, :, start : start + block.categories] = torch.eye(block.categories).to(code)
+    return codes.flatten(0, 1)
 
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:
-    """Between vectors, N x d and N x d: N, in radians, exact for small angles too (Kahan)."""
+    """The angle in radians between vectors, N x d and N x d: N; exact for small angles too (Kahan)."""
     a, b = (z / z.norm(dim=1, keepdim=True).clamp(min=1e-12) for z in (a, b))
     return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
-
-
-def traverse_dimensions(example: Tensor, mean: Tensor, deviation: Tensor, rows: Tensor, steps: int) -> Tensor:
-    """Copies of a code, d, each with one dimension at mean + a * deviation, a from -3 to 3: rows * steps x d."""
-    a = torch.linspace(-3, 3, steps, device=example.device, dtype=example.dtype)
-    walks = example.repeat(len(rows), steps, 1)
-    for k, row in enumerate(rows.tolist()):
-        walks[k, :, row] = mean[row] + a * deviation[row]
-    return walks.flatten(0, 1)
-
-
-def traverse_categories(example: Tensor, part: LatentBlock) -> Tensor:
-    """Copies of a code, d, each with one variable of `part` at one category: variables * categories x d."""
-    walks = example.repeat(part.variables, part.categories, 1)
-    for row in range(part.variables):
-        start = part.start + row * part.categories
-        walks[row, :, start : start + part.categories] = torch.eye(part.categories).to(example)
-    return walks.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Planes of the latent space."""
+"""Planes of the latent space, on which codes are drawn and decoded."""
 
 from typing import NamedTuple
 
@@ -13,20 +13,24 @@ class Plane(NamedTuple):
     """A plane of the latent space."""
 
     centre: Tensor
-    """d."""
+    """The code in the middle, d."""
     directions: Tensor
-    """To the right and upwards, each a standard deviation long, 2 x d."""
+    """The directions to the right and upwards, each one standard deviation long, 2 x d."""
     names: tuple[str, str]
-    """What they are."""
+    """Labels of the two axes."""
 
 
 PRIOR_PLANE = Plane(torch.zeros(2), torch.eye(2), ("z1", "z2"))
+"""The plane of two-dimensional codes with a standard normal prior."""
 
 
 def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """The first two principal axes of codes, N x d: 2 x d, float64, on the CPU, and the share of variance of each, 2.
+    """The first two principal axes of codes, N x d, and the share of the variance on each.
 
-    The sign of an axis is arbitrary; it is chosen so that the axis' largest entry is positive.
+    The sign of an axis is arbitrary; it is chosen so that the entry of largest absolute value is positive.
+
+    Returns:
+        The axes, 2 x d, float64, and the shares, 2; both on the CPU.
     """
     _, spread, axes = torch.linalg.svd((codes - codes.mean(dim=0)).cpu().double(), full_matrices=False)
     axes = axes[:2]
@@ -38,11 +42,15 @@ def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
 def project_to_plane(
     codes: Tensor, categorical: bool = False, basis: Tensor | None = None
 ) -> tuple[Tensor, tuple[str, str]]:
-    """Codes, N x d, as points of a plane, N x 2, on the CPU, and what its axes are.
+    """Projects codes to the plane of their first two principal components; two-dimensional codes stay as they are.
 
     Args:
-        categorical: codes are one-hot: noise of a fiftieth of the spread shows how many fall on one point.
-        basis: the codes that determine the principal components; these codes themselves by default.
+        codes: N x d.
+        categorical: The codes are one-hot. Noise of 2% of the standard deviation then separates equal points.
+        basis: The codes that determine the principal components; `codes` by default.
+
+    Returns:
+        The points, N x 2, on the CPU, and the labels of the two axes.
     """
     if codes.shape[1] == 2:
         return codes.cpu(), ("z1", "z2")
@@ -52,28 +60,28 @@ def project_to_plane(
     noise = ""
     if categorical:
         generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(points.shape, generator=generator, dtype=points.dtype)
-        points = points + 0.02 * points.std(dim=0, correction=0) * drawn
+        gaussian = torch.randn(points.shape, generator=generator, dtype=points.dtype)
+        points = points + 0.02 * points.std(dim=0, correction=0) * gaussian
         noise = ", with noise"
     first, second = (f"principal component {k + 1} ({shares[k]:.0%} of the variance{noise})" for k in range(2))
     return points.float(), (first, second)
 
 
 def normal_quantiles(steps: int) -> Tensor:
-    """The standard normal's quantiles at the middles of `steps` equal shares, rising."""
+    """The quantiles of the standard normal distribution at the middles of `steps` equal shares, in rising order."""
     shares = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
     return torch.special.ndtri(shares).float()
 
 
 def has_prior_plane(model: object) -> bool:
-    """Whether a model's codes are two numbers of a standard normal law."""
+    """Whether a model's codes are two real numbers with a standard normal prior."""
     if not isinstance(model, HasLatentBlocks) or not has_normal_prior(model):
         return False
-    return [(part.kind, part.variables) for part in model.latent_blocks()] == [("continuous", 2)]
+    return [(block.kind, block.variables) for block in model.latent_blocks()] == [("continuous", 2)]
 
 
 def principal_plane(codes: Tensor) -> Plane:
-    """The plane to draw codes, N x d, on: their own where d is 2, else that of their first two principal components."""
+    """The plane of the first two principal components of codes, N x d; for d = 2 the plane of the two dimensions."""
     centre = codes.mean(dim=0)
     if codes.shape[1] == 2:
         names = ("z1, in standard deviations", "z2, in standard deviations")
@@ -85,11 +93,13 @@ def principal_plane(codes: Tensor) -> Plane:
 
 
 def plane_grid(centre: Tensor, directions: Tensor, along: Tensor) -> Tensor:
-    """Codes of a grid, row by row from the top left: the first direction grows to the right, the second upwards.
+    """Codes at the nodes of a grid on a plane, row by row from the top left.
+
+    The first direction grows to the right, the second upwards.
 
     Args:
-        centre, directions: of the plane, d and 2 x d.
-        along: where the nodes lie on each axis, S, rising.
+        centre, directions: Those of the plane, d and 2 x d.
+        along: Positions of the nodes on each axis, in units of the directions, S, in rising order.
 
     Returns:
         S * S x d.

@@ -1,4 +1,4 @@
-"""Latent codes of many images: encoding, decoding, what their columns mean, and new codes."""
+"""Latent codes: encoding and decoding many images, the meaning of a code's columns, and ways to make codes."""
 
 import math
 import warnings
@@ -17,62 +17,62 @@ from lit_models.common.priors import Normal
 
 @torch.no_grad()
 def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Codes of many images, batch by batch: N x d, float32."""
+    """Encodes many images in batches: N x C x H x W -> N x d, float32."""
     return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in images.split(batch_size)])
 
 
 @torch.no_grad()
 def decode_all(model: Any, codes: Tensor, batch_size: int = 500) -> Tensor:
-    """Images of many codes, N x d, batch by batch: N x C x H x W, float32, on the CPU."""
+    """Decodes many codes in batches: N x d -> N x C x H x W, float32, on the CPU."""
     batches = codes.split(batch_size)
     return torch.cat([model.decode(batch.to(model.device, model.dtype)).float().cpu() for batch in batches])
 
 
 def encode_test_images(trainer: Trainer, model: Any, n: int) -> Tensor:
-    """Codes of this process' share of n test images, always the same ones, where there is float64: N x d, float32."""
+    """Encodes this process's share of n test images, always the same ones: N x d, float32, on a device with float64."""
     images, _ = trainer.datamodule.examples("test", n)  # type: ignore[attr-defined]
     codes = encode_all(model, images[trainer.global_rank :: trainer.world_size])
     return codes.to(float64_device(codes.device))
 
 
 def latent_blocks(model: object, width: int) -> list[LatentBlock]:
-    """What the columns of a model's codes mean: real numbers, unless it says otherwise."""
+    """The blocks of a model's codes; a single block of real numbers for a model that does not tell."""
     return model.latent_blocks() if isinstance(model, HasLatentBlocks) else [LatentBlock("continuous", 0, width)]
 
 
 def has_normal_prior(model: object) -> bool:
-    """Whether the real numbers of a model's codes are standard normal a priori; they are unless it says otherwise."""
+    """Whether the real numbers of a model's codes have a standard normal prior."""
     return isinstance(model, HasLatentBlocks) and isinstance(getattr(model, "prior", None), Normal | None)
 
 
 def class_block(model: object) -> LatentBlock | None:
-    """The one-hot class at the end of a model's codes; None where they end in no class that it can be asked for."""
-    classes = getattr(model, "num_classes", None)
-    if classes is None or not isinstance(model, HasLatentBlocks) or not isinstance(model, Decodes):
+    """The one-hot class at the end of a class-conditional model's codes; None for other models."""
+    num_classes = getattr(model, "num_classes", None)
+    if num_classes is None or not isinstance(model, HasLatentBlocks) or not isinstance(model, Decodes):
         return None
     last = model.latent_blocks()[-1]
-    return last if (last.kind, last.variables, last.categories) == ("categorical", 1, classes) else None
+    return last if (last.kind, last.variables, last.categories) == ("categorical", 1, num_classes) else None
 
 
-def with_class(codes: Tensor, part: LatentBlock, classes: Tensor) -> Tensor:
-    """Copies of codes, N x d, that end in these classes, int64, N."""
-    one_hot = F.one_hot(classes.to(codes.device), part.categories).to(codes)
-    return torch.cat([codes[:, : part.start], one_hot], dim=1)
+def with_class(codes: Tensor, block: LatentBlock, classes: Tensor) -> Tensor:
+    """Copies codes, N x d, whose last block is a class, and sets these classes, int64, N."""
+    one_hot = F.one_hot(classes.to(codes.device), block.categories).to(codes)
+    return torch.cat([codes[:, : block.start], one_hot], dim=1)
 
 
-def with_every_class(codes: Tensor, part: LatentBlock) -> Tensor:
-    """Each code, N x d, with each of the K classes in turn: N K x d."""
-    classes = torch.arange(part.categories).repeat(len(codes))
-    return with_class(codes.repeat_interleave(part.categories, dim=0), part, classes)
+def with_every_class(codes: Tensor, block: LatentBlock) -> Tensor:
+    """Copies each code, N x d, once for each of the K classes: N K x d, the class changing fastest."""
+    classes = torch.arange(block.categories).repeat(len(codes))
+    return with_class(codes.repeat_interleave(block.categories, dim=0), block, classes)
 
 
-def sample_gaussian_mixture(codes: Tensor, parts: list[LatentBlock], components: int, n: int, seed: int = 0) -> Tensor:
-    """n draws, n x d, on the CPU, of a mixture of Gaussians with full covariances fitted to codes, N x d; seeded.
+def sample_gaussian_mixture(codes: Tensor, blocks: list[LatentBlock], components: int, n: int, seed: int = 0) -> Tensor:
+    """Fits a mixture of Gaussians with full covariances to codes, N x d, and samples n codes of it, n x d, on the CPU.
 
-    Columns are brought to one scale before, so that dimensions of any size are fitted alike. One-hot columns are fitted
-    along, and the largest of a block is taken.
+    Columns are standardized first, so that dimensions of any scale are fitted equally well. One-hot columns are fitted
+    as real numbers; in a sample, the largest column of a one-hot block becomes 1 and the others 0.
     """
-    from sklearn.exceptions import ConvergenceWarning  # a second of imports
+    from sklearn.exceptions import ConvergenceWarning  # takes a second to import
     from sklearn.mixture import GaussianMixture
 
     codes = codes.cpu()
@@ -82,53 +82,53 @@ def sample_gaussian_mixture(codes: Tensor, parts: list[LatentBlock], components:
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(((codes - mean) / scale).double().numpy())
     by_component = torch.from_numpy(mixture.sample(n)[0]).float()
-    drawn = by_component[torch.randperm(n, generator=torch.Generator().manual_seed(seed))] * scale + mean
-    for part in parts:
-        if part.kind == "categorical":
-            blocks = drawn[:, part.start : part.stop].unflatten(1, (-1, part.categories))
-            chosen = torch.nn.functional.one_hot(blocks.argmax(dim=2), part.categories)
-            drawn[:, part.start : part.stop] = chosen.flatten(1).float()
-    return drawn
+    sampled = by_component[torch.randperm(n, generator=torch.Generator().manual_seed(seed))] * scale + mean
+    for block in blocks:
+        if block.kind == "categorical":
+            columns = sampled[:, block.start : block.stop].unflatten(1, (-1, block.categories))
+            one_hot = F.one_hot(columns.argmax(dim=2), block.categories)
+            sampled[:, block.start : block.stop] = one_hot.flatten(1).float()
+    return sampled
 
 
 def enumerate_codes(
-    parts: list[LatentBlock], batch_size: int = 1000, device: torch.device | str = "cpu"
+    blocks: list[LatentBlock], batch_size: int = 1000, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
-    """Codes of all combinations of categories, one-hot, in batches: at most batch_size x d, float32, on `device`.
+    """Yields the codes of all combinations of categories in batches: at most batch_size x d, float32, on `device`.
 
-    The last variable changes fastest, as in a number's digits; columns of real numbers are 0. No more than a batch is
-    ever in memory.
+    The last variable changes fastest, like the last digit of a number. Columns of real numbers are 0. Only one batch is
+    in memory at a time.
 
     Raises:
-        ValueError: no part is categorical, or there are more combinations than int64 counts.
+        ValueError: No block is categorical, or there are more combinations than int64 holds.
     """
-    sizes = category_counts(parts)
+    sizes = category_counts(blocks)
     total = math.prod(sizes)
     if not sizes or total >= 2**63:
         raise ValueError(f"{len(sizes)} categorical variables have {total} combinations, which cannot be enumerated")
     for start in range(0, total, batch_size):
         numbers = torch.arange(start, min(start + batch_size, total), device=device)
-        yield one_hot_codes(parts, combinations(numbers, sizes))
+        yield one_hot_codes(blocks, mixed_radix_digits(numbers, sizes))
 
 
 def random_codes(
-    parts: list[LatentBlock], count: int, batch_size: int = 1000, device: torch.device | str = "cpu", seed: int = 0
+    blocks: list[LatentBlock], count: int, batch_size: int = 1000, device: torch.device | str = "cpu", seed: int = 0
 ) -> Iterator[Tensor]:
-    """Codes of `count` random combinations of categories, as `enumerate_codes` makes them; repeats may occur."""
+    """Yields codes of `count` random combinations of categories, as `enumerate_codes` does; some may repeat."""
     generator = torch.Generator(device).manual_seed(seed)
-    sizes = torch.tensor(category_counts(parts), device=device)
+    sizes = torch.tensor(category_counts(blocks), device=device)
     for start in range(0, count, batch_size):
         number = min(batch_size, count - start)
         uniform = torch.rand(number, len(sizes), generator=generator, device=device, dtype=torch.float32)
-        yield one_hot_codes(parts, (uniform * sizes).long().minimum(sizes - 1))
+        yield one_hot_codes(blocks, (uniform * sizes).long().minimum(sizes - 1))
 
 
-def category_counts(parts: list[LatentBlock]) -> list[int]:
+def category_counts(blocks: list[LatentBlock]) -> list[int]:
     """The number of categories of each categorical variable, in the order of the code's columns."""
-    return [part.categories for part in parts if part.kind == "categorical" for _ in range(part.variables)]
+    return [block.categories for block in blocks if block.kind == "categorical" for _ in range(block.variables)]
 
 
-def combinations(numbers: Tensor, sizes: list[int]) -> Tensor:
+def mixed_radix_digits(numbers: Tensor, sizes: list[int]) -> Tensor:
     """The digits of numbers, N, in the mixed radix `sizes`, most significant first: int64 N x len(sizes)."""
     digits = []
     for size in reversed(sizes):
@@ -137,14 +137,14 @@ def combinations(numbers: Tensor, sizes: list[int]) -> Tensor:
     return torch.stack(digits[::-1], dim=1)
 
 
-def one_hot_codes(parts: list[LatentBlock], categories: Tensor) -> Tensor:
-    """Codes, N x d, float32, of categories, int64 N x variables: one-hot; columns of real numbers are 0."""
+def one_hot_codes(blocks: list[LatentBlock], categories: Tensor) -> Tensor:
+    """Codes, N x d, float32, of categories, int64 N x variables. Columns of real numbers are 0."""
     columns, variable = [], 0
-    for part in parts:
-        if part.kind == "continuous":
-            columns.append(torch.zeros(len(categories), part.variables, device=categories.device))
+    for block in blocks:
+        if block.kind == "continuous":
+            columns.append(torch.zeros(len(categories), block.variables, device=categories.device))
             continue
-        chosen = categories[:, variable : variable + part.variables]
-        columns.append(F.one_hot(chosen, part.categories).flatten(1).float())
-        variable += part.variables
+        chosen = categories[:, variable : variable + block.variables]
+        columns.append(F.one_hot(chosen, block.categories).flatten(1).float())
+        variable += block.variables
     return torch.cat(columns, dim=1)

@@ -1,4 +1,4 @@
-"""Pictures: written to the run's media/ and, where the run is logged to W&B, shown there under the same name."""
+"""Makes pictures and GIFs, and saves them in the run's folder media/ and to W&B."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -25,13 +25,13 @@ MIN_WIDTH = 320
 GREY_LEVELS = 32
 
 Ticks = Sequence[tuple[float, str]]
-"""Pixels and what is written there."""
+"""Positions in pixels, and the labels there."""
 Save = Callable[[IO[bytes]], object]
-"""Writes a file's contents."""
+"""Writes the content of a file."""
 
 
 def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> None:
-    """Writes `media/<name>.png` in the run folder, and logs it as media/<name>."""
+    """Writes `media/<name>.png` in the run folder, and logs it to W&B as media/<name>."""
     if not trainer.is_global_zero:
         return
     image = render(picture) if isinstance(picture, Figure) else picture
@@ -42,10 +42,14 @@ def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> 
 
 
 def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds: float, last: float) -> None:
-    """Writes `media/<name>.gif`, which starts over for ever, and logs it as media/<name>.
+    """Writes `media/<name>.gif`, which repeats for ever, in the run folder, and logs it to W&B as media/<name>.
 
     Args:
-        seconds, last: how long a frame is shown, and the last one.
+        trainer: The trainer of the run.
+        name: The name without a suffix.
+        frames: The pictures, all of one size.
+        seconds: How long each frame but the last is shown.
+        last: How long the last frame is shown, in seconds.
     """
     if not trainer.is_global_zero:
         return
@@ -57,14 +61,15 @@ def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds
 
 
 def gif(frames: Sequence[Image.Image], seconds: float, last: float) -> Save:
-    """What writes a GIF that starts over for ever; frames and times as in `save_gif`."""
-    few = [_few_colours(frame) for frame in frames]
-    held = [round(1000 * seconds)] * (len(few) - 1) + [round(1000 * last)]
-    return lambda file: few[0].save(file, "GIF", save_all=True, append_images=few[1:], duration=held, loop=0)
+    """A function that writes a GIF that repeats for ever; the arguments are those of `save_gif`."""
+    reduced = [_reduce_colours(frame) for frame in frames]
+    durations = [round(1000 * seconds)] * (len(reduced) - 1) + [round(1000 * last)]
+    options: dict[str, Any] = {"save_all": True, "append_images": reduced[1:], "duration": durations, "loop": 0}
+    return lambda file: reduced[0].save(file, "GIF", **options)
 
 
-def _few_colours(frame: Image.Image) -> Image.Image:
-    """A frame in at most 256 colours, a grey one in fewer levels: half the bytes in a GIF."""
+def _reduce_colours(frame: Image.Image) -> Image.Image:
+    """Reduces a frame to 256 colours, and a grey one to 32 levels, which halves the size of a GIF."""
     if frame.mode == "L":
         step = 255 / (GREY_LEVELS - 1)
         return frame.point([round(round(level / step) * step) for level in range(256)])
@@ -72,45 +77,46 @@ def _few_colours(frame: Image.Image) -> Image.Image:
 
 
 def media_folder(trainer: Trainer) -> Path:
-    """Where the run keeps its pictures."""
+    """The folder of the run's pictures."""
     return Path(trainer.default_root_dir) / "media"
 
 
 def write_file(path: Path, save: Save) -> None:
-    """Writes a file beside its place and moves it there when it is whole.
+    """Writes a file atomically: to a temporary file in the same folder, which is renamed once it is complete.
 
     Raises:
-        OSError: it could not be written; its `filename` is the path.
+        OSError: The file could not be written; `filename` of the error is the path.
     """
     write_files({path: save})
 
 
 def write_files(files: Mapping[Path, Save]) -> None:
-    """Writes files beside their places and moves them there when all are whole: all of them, or none.
+    """Writes several files atomically: all of them, or none.
 
     Raises:
-        OSError: one of them could not be written; its `filename` is that one's path.
+        OSError: A file could not be written; `filename` of the error is its path.
     """
-    parts = {path: path.with_name(f".{path.name}") for path in files}
+    temporary = {path: path.with_name(f".{path.name}") for path in files}
     for path in files:
-        with _blaming(path):
+        with _naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     try:
         for path, save in files.items():
-            with _blaming(path), open(parts[path], "wb") as file:
+            with _naming(path), open(temporary[path], "wb") as file:
                 save(file)
-        for path, part in parts.items():
-            with _blaming(path):
+        for path, part in temporary.items():
+            with _naming(path):
                 part.replace(path)
     finally:
-        for part in parts.values():
+        for part in temporary.values():
             part.unlink(missing_ok=True)
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
+    """Sets the path as the `filename` of an OSError."""
     try:
         yield
     except OSError as error:
@@ -118,7 +124,14 @@ def _blaming(path: Path) -> Iterator[None]:
 
 
 def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None = None) -> Image.Image:
-    """N x C x H x W in [0, 1] -> one picture, row by row, white between them; small images are enlarged by `scale`."""
+    """Arranges images, N x C x H x W in [0, 1], in one picture, row by row.
+
+    Args:
+        images: The images.
+        columns: Images in a row.
+        padding: White pixels between images.
+        scale: Factor by which pixels are enlarged; None for 2 for images of at most 64 pixels a side, else 1.
+    """
     grid = make_grid(images.detach().float().cpu().clamp(0, 1), nrow=columns, padding=padding, pad_value=1.0)
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
@@ -126,10 +139,11 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def alike(*sets: Tensor) -> list[Tensor]:
-    """Sets of images, each N x C x H x W, in the shape of the largest, float32, on the CPU, to stand in one picture.
+def to_same_shape(*sets: Tensor) -> list[Tensor]:
+    """Brings sets of images, each N x C x H x W, to one shape, so that they fit into one picture: float32, on the CPU.
 
-    Grey ones get equal channels, small ones larger pixels, and numbers that are none become 0.
+    Grey images get three equal channels, small images are enlarged by nearest-neighbour interpolation, and NaN
+    becomes 0.
     """
     channels, *size = (max(images.shape[k] for images in sets) for k in (1, 2, 3))
     found = []
@@ -140,20 +154,27 @@ def alike(*sets: Tensor) -> list[Tensor]:
 
 
 def full_row(images: Tensor, columns: int) -> Tensor:
-    """A row of at most that many images, N x C x H x W, filled up with white ones: columns x C x H x W."""
+    """Fills a row of at most `columns` images, N x C x H x W, with white images: columns x C x H x W."""
     white = 1 if images.is_floating_point() else 255
     return torch.cat([images, images.new_full((columns - len(images), *images.shape[1:]), white)])
 
 
 def tile_centres(length: int, count: int) -> list[float]:
-    """The middles of `count` equal tiles along `length` pixels."""
+    """The centres of `count` equal tiles along `length` pixels."""
     return [(number + 0.5) * length / count for number in range(count)]
 
 
 def framed(
     picture: Image.Image, title: str, xlabel: str = "", ylabel: str = "", xticks: Ticks = (), yticks: Ticks = ()
 ) -> Image.Image:
-    """A picture, each of its pixels as it was, with a title above, and axes with labels at given pixels around it."""
+    """Adds a title and axes to a picture, whose pixels stay as they are.
+
+    Args:
+        picture: The picture.
+        title: The title above it, wrapped to its width.
+        xlabel, ylabel: Labels of the axes.
+        xticks, yticks: Positions in pixels and their labels.
+    """
     longest = max((len(label) for _, label in yticks), default=0)
     left = 12 + 7 * longest + (28 if ylabel else 0)
     below = 12 + (18 if xticks else 0) + (20 if xlabel else 0)
@@ -175,20 +196,20 @@ def framed(
     return whole
 
 
-def beside(pictures: Sequence[Image.Image], upright: bool = False) -> Image.Image:
-    """Pictures from left to right, or one under the other, on white."""
+def join_pictures(pictures: Sequence[Image.Image], vertical: bool = False) -> Image.Image:
+    """Joins pictures from left to right, or from top to bottom if `vertical`, on white."""
     sizes = np.array([picture.size for picture in pictures])
-    width, height = (sizes[:, 0].max(), sizes[:, 1].sum()) if upright else (sizes[:, 0].sum(), sizes[:, 1].max())
+    width, height = (sizes[:, 0].max(), sizes[:, 1].sum()) if vertical else (sizes[:, 0].sum(), sizes[:, 1].max())
     canvas = Image.new("RGB", (int(width), int(height)), "white")
     at = 0
     for picture in pictures:
-        canvas.paste(picture, (0, at) if upright else (at, 0))
-        at += picture.height if upright else picture.width
+        canvas.paste(picture, (0, at) if vertical else (at, 0))
+        at += picture.height if vertical else picture.width
     return canvas
 
 
 def render(figure: Figure) -> Image.Image:
-    """A matplotlib figure as pixels, without pyplot and its global state."""
+    """Draws a matplotlib figure as an image, without pyplot and its global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

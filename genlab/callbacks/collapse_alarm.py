@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from genlab.callbacks.run_record import RunRecord
-from genlab.evaluation.step_scalars import RecentScalars
+from genlab.evaluation.step_scalars import StepScalars
 from genlab.runs.wandb_run import RunLogger
 
 Kind = Literal["collapsed", "saturated", "not_finite"]
@@ -71,7 +71,7 @@ class CollapseAlarm(Callback):
         self.saturation = saturation
         self.every_n_steps = every_n_steps
         self.alarms: list[dict[str, Any]] = []
-        self._recent = RecentScalars(*WATCHED)
+        self._recent = StepScalars(*WATCHED)
         self._steps = 0
         self._ringing: set[Kind] = set()
         self._most_modes: BestValue | None = None

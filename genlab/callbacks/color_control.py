@@ -8,7 +8,7 @@ from torchvision.utils import make_grid
 
 from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule, hue_to_rgb
 from genlab.evaluation.color_control import ColorControlResult, choose_regions, sample_hues
-from genlab.figures import confusion_figure
+from genlab.figures import hue_confusion_figure
 from genlab.latents import encode_all
 from genlab.media import save_picture
 from genlab.random_state import isolated_rng
@@ -112,7 +112,7 @@ class ColorControl(Callback):
         if self._result is not None and self.pictures:
             names = list(REFERENCE_HUES)
             save_picture(trainer, "color_control", samples_figure(self._result, REFERENCE_HUES))
-            save_picture(trainer, "color_confusion", confusion_figure(self._result.count, names))
+            save_picture(trainer, "color_confusion", hue_confusion_figure(self._result.count, names))
         self._result = None
 
 

@@ -4,7 +4,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from genlab.media import alike, full_row, image_grid, save_picture
+from genlab.media import to_same_shape, full_row, image_grid, save_picture
 from lit_models.common.image_optimization import HasOptimizedImages
 
 
@@ -33,6 +33,6 @@ class GeneratedImages(Callback):
             save_picture(trainer, f"results/{name}", image_grid(image[None], 1, padding=0, scale=1))
         given = [rows for rows in data.examples("test", len(images)) if rows.ndim == images.ndim]
         columns = min(self.columns, len(images))
-        blocks = zip(*(rows.split(columns) for rows in alike(*given, images)), strict=True)
+        blocks = zip(*(rows.split(columns) for rows in to_same_shape(*given, images)), strict=True)
         rows = [full_row(row, columns) for block in blocks for row in block]
         save_picture(trainer, "results", image_grid(torch.cat(rows), columns))

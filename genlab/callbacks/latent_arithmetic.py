@@ -10,7 +10,7 @@ from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.evaluation.latent_arithmetic import AROUND, EXEMPLARS, Sum, add, most_confident, probabilities
 from genlab.latents import decode_all
-from genlab.media import beside, framed, full_row, image_grid, save_picture, tile_centres
+from genlab.media import join_pictures, framed, full_row, image_grid, save_picture, tile_centres
 from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
@@ -54,7 +54,7 @@ class LatentArithmetic(Callback):
         if sums:
             names = trainer.datamodule.classes  # type: ignore[attr-defined]
             blocks = [sum_picture(model, judge, each, names) for each in sums]
-            save_picture(trainer, "arithmetic", beside(blocks, upright=True))
+            save_picture(trainer, "arithmetic", join_pictures(blocks, vertical=True))
 
     def _rows_of(self, exemplars: dict[int, Tensor]) -> list[tuple[int, int, int]]:
         wanted = ROWS if self.rows is None else self.rows

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genlab.latent_paths import traverse_categories, traverse_dimensions
 from genlab.latents import decode_all, encode_all, latent_blocks
-from genlab.media import beside, framed, image_grid, save_picture, tile_centres
+from genlab.media import join_pictures, framed, image_grid, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes, LatentBlock
 
 
@@ -45,7 +45,7 @@ class LatentTraversals(Callback):
                 pictures.append(self._numbers(pl_module, codes, example, part))
             else:
                 pictures.append(self._categories(pl_module, example, part))
-        save_picture(trainer, "traversals", beside(pictures, upright=True))
+        save_picture(trainer, "traversals", join_pictures(pictures, vertical=True))
 
     def _numbers(self, model: Any, codes: Tensor, example: Tensor, part: LatentBlock) -> Image.Image:
         deviation = codes.std(dim=0, correction=0)

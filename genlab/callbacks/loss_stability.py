@@ -4,7 +4,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from genlab.evaluation.loss_stability import LEAST_STEPS, detrended_std
-from genlab.evaluation.step_scalars import RecentScalars
+from genlab.evaluation.step_scalars import StepScalars
 
 LOSSES = ("loss_d", "loss_g")
 
@@ -34,8 +34,8 @@ class LossStability(Callback):
         if window < LEAST_STEPS:
             raise ValueError(f"window is {window} steps; a scatter about a line needs at least {LEAST_STEPS}")
         self.window = window
-        self._open = RecentScalars(*LOSSES)
-        self._deviations = RecentScalars(*LOSSES)
+        self._open = StepScalars(*LOSSES)
+        self._deviations = StepScalars(*LOSSES)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open.to(pl_module.device)

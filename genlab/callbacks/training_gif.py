@@ -19,7 +19,7 @@ from torch import Tensor
 from genlab.figures import scatter_figure, second_label_name
 from genlab.latent_planes import PRIOR_PLANE, has_prior_plane, normal_quantiles, plane_grid, project_to_plane
 from genlab.latents import class_block, decode_all, encode_all, latent_blocks, with_every_class
-from genlab.media import alike, image_grid, media_folder, save_gif, write_file
+from genlab.media import to_same_shape, image_grid, media_folder, save_gif, write_file
 from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, Reconstructs, Samples, Translates
 from lit_models.common.image_optimization import HasOptimizedImages
@@ -184,7 +184,7 @@ def translation_tiles(model: Any, sources: Tensor, targets: Tensor) -> Tensor:
     for direction in model.directions:
         given = sources if direction == "ab" else targets
         columns += [given, model.translate(given.to(model.device, model.dtype), direction)]
-    return torch.stack(alike(*columns), dim=1).flatten(0, 1)
+    return torch.stack(to_same_shape(*columns), dim=1).flatten(0, 1)
 
 
 def frame_paths(trainer: Trainer) -> list[Path]:

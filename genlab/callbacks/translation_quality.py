@@ -13,8 +13,8 @@ from datamodules.base import Split
 from genlab.evaluation.classifier import EvaluationClassifier, check_validation, evaluation_classifier_or_hint
 from genlab.evaluation.sample_scores import ALL_IMAGES, TEST_SEED, VAL_SEED, selected_by_frechet
 from genlab.evaluation.translation_scores import TranslationScores, palette, portion, sides
-from genlab.figures import confusion_figure
-from genlab.media import alike, beside, framed, image_grid, save_picture, tile_centres
+from genlab.figures import hue_confusion_figure
+from genlab.media import to_same_shape, join_pictures, framed, image_grid, save_picture, tile_centres
 from genlab.metrics import ColorCount
 from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Translates
@@ -147,7 +147,7 @@ class TranslationQuality(Callback):
         for direction, count in colors.items():
             name = "color_confusion" if len(model.directions) == 1 else f"color_confusion_{direction}"
             hues = palette(data.hues[direction == "ab"] or ())
-            save_picture(trainer, name, confusion_figure(count, color_names(hues), "translations"))
+            save_picture(trainer, name, hue_confusion_figure(count, color_names(hues), "translations"))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._validation = None
@@ -183,7 +183,7 @@ def color_names(hues: list[float]) -> list[str]:
 def translations_picture(model: Any, data: PairsDataModule) -> Image.Image:
     """Test images, chosen at random but always the same, beside what is made of them, one direction below the other."""
     pairs = data.pairs("test", ROWS * MOST_BLOCKS)
-    return beside([_one_way(model, data, direction, pairs) for direction in model.directions], upright=True)
+    return join_pictures([_one_way(model, data, direction, pairs) for direction in model.directions], vertical=True)
 
 
 def _one_way(model: Any, data: PairsDataModule, direction: str, pairs: Pairs) -> Image.Image:
@@ -199,7 +199,7 @@ def _one_way(model: Any, data: PairsDataModule, direction: str, pairs: Pairs) ->
         ticks += [(at + x, name) for x, name in zip(tile_centres(grid.width, len(columns)), columns, strict=True)]
         at += grid.width + GAP
     given, wanted = SIDES[direction]
-    return framed(beside(parts[:-1]), f"each {given}, and the {wanted} that is made of it", xticks=ticks)
+    return framed(join_pictures(parts[:-1]), f"each {given}, and the {wanted} that is made of it", xticks=ticks)
 
 
 def columns_of(model: Any, data: PairsDataModule, direction: str, pairs: Pairs) -> dict[str, Tensor]:
@@ -215,4 +215,4 @@ def columns_of(model: Any, data: PairsDataModule, direction: str, pairs: Pairs) 
         columns["back"] = model.translate(made, direction[::-1])
     if data.aligned:
         columns["true"] = truth
-    return dict(zip(columns, alike(*columns.values()), strict=True))
+    return dict(zip(columns, to_same_shape(*columns.values()), strict=True))

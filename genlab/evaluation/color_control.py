@@ -1,4 +1,4 @@
-"""Samples of a hue."""
+"""Measures how well a model's latent code controls the colour of its samples."""
 
 import warnings
 from dataclasses import dataclass
@@ -13,27 +13,34 @@ from lit_models.common.capabilities import LatentBlock
 
 
 class Cells(Protocol):
-    """One part of the codes, cut into C cells."""
+    """A partition of one block of the codes into C cells."""
 
     cell: Tensor
     """The cell of each code, int64, N."""
 
-    def draw(self, cells: Tensor) -> Tensor:
-        """The part's columns of a new code out of each of these cells, int64, n: n x width."""
+    def sample(self, cells: Tensor) -> Tensor:
+        """Samples the block's columns of a new code in each of these cells, int64, n: n x width."""
 
 
 class ClusterCells:
-    """Real numbers in the clusters of a Gaussian mixture of the first half of the codes, whose components draw."""
+    """Clusters of real numbers: the components of a Gaussian mixture fitted to the first half of the codes.
+
+    Args:
+        codes: The block's columns of the codes, N x width.
+        clusters: Number of components; fewer if there are less than ten codes for each.
+        seed: Seed of the fit.
+    """
 
     def __init__(self, codes: Tensor, clusters: int, seed: int) -> None:
-        from sklearn.exceptions import ConvergenceWarning  # a second of imports
+        from sklearn.exceptions import ConvergenceWarning  # takes a second to import
         from sklearn.mixture import GaussianMixture
 
         self.scale = codes.double().std(dim=0).max().clamp(min=1e-12)  # the mixture's least variance is relative to it
         scaled = (codes / self.scale).double().numpy()
         fitted = scaled[: len(scaled) // 2]
         components = max(1, min(clusters, len(fitted) // 10))
-        # Roughly fitted clusters do: they only cut the space, and each draws from its own mean and covariance.
+        # A rough fit suffices: the clusters only partition the space, and each is sampled from its own mean and
+        # covariance.
         mixture = GaussianMixture(components, init_params="k-means++", max_iter=10, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -42,57 +49,62 @@ class ClusterCells:
         self.means = torch.from_numpy(mixture.means_)
         self.factors = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
 
-    def draw(self, cells: Tensor) -> Tensor:
+    def sample(self, cells: Tensor) -> Tensor:
         noise = torch.randn(len(cells), self.means.shape[1], 1, dtype=self.means.dtype)
         return (self.scale * (self.means[cells] + (self.factors[cells] @ noise)[..., 0])).float()
 
 
 class CombinationCells:
-    """Categorical variables in the combinations that occur."""
+    """Combinations of categories that occur in the codes.
+
+    Args:
+        codes: The block's columns of the codes, N x width.
+        categories: Categories of each variable.
+    """
 
     def __init__(self, codes: Tensor, categories: int) -> None:
         self.categories = categories
-        picked = codes.unflatten(1, (-1, categories)).argmax(dim=2)  # (N, variables)
-        self.combinations, self.cell = picked.unique(dim=0, return_inverse=True)
+        chosen = codes.unflatten(1, (-1, categories)).argmax(dim=2)  # (N, variables)
+        self.combinations, self.cell = chosen.unique(dim=0, return_inverse=True)
 
-    def draw(self, cells: Tensor) -> Tensor:
+    def sample(self, cells: Tensor) -> Tensor:
         return F.one_hot(self.combinations[cells], self.categories).flatten(1).float()
 
 
 @dataclass
 class Region:
-    """Where in the latent space a hue is asked for."""
+    """The region of the latent space from which codes of a hue are sampled."""
 
-    part: LatentBlock
+    block: LatentBlock
     cells: Cells
     weights: Tensor
-    """How often each cell is drawn, in proportion, C."""
+    """The relative frequency at which each cell is sampled, C."""
     purity: Tensor
-    """Share of its training images that have the hue."""
+    """The share of the training images in the region that have the hue, a scalar."""
 
-    def draw(self, model: Any, n: int) -> Tensor:
-        """Codes for `model.decode`, n x d; columns of other parts are the prior's."""
+    def sample(self, model: Any, n: int) -> Tensor:
+        """Samples codes for `model.decode`, n x d. The columns of other blocks are sampled from the prior."""
         codes = model.sample_prior(n)
-        drawn = self.cells.draw(torch.multinomial(self.weights, n, replacement=True))
-        codes[:, self.part.start : self.part.stop] = drawn.to(codes)
+        columns = self.cells.sample(torch.multinomial(self.weights, n, replacement=True))
+        codes[:, self.block.start : self.block.stop] = columns.to(codes)
         return codes
 
 
 @dataclass
 class ColorControlResult:
-    """What became of the hues asked for."""
+    """Samples of each requested hue, and how many have it."""
 
     count: ColorCount
     purity: Tensor
-    """Share of the regions' training images that have the hue, a mean over the hues."""
+    """The share of the regions' training images that have the hue, averaged over the hues; a scalar."""
     images: Tensor
-    """The first few samples of each hue, K x columns x 3 x H x W, on the CPU."""
+    """The first samples of each hue, K x columns x 3 x H x W, on the CPU."""
 
 
 def choose_regions(
     codes: Tensor,
     hues: Tensor,
-    parts: list[LatentBlock],
+    blocks: list[LatentBlock],
     references: Tensor,
     *,
     clusters: int = 200,
@@ -100,34 +112,45 @@ def choose_regions(
     tolerance: float = 20.0,
     seed: int = 0,
 ) -> list[Region]:
-    """The region of each reference hue, K, by codes in random order, N x d, and their images' hues, N."""
+    """Chooses the region of each reference hue.
+
+    Args:
+        codes: Codes of training images in random order, N x d.
+        hues: The hues of the images in degrees, N.
+        blocks: What the columns of the codes mean.
+        references: The K reference hues in degrees.
+        clusters, mass, tolerance, seed: The arguments of the callback ColorControl.
+
+    Returns:
+        K regions. Of several blocks, each hue has the region of highest purity.
+    """
     near = hue_distance(hues[:, None], references) <= tolerance  # (N, K)
     chance = min(1.0, 2 * tolerance / 360)
     candidates = []
-    for part in parts:
-        columns = codes[:, part.start : part.stop]
+    for block in blocks:
+        columns = codes[:, block.start : block.stop]
         cells: Cells = (
             ClusterCells(columns, clusters, seed)
-            if part.kind == "continuous"
-            else CombinationCells(columns, part.categories)
+            if block.kind == "continuous"
+            else CombinationCells(columns, block.categories)
         )
         weights, purity = best_cells(cells.cell, near, chance, mass)
-        candidates.append([Region(part, cells, weights[k], purity[k]) for k in range(len(references))])
+        candidates.append([Region(block, cells, weights[k], purity[k]) for k in range(len(references))])
     return [max(of_hue, key=lambda region: float(region.purity)) for of_hue in zip(*candidates, strict=True)]
 
 
 def best_cells(cell: Tensor, near: Tensor, chance: float, mass: float) -> tuple[Tensor, Tensor]:
-    """The cells that are best at each hue, chosen by the first half of the codes and rated by the second.
+    """Chooses the best cells for each hue by the first half of the codes, and measures them on the second half.
 
     Args:
-        cell: of each code, int64, N.
-        near: whether its image has the hue, bool, N x K.
-        chance: share of images that have a hue.
-        mass: share of the codes that the cells chosen for a hue hold together, at least.
+        cell: The cell of each code, int64, N.
+        near: Whether each image has each hue, bool, N x K.
+        chance: The share of images with a hue if hues were uniform.
+        mass: The least share of the codes in the cells that are chosen for a hue.
 
     Returns:
-        weights: codes in each cell that was chosen, and 0 in the others, K x C.
-        purity: share of codes that have the hue among those in chosen cells, K; chance where there are none.
+        weights: Number of codes in each chosen cell, and 0 for the others, K x C.
+        purity: The share of the codes in chosen cells whose images have the hue, K; `chance` if there are none.
     """
     half = len(cell) // 2
     count = int(cell.max()) + 1
@@ -147,12 +170,21 @@ def best_cells(cell: Tensor, near: Tensor, chance: float, mass: float) -> tuple[
 def sample_hues(
     model: Any, regions: list[Region], references: Tensor, samples: int, tolerance: float, columns: int
 ) -> ColorControlResult:
-    """Asks the model for `samples` images out of each hue's region."""
+    """Samples `samples` images from the region of each hue and counts those that have the hue.
+
+    Args:
+        model: A model with `sample_prior` and `decode`.
+        regions: The region of each hue.
+        references: The hues in degrees, K.
+        samples: Samples of each hue.
+        tolerance: Largest difference from a hue in degrees.
+        columns: Images of each hue that are returned.
+    """
     metric = ColorAgreement(references.tolist(), tolerance).to(model.device)
-    shown = []
+    first = []
     for region, hue in zip(regions, references, strict=True):
-        images = model.decode(region.draw(model, samples).to(model.device, model.dtype)).float()
+        images = model.decode(region.sample(model, samples).to(model.device, model.dtype)).float()
         metric.update(images, hue.to(model.device).expand(samples))
-        shown.append(images[:columns].cpu())
+        first.append(images[:columns].cpu())
     purity = torch.stack([region.purity for region in regions]).mean()
-    return ColorControlResult(metric.compute(), purity, torch.stack(shown))
+    return ColorControlResult(metric.compute(), purity, torch.stack(first))

@@ -1,4 +1,4 @@
-"""Sums."""
+"""Arithmetic on latent codes, with exemplars that a classifier chooses."""
 
 from typing import NamedTuple
 
@@ -8,49 +8,57 @@ from torch import Tensor
 from genlab.evaluation.classifier import EvaluationClassifier
 
 EXEMPLARS = 3
-AROUND = 8
-"""Variants of a result, which stands in the middle of them."""
+"""Codes of each class whose mean is taken."""
+VARIANTS = 8
+"""Noisy variants around a result."""
 NOISE = 0.25 * 3**0.5
-"""Half the range of the variants' noise, in standard deviations of the prior: 0.25 of a prior on [-1, 1]."""
+"""Half the range of the uniform noise, in standard deviations of the prior: 0.25 for a uniform prior on [-1, 1]."""
 
 
-class Sum(NamedTuple):
-    """a - b + c, each the mean of three codes."""
+class ArithmeticResult(NamedTuple):
+    """The code a - b + c, each term the mean of three exemplars."""
 
     classes: tuple[int, int, int]
+    """a, b and c."""
     exemplars: Tensor
-    """3 of each class, 3 x 3 x d."""
+    """Three codes of each class, 3 x 3 x d."""
     codes: Tensor
-    """The result in the middle of its variants, 9 x d."""
+    """Noisy variants of the result, 9 x d; the one in the middle is without noise."""
 
 
-def probabilities(judge: EvaluationClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Of each class, N x K, on the CPU; 0 for all of them where an image is not finite."""
-    read = torch.cat([judge.probabilities(batch).cpu() for batch in images.split(batch_size)])
-    return read.nan_to_num(0.0)
+def class_probabilities(classifier: EvaluationClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
+    """The probabilities of the classes, N x K, on the CPU; all 0 for an image that is not finite."""
+    batches = torch.cat([classifier.probabilities(batch).cpu() for batch in images.split(batch_size)])
+    return batches.nan_to_num(0.0)
 
 
 def most_confident(codes: Tensor, probabilities: Tensor) -> dict[int, Tensor]:
-    """Of each class that is the most probable one of three codes or more, the three most_confident: 3 x d.
+    """The three codes of each class with the highest probabilities, 3 x d, for classes of at least three codes.
 
     Args:
         codes: N x d.
-        probabilities: of each class, N x K.
+        probabilities: The probabilities of the classes, N x K.
     """
-    probability, found = probabilities.max(dim=1)
-    found = torch.where(probability > 0, found, -1)
+    probability, predicted = probabilities.max(dim=1)
+    predicted = torch.where(probability > 0, predicted, -1)
     exemplars = {}
     for label in range(probabilities.shape[1]):
-        of_class = (found == label).nonzero()[:, 0]
+        of_class = (predicted == label).nonzero()[:, 0]
         if len(of_class) >= EXEMPLARS:
             exemplars[label] = codes[of_class[probability[of_class].topk(EXEMPLARS).indices]]
     return exemplars
 
 
-def add(exemplars: dict[int, Tensor], classes: tuple[int, int, int], deviation: Tensor) -> Sum:
-    """The sum of these classes, and variants by noise in proportion to the codes' standard deviations, d."""
+def add_codes(exemplars: dict[int, Tensor], classes: tuple[int, int, int], deviation: Tensor) -> ArithmeticResult:
+    """Computes a - b + c and its noisy variants.
+
+    Args:
+        exemplars: Codes of each class, 3 x d.
+        classes: a, b and c.
+        deviation: Standard deviation of each dimension of the codes, d; the noise is in proportion to it.
+    """
     chosen = torch.stack([exemplars[label] for label in classes])  # (3, 3, d)
     a, b, c = chosen.mean(dim=1)
-    noise = NOISE * (2 * torch.rand(AROUND + 1, len(a)) - 1) * deviation
-    noise[AROUND // 2] = 0
-    return Sum(classes, chosen, a - b + c + noise)
+    noise = NOISE * (2 * torch.rand(VARIANTS + 1, len(a)) - 1) * deviation
+    noise[VARIANTS // 2] = 0
+    return ArithmeticResult(classes, chosen, a - b + c + noise)

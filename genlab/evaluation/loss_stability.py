@@ -1,17 +1,20 @@
+"""Measures how much a loss scatters about its trend."""
+
 import torch
 from torch import Tensor
 
-LEAST_STEPS = 3
+MIN_STEPS = 3
+"""The fewest steps that have a scatter about a line."""
 
 
 def detrended_std(values: Tensor) -> Tensor:
     """The standard deviation of N equidistant values about their least-squares line; NaN for fewer than three.
 
-    With t the steps counted from their middle, the line's slope is sum(t y) / sum(t^2), and the squares of the
-    residuals are divided by their N - 2 degrees of freedom, which makes short windows comparable with long ones.
+    With the steps t counted from their middle, the slope of the line is sum(t y) / sum(t^2). The sum of the squared
+    residuals is divided by their N - 2 degrees of freedom, so that short windows compare with long ones.
     """
     n = len(values)
-    if n < LEAST_STEPS:
+    if n < MIN_STEPS:
         return values.new_full((), torch.nan)
     steps = torch.arange(n, device=values.device, dtype=values.dtype) - (n - 1) / 2
     centred = values - values.mean()

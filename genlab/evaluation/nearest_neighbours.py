@@ -1,4 +1,4 @@
-"""Samples beside the training images that are nearest to them."""
+"""Shows the training images that are nearest to samples, to detect memorization."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,16 @@ from genlab.media import framed, image_grid, tile_centres
 
 
 class Nearest(NamedTuple):
-    """The nearest of many rows to each of Q queries."""
+    """The nearest row to each of Q queries."""
 
     distance: Tensor
-    """float32, Q, Euclidean."""
+    """Its Euclidean distance, float32, Q."""
     row: Tensor
     """Its number, int64, Q."""
 
 
 class NearestSearch:
-    """Looks for the nearest rows to each query, chunk by chunk.
+    """Finds the nearest row to each query, chunk by chunk.
 
     Args:
         queries: Q x F.
@@ -28,42 +28,45 @@ class NearestSearch:
 
     def __init__(self, queries: Tensor) -> None:
         self.queries = queries
-        self.found = Nearest(queries.new_full((len(queries),), torch.inf), torch.zeros_like(queries[:, 0]).long())
-        self._seen = 0
+        self.nearest = Nearest(queries.new_full((len(queries),), torch.inf), torch.zeros_like(queries[:, 0]).long())
+        self._rows = 0
 
-    def look_through(self, rows: Tensor) -> None:
-        """rows: N x F, numbered on from those before."""
+    def add(self, rows: Tensor) -> None:
+        """Searches the next rows, N x F, whose numbers follow those of the rows before."""
         distance, row = torch.cdist(self.queries, rows).min(dim=1)
-        nearer = distance < self.found.distance
-        self.found = Nearest(
-            torch.where(nearer, distance, self.found.distance),
-            torch.where(nearer, row + self._seen, self.found.row),
+        nearer = distance < self.nearest.distance
+        self.nearest = Nearest(
+            torch.where(nearer, distance, self.nearest.distance),
+            torch.where(nearer, row + self._rows, self.nearest.row),
         )
-        self._seen += len(rows)
+        self._rows += len(rows)
 
 
 def nearest_picture(
-    judge: EvaluationClassifier, samples: Tensor, train: Tensor, test: Tensor, chunk: int = 1000
+    classifier: EvaluationClassifier, samples: Tensor, train: Tensor, test: Tensor, chunk: int = 1000
 ) -> Image.Image:
-    """A row of samples, and below each the training image nearest to it by the judge's features and by pixels.
+    """Draws a row of samples above the training images nearest to them by the classifier's features and by pixels.
 
-    The title compares the median distance of samples to training images with that of test images: a model that repeats
-    its training images is near 0, one as good as new images near 1.
+    The title has the median distance of the samples to their nearest training images, divided by that of test images: a
+    model that memorized its training images is near 0, and one whose samples are as new as test images near 1.
 
     Args:
+        classifier: The evaluation classifier.
         samples: S x C x H x W in [0, 1].
-        train, test: images likewise, any numbers of them.
+        train: Training images of the same shape.
+        test: Test images of the same shape.
+        chunk: Training images that are searched at a time.
     """
-    count, device = len(samples), judge.classifier.device
+    count, device = len(samples), classifier.device
     queries = torch.cat([samples.nan_to_num().to(device, torch.float32), test.to(device)])
-    searches = {"features": NearestSearch(judge.features(queries)), "pixels": NearestSearch(queries.flatten(1))}
+    searches = {"features": NearestSearch(classifier.features(queries)), "pixels": NearestSearch(queries.flatten(1))}
     for part in train.split(chunk):
         images = part.to(device)
-        searches["features"].look_through(judge.features(images))
-        searches["pixels"].look_through(images.flatten(1))
+        searches["features"].add(classifier.features(images))
+        searches["pixels"].add(images.flatten(1))
     rows, ratios = [queries[:count]], []
     for name, search in searches.items():
-        distance, row = search.found
+        distance, row = search.nearest
         rows.append(train[row[:count].to(train.device)].to(device))
         ratio = distance[:count].median() / distance[count:].median().clamp(min=1e-12)
         ratios.append(f"{ratio.item():.2f} by {name}")
@@ -71,7 +74,7 @@ def nearest_picture(
     labels = ["samples", *(f"by {name}" for name in searches)]
     ticks = list(zip(tile_centres(grid.height, len(rows)), labels, strict=True))
     title = (
-        f"{count} samples and the nearest of {len(train):,} training images; median distance in units of that of"
+        f"{count} samples and the nearest of {len(train):,} training images; median distance divided by that of"
         f" {len(test):,} test images: {' and '.join(ratios)}"
     )
     return framed(grid, title, yticks=ticks)

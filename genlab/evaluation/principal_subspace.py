@@ -1,4 +1,4 @@
-"""PCA."""
+"""Principal component analysis (PCA), and the angle between subspaces."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,12 @@ from genlab.devices import float64_device
 
 
 def mean_and_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """The mean image, CHW, and the first d principal axes, d x CHW, orthonormal, of images N x C x H x W: float64.
+    """The mean and the first d principal axes of images, N x C x H x W.
 
-    The covariance is summed batch by batch, so that no second copy of the images is made.
+    The covariance is summed batch by batch, without a second copy of the images.
+
+    Returns:
+        The mean, CHW, and the orthonormal axes, d x CHW; both float64.
     """
     device = float64_device(images.device)
     mean = images.flatten(1).mean(dim=0, dtype=torch.float32)
@@ -22,15 +25,15 @@ def mean_and_axes(images: Tensor, d: int, batch_size: int = 1000) -> tuple[Tenso
 
 
 def orthonormal(vectors: Tensor) -> Tensor:
-    """An orthonormal basis, d x D, of the span of independent vectors, d x D: float64."""
+    """An orthonormal basis of the span of independent vectors, d x D: d x D, float64."""
     return torch.linalg.qr(vectors.double().T).Q.T
 
 
 def largest_principal_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Largest principal angle in degrees, 0 to 90, between the spans of a and of b, both d x D.
+    """The largest principal angle in degrees, 0 to 90, between the spans of a and b, both d x D.
 
-    From its sine, the norm of what is left of one basis outside the other span, as the cosine of a small angle has
-    no digits to tell it by (Bjorck and Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3).
+    It is computed from its sine, the spectral norm of the part of one basis outside the other span, because the cosine
+    of a small angle is too inaccurate (Bjorck and Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3).
     """
     a, b = orthonormal(a), orthonormal(b)
     outside = a - a @ b.T @ b
@@ -38,7 +41,7 @@ def largest_principal_angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 def projection_error(images: Tensor, mean: Tensor, axes: Tensor, batch_size: int = 1000) -> Tensor:
-    """Mean squared error per pixel of images, N x C x H x W, against their projection on the plane through the mean."""
+    """The mean squared error per pixel of images, N x C x H x W, projected on the span of the axes through the mean."""
     total = mean.new_zeros(())
     for batch in images.flatten(1).split(batch_size):
         centred = batch.to(mean) - mean

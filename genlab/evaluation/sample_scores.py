@@ -1,4 +1,4 @@
-"""Real images and samples, drawn and counted."""
+"""Scores of a model's samples against real images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,36 +23,36 @@ weights are tested on other samples than those that selected them."""
 
 
 class SampleScores:
-    """What a judge says of samples beside real images; several processes count their own, and are joined in `compute`.
+    """Scores samples against real images. Each process adds its own images; `compute` combines all processes.
 
     Args:
-        judge: on the device where images are.
-        labelled: samples come with the class that they were asked for.
-        neighbours: k of precision and recall; None for neither.
-        inception: the distance by Inception's features, when it is wanted; it starts anew.
+        classifier: The evaluation classifier, on the device of the images.
+        labelled: Samples come with the class that they were conditioned on.
+        neighbours: k of precision and recall; None to leave them out.
+        inception: The Inception distance, which is reset; None to leave it out.
     """
 
     def __init__(
         self,
-        judge: EvaluationClassifier,
+        classifier: EvaluationClassifier,
         labelled: bool = False,
         neighbours: int | None = None,
         inception: FrechetInceptionDistance | None = None,
     ) -> None:
-        self.device = float64_device(judge.classifier.device)
-        self.judge = judge
-        self.frechet = self._here(FrechetDistance(judge.num_features))
-        self.coverage = self._here(ModeCoverage(judge.num_modes))
-        self.agreement = self._here(MeanMetric(nan_strategy="disable")) if labelled else None
-        self.broken = self._here(SumMetric(nan_strategy="disable"))
-        self.manifold = self._here(ManifoldPrecisionRecall(neighbours)) if neighbours else None
-        self.inception = self._here(inception) if inception else None
+        self.device = float64_device(classifier.device)
+        self.classifier = classifier
+        self.frechet = self._to_device(FrechetDistance(classifier.num_features))
+        self.coverage = self._to_device(ModeCoverage(classifier.num_modes))
+        self.agreement = self._to_device(MeanMetric(nan_strategy="disable")) if labelled else None
+        self.not_finite = self._to_device(SumMetric(nan_strategy="disable"))
+        self.manifold = self._to_device(ManifoldPrecisionRecall(neighbours)) if neighbours else None
+        self.inception = self._to_device(inception) if inception else None
         if self.inception is not None:
             self.inception.reset()
 
     def add_real(self, images: Tensor) -> None:
         """images: N x C x H x W in [0, 1]."""
-        features = self.judge.features(images).to(self.device)
+        features = self.classifier.features(images).to(self.device)
         self.frechet.update(features, real=True)
         if self.manifold is not None:
             self.manifold.update(features, real=True)
@@ -60,11 +60,11 @@ class SampleScores:
             self.inception.update(inception_images(images).to(self.device), real=True)
 
     def add_samples(self, images: Tensor, label: int | None = None) -> None:
-        """images: N x C x H x W in [0, 1]. label: the class that they were asked for."""
-        features, modes = (found.to(self.device) for found in self.judge(images))
+        """images: N x C x H x W in [0, 1]. label: The class that they were conditioned on."""
+        features, modes = (values.to(self.device) for values in self.classifier(images))
         self.frechet.update(features, real=False)
         self.coverage.update(modes)
-        self.broken.update((modes < 0).sum())
+        self.not_finite.update((modes < 0).sum())
         if self.agreement is not None and label is not None:
             self.agreement.update((modes == label).float())
         if self.manifold is not None:
@@ -73,38 +73,38 @@ class SampleScores:
             self.inception.update(inception_images(images).to(self.device), real=False)
 
     def compute(self) -> dict[str, float]:
-        """The numbers by their names; distances are infinite when a sample is not finite."""
+        """The scores by name. Distances are infinite if a sample is not finite."""
         coverage = self.coverage.compute()
-        found = {
+        scores = {
             "frechet_classifier": self.frechet.compute().item(),
             "modes": float(coverage.modes),
             "modes_kl": coverage.kl.item(),
         }
         if self.agreement is not None:
-            found["class_agreement"] = self.agreement.compute().item()
+            scores["class_agreement"] = self.agreement.compute().item()
         if self.manifold is not None:
-            found |= {name: share.item() for name, share in self.manifold.compute()._asdict().items()}
+            scores |= {name: share.item() for name, share in self.manifold.compute()._asdict().items()}
         if self.inception is not None:
-            finite = bool(self.broken.compute() == 0)  # which levels of 0 to 255 do not tell
-            found["frechet_inception"] = self.inception.compute().item() if finite else torch.inf
-        return found
+            finite = bool(self.not_finite.compute() == 0)  # uint8 images do not show it
+            scores["frechet_inception"] = self.inception.compute().item() if finite else torch.inf
+        return scores
 
-    def forget_samples(self) -> None:
-        """Makes it ready for other samples beside the same real images; not with precision and recall or Inception."""
-        for metric in (self.frechet, self.coverage, self.agreement, self.broken):
+    def reset_samples(self) -> None:
+        """Removes the samples and keeps the real images; not for precision and recall or the Inception distance."""
+        for metric in (self.frechet, self.coverage, self.agreement, self.not_finite):
             if metric is not None:
                 metric.reset()
 
-    def _here(self, metric: Any) -> Any:
+    def _to_device(self, metric: Any) -> Any:
         return metric.to(self.device)
 
 
 def draw_samples(
     model: Any, n: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[Tensor, int | None]]:
-    """This process's share of `n` samples, in batches, each with the class that it was asked for.
+    """Yields this process's share of `n` samples in batches, each with the class that it is conditioned on.
 
-    A model with classes is asked for each of them equally often, but for a remainder.
+    A class-conditional model generates equally many samples of each class, up to a remainder.
     """
     mine = torch.arange(n)[rank::world_size]
     classes = getattr(model, "num_classes", None)

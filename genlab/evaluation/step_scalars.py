@@ -1,4 +1,4 @@
-"""Scalars."""
+"""Collects scalars of training steps without waiting for the device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,49 +8,49 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class RecentScalars:
-    """Keeps scalars of the steps where they were computed, so that no step waits for the device.
+class StepScalars:
+    """Collects scalars that training steps return, on the device where they were computed.
 
-    What is taken out is the mean over the processes, which is not finite where any of theirs is not; all of them have
-    to ask for it together.
+    The values that it returns are means over all processes, which are not finite if one of them is not. All processes
+    must read the values together.
 
     Args:
-        names: keys of the dict that `training_step` returns; steps may lack any of them.
+        names: Keys of the dict that `training_step` returns. A step may lack any of them.
     """
 
     def __init__(self, *names: str) -> None:
-        self._kept: dict[str, list[Tensor]] = {name: [] for name in names}
+        self._scalars: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def add(self, outputs: Any) -> bool:
-        """Takes what a step returned; False: that is no dict, or one with none of these keys."""
+        """Adds the scalars of one step, and returns whether there were any."""
         if not isinstance(outputs, Mapping):
             return False
-        found = [name for name in self._kept if name in outputs]
-        for name in found:
-            self._kept[name].append(outputs[name].detach())
-        return bool(found)
+        names = [name for name in self._scalars if name in outputs]
+        for name in names:
+            self._scalars[name].append(outputs[name].detach())
+        return bool(names)
 
     def count(self, name: str) -> int:
-        return len(self._kept[name])
+        return len(self._scalars[name])
 
     def values(self, name: str) -> Tensor:
-        """The scalars in their order, N, float32; N > 0."""
-        values = torch.stack(self._kept[name]).float()
+        """The scalars in the order of the steps, N, float32; N > 0."""
+        values = torch.stack(self._scalars[name]).float()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(values)
             values /= dist.get_world_size()
         return values
 
     def clear(self, *names: str) -> None:
-        """Forgets these, or all."""
-        for name in names or self._kept:
-            self._kept[name] = []
+        """Removes the scalars of these names; without names, all of them."""
+        for name in names or self._scalars:
+            self._scalars[name] = []
 
     def to(self, device: torch.device) -> None:
-        self._kept = {name: [value.to(device) for value in kept] for name, kept in self._kept.items()}
+        self._scalars = {name: [value.to(device) for value in values] for name, values in self._scalars.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {name: self.values(name).cpu() for name, kept in self._kept.items() if kept}
+        return {name: self.values(name).cpu() for name, values in self._scalars.items() if values}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._kept = {name: list(state[name].unbind()) if name in state else [] for name in self._kept}
+        self._scalars = {name: list(state[name].unbind()) if name in state else [] for name in self._scalars}

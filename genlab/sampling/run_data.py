@@ -10,7 +10,7 @@ from datamodules import ImageDataModule, data_modules
 from genlab.runs.errors import UsageError, describe_error
 from genlab.runs.folder import run_of_checkpoint
 from genlab.suggestions import did_you_mean
-from lit_models.common.component import imported
+from lit_models.common.component import imported_class
 
 
 def training_data(checkpoint: Path, name: str | None, root: str | None) -> ImageDataModule:
@@ -59,7 +59,7 @@ def _data_class(path: object) -> type[ImageDataModule] | None:
     """The data module of genlab with this name, or a user's own class that is imported."""
     module, _, name = str(path).rpartition(".")
     ours = module.split(".")[0] in ("", "datamodules")
-    return data_modules().get(name) if ours else imported(path, ImageDataModule)
+    return data_modules().get(name) if ours else imported_class(path, ImageDataModule)
 
 
 def _unknown(path: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules import DataError
 from datamodules.image_files import find_images, read_image
-from genlab.media import beside
+from genlab.media import join_pictures
 from genlab.runs.errors import UsageError, describe_error
 from genlab.sampling.images import to_uint8
 from lit_models import GenerativeModule
@@ -104,7 +104,7 @@ class FileTranslator:
             DataError: it cannot be read.
         """
         channels, *trained_on = self.shape
-        height, width = trained_on if self.size == "model" else upright_size(path)
+        height, width = trained_on if self.size == "model" else oriented_size(path)
         return torch.from_numpy(read_image(path, (height, width), grayscale=channels == 1).copy()).movedim(2, 0)
 
     def pictures(
@@ -148,7 +148,7 @@ class FileTranslator:
         return to_uint8(made)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
+def oriented_size(path: Path) -> tuple[int, int]:
     """Height and width of an image when it is turned as its EXIF orientation says.
 
     Raises:
@@ -173,4 +173,4 @@ def _side_by_side(original: Image.Image, translation: Image.Image) -> Image.Imag
     """An original that is smaller is enlarged, pixel by pixel."""
     if original.width < translation.width or original.height < translation.height:
         original = original.resize(translation.size, Image.Resampling.NEAREST)
-    return beside([original, translation])
+    return join_pictures([original, translation])

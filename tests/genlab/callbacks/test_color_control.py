@@ -19,7 +19,7 @@ from genlab.evaluation.color_control import (
     choose_regions,
     sample_hues,
 )
-from genlab.figures import confusion_figure
+from genlab.figures import hue_confusion_figure
 from genlab.media import render
 from genlab.runs.folder import read_summary
 from lit_models.common.capabilities import LatentBlock
@@ -192,7 +192,7 @@ def test_figures_show_names_and_shares():
     figure = samples_figure(count, REFERENCE_HUES)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][2].startswith("yellow  ")
     assert render(figure).width > 300
-    labels = confusion_figure(count.count, list(REFERENCE_HUES)).axes[0].get_xticklabels()
+    labels = hue_confusion_figure(count.count, list(REFERENCE_HUES)).axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == [*REFERENCE_HUES, "none"]
 
 

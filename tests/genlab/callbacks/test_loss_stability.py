@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from genlab.callbacks.loss_stability import LossStability
 from genlab.evaluation.loss_stability import detrended_std
-from genlab.evaluation.step_scalars import RecentScalars
+from genlab.evaluation.step_scalars import StepScalars
 from genlab.runs.folder import read_summary
 from tests.genlab.callbacks.adversaries import Script, train
 from tests.helpers import StopAt
@@ -117,7 +117,7 @@ class SaveAt(StopAt):
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    recent = RecentScalars("loss_d", "loss_g")
+    recent = StepScalars("loss_d", "loss_g")
     for step in range(5):
         recent.add({"loss_d": torch.tensor(float(step + rank)), "loss_g": torch.tensor(math.inf if rank else 1.0)})
     torch.save([recent.values("loss_d"), recent.values("loss_g"), recent.state_dict()], f"{folder}/{rank}.pt")

@@ -15,7 +15,7 @@ from genlab.callbacks.latent_correlation_matrix import correlation_figure
 from genlab.callbacks.latent_scatter import LatentScatter
 from genlab.figures import scatter_figure
 from genlab.latent_planes import principal_axes, project_to_plane
-from genlab.media import beside, framed, full_row, image_grid, render, write_file, write_files
+from genlab.media import join_pictures, framed, full_row, image_grid, render, write_file, write_files
 from genlab.random_state import isolated_rng
 from lit_models import Autoencoder
 from lit_models.common.capabilities import LatentBlock
@@ -144,7 +144,7 @@ def test_a_row_is_filled_up_with_white(white: int, dtype: torch.dtype):
 
 
 def test_pictures_stand_under_one_another():
-    stacked = np.asarray(beside([Image.new("RGB", (4, 3), "red"), Image.new("RGB", (2, 5), "blue")], upright=True))
+    stacked = np.asarray(join_pictures([Image.new("RGB", (4, 3), "red"), Image.new("RGB", (2, 5), "blue")], vertical=True))
     assert stacked.shape == (8, 4, 3)
     assert (
         (stacked[:3] == (255, 0, 0)).all() and (stacked[3:, :2] == (0, 0, 255)).all() and (stacked[3:, 2:] == 255).all()

@@ -27,7 +27,7 @@ from genlab.callbacks.translation_quality import MOST_WIDTH
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
 from genlab.evaluation.sample_scores import FRECHET_MONITOR
 from genlab.evaluation.translation_scores import DirectionScores, TranslationScores, portion, together
-from genlab.media import alike, image_grid
+from genlab.media import to_same_shape, image_grid
 from genlab.metrics import SpectrumDistance, ssim
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
@@ -322,7 +322,7 @@ def test_the_random_streams_stay_where_they_are(root: Path, data: RecoloredMNIST
 
 def rows_of(*columns: torch.Tensor) -> np.ndarray:
     """As they stand in a picture, without the edge."""
-    return np.asarray(image_grid(torch.stack(alike(*columns), dim=1).flatten(0, 1), len(columns)))[4:-4, 4:-4]
+    return np.asarray(image_grid(torch.stack(to_same_shape(*columns), dim=1).flatten(0, 1), len(columns)))[4:-4, 4:-4]
 
 
 def test_the_picture_shows_originals_translations_the_way_back_and_the_truth(
