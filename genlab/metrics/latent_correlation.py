@@ -6,27 +6,33 @@ from torchmetrics import Metric
 
 
 class Correlation(NamedTuple):
-    """Mean absolute Pearson correlation between latent dimensions, in [0, 1], and the matrix itself."""
+    """Pearson correlations between latent dimensions."""
 
     abs_correlation: Tensor
-    """Mean over pairs of different dimensions; 0 where there is one dimension only."""
+    """Mean absolute correlation of different dimensions, in [0, 1]; 0 if there is only one dimension."""
     abs_correlation_full: Tensor
-    """Mean over the whole matrix, whose diagonal of ones alone contributes 1 / d."""
+    """Mean absolute value of the whole matrix, in [1 / d, 1]; the diagonal of ones contributes 1 / d."""
     matrix: Tensor
-    """d x d, signed."""
+    """The correlation matrix, d x d, with signs."""
 
 
 class LatentCorrelation(Metric):
-    """Pearson correlation matrix of latent codes, exact over batches and over ranks.
+    """Mean absolute Pearson correlation between latent dimensions, in [0, 1], and their matrix; lower is better.
 
-    Means and scatter are kept in float64 and merged exactly, so that codes far from zero lose no digits. A dimension
-    that never changes has no correlation: it counts as 0 with the others and 1 with itself.
+    The result is exact over batches and ranks: means and scatter are kept in float64 and merged exactly, so that codes
+    far from zero lose no digits. A constant dimension has correlation 0 with the others and 1 with itself.
 
     Args:
-        latent_dim: width d of the codes.
+        latent_dim: Width d of the codes.
 
     Raises:
-        ValueError: from `update` for codes of another width; from `compute` for fewer than two codes.
+        ValueError: From `update`: codes have another width. From `compute`: there are fewer than two codes.
+
+    Example:
+        >>> metric = LatentCorrelation(2)
+        >>> metric.update(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]))
+        >>> round(float(metric.compute().abs_correlation), 6)
+        1.0
     """
 
     full_state_update = True
@@ -39,15 +45,15 @@ class LatentCorrelation(Metric):
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        # Ranks have means of their own, so their states are stacked and merged in compute.
+        # Each rank has its own mean, so the states are stacked and merged in compute.
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("mean", torch.zeros(latent_dim, dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("scatter", torch.zeros(latent_dim, latent_dim, dtype=torch.float64), dist_reduce_fx=None)
 
     def update(self, codes: Tensor) -> None:
-        """codes: N x d."""
+        """Adds codes, N x d."""
         if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
-            raise ValueError(f"codes are {tuple(codes.shape)}, not N x {self.latent_dim}")
+            raise ValueError(f"codes are {tuple(codes.shape)}; give N x {self.latent_dim}")
         if len(codes) == 0:
             return
         codes = codes.detach().double()
@@ -58,18 +64,18 @@ class LatentCorrelation(Metric):
 
     def compute(self) -> Correlation:
         count, mean, scatter = self.count, self.mean, self.scatter
-        if count.ndim:  # gathered over ranks: one row each
+        if count.ndim:  # gathered from the ranks, one row each
             parts = list(zip(count, mean, scatter, strict=True))
             count, mean, scatter = parts[0]
             for part in parts[1:]:
                 count, mean, scatter = _merge((count, mean, scatter), part)
         if count < 2:
-            raise ValueError("a correlation needs at least two codes")
+            raise ValueError(f"a correlation needs at least two codes, and {int(count)} were added")
         spread = scatter.diagonal().sqrt()
-        dead = spread <= 1e-12 * count.sqrt() * mean.abs().clamp(min=1e-12)
-        scale = torch.where(dead, torch.ones_like(spread), spread)
+        constant = spread <= 1e-12 * count.sqrt() * mean.abs().clamp(min=1e-12)
+        scale = torch.where(constant, torch.ones_like(spread), spread)
         matrix = scatter / (scale[:, None] * scale[None, :])
-        matrix = torch.where(dead[:, None] | dead[None, :], torch.zeros_like(matrix), matrix)
+        matrix = torch.where(constant[:, None] | constant[None, :], torch.zeros_like(matrix), matrix)
         matrix.fill_diagonal_(1).clamp_(-1, 1)
         d = self.latent_dim
         total = matrix.abs().sum()
@@ -80,7 +86,7 @@ State = tuple[Tensor, Tensor, Tensor]
 
 
 def _merge(a: State, b: State) -> State:
-    """Count, mean and scatter of two sets together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+    """Merges count, mean and scatter of two sets (Chan, Golub and LeVeque 1979, eq. 2.1)."""
     (count_a, mean_a, scatter_a), (count_b, mean_b, scatter_b) = a, b
     count = (count_a + count_b).clamp(min=1)
     step = mean_b - mean_a

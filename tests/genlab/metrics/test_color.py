@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from genlab.metrics import ColorAgreement, foreground_hue, hue_distance
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
 REFERENCES = [36.0 * k for k in range(10)]
 
@@ -22,14 +22,14 @@ def painted(hues: torch.Tensor, saturation: float = 1.0, value: float = 1.0, see
 
 
 @pytest.mark.parametrize("saturation", [1.0, 0.4])
-def test_a_painted_figures_hue_is_the_one_it_was_painted_in(saturation: float):
+def test_the_hue_of_a_painted_figure_is_found(saturation: float):
     hues = torch.arange(360.0)
     found = foreground_hue(painted(hues, saturation, 0.9))
     assert found.min() >= 0 and found.max() < 360
     assert hue_distance(found, hues).max() < 0.01
 
 
-def test_hue_of_any_image_is_colorsys_on_the_weighted_mean():
+def test_hue_equals_colorsys_of_the_weighted_mean():
     images = torch.rand(200, 3, 5, 5, generator=torch.Generator().manual_seed(1)) ** 8
     pixels = images.double().numpy()
     weights = pixels.max(axis=1, keepdims=True)
@@ -65,13 +65,13 @@ def test_a_faint_haze_of_another_hue_hardly_counts():
     assert hue_distance(foreground_hue(image), torch.tensor(0.0)).item() < 3
 
 
-def test_a_hue_just_below_a_full_turn_stays_below_it():
+def test_a_hue_just_below_360_degrees_stays_below():
     image = torch.tensor([1.0, 0.0, 1e-9])[None, :, None, None].expand(1, 3, 4, 4)
     assert foreground_hue(image).tolist() == [0]
 
 
 def test_images_of_one_channel_have_no_hue():
-    with pytest.raises(ValueError, match="N x 3 x H x W, not"):
+    with pytest.raises(ValueError, match="a hue needs N x 3 x H x W"):
         foreground_hue(torch.rand(2, 1, 8, 8))
 
 
@@ -83,12 +83,12 @@ def test_hue_distance_is_the_angle_between_points_on_a_circle():
 
 
 def test_agreement_counts_the_hues_within_the_tolerance():
-    asked = torch.tensor(REFERENCES).repeat_interleave(41)
+    requested = torch.tensor(REFERENCES).repeat_interleave(41)
     offsets = torch.arange(-40.0, 41, 2).repeat(10)
-    images = painted((asked + offsets) % 360)
+    images = painted((requested + offsets) % 360)
     metric = ColorAgreement(REFERENCES, tolerance=21)
     for part in torch.arange(410).split(77):
-        metric.update(images[part], asked[part])
+        metric.update(images[part], requested[part])
     count = metric.compute()
     assert count.per_hue.tolist() == pytest.approx([21 / 41] * 10)  # -20, -18 .. 20
     assert count.agreement.item() == pytest.approx(21 / 41)
@@ -110,22 +110,22 @@ def test_confusion_has_the_nearest_hue_or_none():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="200"):
         ColorAgreement(REFERENCES, tolerance=200)
-    with pytest.raises(ValueError, match="0 reference hues"):
+    with pytest.raises(ValueError, match="reference_hues has 0 hues"):
         ColorAgreement([])
-    with pytest.raises(ValueError, match="asked for 7 degrees, which is no reference hue"):
+    with pytest.raises(ValueError, match="has 7 degrees, which is not one of reference_hues"):
         ColorAgreement(REFERENCES).update(torch.rand(2, 3, 8, 8), torch.tensor([36, 7]))
 
 
 def _rank(rank: int, folder: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    images, asked = painted(torch.arange(0, 360, 6.0)), torch.tensor(REFERENCES).repeat(6)
+    images, requested = painted(torch.arange(0, 360, 6.0)), torch.tensor(REFERENCES).repeat(6)
     alone = ColorAgreement(REFERENCES)
-    alone.update(images, asked)
+    alone.update(images, requested)
     expected = alone.compute()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     metric = ColorAgreement(REFERENCES)
     part = slice(0, 20) if rank == 0 else slice(20, None)
-    metric.update(images[part], asked[part])
+    metric.update(images[part], requested[part])
     assert all(torch.equal(a, b) for a, b in zip(metric.compute(), expected, strict=True))
     dist.destroy_process_group()
 

@@ -15,7 +15,7 @@ def of(real: torch.Tensor, fake: torch.Tensor) -> float:
     return metric.compute().item()
 
 
-def test_it_is_that_of_the_fitted_normal_laws():
+def test_distance_equals_that_of_the_fitted_gaussians():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(60, 5, generator=generator) @ torch.randn(5, 5, generator=generator) + 3
     fake = torch.randn(80, 5, generator=generator) @ torch.randn(5, 5, generator=generator)
@@ -26,13 +26,13 @@ def test_it_is_that_of_the_fitted_normal_laws():
     assert of(real, fake) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_shift_is_its_squared_length():
+def test_a_shift_has_the_distance_of_its_squared_length():
     real = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     assert of(real, real) == pytest.approx(0, abs=1e-6)
     assert of(real, real + torch.tensor([3.0, 0, 4, 0])) == pytest.approx(25, rel=1e-5)
 
 
-def test_a_scaled_set_by_the_closed_form():
+def test_a_scaled_set_has_the_closed_form():
     """S_f = 4 S_r and m_f = 2 m_r: |m|^2 + tr S (1 + 4 - 2 * 2)."""
     real = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 1
     expected = real.mean(0).square().sum() + real.var(0).sum()
@@ -49,7 +49,7 @@ def test_fewer_images_than_features():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_features_that_are_not_finite_are_infinitely_far(bad: float):
+def test_features_that_are_not_finite_have_infinite_distance(bad: float):
     real = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     fake = real.clone()
     fake[7, 2] = bad

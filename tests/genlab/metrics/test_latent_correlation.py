@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from genlab.metrics import LatentCorrelation
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
 
 def codes(n: int = 1000, d: int = 6, offset: float = 0.0) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_equals_numpy_over_uneven_batches(offset: float):
     assert np.allclose(result.matrix.numpy(), np.corrcoef(x.numpy().T), atol=1e-9)
 
 
-def test_independent_dimensions_leave_the_diagonals_share():
+def test_independent_dimensions_leave_only_the_diagonal():
     x = torch.randn(200_000, 5, generator=torch.Generator().manual_seed(0))
     metric = LatentCorrelation(5)
     metric.update(x)
@@ -43,7 +43,7 @@ def test_independent_dimensions_leave_the_diagonals_share():
     assert float(result.abs_correlation_full) == pytest.approx(1 / 5, abs=0.01)
 
 
-def test_a_dead_dimension_counts_as_uncorrelated():
+def test_a_constant_dimension_counts_as_uncorrelated():
     x = codes(d=3)
     x[:, 1] = 4.2
     metric = LatentCorrelation(3)
@@ -59,7 +59,7 @@ def test_one_dimension_and_too_few_codes():
         metric.compute()
     metric.update(torch.tensor([[1.0], [2.0]]))
     assert float(metric.compute().abs_correlation) == 0
-    with pytest.raises(ValueError, match="not N x 1"):
+    with pytest.raises(ValueError, match="give N x 1"):
         metric.update(torch.zeros(3, 2))
 
 

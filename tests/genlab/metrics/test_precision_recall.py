@@ -28,7 +28,7 @@ def compute(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
 
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("chunk", [10, 1000])
-def test_it_is_the_naive_one(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
+def test_values_equal_a_naive_implementation(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "CHUNK", chunk)
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(90, 4, generator=generator)
@@ -50,7 +50,7 @@ def test_extremes():
     assert compute(real, torch.full_like(real, torch.nan)) == (0, 0)
 
 
-def test_a_far_origin_costs_no_digits():
+def test_a_far_origin_loses_no_digits():
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.rand(2, 60, 3, generator=generator)
     offset = 4096.0  # an exact shift of numbers rounded to 2^-10
@@ -61,5 +61,5 @@ def test_a_far_origin_costs_no_digits():
 def test_too_few():
     with pytest.raises(ValueError, match="at least 1"):
         ManifoldPrecisionRecall(0)
-    with pytest.raises(ValueError, match="too few for 3 neighbours"):
+    with pytest.raises(ValueError, match="are too few for 3 neighbours"):
         compute(torch.rand(3, 2), torch.rand(9, 2))

@@ -24,7 +24,7 @@ def distance(real: torch.Tensor, fake: torch.Tensor, batch: int = 100) -> float:
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(12, 10, 3), (9, 7, 1), (6, 11, 3)])
-def test_it_is_numpys_over_the_whole_plane_of_frequencies(height: int, width: int, channels: int):
+def test_distance_equals_numpy_over_all_frequencies(height: int, width: int, channels: int):
     real, fake = images(7, height, width, channels), 0.6 * images(5, height, width, channels, seed=1) ** 3
     expected = np.sqrt(np.mean((spectrum(real) - spectrum(fake)) ** 2))
     assert distance(real, fake) == pytest.approx(expected, rel=1e-4)
@@ -46,26 +46,26 @@ def test_one_frequency_counts_as_one_out_of_all():
     assert found == pytest.approx(np.sqrt(2 * 10**2 / 64), rel=1e-4)
 
 
-def test_blur_is_far_though_its_error_is_small():
+def test_blur_has_a_large_distance_although_its_error_is_small():
     sharp = images(50, 16, 16, 1)
     blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(sharp, (1, 1, 1, 1), mode="circular"), 3, 1)
     assert distance(sharp, blurred) > 10
 
 
-def test_black_is_as_far_as_the_floor():
+def test_black_images_have_the_distance_of_the_floor():
     white = torch.ones(3, 1, 4, 4)
     found = distance(white, torch.zeros(3, 1, 4, 4))
     assert found == pytest.approx(np.sqrt((10 * np.log10(16) + 80) ** 2 / 16), rel=1e-5)  # all at frequency zero
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_images_that_are_not_finite_are_infinitely_far(bad: float):
+def test_images_that_are_not_finite_have_infinite_distance(bad: float):
     fake = images(4)
     fake[2, 0, 3, 3] = bad
     assert distance(images(4), fake) == np.inf
 
 
-def test_shares_join_to_the_whole():
+def test_processes_merge_to_the_whole():
     real, fake = images(9), images(8, seed=1) ** 2
     parts = [SpectrumDistance((12, 10)) for _ in range(2)]
     for k, part in enumerate(parts):

@@ -20,7 +20,7 @@ def by_the_formula(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (1, 11)])
-def test_it_is_the_formulas(channels: int, size: int):
+def test_ssim_equals_the_formula(channels: int, size: int):
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.rand(2, 4, channels, size, size, generator=generator)
     y = (0.7 * x + 0.3 * noise).clamp(0, 1)
@@ -30,6 +30,6 @@ def test_it_is_the_formulas(channels: int, size: int):
     assert ssim(x, x).tolist() == pytest.approx([1.0] * 4)
 
 
-def test_images_smaller_than_the_window_have_none():
-    with pytest.raises(ValueError, match="at least 11 pixels on each side, not 28 x 10"):
+def test_images_smaller_than_the_window_are_refused():
+    with pytest.raises(ValueError, match="images are 28 x 10 pixels; structural similarity needs at least 11"):
         ssim(torch.rand(1, 1, 28, 10), torch.rand(1, 1, 28, 10))

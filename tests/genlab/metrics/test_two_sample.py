@@ -34,7 +34,7 @@ def by_loops(a: np.ndarray, b: np.ndarray, dealt: np.ndarray) -> float:
     return (largest >= largest[0] - 1e-6).mean()
 
 
-def test_it_is_the_double_loop():
+def test_p_value_equals_a_double_loop():
     for seed in range(3):
         a, b = draws(7, 2, seed), draws(5, 2, seed + 50) + 0.5
         dealt = torch.rand(60, 12, generator=torch.Generator().manual_seed(4)).argsort(dim=1) < 7
@@ -42,8 +42,8 @@ def test_it_is_the_double_loop():
         assert permutation_test(a, b, permutations=60, seed=4) == pytest.approx(expected, abs=1e-12)
 
 
-def test_its_level_is_what_it_says():
-    """400 pairs of samples of one law: rejections at 0.05 are binomial, p-values uniform on 1/200, 2/200, ..., 1.
+def test_the_level_is_valid():
+    """400 pairs of samples of one distribution: rejections at 0.05 are binomial, p-values uniform on 1/200, 2/200, ..., 1.
 
     Both at 10^-4, their false alarms; the Kolmogorov-Smirnov distance allows for the steps of 1/200.
     """
@@ -54,7 +54,7 @@ def test_its_level_is_what_it_says():
 
 
 @pytest.mark.parametrize("change", ["mean", "spread", "dependence", "tails", "gaps"])
-def test_it_tells_laws_apart(change: str):
+def test_different_distributions_are_detected(change: str):
     """Of 500 draws each; the least p-value of 1,000 permutations."""
     a, b = draws(500, 2, 0), draws(500, 2, 1)
     other = {
@@ -77,7 +77,7 @@ def test_samples_of_few_values_and_of_one():
     assert permutation_test(torch.ones(20, 2), torch.zeros(30, 2), 999) == pytest.approx(1 / 1000)
 
 
-def test_units_do_not_matter_and_the_seed_decides():
+def test_units_do_not_matter_and_the_seed_does():
     a, b = draws(50, 3, 0), draws(60, 3, 1) + 0.2
     p = permutation_test(a, b, 200, seed=1)
     assert permutation_test(4096 * a, 4096 * b, 200, seed=1) == p == permutation_test(a, b, 200, seed=1)
@@ -89,9 +89,9 @@ def test_units_do_not_matter_and_the_seed_decides():
 
 def test_samples_that_cannot_be_compared_are_refused():
     for a, b in ((torch.zeros(1, 2), torch.zeros(5, 2)), (torch.zeros(5, 2), torch.zeros(5, 3)), (torch.zeros(5),) * 2):
-        with pytest.raises(ValueError, match="at least 2 draws"):
+        with pytest.raises(ValueError, match="m and n at least 2"):
             permutation_test(a, b)
-    with pytest.raises(ValueError, match="a draw is not finite"):
+    with pytest.raises(ValueError, match="not finite"):
         permutation_test(torch.full((5, 2), math.nan), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="permutations is 0"):
         permutation_test(torch.zeros(5, 2), torch.zeros(5, 2), 0)

@@ -3,8 +3,21 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class UnitVariance(Metric):
-    """Variance of each column of codes over all images, in one pass: sums of values and of squares in float64."""
+class LatentVariance(Metric):
+    """Population variance of each latent dimension over all codes; at least 0.
+
+    A dimension with nearly zero variance of its mean code is inactive, so that more dimensions with variance are
+    better. Sums of values and of squares are kept in float64.
+
+    Args:
+        width: Width of the codes.
+
+    Example:
+        >>> metric = LatentVariance(2)
+        >>> metric.update(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+        >>> metric.compute()
+        tensor([1., 0.], dtype=torch.float64)
+    """
 
     count: Tensor
     total: Tensor
@@ -17,13 +30,13 @@ class UnitVariance(Metric):
             self.add_state(name, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, codes: Tensor) -> None:
-        """codes: N x width."""
+        """Adds codes, N x width."""
         codes = codes.double()
         self.count += len(codes)
         self.total += codes.sum(dim=0)
         self.squares += codes.square().sum(dim=0)
 
     def compute(self) -> Tensor:
-        """Variances, width, of the population."""
+        """Returns the variances, one per dimension."""
         mean = self.total / self.count
         return (self.squares / self.count - mean.square()).clamp(min=0)
