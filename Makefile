@@ -6,18 +6,18 @@ STAMP := .venv/.installed
 # Two test workers on two cores: one thread each.
 TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m pytest -n 2
 
-# The three laws of vae_color at its default size and weight.
+# The three latent distributions of sweeps/vae_color.yaml, with the default size and weight.
 DEFAULTS := --override model.latent_dim=3 --override model.beta=1
-# Adversarial models: half precision, and the studies of many runs for two epochs each.
-HALF := --trainer.precision bf16-mixed
-HALVED := --override trainer.precision=bf16-mixed
-SHORT := $(HALVED) --override trainer.max_epochs=2
+# Adversarial models train in bf16-mixed, and in the sweeps of many runs for two epochs each.
+BF16 := --trainer.precision bf16-mixed
+BF16_SWEEP := --override trainer.precision=bf16-mixed
+SHORT := $(BF16_SWEEP) --override trainer.max_epochs=2
 GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
   denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
   vae_digits
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format results gallery clean
+.PHONY: help install demo test test-all lint format docs results gallery clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,docs]'
 	@touch $(STAMP)
 
 demo: install  ## train autoencoders and few-shot classifiers on real digits, no download; ends with two reports
@@ -52,7 +52,11 @@ format: install  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-results: install  ## the studies of docs/results.md on MNIST; several hours on two cores
+docs: install  ## the documentation site, into site/; a broken link or anchor fails, nothing is downloaded
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+results: install  ## run the studies of docs/results.md on MNIST; several hours on two cores
 	@$(BIN)/python sweep.py run sweeps/ae_capacity.yaml --override seed_everything=0,1,2
 	@$(BIN)/python sweep.py run sweeps/transfer.yaml --override seed_everything=0,1,2
 	@$(BIN)/python train.py fit --config configs/classifier_mnist.yaml
@@ -63,7 +67,7 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python sweep.py run sweeps/encoders_wae.yaml
 	@$(BIN)/python sweep.py run sweeps/encoder_transfer.yaml
 	@$(BIN)/python sweep.py run sweeps/denoising.yaml
-	@for seed in 0 1 2; do $(BIN)/python train.py fit --config configs/gan_mnist.yaml $(HALF) --seed_everything $$seed \
+	@for seed in 0 1 2; do $(BIN)/python train.py fit --config configs/gan_mnist.yaml $(BF16) --seed_everything $$seed \
 	  --run.name seed=$$seed || exit 1; done
 	@$(BIN)/python train.py fit --config configs/vae_mnist.yaml
 	@$(BIN)/python train.py fit --config configs/linearautoencoder_mnist.yaml
@@ -73,35 +77,35 @@ results: install  ## the studies of docs/results.md on MNIST; several hours on t
 	@$(BIN)/python sweep.py run sweeps/gan_prior.yaml $(SHORT)
 	@$(BIN)/python sweep.py run sweeps/gan_objective.yaml $(SHORT)
 	@$(BIN)/python sweep.py run sweeps/gan_saturation.yaml
-	@$(BIN)/python train.py fit --config configs/conditionalgan_mnist.yaml $(HALF) --run.name default
-	@$(BIN)/python train.py fit --config configs/acgan_mnist.yaml $(HALF) --run.name default
-	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(HALF) --model.pack $$pack \
+	@$(BIN)/python train.py fit --config configs/conditionalgan_mnist.yaml $(BF16) --run.name default
+	@$(BIN)/python train.py fit --config configs/acgan_mnist.yaml $(BF16) --run.name default
+	@for pack in 1 2; do $(BIN)/python train.py fit --config configs/gan_stacked_mnist.yaml $(BF16) --model.pack $$pack \
 	  --run.experiment pacgan --run.name pack=$$pack,seed=0 || exit 1; done
 	@$(BIN)/python -m studies.adversarial
-	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(HALVED) --override model.objective=NonSaturating \
+	@$(BIN)/python sweep.py run sweeps/cyclegan.yaml $(BF16_SWEEP) --override model.objective=NonSaturating \
 	  --override model.step_order=joint
-	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(HALVED) --override model.l1_weight=100.0
-	@$(BIN)/python sweep.py run sweeps/srgan.yaml $(HALVED) --override model.perceptual_weight=0.1 \
+	@$(BIN)/python sweep.py run sweeps/pix2pix.yaml $(BF16_SWEEP) --override model.l1_weight=100.0
+	@$(BIN)/python sweep.py run sweeps/srgan.yaml $(BF16_SWEEP) --override model.perceptual_weight=0.1 \
 	  --override model.adversarial_weight=1.0e-3
-	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(HALVED) --override model.residual_weight=10.0
+	@$(BIN)/python sweep.py run sweeps/restoration.yaml $(BF16_SWEEP) --override model.residual_weight=10.0
 	@$(BIN)/python train.py fit --config configs/denoisingautoencoder_mnist.yaml --model.corruption.strength 0.75 \
 	  --run.name strength=0.75
 	@$(BIN)/python -m studies.translation
 	@$(BIN)/python train.py fit --config configs/wae_mnist.yaml
 	@for config in glo_mnist glow_mnist scoremodel_mnist ddpm_mnist; do \
-	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
+	  $(BIN)/python train.py fit --config configs/$$config.yaml $(BF16) --run.name default || exit 1; done
 	@$(BIN)/python -m studies.samplers --precision bf16-mixed --count 500 --write
 	@$(BIN)/python -m studies.families --write
 	@$(BIN)/python -m studies.pictures
 	@$(BIN)/python -m studies.steering
 
-gallery: results  ## the pictures of docs/gallery.md, after the studies; forty minutes more
+gallery: results  ## run the studies, then make the pictures of docs/gallery.md; forty minutes more
 	@for config in $(GALLERY); do $(BIN)/python train.py fit --config configs/$$config.yaml || exit 1; done
 	@for config in texture inversion style; do \
-	  $(BIN)/python train.py fit --config configs/$$config.yaml $(HALF) --run.name default || exit 1; done
+	  $(BIN)/python train.py fit --config configs/$$config.yaml $(BF16) --run.name default || exit 1; done
 	@$(BIN)/python sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt --sort --count 100 \
 	  --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --output runs/labelled_samples/default/samples.png
 	@$(BIN)/python -m studies.gallery
 
 clean:  ## remove .venv and caches; runs and data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache genlab.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache genlab.egg-info site
