@@ -3,7 +3,7 @@ from torch.nn import functional as F
 
 
 def classification_terms(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy in nats, and the share of right answers in [0, 1]: logits N x K, labels as for `class_of`."""
+    """Returns the cross-entropy in nats and the accuracy in [0, 1]: logits N x K, labels as in `class_of`."""
     classes = class_of(labels)
     return {
         "loss": F.cross_entropy(logits, classes),
@@ -12,5 +12,5 @@ def classification_terms(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def class_of(labels: Tensor) -> Tensor:
-    """The class, int64 N, of labels that are the class itself, N, or a row that begins with it, N x L."""
+    """Returns the class, int64 N, of labels that are the class, N, or rows that begin with it, N x L."""
     return labels if labels.ndim == 1 else labels[:, 0]

@@ -1,4 +1,4 @@
-"""How likely an image is, given the decoder's output."""
+"""Log-likelihood of an image given the output of a decoder."""
 
 import math
 from typing import Literal
@@ -11,16 +11,18 @@ LikelihoodKind = Literal["bernoulli", "gaussian", "laplace"]
 
 
 def log_likelihood(kind: LikelihoodKind, logits: Tensor, images: Tensor, scale: float = 1.0) -> Tensor:
-    """log p(image | mean), mean = sigmoid(logits), in nats, summed over the pixels of an image.
+    """Returns log p(image | mean) with mean = sigmoid(logits), in nats, summed over the pixels of an image.
 
-    - bernoulli: x log m + (1 - x) log(1 - m). A log-probability for binary images; for grey ones the usual
-      cross-entropy, which is no density (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
+    - bernoulli: x log m + (1 - x) log(1 - m). A log-probability for binary images; for grey images the usual
+      cross-entropy, which is not a density (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
     - gaussian: -(x - m)^2 / (2 s^2) - log(s sqrt(2 pi)).
     - laplace: -|x - m| / s - log(2 s).
 
     Args:
-        logits, images: N x C x H x W.
-        scale: s, the same for all pixels.
+        kind: Distribution of a pixel.
+        logits: N x C x H x W.
+        images: N x C x H x W in [0, 1].
+        scale: Scale s of a gaussian or laplace pixel, the same for all pixels.
 
     Returns:
         N, float32.

@@ -1,4 +1,4 @@
-"""Penalties on codes, an image each: their size, and how fast they change with the image."""
+"""Penalties on the codes of images: their L1 norm, and their sensitivity to the image."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def l1_norm(codes: Tensor) -> Tensor:
-    """sum_j |h_j|: codes N x d -> N, float32."""
+    """Returns sum_j |h_j| of codes: N x d -> N, float32."""
     return codes.float().abs().sum(dim=1)
 
 
 def sigmoid_layer_contraction(codes: Tensor, weight: Tensor) -> Tensor:
-    """||dh/dx||_F^2 of one layer h = sigmoid(W x + c), in closed form (Rifai et al. 2011, ICML, eq. 4).
+    """Returns ||dh/dx||_F^2 of a layer h = sigmoid(W x + c) in closed form (Rifai et al. 2011, ICML, eq. 4).
 
     sum_j (h_j (1 - h_j))^2 sum_i W_ji^2.
 
@@ -28,16 +28,17 @@ def sigmoid_layer_contraction(codes: Tensor, weight: Tensor) -> Tensor:
 
 
 def estimated_contraction(encoder: Callable[[Tensor], Tensor], images: Tensor, probes: int = 1) -> Tensor:
-    """An unbiased estimate of ||dh/dx||_F^2 of any encoder that treats each image by itself.
+    """Returns an unbiased estimate of ||dh/dx||_F^2 for any encoder that treats each image independently.
 
-    E_v ||J^T v||^2 = tr(J J^T) for v of independent random signs (Hutchinson 1990, doi 10.1080/03610919008812866), one
-    vector-Jacobian product a probe. Its variance is 2 sum_{i != j} (J J^T)_ij^2 / probes: none for a code whose
-    dimensions change in directions at right angles. It can be differentiated where gradients are on, and computed
-    where they are off. Draws from torch's global generator.
+    E_v ||J^T v||^2 = tr(J J^T) for v of independent random signs (Hutchinson 1990, doi 10.1080/03610919008812866), with
+    one vector-Jacobian product per probe. The variance is 2 sum_{i != j} (J J^T)_ij^2 / probes; it is 0 if the
+    gradients of the code's dimensions are orthogonal. The result is differentiable if gradients are enabled, and is
+    computed also if they are disabled. Random numbers come from torch's global generator.
 
     Args:
-        encoder: images, N x C x H x W, to codes, N x d.
-        probes: random vectors to average over, at least 1.
+        encoder: Function from images, N x C x H x W, to codes, N x d.
+        images: N x C x H x W.
+        probes: Number of random vectors to average over, at least 1.
 
     Returns:
         N, float32.

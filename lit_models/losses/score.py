@@ -1,15 +1,15 @@
-"""Traces of the Jacobian of a field, for score matching."""
+"""Traces of the Jacobian of a vector field, for score matching."""
 
 import torch
 from torch import Tensor
 
 
 def trace(field: Tensor, points: Tensor) -> Tensor:
-    """sum_i dF_i / dx_i of a field at each of N points, by a derivative for each dimension: N.
+    """Returns sum_i dF_i / dx_i of a field at N points, with one derivative per dimension: N.
 
     Args:
-        field: F(x), N x ..., each row a function of the same row of `points` alone.
-        points: x, N x ..., with a gradient.
+        field: F(x), N x ..., each row a function of the same row of `points` only.
+        points: x, N x ..., which require a gradient.
     """
     rows = field.flatten(1)
     total = torch.zeros(len(rows), device=rows.device, dtype=rows.dtype)
@@ -20,10 +20,12 @@ def trace(field: Tensor, points: Tensor) -> Tensor:
 
 
 def sliced_trace(field: Tensor, points: Tensor, slices: int = 1) -> Tensor:
-    """v' (dF/dx) v, v of random signs, which is the trace on average (Hutchinson 1989): N, mean over so many v.
+    """Returns v' (dF/dx) v for random signs v, an unbiased estimate of the trace (Hutchinson 1989): N.
 
     Args:
-        field, points: as in `trace`.
+        field: F(x), N x ..., each row a function of the same row of `points` only.
+        points: x, N x ..., which require a gradient.
+        slices: Number of vectors v to average over.
     """
     total = torch.zeros(len(field), device=field.device, dtype=field.dtype)
     for _ in range(slices):

@@ -1,15 +1,17 @@
-"""Fourier spectra of images."""
+"""Power spectra of images."""
 
 import torch
 from torch import Tensor
 
 FLOOR = 1e-4
-"""Added to powers, that of noise with a standard deviation of a hundredth, so that what is not there at all does not
-count for ever."""
+"""Added to each power, which bounds the logarithm of a missing frequency: the power of noise of standard deviation
+0.01."""
 
 
 def power_spectrum(images: Tensor) -> Tensor:
-    """Mean over images and channels of |Fourier transform|^2 / (H W), of the half that says all: H x (W / 2 + 1).
+    """Returns the mean over images and channels of |Fourier transform|^2 / (H W): H x (W // 2 + 1).
+
+    The other frequencies follow by symmetry.
 
     Args:
         images: N x C x H x W.
@@ -18,11 +20,11 @@ def power_spectrum(images: Tensor) -> Tensor:
 
 
 def spectrum_penalty(images: Tensor, references: Tensor) -> Tensor:
-    """Mean over frequencies of the squared difference of the logarithms of two sets' mean power spectra.
+    """Returns the mean over frequencies of the squared difference of the log mean power spectra of two sets.
 
     Args:
         images: N x C x H x W.
-        references: M x C x H x W, of the same size; they need not show the same.
+        references: M x C x H x W. They need not show the same content.
     """
     ours, theirs = (torch.log(power_spectrum(x) + FLOOR) for x in (images, references))
     return (ours - theirs.detach()).square().mean()

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from lit_models.common.encoder_decoders import StridedNetworks
-from lit_models.losses.penalty import absolute_sum
+from lit_models.losses.penalty import l1_norm
 from lit_models.networks.one_layer import UnitAtoms
 from lit_models.sparse_autoencoder import SparseAutoencoder
 
 
 def test_the_penalty_is_the_sum_of_sizes_of_each_code():
     codes = torch.tensor([[1.0, -2.0, 0.0], [0.5, 0.25, -0.25]])
-    assert absolute_sum(codes).tolist() == [3.0, 1.0]
+    assert l1_norm(codes).tolist() == [3.0, 1.0]
 
 
 def test_loss_is_squared_error_and_penalty_summed_over_an_image_and_averaged_over_images():

@@ -43,7 +43,7 @@ def test_p_value_equals_a_double_loop():
 
 
 def test_the_level_is_valid():
-    """400 pairs of samples of one distribution: rejections at 0.05 are binomial, p-values uniform on 1/200, 2/200, ..., 1.
+    """For 400 pairs of equal distribution rejections at 0.05 are binomial, p-values uniform on 1/200, 2/200, ..., 1.
 
     Both at 10^-4, their false alarms; the Kolmogorov-Smirnov distance allows for the steps of 1/200.
     """

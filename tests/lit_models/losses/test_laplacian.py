@@ -12,7 +12,7 @@ TAPS = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def smoothed(image: np.ndarray) -> np.ndarray:
-    """Mirrored at the centres of the outermost pixels, as scipy's `mirror` does."""
+    """Smooths with mirroring at the centres of the outermost pixels (scipy's mode `mirror`)."""
     for axis in (0, 1):
         image = correlate1d(image, TAPS, axis=axis, mode="mirror")
     return image
@@ -24,7 +24,7 @@ def enlarged(small: np.ndarray, height: int, width: int) -> np.ndarray:
     return smoothed(apart)
 
 
-def pyramid_by_hand(image: np.ndarray) -> list[np.ndarray]:
+def reference_pyramid(image: np.ndarray) -> list[np.ndarray]:
     levels = []
     while min(image.shape) > 6:
         small = smoothed(image)[::2, ::2]
@@ -34,13 +34,13 @@ def pyramid_by_hand(image: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("size", "levels"), [((28, 28), 4), ((32, 32), 4), ((9, 13), 2), ((6, 20), 1), ((3, 2), 1)])
-def test_a_pyramid_is_the_one_by_hand_and_holds_the_image(size: tuple[int, int], levels: int):
+def test_a_pyramid_equals_scipys_and_sums_up_to_the_image(size: tuple[int, int], levels: int):
     images = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = laplacian_pyramid(images)
     assert len(found) == levels and min(found[-1].shape[-2:]) >= min(4, *size)
     for n in range(2):
         for c in range(3):
-            expected = pyramid_by_hand(images[n, c].numpy())
+            expected = reference_pyramid(images[n, c].numpy())
             for level, by_hand in zip(found, expected, strict=True):
                 np.testing.assert_allclose(level[n, c].numpy(), by_hand, atol=1e-14)
             back = expected[-1]
@@ -49,13 +49,13 @@ def test_a_pyramid_is_the_one_by_hand_and_holds_the_image(size: tuple[int, int],
             np.testing.assert_allclose(back, images[n, c].numpy(), atol=1e-14)
 
 
-def test_what_is_even_is_in_the_last_level_alone():
+def test_a_constant_image_is_in_the_last_level_only():
     *details, rest = laplacian_pyramid(torch.full((1, 1, 28, 28), 0.7))
     assert all(level.abs().max() < 1e-6 for level in details)
     torch.testing.assert_close(rest, torch.full((1, 1, 4, 4), 0.7))
 
 
-def test_the_loss_is_the_papers_sum_over_the_pixels():
+def test_the_loss_equals_the_papers_sum_divided_by_the_pixels():
     """sum_k 4^k |L_k(x) - L_k(y)|_1 / (C H W), where sizes halve evenly: 32, 16, 8, 4."""
     random = torch.Generator().manual_seed(1)
     x, y = (torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=random) for _ in range(2))
@@ -63,13 +63,13 @@ def test_the_loss_is_the_papers_sum_over_the_pixels():
     for n in range(4):
         total = 0.0
         for c in range(3):
-            pairs = zip(*(pyramid_by_hand(image[n, c].numpy()) for image in (x, y)), strict=True)
+            pairs = zip(*(reference_pyramid(image[n, c].numpy()) for image in (x, y)), strict=True)
             total += sum(4**k * np.abs(a - b).sum() for k, (a, b) in enumerate(pairs))
         assert found[n].item() == pytest.approx(total / (3 * 32 * 32), rel=1e-12)
     assert torch.equal(laplacian_l1(x, x), torch.zeros(4, dtype=torch.float64))
 
 
-def test_what_is_coarse_counts_more_than_what_is_fine():
+def test_coarse_differences_count_more_than_fine_ones():
     """Of two changes with the same mean absolute difference, one from pixel to pixel and one from half to half."""
     fine = torch.ones(1, 1, 28, 28)
     fine[..., 1::2] = -1
@@ -80,7 +80,7 @@ def test_what_is_coarse_counts_more_than_what_is_fine():
     torch.testing.assert_close(F.l1_loss(coarse, zero), F.l1_loss(fine, zero))
 
 
-def test_it_is_taken_in_32_bits_and_can_be_trained_through_after_a_test():
+def test_the_loss_is_in_single_precision_and_differentiable_after_inference_mode():
     x = torch.rand(2, 1, 22, 26)  # sizes that no other test has asked for
     with torch.inference_mode():
         laplacian_l1(x, torch.rand(2, 1, 22, 26))

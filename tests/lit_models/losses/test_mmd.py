@@ -46,7 +46,7 @@ def seeded():
 
 @pytest.mark.parametrize("variance", [1.0, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_double_loop(kind: str, variance: float):
+def test_mmd_equals_a_double_loop(kind: str, variance: float):
     x, y = torch.randn(7, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64) + 0.5
     assert mmd(kind, x, y, variance).item() == pytest.approx(by_loops(kind, x.numpy(), y.numpy(), variance), abs=1e-12)
 
@@ -58,7 +58,7 @@ def test_single_precision_is_enough(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_zero_on_average_between_equal_laws(kind: str):
+def test_mmd_is_zero_on_average_for_equal_distributions(kind: str):
     """600 draws; false alarm beyond 4.5 standard errors, 7 in a million. The biased estimate is 30 of them above."""
     found = torch.stack([mmd(kind, torch.randn(8, 2), torch.randn(8, 2)) for _ in range(600)])
     assert abs(found.mean()) < 4.5 * found.std() / math.sqrt(len(found))
@@ -67,7 +67,7 @@ def test_it_is_zero_on_average_between_equal_laws(kind: str):
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.5, 1.0), (0.0, 0.5), (0.3, 1.5)])
-def test_rbf_between_gaussians_is_the_closed_form(mean: float, spread: float):
+def test_rbf_between_gaussians_equals_the_closed_form(mean: float, spread: float):
     """400 draws; false alarm beyond 4.5 standard errors, 7 in a million."""
     found = torch.stack([mmd("rbf", torch.randn(40, 3), mean + spread * torch.randn(30, 3)) for _ in range(400)])
     assert abs(found.mean() - between_gaussians(3, mean, spread)) < 4.5 * found.std() / math.sqrt(len(found))
@@ -75,7 +75,7 @@ def test_rbf_between_gaussians_is_the_closed_form(mean: float, spread: float):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", ["shifted", "narrow", "flat", "one_point"])
-def test_different_laws_are_told_apart(kind: str, other: str):
+def test_different_distributions_are_detected(kind: str, other: str):
     x = torch.randn(500, 5)
     y = {
         "shifted": torch.randn(500, 5) + 0.3,
@@ -88,7 +88,7 @@ def test_different_laws_are_told_apart(kind: str, other: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_gradient_is_right_where_draws_coincide_too(kind: str):
+def test_the_gradient_is_right_for_equal_draws_too(kind: str):
     x, y = torch.randn(4, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: mmd(kind, x, y), x.clone().requires_grad_())  # type: ignore[arg-type]
     same = torch.zeros(4, 3, requires_grad=True)
@@ -97,7 +97,7 @@ def test_its_gradient_is_right_where_draws_coincide_too(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_codes_are_measured_in_single(kind: str):
+def test_half_precision_codes_are_computed_in_single_precision(kind: str):
     x, y = torch.randn(64, 20).bfloat16(), torch.randn(64, 20)
     with torch.autocast("cpu", torch.bfloat16):
         found = mmd(kind, x, y)
@@ -105,5 +105,5 @@ def test_half_precision_codes_are_measured_in_single(kind: str):
 
 
 def test_fewer_than_two_draws_are_refused():
-    with pytest.raises(ValueError, match="at least 2 draws of each law, not 1 and 3"):
+    with pytest.raises(ValueError, match="x has 1 draws and y 3; the unbiased MMD needs at least 2"):
         mmd("imq", torch.zeros(1, 2), torch.zeros(3, 2))
