@@ -97,7 +97,7 @@ class GLO(AutoencoderBase):
         self.encode_lr = encode_lr
         self.schedule = schedule
         self.prior = Normal() if (latent_distribution, projection) == ("initial", "none") else latent_distribution
-        self.generator = channels_last((generator or DCGANGenerator()).network(image_shape, latent_dim))
+        self.generator = channels_last((generator or DCGANGenerator()).build(image_shape, latent_dim))
         self.table = CodeTable(latent_dim, projection)
         # `put` keeps the tables of all processes equal; DDP need not send them before every step.
         self._ddp_params_and_buffers_to_ignore = [f"table.{name}" for name, _ in self.table.named_buffers()]

@@ -35,7 +35,7 @@ class StyleTransfer(ImageOptimization):
         CheckpointError: from `prepare_fit`, when the network cannot be had.
     """
 
-    given: ClassVar[str] = "pictures and styles"
+    references: ClassVar[str] = "pairs of content and style images"
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from datamodules import DigitsDataModule, ImageDataModule, PicturesDataModule, Render, StylesDataModule
+from datamodules import DigitsDataModule, ImageDataModule, ReferenceImagesDataModule, BatchTransform, StyleTransferDataModule
 from lit_models import (
     ACGAN,
     DDPM,
@@ -97,18 +97,18 @@ class Row:
 class TurnedDigits(DigitsDataModule):
     """Labels (digit, degrees), the degrees made up."""
 
-    def render(self, split: str) -> Render:
+    def batch_transform(self, split: str) -> BatchTransform:
         return lambda images, labels, index, epoch: (images, torch.stack([labels, 36 * labels], dim=1))
 
 
-class SmallTextures(PicturesDataModule):
+class SmallTextures(ReferenceImagesDataModule):
     """Three of 16 x 16 pixels."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("textures", 16, steps_per_epoch=1)
 
 
-class SmallStyles(StylesDataModule):
+class SmallStyles(StyleTransferDataModule):
     """Of three scenes in one style."""
 
     def __init__(self, **options: Any) -> None:

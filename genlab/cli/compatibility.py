@@ -17,7 +17,7 @@ def check_images(model: GenerativeModule, data: ImageDataModule) -> None:
     Raises:
         UsageError: the data do not fit the model; names those that do.
     """
-    _check_pictures(model, data)
+    _check_references(model, data)
     _check_pairs(model, data)
 
 
@@ -43,17 +43,17 @@ def use_data(fits: Callable[[type[ImageDataModule]], bool]) -> str:
     return f"; use --data {' or '.join(able) or 'of your own'}"
 
 
-def _check_pictures(model: GenerativeModule, data: ImageDataModule) -> None:
-    """Pictures, with styles or without, are for models that optimize an image for each of them, and for them alone."""
-    wanted, given = _given(model), _given(data)
-    if wanted == given:
+def _check_references(model: GenerativeModule, data: ImageDataModule) -> None:
+    """Reference images, alone or as content and style, are for models of image optimization only."""
+    wanted, found = _references(model), _references(data)
+    if wanted == found:
         return
-    problem = f"{_name(data)} has {given or 'no pictures'}, and {_name(model)} " + (
-        f"makes images of {wanted}" if wanted else "makes no image of each of them"
+    problem = f"{_name(data)} has {found or 'no reference images'}, and {_name(model)} " + (
+        f"needs {wanted}" if wanted else "does not optimize images"
     )
     of_pairs = isinstance(model, Translates)
     raise UsageError(
-        problem + use_data(lambda kind: _given(kind) == wanted and issubclass(kind, PairsDataModule) == of_pairs)
+        problem + use_data(lambda kind: _references(kind) == wanted and issubclass(kind, PairsDataModule) == of_pairs)
     )
 
 
@@ -78,6 +78,6 @@ def _name(side: object) -> str:
     return type(side).__name__
 
 
-def _given(side: object) -> str | None:
-    """What a model that optimizes an image for each picture needs, or what data have for such models."""
-    return getattr(side, "given", None)
+def _references(side: object) -> str | None:
+    """Kind of the reference images that a model of image optimization needs, or that the data have."""
+    return getattr(side, "references", None)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from datamodules import BatchLoader, DigitsDataModule
 from genlab.callbacks import ExactResume, LastCheckpoint
-from genlab.callbacks.latent_codes import has_normal_prior
+from genlab.latents import has_normal_prior
 from lit_models import GLO, Autoencoder, GenerativeModule
 from lit_models.common import code_table
 from lit_models.common.capabilities import Encodes, HasLatentBlocks, Reconstructs, Samples
@@ -38,7 +38,7 @@ def glo(**options: Any) -> Any:
     return GLO(**{**small, "optimizer": sgd, **options})
 
 
-def loader(batch_size: int, rank: int = 0, world_size: int = 1, n: int = 24, indexed: bool = True) -> BatchLoader:
+def loader(batch_size: int, rank: int = 0, world_size: int = 1, n: int = 24, return_index: bool = True) -> BatchLoader:
     """Images of noise, of which every second one is left out."""
     pixels = torch.randint(
         0, 256, (2 * n, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
@@ -52,7 +52,7 @@ def loader(batch_size: int, rank: int = 0, world_size: int = 1, n: int = 24, ind
         seed=3,
         rank=rank,
         world_size=world_size,
-        indexed=indexed,
+        return_index=return_index,
     )
 
 
@@ -422,8 +422,8 @@ def test_a_code_is_of_its_image_alone_whatever_the_mode():
 def test_a_test_tells_how_well_held_out_images_are_made_again():
     model = searcher()
     trainer = fitted(model, loader(8))
-    images = torch.cat([batch[0] for batch in loader(8, indexed=False)])
-    [found] = trainer.test(model, loader(8, indexed=False), verbose=False)
+    images = torch.cat([batch[0] for batch in loader(8, return_index=False)])
+    [found] = trainer.test(model, loader(8, return_index=False), verbose=False)
     with torch.no_grad():
         assert found == {"test/mse": pytest.approx(F.mse_loss(model.reconstruct(images), images).item(), rel=1e-4)}
     assert found["test/mse"] < F.mse_loss(model.decode(model.table.mean[None]).expand_as(images), images)
@@ -438,5 +438,5 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path):
             glo(**options)
     with pytest.raises(MisconfigurationException, match="stand still in half precision"):
         trained(MODELS["glo"], GLO(4, DCGANGenerator(2)), tmp_path, precision="bf16-true")
-    with pytest.raises(MisconfigurationException, match="indexed=True"):
-        fitted(glo(), loader(8, indexed=False))
+    with pytest.raises(MisconfigurationException, match="return_index=True"):
+        fitted(glo(), loader(8, return_index=False))
