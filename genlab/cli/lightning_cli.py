@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules import ImageDataModule
 from genlab import callbacks
 from genlab.cli.compatibility import check_images, check_labels
+from genlab.cli.help import IMPORT_HELP, arrange_help, describe_subcommands
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parser import Parser, one_line
 from genlab.cli.run_setup import Report, RunSetup
@@ -38,6 +40,7 @@ class GenlabCLI(LightningCLI):
         self.report = report
         self.parse_only = parse_only
         self.metrics: dict[str, float] = {}
+        set_parsing_settings(add_print_completion_argument=True)
         super().__init__(
             GenerativeModule,
             ImageDataModule,
@@ -50,6 +53,10 @@ class GenlabCLI(LightningCLI):
             args=args,
         )
 
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_default_arguments_to_parser(parser)
+        parser.add_argument("--import", type=str | None, metavar="PACKAGE", help=IMPORT_HELP)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunOptions, "run")
         for name, callback in (PICTURES | MEASURES).items():
@@ -60,6 +67,15 @@ class GenlabCLI(LightningCLI):
         number = NUM_IMAGES.replace("model.", "model.init_args.")
         parser.link_arguments("data", number, lambda data: getattr(data, "num_images", 1), apply_on="instantiate")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        arrange_help(parser, subcommand)
+        return parser
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        describe_subcommands(parser)
+
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that is asked for, as building a parser for each of them takes a third of a second."""
         offered = super().subcommands()
@@ -67,7 +83,7 @@ class GenlabCLI(LightningCLI):
         return {asked: offered[asked]} if asked in offered else offered
 
     def _parse_ckpt_path(self) -> None:
-        """The run's own config.yaml is read instead (`with_run_config`), so that options given beside it count."""
+        """The run's own config.yaml is read instead (`prepare_args`), so that options given beside it count."""
 
     def before_instantiate_classes(self) -> None:
         if self.parse_only:
@@ -143,7 +159,7 @@ class GenlabCLI(LightningCLI):
     def before_fit(self) -> None:
         if self.run.record is not None and first_process():
             write_atomically(self.run.folder / "config.yaml", self._config_yaml())
-            self.run.record.note()
+            self.run.record.update()
             parameters = sum(p.numel() for p in self.model.parameters())
             print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
 

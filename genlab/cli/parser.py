@@ -1,17 +1,20 @@
-"""Parsing of the command line: errors of one line, no noise on the screen, and a checkpoint that brings its config."""
+"""Parsing of the command line: errors of one line with suggestions, help in sections, no noise on the screen."""
 
+import argparse
 import contextlib
+import inspect
 import logging
 import re
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn, get_args
 
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
-from genlab.runs.config import config_files, option
-from genlab.runs.folder import run_of_checkpoint
+from genlab.cli.docstrings import summary
+from genlab.suggestions import did_you_mean
 
 NOISE = (
     ".*does not have many workers.*",
@@ -23,15 +26,136 @@ NOISE = (
     ".*treespec, LeafSpec.*",
     r"\s*``instantiate_classes`` was deprecated",
 )
+KEY = r'Parser key "(?:\w+\.)*(\w+)"[^$]*'
+NOUNS = {"data": "data module"}
+"""What the class of an option is called, where its name does not say it."""
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """jsonargparse's, without the list of classes where the help text names them."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if getattr(action, "complete_help", False):
+            return action.help or ""
+        return super()._get_help_string(action)
+
+
+class HelpAll(argparse._HelpAction):
+    """Prints all sections of the help."""
+
+    def __call__(self, parser: Any, *_: Any, **__: Any) -> None:
+        parser.help_all = True
+        parser.print_help()
+        parser.exit()
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong in one line, without pages of usage."""
+    """jsonargparse's, with sections that are named after the class that they belong to, and errors of one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)  # an abbreviated option would not be found in the run's name
+        super().__init__(*args, **kwargs)
+        self.sections: list[Any] = []
+        self.help_all = False
+        self._class: type | None = None
+
+    def add_class_arguments(self, class_type: type, nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        added = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
+        self._class = class_type
+        self._describe(nested_key or class_type.__name__, class_type)
+        return added
+
+    def add_subclass_arguments(self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any) -> Any:
+        added = super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
+        self._describe(nested_key, baseclass)
+        return added
+
+    def _describe(self, name: str, of: Any) -> None:
+        """Titles the section of a class by its key, and puts the first sentence of the docstring below the title."""
+        group = (self.groups or {}).get(name)
+        if group is not None and isinstance(of, type):
+            group.title, group.description = name, summary(of)
+
+    def format_help(self, *args: Any) -> str:
+        """As argparse's, of the sections instead of the groups where there are any."""
+        groups, usage = self._action_groups, self.usage
+        if self.sections:
+            self._action_groups = [section for section in self.sections if self.help_all or not section.hidden]
+            command = self.help_command().removesuffix(" --help")
+            self.usage = f"{command} --config FILE [options]\n       {command} --model CLASS --data CLASS [options]"
+        elif self._class is not None:
+            self.usage = argparse.SUPPRESS
+        try:
+            return super().format_help(*args)
+        finally:
+            self._action_groups, self.usage = groups, usage
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        command = re.sub(r" \[.*?\]", "", self.prog)
-        print(f"error: {one_line(message)} (see {command} --help)", file=sys.stderr)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        print(f"error: {parser.explain(str(message))} (see {parser.help_command()})", file=sys.stderr)
         raise SystemExit(2)
+
+    def help_command(self) -> str:
+        command = re.sub(r" \[.*?\]", "", self.prog)
+        return f"{command} --help"
+
+    def explain(self, message: str) -> str:
+        """An error of jsonargparse in one line, with the name that was probably meant."""
+        explanations = {
+            r"unrecognized arguments: (\S+?)(?:=|\s|$)": self._unknown_argument,
+            r"Option '([^']+)' is not accepted|does not accept option '([^']+)'": self._unknown_option,
+            r"invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
+            r"arguments are required: (?:\w+\.)?(.*)": self._missing,
+            f"{KEY}Expected a dot import path string: (.+)": self._unknown_class,
+            f"{KEY}Problem with given class_path '([^']+)':\\s*(.+)": self._unusable_class,
+        }
+        for pattern, explanation in explanations.items():
+            if found := re.search(pattern, message):
+                return explanation(found)
+        return one_line(message)
+
+    def _unknown_argument(self, found: re.Match[str]) -> str:
+        return f"there is no option {found[1]}{did_you_mean(found[1], self._option_string_actions)}"
+
+    def _unknown_option(self, found: re.Match[str]) -> str:
+        name, owner = found[1] or found[2], f" of {self._class.__name__}" if self._class else ""
+        known = {action.dest for action in self._actions if action.option_strings}
+        return f"there is no option {name}{owner}{did_you_mean(name, known)}"
+
+    def _unknown_command(self, found: re.Match[str]) -> str:
+        choices = re.findall(r"\w+", found[2])
+        return (
+            f"there is no command {found[1]}{did_you_mean(found[1], choices) or '; choose from ' + ', '.join(choices)}"
+        )
+
+    def _missing(self, found: re.Match[str]) -> str:
+        return f"--{found[1]} is missing"
+
+    def _unknown_class(self, found: re.Match[str]) -> str:
+        key, given = found[1], found[2].strip()
+        action = next((action for action in self._actions if action.dest.rpartition(".")[2] == key), None)
+        known = sorted(class_names(getattr(action, "_typehint", None)))
+        near = did_you_mean(given, known)
+        if not near and key in ("model", "data"):
+            near = f"; `genlab {'models' if key == 'model' else 'data'}` lists them, and your own is package.Class"
+        elif not near and known:
+            near = f"; choose from {', '.join(known)}"
+        return f"there is no {NOUNS.get(key, key)} {given}{near}"
+
+    def _unusable_class(self, found: re.Match[str]) -> str:
+        return f"the {NOUNS.get(found[1], found[1])} {found[2]} cannot be used: {found[3]}"
+
+
+def class_names(hint: Any) -> set[str]:
+    """The names of the classes that a type hint accepts, which are not abstract and are imported."""
+    if not isinstance(hint, type):
+        kinds = get_args(hint)
+        return set().union(*(class_names(kind) for kind in kinds if not isinstance(kind, list)))
+    if hint in (int, float, str, bool, type(None)) or hint.__module__ in ("typing", "collections.abc", "builtins"):
+        return set()
+    own = set() if inspect.isabstract(hint) or hint.__name__.startswith("_") else {hint.__name__}
+    return own.union(*(class_names(kind) for kind in hint.__subclasses__()))
 
 
 def one_line(message: str) -> str:
@@ -41,15 +165,6 @@ def one_line(message: str) -> str:
     kept = [line for line in lines if line and not line.startswith(dull)]
     kept = [re.sub(r'^Parser key "(.+?)"', r"\1", line) for line in kept]
     return ": ".join(kept) or "unknown error"
-
-
-def with_run_config(args: list[str]) -> list[str]:
-    """Puts `--config <run>/config.yaml` first when a checkpoint of that run is named and no config is."""
-    checkpoint = option(args, "ckpt_path")
-    run = run_of_checkpoint(checkpoint) if checkpoint else None
-    if run is None or not args or config_files(args):
-        return args
-    return [args[0], "--config", str(run / "config.yaml"), *args[1:]]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from datamodules import DataError
 from genlab.cli.lightning_cli import GenlabCLI, Parsed
-from genlab.cli.parser import one_line, quiet, with_run_config
+from genlab.cli.parser import one_line, quiet
+from genlab.cli.prepare import prepare_args
 from genlab.cli.run_setup import Report
 from genlab.processes import first_process
 from genlab.runs.errors import UsageError
@@ -54,7 +55,7 @@ def main(args: list[str] | None = None, report: Report | None = None) -> Result:
     if first_process():
         os.environ.pop("PL_GLOBAL_SEED", None)  # an earlier run's seed must not become that of a run without one
     with quiet():
-        cli = GenlabCLI(with_run_config(given), report)
+        cli = GenlabCLI(prepare_args(given), report)
     kept = {} if cli.run.record is None else cli.run.record.summary["metrics"]
     return Result(cli.run.folder, kept | cli.metrics)
 
@@ -64,7 +65,7 @@ def check(args: list[str]) -> str | None:
     said = io.StringIO()
     try:
         with quiet(), contextlib.redirect_stderr(said):
-            GenlabCLI(with_run_config(list(args)), parse_only=True)
+            GenlabCLI(prepare_args(list(args)), parse_only=True)
     except Parsed:
         return None
     except BAD_INPUT as error:

@@ -1,0 +1,127 @@
+"""The help of fit, validate, test and predict in sections: our own options first, those of Lightning's trainer last."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from datamodules import ImageDataModule
+from genlab.cli.options import MEASURES, PICTURES
+from genlab.cli.parser import HelpAll, Parser, class_names
+from lit_models.common.module import GenerativeModule
+
+SUBCOMMANDS = {
+    "fit": "Train a model, and test its best checkpoint.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the test images.",
+    "predict": "Write what a checkpoint predicts for each image to predictions.npz.",
+}
+IMPORT_HELP = "Your own package to import first, so that its classes are known; several are separated by commas."
+GENERAL = ("help", "help_all", "config", "print_config", "import", "seed_everything", "ckpt_path")
+CHECKPOINTS = {
+    "fit": "Checkpoint to resume from, or `last` for the last one of this run.",
+    "validate": "Checkpoint to evaluate. Its run gives the config, unless --config is given.",
+    "test": "Checkpoint to evaluate. Its run gives the config, unless --config is given.",
+    "predict": "Checkpoint that predicts. Its run gives the config, unless --config is given.",
+}
+TRAINING = {
+    "max_epochs": "Epochs to train; 10 unless this, max_steps or max_time is given.",
+    "max_steps": "Optimizer steps to train; -1 for no limit. Adversarial models count those of each optimizer.",
+    "max_time": "Time to train, as days:hours:minutes:seconds.",
+    "accelerator": "Device to run on: auto, cpu, gpu, mps.",
+    "devices": "Number of devices, or a list of their indices.",
+    "precision": "Number format: 32-true, 16-mixed, bf16-mixed, ...",
+    "fast_dev_run": "Run one batch of training, validation and test, and leave no run folder.",
+}
+"""Options of Lightning's trainer that most users need, with help of our own."""
+EPILOG = (
+    "`--model.help CLASS` and `--data.help CLASS` show the options of a model and of a data module; `genlab models` and"
+    " `genlab data` list them. `--help-all` shows Lightning's trainer options too, --trainer.*."
+)
+
+
+@dataclass
+class Section:
+    """One section of a help text, as argparse formats its groups."""
+
+    title: str
+    description: str | None
+    actions: list[argparse.Action]
+    hidden: bool = False
+    """Whether only --help-all shows it."""
+
+    @property
+    def _group_actions(self) -> list[argparse.Action]:
+        return self.actions
+
+
+def arrange_help(parser: Parser, subcommand: str) -> None:
+    """Gives the parser of a subcommand its sections, and the options that come from Lightning a help of our own."""
+    parser.add_argument(
+        "--help-all", dest="help_all", action=HelpAll, help="Show the options of all sections and exit."
+    )
+    actions = {action.dest: action for action in parser._actions}
+    _own_texts(actions, subcommand)
+    parser.description = SUBCOMMANDS[subcommand]
+    parser.epilog = EPILOG
+    shown = {name: _options(parser, name) for name in parser.groups or {}}
+    training = [action for action in shown["trainer"] if action.dest.removeprefix("trainer.") in TRAINING]
+    callbacks = {**PICTURES, **MEASURES}
+    rest = [action for action in shown["trainer"] if action not in training]
+    parser.sections = [
+        Section("options", None, [actions[name] for name in GENERAL]),
+        _section(parser, "model"),
+        _section(parser, "data"),
+        Section("training", None, training),
+        _section(parser, "run"),
+        _section(parser, "checkpoint"),
+        Section("MEASURES", "Numbers that callbacks log, each where the model and the data allow it.", []),
+        *(_section(parser, name) for name in callbacks if name in MEASURES),
+        Section("PICTURES", "Files in the folder media/ of the run. --run.pictures false turns all of them off.", []),
+        *(_section(parser, name) for name in callbacks if name in PICTURES),
+        Section("trainer", "All other options of lightning.Trainer.", rest, hidden=True),
+    ]
+
+
+def describe_subcommands(parser: Parser) -> None:
+    """Gives the parser of all subcommands a description of our own."""
+    parser.description = "Trains, validates, tests or predicts with any model on any data."
+    parser.epilog = "`genlab models` and `genlab data` list the models and data modules."
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                choice.help = SUBCOMMANDS[choice.dest]
+
+
+def _own_texts(actions: dict[str, Any], subcommand: str) -> None:
+    own = {
+        "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",
+        "print_config": "Print the resolved config and exit.",
+        "seed_everything": "Seed of all random numbers; false for a run that is not repeatable.",
+        "ckpt_path": CHECKPOINTS[subcommand],
+        "weights_only": argparse.SUPPRESS,  # always true
+        "model.help": "Show the options of a model, such as `--model.help VAE`, and exit.",
+        "data.help": "Show the options of a data module, such as `--data.help MNISTDataModule`, and exit.",
+    }
+    for name, text in own.items():
+        actions[name].help = text
+    for name, text in TRAINING.items():
+        actions[f"trainer.{name}"].help = text
+    for name, base, own_class in (
+        ("model", GenerativeModule, "my_package.MyModel"),
+        ("data", ImageDataModule, "my_package.MyDataModule"),
+    ):
+        known = ", ".join(sorted(class_names(base)))
+        actions[name].help = f"One of {known}; or your own class, {own_class}. Its options are --{name}.OPTION."
+        actions[name].metavar = "CLASS"
+        actions[name].complete_help = True
+
+
+def _section(parser: Parser, name: str) -> Section:
+    return Section(name, (parser.groups or {})[name].description, _options(parser, name))
+
+
+def _options(parser: Parser, name: str) -> list[argparse.Action]:
+    """The options of a group, without the one that reads the group from a file."""
+    found: Iterable[argparse.Action] = (parser.groups or {})[name]._group_actions
+    return [action for action in found if action.dest != name or name in ("model", "data")]

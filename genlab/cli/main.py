@@ -1,0 +1,71 @@
+"""The program `genlab`: one command for training, sweeps, sampling and lists of what there is."""
+
+import importlib.metadata
+import sys
+
+from genlab.arguments import find_in_current_folder
+from genlab.suggestions import did_you_mean
+
+OVERVIEW = """usage: genlab COMMAND ...
+
+A laboratory for image generative models.
+
+train and evaluate
+  genlab fit --config autoencoder_digits     train a model, and test its best checkpoint
+  genlab fit --model VAE --data MNISTDataModule
+  genlab validate | test | predict --ckpt_path CKPT
+
+sweep
+  genlab sweep run quickstart                run a sweep without a server; also: agent, report, board, sync
+
+sample
+  genlab sample CKPT --output grid.png       sample, interpolate, or translate your own images
+
+see what there is
+  genlab models                              models, with their papers and configs
+  genlab data                                data modules
+  genlab COMMAND --help                      options of a command
+  genlab --print_completion shtab-bash       completion for the shell (pip install 'genlab[completion]')
+  genlab --version
+"""
+TRAINING = ("fit", "validate", "test", "predict")
+COMMANDS = (*TRAINING, "sweep", "sample", "models", "data")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command; exit status 2 where there is no such command."""
+    args = sys.argv[1:] if args is None else list(args)
+    command, rest = (args[0], args[1:]) if args else ("--help", [])
+    find_in_current_folder()
+    if command in TRAINING or command.startswith("--print_completion"):
+        from genlab.cli.train import command as train
+
+        return train(args)
+    if command == "sweep":
+        from genlab.sweep.cli import main as sweep
+
+        return sweep(rest, "genlab sweep")
+    if command == "sample":
+        from genlab.sampling.cli import main as sample
+
+        return sample(rest, "genlab sample")
+    return _tell(command)
+
+
+def _tell(command: str) -> int:
+    """What needs no model: the overview, the lists, the version."""
+    from genlab.cli.listing import list_data, list_models
+
+    if command in ("models", "data"):
+        print(list_models() if command == "models" else list_data())
+    elif command in ("-h", "--help"):
+        print(OVERVIEW, end="")
+    elif command == "--version":
+        print(f"genlab {importlib.metadata.version('genlab')}")
+    else:
+        print(
+            f"error: there is no command {command}{did_you_mean(command, COMMANDS)} (see genlab --help)",
+            file=sys.stderr,
+        )
+        return 2
+    return 0

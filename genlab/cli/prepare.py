@@ -1,0 +1,64 @@
+"""What happens to a command line before it is parsed: checkpoints, names of configs, packages to import."""
+
+import itertools
+from pathlib import Path
+
+import yaml
+
+from genlab.arguments import import_packages
+from genlab.packaged import find_file
+from genlab.runs.config import config_files, option
+from genlab.runs.folder import run_of_checkpoint
+
+
+def prepare_args(args: list[str]) -> list[str]:
+    """The command line as it is parsed.
+
+    The config of a checkpoint's run comes first when no config is given; `--config` may name a config that comes with
+    genlab; packages that `--import` or a config names are imported.
+
+    Raises:
+        UsageError: there is no such config, or a package cannot be imported.
+    """
+    args = with_packaged_configs(with_run_config(args))
+    packages = [option(args, "import"), *(_imports(Path(file)) for file in config_files(args))]
+    import_packages(",".join(filter(None, packages)))
+    return args
+
+
+def with_run_config(args: list[str]) -> list[str]:
+    """Puts `--config <run>/config.yaml` first when a checkpoint of that run is named and no config is."""
+    checkpoint = option(args, "ckpt_path")
+    run = run_of_checkpoint(checkpoint) if checkpoint else None
+    if run is None or not args or config_files(args):
+        return args
+    return [args[0], "--config", str(run / "config.yaml"), *args[1:]]
+
+
+def with_packaged_configs(args: list[str]) -> list[str]:
+    """Replaces each config's name by its path, as in `--config gan_mnist`; YAML text and addresses stay as they are.
+
+    Raises:
+        UsageError: there is no such config.
+    """
+    found = list(args)
+    for place, (arg, following) in enumerate(itertools.pairwise([*args, ""])):
+        flag, _, value = arg.partition("=")
+        if arg in ("--config", "-c") and place + 1 < len(args):
+            found[place + 1] = _path(following)
+        elif flag in ("--config", "-c") and value:
+            found[place] = f"{flag}={_path(value)}"
+    return found
+
+
+def _path(config: str) -> str:
+    return config if ":" in config or "{" in config else str(find_file(config, "configs"))
+
+
+def _imports(config: Path) -> str | None:
+    """The packages that a config's `import` names."""
+    try:
+        contents = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None  # the parser says what is wrong with it
+    return contents.get("import") if isinstance(contents, dict) else None

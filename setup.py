@@ -1,0 +1,11 @@
+"""Packages of the distribution: those that Python imports, and the folders configs and sweeps as data of genlab."""
+
+from setuptools import find_packages, setup
+
+DATA = {"genlab.configs": "configs", "genlab.sweeps": "sweeps"}
+
+setup(
+    packages=[*find_packages(include=["genlab*", "lit_models*", "datamodules*"]), *DATA],
+    package_dir=DATA,
+    package_data={**dict.fromkeys(DATA, ["*.yaml"]), "genlab.report": ["page/*"]},
+)

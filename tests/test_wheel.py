@@ -1,0 +1,128 @@
+"""The wheel, installed into an empty environment, works from an empty folder that holds modules of the same names."""
+
+import os
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import HANG_SECONDS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = (
+    "genlab",
+    "lit_models",
+    "datamodules",
+    "configs",
+    "sweeps",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+)
+SHORT = ("--trainer.max_epochs=1", "--model.channel_factor=2", "--run.pictures=false", "--trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, as a build leaves files in its folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "source"
+    copy.mkdir()
+    subprocess.run(["cp", "-r", *SOURCES, copy], cwd=ROOT, check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, copy]
+    subprocess.run(build, check=True, timeout=HANG_SECONDS)
+    return next(folder.glob("*.whl"))
+
+
+def test_it_holds_the_packages_the_configs_and_the_sweeps(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "genlab",
+        "lit_models",
+        "datamodules",
+    }
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    for kind in ("configs", "sweeps"):
+        packed = {Path(name).name for name in names if name.startswith(f"genlab/{kind}/")}
+        assert packed == {path.name for path in (ROOT / kind).glob("*.yaml")}
+    modules = {name for name in names if name.endswith(".py")}
+    ours = {path.relative_to(ROOT) for folder in SOURCES[:3] for path in (ROOT / folder).rglob("*.py")}
+    assert modules == {str(path) for path in ours}
+    assert any(name.startswith("genlab/report/page/") for name in names)
+
+
+class Environment:
+    """An environment with nothing but the wheel and what it depends on, and an empty folder to work in."""
+
+    def __init__(self, root: Path, wheel: Path) -> None:
+        venv.create(root / "venv")
+        self.bin = root / "venv" / "bin"
+        python = self.bin / "python"
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            f"--python={python}",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ]
+        subprocess.run(pip, check=True, timeout=HANG_SECONDS)
+        packages = subprocess.run(
+            [python, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True
+        )
+        (Path(packages.stdout.strip()) / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+        self.folder = root / "work"
+        self.folder.mkdir()
+        for name in ("metrics", "callbacks", "harness", "train", "sweep", "sample"):
+            (self.folder / f"{name}.py").write_text(f"raise RuntimeError('the {name} of the user was imported')\n")
+
+    def run(self, *command: str, status: int = 0) -> str:
+        hidden = ("PYTHONPATH", "VIRTUAL_ENV")
+        environment = {key: value for key, value in os.environ.items() if key not in hidden}
+        done = subprocess.run(
+            [self.bin / command[0], *command[1:]],
+            cwd=self.folder,
+            env=environment | {"WANDB_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+            timeout=HANG_SECONDS,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("installed"), wheel)
+
+
+def test_it_is_the_installed_package_that_runs(installed: Environment):
+    where = installed.run(
+        "python", "-P", "-c", "import genlab, genlab.packaged as p; print(p.packaged_folder('configs'))"
+    )
+    assert where.strip().startswith(str(installed.bin.parent))
+    assert "Autoencoder" in installed.run("genlab", "models") and "genlab sweep run" in installed.run("genlab")
+
+
+def test_it_trains_sweeps_and_samples(installed: Environment):
+    (installed.folder / "train.py").unlink()  # a sweep would take it for its program, as it should
+    trained = installed.run("genlab", "fit", "--config", "autoencoder_digits", *SHORT, "--run.name=x")
+    checkpoint = "runs/autoencoder_digits/x/checkpoints/best.ckpt"
+    assert "test/mse" in trained and (installed.folder / checkpoint).is_file()
+    overrides = [f"--override={text}" for text in ("model.latent_dim=2,3", "model.depth=1", "model.channel_factor=2")]
+    swept = installed.run("genlab", "sweep", "run", "quickstart", *overrides, "--override=trainer.max_epochs=1")
+    assert "quickstart: 2 runs finished" in swept
+    assert (installed.folder / "runs" / "quickstart" / "report" / "index.html").is_file()
+    installed.run("genlab", "sample", checkpoint, "--count=4", "--output=grid.png")
+    assert (installed.folder / "grid.png").is_file()
+    missing = installed.run("genlab", "sample", "runs/vae_digits/default/checkpoints/best.ckpt", status=2)
+    assert "`genlab fit --config vae_digits` makes it" in missing and missing.count("\n") == 1
