@@ -83,8 +83,8 @@ def traverse_dimensions(code: Tensor, mean: Tensor, deviation: Tensor, dimension
 
 def traverse_categories(code: Tensor, block: LatentBlock) -> Tensor:
     """Copies of a code, d, each with one variable of `block` set to one category: variables * categories x d."""
-    codes = code.repeat(block.variables, block.categories, 1)
-    for row in range(block.variables):
+    codes = code.repeat(block.num_variables, block.categories, 1)
+    for row in range(block.num_variables):
         start = block.start + row * block.categories
         codes[row, :, start : start + block.categories] = torch.eye(block.categories).to(code)
     return codes.flatten(0, 1)

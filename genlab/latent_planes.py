@@ -77,7 +77,7 @@ def has_prior_plane(model: object) -> bool:
     """Whether a model's codes are two real numbers with a standard normal prior."""
     if not isinstance(model, HasLatentBlocks) or not has_normal_prior(model):
         return False
-    return [(block.kind, block.variables) for block in model.latent_blocks()] == [("continuous", 2)]
+    return [(block.kind, block.num_variables) for block in model.latent_blocks()] == [("continuous", 2)]
 
 
 def principal_plane(codes: Tensor) -> Plane:

@@ -51,7 +51,7 @@ def class_block(model: object) -> LatentBlock | None:
     if num_classes is None or not isinstance(model, HasLatentBlocks) or not isinstance(model, Decodes):
         return None
     last = model.latent_blocks()[-1]
-    return last if (last.kind, last.variables, last.categories) == ("categorical", 1, num_classes) else None
+    return last if (last.kind, last.num_variables, last.categories) == ("categorical", 1, num_classes) else None
 
 
 def with_class(codes: Tensor, block: LatentBlock, classes: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def random_codes(
 
 def category_counts(blocks: list[LatentBlock]) -> list[int]:
     """The number of categories of each categorical variable, in the order of the code's columns."""
-    return [block.categories for block in blocks if block.kind == "categorical" for _ in range(block.variables)]
+    return [block.categories for block in blocks if block.kind == "categorical" for _ in range(block.num_variables)]
 
 
 def mixed_radix_digits(numbers: Tensor, sizes: list[int]) -> Tensor:
@@ -142,9 +142,9 @@ def one_hot_codes(blocks: list[LatentBlock], categories: Tensor) -> Tensor:
     columns, variable = [], 0
     for block in blocks:
         if block.kind == "continuous":
-            columns.append(torch.zeros(len(categories), block.variables, device=categories.device))
+            columns.append(torch.zeros(len(categories), block.num_variables, device=categories.device))
             continue
-        chosen = categories[:, variable : variable + block.variables]
+        chosen = categories[:, variable : variable + block.num_variables]
         columns.append(F.one_hot(chosen, block.categories).flatten(1).float())
-        variable += block.variables
+        variable += block.num_variables
     return torch.cat(columns, dim=1)

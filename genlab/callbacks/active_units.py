@@ -8,15 +8,15 @@ from lit_models.common.capabilities import Encodes, HasLatentBlocks
 
 
 class ActiveUnits(Callback):
-    """How many units of the code tell images apart: `test/active_units`.
+    """Logs `test/active_units`: how many units of the latent code distinguish images.
 
-    A unit is active when the variance of its mean over the test images is above a threshold, Cov_x(E_q(u|x)[u]) > 0.01
-    (Burda et al. 2015, arXiv 1509.00519, section 5.2). A unit is a real dimension, or a categorical variable, whose
-    variance is that of its most probable category, summed over the categories.
+    A unit is active if the variance of its mean over the test images exceeds a threshold, Cov_x(E_q(u|x)[u]) > 0.01
+    (Burda et al. 2015, arXiv 1509.00519, section 5.2). A unit is a real dimension, or a categorical variable: the
+    variance of its most probable category, summed over the categories.
 
     Args:
-        num_images: test images to encode, chosen at random but always the same; 0 for no measurement.
-        threshold: on the variance.
+        num_images: Test images that are encoded, chosen at random but always the same; 0 turns the metric off.
+        threshold: Variance above which a unit is active.
     """
 
     def __init__(self, num_images: int = 10000, threshold: float = 0.01) -> None:
@@ -24,11 +24,12 @@ class ActiveUnits(Callback):
         self.threshold = threshold
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        able = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentBlocks)
-        if not able or self.num_images < 2:
+        applies = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentBlocks)
+        if not applies or self.num_images < 2:
             return
         codes = encode_test_images(trainer, pl_module, self.num_images)
         metric = LatentVariance(codes.shape[1]).to(codes.device)
         metric.update(codes)
-        active = active_units(metric.compute().reshape(codes.shape[1]), pl_module.latent_blocks(), self.threshold)  # type: ignore[operator]
+        variances = metric.compute().reshape(codes.shape[1])
+        active = active_units(variances, pl_module.latent_blocks(), self.threshold)  # type: ignore[operator]
         pl_module.log("test/active_units", active.float(), sync_dist=True)

@@ -1,5 +1,3 @@
-"""How well a model tells the angle by which an image was turned."""
-
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -13,23 +11,23 @@ from torch import Tensor
 from genlab.media import save_picture
 from lit_models.losses.circular import angle_error
 
-BIN = 10
-"""Degrees."""
+BIN_DEGREES = 10
+"""Width of a bin of the histogram."""
 
 
 @runtime_checkable
 class PredictsAngles(Protocol):
     def angles(self, images: Tensor) -> Tensor:
-        """Counter-clockwise turns of images, N, in degrees, [0, 360]."""
+        """The counter-clockwise rotation of each image, N, in degrees, [0, 360]."""
 
 
 class AnglePredictions(Callback):
-    """True angles against predicted ones of test images, and the error of each class: media/angles.png.
+    """Saves media/angles.png: predicted against true rotation angles of test images, and the errors of each class.
 
-    A second diagonal, half a turn away, is made of digits that look alike upside down.
+    Applies to models that predict angles. Digits that look alike upside down form a second diagonal, 180 degrees away.
 
     Args:
-        num_images: how many images, chosen at random but always the same; 0 for no picture.
+        num_images: Test images in the picture, chosen at random but always the same; 0 for no picture.
     """
 
     def __init__(self, num_images: int = 10000) -> None:
@@ -41,26 +39,27 @@ class AnglePredictions(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.examples("test", self.num_images)
-        told = [pl_module.angles(batch.to(pl_module.device, pl_module.dtype)).cpu() for batch in images.split(500)]
-        save_picture(trainer, "angles", angle_figure(labels.cpu().numpy(), torch.cat(told).numpy(), data.classes))
+        predicted = [pl_module.angles(batch.to(pl_module.device, pl_module.dtype)).cpu() for batch in images.split(500)]
+        save_picture(trainer, "angles", angle_figure(labels.cpu().numpy(), torch.cat(predicted).numpy(), data.classes))
 
 
-def angle_figure(labels: np.ndarray, told: np.ndarray, classes: Sequence[str]) -> Figure:
-    """A histogram of true against predicted degrees, and quartiles of the error of each class.
+def angle_figure(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:
+    """A histogram of predicted against true angles, and quartiles of the errors of each class.
 
     Args:
-        labels: N x 2, class and true degrees.
-        told: N, predicted degrees.
+        labels: Class and true angle in degrees, N x 2.
+        predicted: Predicted angles in degrees, N.
+        classes: Names of the classes.
     """
     of_class, true = labels[:, 0], labels[:, 1]
-    error = angle_error(torch.from_numpy(told), torch.from_numpy(true)).numpy()
+    error = angle_error(torch.from_numpy(predicted), torch.from_numpy(true)).numpy()
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-    edges = np.arange(0, 361, BIN)
-    counts, _, _ = np.histogram2d(true, told % 360, bins=[edges, edges])
+    edges = np.arange(0, 361, BIN_DEGREES)
+    counts, _, _ = np.histogram2d(true, predicted % 360, bins=[edges, edges])
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    drawn = left.pcolormesh(edges, edges, share.T, cmap="viridis")
-    figure.colorbar(drawn, ax=left, label=f"share of the images of a true angle, {BIN} degrees a cell")
+    mesh = left.pcolormesh(edges, edges, share.T, cmap="viridis")
+    figure.colorbar(mesh, ax=left, label=f"share of the images of each true angle, {BIN_DEGREES} degrees a bin")
     ticks = np.arange(0, 361, 60)
     left.set(xlabel="true angle, degrees", ylabel="predicted angle, degrees", xticks=ticks, yticks=ticks)
     left.set_aspect("equal")

@@ -1,5 +1,3 @@
-"""What an anomaly detector takes for normal and what not, in pictures."""
-
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,22 +13,22 @@ from lit_models.common.capabilities import Reconstructs
 
 @runtime_checkable
 class ScoresImages(Protocol):
-    """A model that scores images, and counts those above its `threshold`, a scalar tensor, as anomalies."""
+    """A model that scores images; scores above its `threshold`, a scalar tensor, are anomalies."""
 
     def score_images(self, images: Tensor) -> Tensor:
-        """How far each image is from normal, N, above 0."""
+        """The anomaly score of each image, N, above 0."""
 
 
 class AnomalyScores(Callback):
-    """Histograms of the scores of each kind of test image with the threshold: media/anomaly_scores.png; and the images
-    that the detector is worst at, above their reconstructions: media/anomaly_mistakes.png.
+    """Saves media/anomaly_scores.png, histograms of an anomaly detector's scores of test images, and
+    media/anomaly_mistakes.png, the images that it scores worst, above their reconstructions.
 
-    The mistakes are two rows for each kind: the normal images of the highest scores, then of each foreign kind those of
-    the lowest.
+    There is a histogram for each kind of image, with the threshold. The worst images are the normal ones with the
+    highest scores, and those of each anomalous kind with the lowest.
 
     Args:
-        num_images: test images to score, chosen at random but always the same; 0 for no pictures.
-        columns: mistakes of each kind.
+        num_images: Test images that are scored, chosen at random but always the same; 0 for no pictures.
+        columns: Number of the worst images of each kind.
     """
 
     def __init__(self, num_images: int = 5000, columns: int = 16) -> None:
@@ -48,7 +46,7 @@ class AnomalyScores(Callback):
         images, kinds = data.examples("test", self.num_images)
         scores = torch.cat([pl_module.score_images(part.to(like.device, like.dtype)) for part in images.split(500)])
         images, kinds, scores = images.cpu(), kinds.cpu(), scores.cpu()
-        save_picture(trainer, "anomaly_scores", score_figure(scores, kinds, data.classes, float(like)))
+        save_picture(trainer, "anomaly_scores", _score_figure(scores, kinds, data.classes, float(like)))
         worst = [images[index] for index in _worst(scores, kinds, len(data.classes), self.columns)]
         rows: list[Tensor] = []
         for originals in worst:
@@ -58,25 +56,25 @@ class AnomalyScores(Callback):
 
 
 def _worst(scores: Tensor, kinds: Tensor, count: int, n: int) -> list[Tensor]:
-    """The numbers of the n normal images of the highest scores, and of the n lowest of each foreign kind."""
-    found = []
+    """The numbers of the n normal images with the highest scores and of the n lowest of each other kind."""
+    worst = []
     for kind in range(count):
         of_kind = (kinds == kind).nonzero()[:, 0]
-        found.append(of_kind[scores[of_kind].argsort(descending=kind == 0)[:n]])
-    return found
+        worst.append(of_kind[scores[of_kind].argsort(descending=kind == 0)[:n]])
+    return worst
 
 
-def score_figure(scores: Tensor, kinds: Tensor, classes: tuple[str, ...], threshold: float) -> Figure:
-    """A histogram for each kind under one another, over one logarithmic axis."""
+def _score_figure(scores: Tensor, kinds: Tensor, classes: tuple[str, ...], threshold: float) -> Figure:
+    """Histograms of the scores of each kind, one below the other, on a common logarithmic axis."""
     figure = Figure(figsize=(6.4, 1.1 * len(classes) + 0.8), layout="constrained")
-    every = figure.subplots(len(classes), sharex=True, squeeze=False)[:, 0]
+    panels = figure.subplots(len(classes), sharex=True, squeeze=False)[:, 0]
     logs = scores.clamp(min=1e-12).log10()
     low, high = float(logs.min()), float(logs.max())
     edges = torch.logspace(low, high if high > low else low + 1, 61).tolist()
-    for kind, (axes, name) in enumerate(zip(every, classes, strict=True)):
+    for kind, (axes, name) in enumerate(zip(panels, classes, strict=True)):
         axes.hist(scores[kinds == kind].tolist(), bins=edges, color=f"C{kind}")
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
         axes.set(ylabel=name, yticks=[])
-    every[0].set_title(f"images of a score above {threshold:.4g} count as anomalies", fontsize=10)
-    every[-1].set(xscale="log", xlabel="score")
+    panels[0].set_title(f"images with a score above {threshold:.4g} are anomalies", fontsize=10)
+    panels[-1].set(xscale="log", xlabel="score")
     return figure

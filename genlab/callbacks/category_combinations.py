@@ -18,54 +18,56 @@ from genlab.metrics.color import foreground_hue
 from lit_models.common.capabilities import Decodes, HasLatentBlocks
 
 BLOCK_GAP = 2
-MOST_FULL_SIZE = 2500
-"""Pixels on each side of a block; combinations beyond which images are drawn at half their size."""
+"""Pixels on each side of a block of the mosaic."""
+MAX_FULL_SIZE = 2500
+"""Combinations beyond which images are drawn at half their size."""
 
 
 class CategoryCombinations(Callback):
-    """Every combination of categories, decoded in one sweep: media/combinations.png, and coloured ones sorted by hue
-    as media/combinations_by_hue.png.
+    """Saves media/combinations.png, the decoded images of all combinations of a categorical code, and for colour
+    images media/combinations_by_hue.png, the same images sorted by hue.
 
-    Real numbers beside the categories stay at the mean of their prior, 0. Memory holds one batch and the small
-    pictures. A class that a model can be asked for is no such category: ClassGrid shows it.
+    Real numbers in the code are 0, the mean of their prior. Only one batch and the small pictures are in memory. The
+    class of a class-conditional model is not such a category; ClassGrid shows it.
 
     Args:
-        limit: beyond so many combinations, so many random ones are drawn instead; 0 for no picture.
-        batch_size: combinations decoded at once.
+        max_combinations: Largest number of combinations that are drawn. Of more combinations, as many random ones are
+            drawn; 0 for no picture.
+        batch_size: Combinations that are decoded at a time.
     """
 
-    def __init__(self, limit: int = 20000, batch_size: int = 1000) -> None:
-        self.limit = limit
+    def __init__(self, max_combinations: int = 20000, batch_size: int = 1000) -> None:
+        self.max_combinations = max_combinations
         self.batch_size = batch_size
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
-        able = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks)
-        if not able or class_block(model) is not None or not trainer.is_global_zero or self.limit < 1:
+        applies = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks)
+        if not applies or class_block(model) is not None or not trainer.is_global_zero or self.max_combinations < 1:
             return
-        parts = model.latent_blocks()
-        sizes = category_counts(parts)
+        blocks = model.latent_blocks()
+        sizes = category_counts(blocks)
         if not sizes:
             return
         total = math.prod(sizes)
-        if total <= self.limit:
-            sweep = enumerate_codes(parts, self.batch_size, model.device)
+        if total <= self.max_combinations:
+            batches = enumerate_codes(blocks, self.batch_size, model.device)
             title = f"all {total:,} combinations of {len(sizes)} variables"
         else:
-            sweep = random_codes(parts, self.limit, self.batch_size, model.device)
-            title = f"{self.limit:,} random combinations out of {float(total):.3g} of {len(sizes)} variables"
-        count = min(total, self.limit)
-        factor = 1 if count <= MOST_FULL_SIZE else 2
+            batches = random_codes(blocks, self.max_combinations, self.batch_size, model.device)
+            title = f"{self.max_combinations:,} random combinations out of {float(total):.3g} of {len(sizes)} variables"
+        count = min(total, self.max_combinations)
+        factor = 1 if count <= MAX_FULL_SIZE else 2
         small, hues = [], []
-        for codes in sweep:
+        for codes in batches:
             images = model.decode(codes.to(model.dtype)).float()
             small.append(thumbnails(images, factor))
             hues.append(foreground_hue(images).cpu() if images.shape[1] == 3 else torch.zeros(len(images)))
         tiles = torch.cat(small)
         if factor > 1:
             title += f", at 1/{factor} of their size"
-        if total <= self.limit:
+        if total <= self.max_combinations:
             grid = image_grid(block_mosaic(tiles, sizes), 1, 0, 1)
             last = f"variable {len(sizes)} to the right"
             other = f", variable {len(sizes) - 1} downwards" if len(sizes) > 1 else ""
@@ -80,16 +82,18 @@ class CategoryCombinations(Callback):
 
 
 def thumbnails(images: Tensor, factor: int) -> Tensor:
-    """Images in [0, 1] made `factor` times smaller, by means over squares, on the CPU."""
+    """Reduces images in [0, 1] by an integer factor, by means over squares, on the CPU."""
     return F.avg_pool2d(images, factor).cpu() if factor > 1 else images.cpu()
 
 
 def block_mosaic(tiles: Tensor, sizes: list[int]) -> Tensor:
-    """All combinations as one image: a block for each choice of all variables but the last two.
+    """Arranges the images of all combinations in blocks, one for each value of all variables but the last two.
+
+    In a block, the last variable changes to the right and the one before it downwards.
 
     Args:
-        tiles: the image of each combination in the order of `enumerate_codes`, N x C x H x W.
-        sizes: categories of each variable; in a block the last runs to the right, the one before it downwards.
+        tiles: The image of each combination in the order of `enumerate_codes`, N x C x H x W.
+        sizes: Number of categories of each variable.
 
     Returns:
         1 x C x height x width, white between the blocks.
@@ -109,5 +113,5 @@ def block_mosaic(tiles: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _near_square(count: int) -> int:
-    """Columns of a grid of `count` tiles about as wide as high."""
+    """The number of columns of a nearly square grid of `count` tiles."""
     return math.ceil(math.sqrt(count))

@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-STEPS_BETWEEN_QUESTIONS = 8
+STEPS_BETWEEN_CHECKS = 8
+"""Steps after which several processes agree on whether to stop."""
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -33,16 +34,20 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Everything a run needs to go on, as last.ckpt: at the end of epochs, and when a signal stops the run.
+    """Saves checkpoints/last.ckpt, from which a run resumes exactly, after epochs and when a signal stops the run.
 
-    SIGTERM and the first SIGINT (Ctrl-C) let the step in hand and a validation be finished, write last.ckpt and end
-    the run; a second SIGINT ends it at once. Several processes stop together, whichever of them was told.
+    After SIGTERM or the first SIGINT (Ctrl-C), the current step and a running validation are finished, last.ckpt is
+    written and the run ends; a second SIGINT ends it at once. If one of several processes gets the signal, all stop
+    together.
 
-    With `best_is_last`, nothing chooses among the weights: the last are best.ckpt too.
+    If `best_is_last` is set, no metric selects the best weights, and the last ones are saved as best.ckpt too.
 
     Args:
-        every_n_epochs: how often to write.
-        every_n_steps: write within epochs too, after so many batches; 0 for never.
+        every_n_epochs: Save after every so many epochs.
+        every_n_steps: Save within epochs too, after every so many batches; 0 for never.
+
+    Raises:
+        ValueError: `every_n_epochs` is below 1 or `every_n_steps` negative.
     """
 
     def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 0) -> None:
@@ -53,20 +58,20 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.best_is_last = False
         self._handlers: dict[int, Any] = {}
-        self._told_to_stop = False
-        self._hidden = self._due = False
+        self._stop_requested = False
+        self._signal_deferred = self._due = False
         self._steps = 0
 
     def path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals from Lightning, whose handler would end one process while another waits for it."""
+        """Replaces the signal handlers of Lightning, which end one process while another waits for it."""
         if threading.current_thread() is not threading.main_thread():
             return
 
         def stop_after_this_step(number: int, frame: Any) -> None:
-            self._told_to_stop = True
+            self._stop_requested = True
             if number == signal.SIGINT:
                 signal.signal(signal.SIGINT, self._handlers[signal.SIGINT])
 
@@ -76,7 +81,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and stops between steps only: gradients that are still being accumulated are in no checkpoint."""
+        """Saves and stops between optimizer steps only, as checkpoints do not hold accumulated gradients."""
         self._due |= self.every_n_steps > 0 and (batch_idx + 1) % self.every_n_steps == 0
         if trainer.fit_loop._should_accumulate():
             return
@@ -88,14 +93,14 @@ class LastCheckpoint(Checkpoint):
             trainer._signal_connector.received_sigterm = True  # Lightning ends the run after this
 
     def _all_stop(self, trainer: Trainer, last: bool) -> bool:
-        """Whether any process was told to stop; several ask one another now and then, all at the same step."""
+        """Whether any process was asked to stop. Several processes agree on it from time to time, at the same step."""
         if trainer.world_size == 1:
-            return self._told_to_stop
-        ask = last or self._steps % STEPS_BETWEEN_QUESTIONS == 0
-        return ask and trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
+            return self._stop_requested
+        check = last or self._steps % STEPS_BETWEEN_CHECKS == 0
+        return check and trainer.strategy.reduce_boolean_decision(self._stop_requested, all=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._all_stop(trainer, last=True):  # told during validation
+        if self._all_stop(trainer, last=True):  # requested during validation
             trainer._signal_connector.received_sigterm = True
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
         ending = last or trainer.should_stop or trainer.received_sigterm
@@ -105,26 +110,26 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Half a validation could not be resumed exactly, so stopping waits until it is done."""
-        self._hidden = trainer.state.fn == TrainerFn.FITTING and trainer.received_sigterm
-        if self._hidden:
+        """Defers the stop to the end of the validation, as half a validation could not be resumed exactly."""
+        self._signal_deferred = trainer.state.fn == TrainerFn.FITTING and trainer.received_sigterm
+        if self._signal_deferred:
             trainer._signal_connector.received_sigterm = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._hidden:
+        if self._signal_deferred:
             trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._give_signals_back()
+        self._restore_handlers()
         training = trainer.state.fn == TrainerFn.FITTING  # in a test the module holds the best weights, not the last
         if training and isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.path(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._give_signals_back()
+        self._restore_handlers()
 
-    def _give_signals_back(self) -> None:
-        """To Lightning, before it gives them back to whoever had them before it."""
+    def _restore_handlers(self) -> None:
+        """Restores Lightning's handlers, which Lightning then replaces by those before it."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()

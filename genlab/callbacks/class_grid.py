@@ -6,16 +6,16 @@ from genlab.latents import class_block, decode_all, with_every_class
 from genlab.media import framed, image_grid, save_picture, tile_centres
 from genlab.random_state import isolated_rng
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 
 
 class ClassGrid(Callback):
-    """One draw of the prior a row, one class a column: media/class_grid.png, of models that can be asked for a class.
+    """Saves media/class_grid.png: samples of a class-conditional model, one noise a row and one class a column.
 
-    Models of more than twenty classes have none.
+    Models with more than twenty classes have no such picture.
 
     Args:
-        rows: of the picture; 0 for none.
+        rows: Rows of the picture; 0 for no picture.
     """
 
     def __init__(self, rows: int = 8) -> None:
@@ -23,14 +23,14 @@ class ClassGrid(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        part = class_block(pl_module)
-        if part is None or part.categories > MOST_CLASSES or not trainer.is_global_zero or self.rows < 1:
+        block = class_block(pl_module)
+        if block is None or block.categories > MAX_CLASSES or not trainer.is_global_zero or self.rows < 1:
             return
         with isolated_rng():
-            draws = pl_module.sample_prior(self.rows)  # type: ignore[operator]
-        columns = part.categories
-        grid = image_grid(decode_all(pl_module, with_every_class(draws, part)), columns)
-        named = trainer.datamodule.classes  # type: ignore[attr-defined]
-        names = named if len(named) == columns else map(str, range(columns))
+            codes = pl_module.sample_prior(self.rows)  # type: ignore[operator]
+        columns = block.categories
+        grid = image_grid(decode_all(pl_module, with_every_class(codes, block)), columns)
+        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        names = classes if len(classes) == columns else map(str, range(columns))
         ticks = list(zip(tile_centres(grid.width, columns), names, strict=True))
         save_picture(trainer, "class_grid", framed(grid, "samples: one noise a row, one class a column", xticks=ticks))

@@ -13,14 +13,16 @@ from lit_models.common.capabilities import Reconstructs
 @runtime_checkable
 class Corrupts(Protocol):
     def corrupt(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images in [0, 1], N x C x H x W, as the model's test corrupts them."""
+        """Corrupts images in [0, 1], N x C x H x W, in the same way as the model's test."""
 
 
 class Denoising(Callback):
-    """Test images, above their corrupted versions, above what the model restores: media/denoising.png.
+    """Saves media/denoising.png: test images, their corrupted versions, and the model's restorations of these.
+
+    Applies to models that corrupt images and reconstruct them.
 
     Args:
-        num_images: how many, chosen at random but always the same; 0 for no picture.
+        num_images: Test images in the picture, chosen at random but always the same; 0 for no picture.
     """
 
     def __init__(self, num_images: int = 16) -> None:

@@ -7,16 +7,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from datamodules import BatchLoader
-from lit_models.common.processes import of_all_processes
+from lit_models.common.processes import all_gather_objects
 
 
 class ExactResume(Callback):
-    """Puts the random streams and the loader's position into the checkpoint, and keeps evaluation out of them.
+    """Saves the random states and the position of the data loader in checkpoints, so that a run resumes exactly.
 
-    Training draws from one stream a rank. A checkpoint carries the streams of all ranks, and a resumed run takes them
-    up where they were, so that it goes on as if it had never stopped. Validation and test draw from streams of their
-    own, the same each time: training does not depend on how often a model is looked at, one epoch is compared with the
-    next by the same draws, and a checkpoint that is tested again has the same numbers.
+    Each process has one random stream for training, and a checkpoint holds the states of all processes. Validation and
+    test use random streams of their own, with the same seeds each time. Training therefore does not depend on how
+    often a model is validated, epochs are compared with equal random draws, and a checkpoint that is tested again has
+    the same metrics.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,11 @@ class ExactResume(Callback):
         if self._restored is not None and len(self._restored) == trainer.world_size:
             set_random_state(self._restored[trainer.global_rank])
         elif trainer.world_size > 1:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)  # or all ranks would draw the same noise
+            torch.manual_seed(
+                torch.initial_seed() + trainer.global_rank
+            )  # else all processes would draw the same noise
         if self._loader is not None:
-            # Lightning restores it too, but not when the loader was made before the checkpoint was read.
+            # Lightning restores it too, but not if the loader was made before the checkpoint was read.
             trainer.train_dataloader.load_state_dict(self._loader)  # type: ignore[union-attr]
         self._restored = self._loader = None
         self._trainer = trainer
@@ -52,10 +54,10 @@ class ExactResume(Callback):
     on_test_end = on_validation_end
 
     def state_dict(self) -> dict[str, Any]:
-        mine = self._training if self._training is not None else random_state()
+        own = self._training if self._training is not None else random_state()
         loader = self._trainer.train_dataloader if self._trainer is not None else None
         position = loader.state_dict() if isinstance(loader, BatchLoader) else None
-        return {"ranks": of_all_processes(mine), "loader": position}
+        return {"ranks": all_gather_objects(own), "loader": position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict["ranks"]
@@ -63,7 +65,7 @@ class ExactResume(Callback):
 
 
 def random_state() -> dict[str, Any]:
-    """Python's, numpy's and torch's global generators, as values that load with weights_only=True."""
+    """The states of the global generators of Python, NumPy and PyTorch, as values that load with weights_only=True."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     return {
@@ -75,6 +77,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
+    """Restores the states that `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -7,31 +7,31 @@ from genlab.media import framed, image_grid, save_picture
 from lit_models.common.capabilities import Encodes, HasBackbone
 
 TILE = 32
-"""Pixels of a filter's side, or a little less; a larger filter is drawn as it is."""
+"""Filters are enlarged to about this many pixels a side."""
 
 
 class Filters(Callback):
-    """The first convolution's filters, of the network that encodes images, else of the one that makes features of them,
-    else of the discriminator: media/filters.png.
+    """Saves media/filters.png: the filters of the first convolution of the encoder, feature extractor or discriminator.
 
-    Each filter is on its own scale, on which 0 is grey. One of three channels is a picture in colours; one of any
-    other number has a tile for each channel. A network without convolutions has no picture.
+    The first of these three networks that a model has is drawn. Each filter is scaled separately, with 0 as grey.
+    Filters of three channels are drawn in colour, others as one tile for each channel. A network without convolutions
+    has no such picture.
 
     Args:
-        most: filters in the picture; 0 for none.
+        max_filters: Largest number of filters in the picture; 0 for no picture.
     """
 
-    def __init__(self, most: int = 64) -> None:
-        self.most = most
+    def __init__(self, max_filters: int = 64) -> None:
+        self.max_filters = max_filters
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or self.most < 1:
+        if not trainer.is_global_zero or self.max_filters < 1:
             return
         convolution = first_convolution(pl_module)
         if convolution is None:
             return
-        weight = convolution.weight[: self.most]
+        weight = convolution.weight[: self.max_filters]
         tiles, across = filter_tiles(weight)
         grid = image_grid(tiles, across, 1, max(1, TILE // max(tiles.shape[-2:])))
         some = f"{len(weight)} of " if len(weight) < convolution.out_channels else ""
@@ -41,23 +41,26 @@ class Filters(Callback):
 
 
 def first_convolution(model: object) -> nn.Conv2d | None:
-    """Of the network that encodes images, of the one that makes features or of the discriminator; None without one."""
+    """The first convolution of the encoder, the feature extractor or the discriminator; None if there is none."""
     network: object
     if isinstance(model, Encodes):
         network = model.encoder_network()
     elif isinstance(model, HasBackbone):
         network = model.backbone()
     else:
-        network = getattr(model, "critic", None)
+        network = getattr(model, "discriminator", None)
     if not isinstance(network, nn.Module):
         return None
     return next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
 
 
 def filter_tiles(weight: Tensor) -> tuple[Tensor, int]:
-    """Filters, N x C x h x w, as images in [0, 1], N x 3 x h x w, or N C x 1 x h x w; and how many stand in a row.
+    """Converts filters, N x C x h x w, to images in [0, 1].
 
-    A filter's largest absolute weight is 0 or 1, and its zeros are 1/2.
+    The weight of largest absolute value becomes 0 or 1, and 0 becomes 1/2.
+
+    Returns:
+        The images, N x 3 x h x w for three channels, else N C x 1 x h x w, and the number of columns of their grid.
     """
     weight = weight.detach().float().cpu()
     count, channels = weight.shape[:2]
@@ -68,5 +71,5 @@ def filter_tiles(weight: Tensor) -> tuple[Tensor, int]:
 
 
 def _columns(count: int, channels: int) -> int:
-    """Tiles in a row of about as many as there are rows, the channels of a filter together."""
+    """The number of columns of a nearly square grid in which the channels of a filter stay together."""
     return channels * max(1, round((count / channels) ** 0.5))

@@ -11,13 +11,13 @@ from lit_models.losses.classification import class_of
 
 
 class Interpolation(Callback):
-    """Walks z = (1 - a) z0 + a z1 between two images of given classes, decoded: media/interpolation.png.
+    """Saves media/interpolation.png: images decoded from z = (1 - a) z0 + a z1, between the codes of two test images.
 
-    Each strip begins and ends with the two images themselves; they are the same ones for every model.
+    Each row begins and ends with the two images themselves, which are the same ones for every model.
 
     Args:
-        pairs: the classes at both ends of each strip.
-        steps: decoded images in a strip, from a = 0 to a = 1.
+        pairs: The classes of the first and the last image of each row; by default 1 and 5, 3 and 6, 0 and 4.
+        steps: Decoded images in a row, from a = 0 to a = 1.
     """
 
     def __init__(self, pairs: list[tuple[int, int]] | None = None, steps: int = 11) -> None:
@@ -26,24 +26,24 @@ class Interpolation(Callback):
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        able = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
-        if not able or not trainer.is_global_zero:
+        applies = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
+        if not applies or not trainer.is_global_zero:
             return
         images, labels = trainer.datamodule.examples("test", 1000)  # type: ignore[attr-defined]
         classes = class_of(labels)
-        strips = []
+        rows: list[Tensor] = []
         for first, second in self.pairs:
             if not ((classes == first).any() and (classes == second).any()):
                 continue
             ends = torch.stack([images[classes == first][0], images[classes == second][0]])
-            walk = interpolate(pl_module, ends, self.steps).float().to(ends.device)
-            strips += [ends[:1], walk, ends[1:]]
-        if strips:
-            save_picture(trainer, "interpolation", image_grid(torch.cat(strips), self.steps + 2))
+            decoded = interpolate_images(pl_module, ends, self.steps).float().to(ends.device)
+            rows += [ends[:1], decoded, ends[1:]]
+        if rows:
+            save_picture(trainer, "interpolation", image_grid(torch.cat(rows), self.steps + 2))
 
 
-def interpolate(model: Any, ends: Tensor, steps: int) -> Tensor:
-    """Decoded codes on the line between two images' codes: 2 x C x H x W -> steps x C x H x W."""
+def interpolate_images(model: Any, ends: Tensor, steps: int) -> Tensor:
+    """Decodes the codes on the line between the codes of two images: 2 x C x H x W -> steps x C x H x W."""
     start, stop = model.encode(ends.to(model.device, model.dtype))
     a = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]
     return model.decode((1 - a) * start + a * stop)

@@ -10,13 +10,13 @@ from lit_models.common.capabilities import Encodes
 
 
 class LatentCorrelationMatrix(Callback):
-    """How much the latent dimensions repeat each other: a heat map in media/latent_correlation.png, and two numbers.
+    """Saves media/latent_correlation.png, the correlations between latent dimensions, and logs their mean.
 
-    `test/abs_correlation` is the mean absolute correlation off the diagonal, `test/abs_correlation_full` that of the
-    whole matrix, of which the diagonal of ones makes up 1/d.
+    `test/abs_correlation` is the mean absolute Pearson correlation off the diagonal, `test/abs_correlation_full` that
+    of the whole matrix, in which the diagonal of ones contributes 1/d.
 
     Args:
-        num_images: how many test images to encode, chosen at random but always the same; 0 for none.
+        num_images: Test images that are encoded, chosen at random but always the same; 0 turns it off.
     """
 
     def __init__(self, num_images: int = 8000) -> None:
@@ -41,13 +41,14 @@ class LatentCorrelationMatrix(Callback):
 
 
 def correlation_figure(matrix: Tensor) -> Figure:
+    """A heat map of the absolute values of a correlation matrix, d x d."""
     d = len(matrix)
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(matrix.abs().numpy(), cmap="viridis", vmin=0, vmax=1)
-    figure.colorbar(drawn, label="absolute Pearson correlation")
+    heat_map = axes.imshow(matrix.abs().numpy(), cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(heat_map, label="absolute Pearson correlation")
     axes.set_xlabel("latent dimension")
     axes.set_ylabel("latent dimension")
     off = (matrix.abs().sum() - d) / max(d * (d - 1), 1)
-    axes.set_title(f"mean off the diagonal {off:.3f}, with it {matrix.abs().mean():.3f}", fontsize=10)
+    axes.set_title(f"mean off the diagonal {off:.3f}, of the whole matrix {matrix.abs().mean():.3f}", fontsize=10)
     return figure

@@ -16,16 +16,16 @@ from lit_models.common.capabilities import Decodes, Encodes
 
 
 class LatentPlane(Callback):
-    """Images decoded over a plane of the latent space: media/latent_plane.png.
+    """Saves media/latent_plane.png: images decoded at the nodes of a grid on a plane of the latent space.
 
-    Codes of two real numbers are the plane themselves: the nodes lie at the standard normal's quantiles, where the
-    model has such a prior, else at those of a normal law with the codes' own mean and standard deviations. Larger codes
-    of real numbers are shown on the plane of their first two principal components. z1 grows to the right, z2 upwards.
-    A model that does not encode has a plane only by its prior.
+    For two-dimensional codes with a standard normal prior, the nodes are at the quantiles of the prior; for others, at
+    the quantiles of a normal distribution with the mean and the standard deviations of the codes. Codes of more
+    dimensions are shown on the plane of their first two principal components. z1 grows to the right, z2 upwards. A
+    model without an encoder has such a picture only if its prior is two-dimensional and normal.
 
     Args:
-        steps: nodes along each axis; 0 for no picture.
-        num_images: how many test images are encoded to find the plane.
+        steps: Nodes along each axis; 0 for no picture.
+        num_images: Test images that are encoded to find the plane.
     """
 
     def __init__(self, steps: int = 20, num_images: int = 2000) -> None:
@@ -44,8 +44,8 @@ class LatentPlane(Callback):
         grid = image_grid(decode_all(pl_module, codes), self.steps, 0)
         ticks = _quantile_ticks(self.steps, grid.width)
         flipped = [(grid.height - at, label) for at, label in ticks]
-        shown = "codes" if len(plane.centre) == 2 else "principal plane of the codes"
-        title = f"decoded {shown}, at the quantiles of a normal law"
+        subject = "codes" if len(plane.centre) == 2 else "principal plane of the codes"
+        title = f"decoded {subject}, at the quantiles of a normal distribution"
         save_picture(trainer, "latent_plane", framed(grid, title, *plane.names, ticks, flipped))
 
     def _plane_of_codes(self, trainer: Trainer, model: LightningModule) -> "Plane | None":
@@ -53,13 +53,13 @@ class LatentPlane(Callback):
             return None
         images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         codes = encode_all(model, images)
-        if codes.shape[1] < 2 or any(part.kind != "continuous" for part in latent_blocks(model, codes.shape[1])):
+        if codes.shape[1] < 2 or any(block.kind != "continuous" for block in latent_blocks(model, codes.shape[1])):
             return None
         return principal_plane(codes)
 
 
 def _quantile_ticks(steps: int, length: int) -> list[tuple[float, str]]:
-    """Labels at about six nodes along `length` pixels, the outermost ones among them."""
+    """The positions and labels of about six nodes along `length` pixels, the outermost ones included."""
     nodes = normal_quantiles(steps).tolist()
     shown = sorted({round(k * (steps - 1) / 5) for k in range(6)})
     centres = tile_centres(length, steps)

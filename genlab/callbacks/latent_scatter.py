@@ -9,14 +9,13 @@ from lit_models.common.capabilities import Encodes
 
 
 class LatentScatter(Callback):
-    """Codes of test images in the plane, coloured by class and, where a label has a second column, by that angle:
-    media/latent.png.
+    """Saves media/latent.png: a scatter plot of the codes of test images, coloured by class.
 
-    Codes of two real numbers are drawn as they are, others on their first two principal components; those of
-    categories alone, which fall on few points, with a little noise.
+    Labels with a second column, an angle, have a second plot coloured by it. Two-dimensional codes are drawn as they
+    are, others on their first two principal components. A little noise separates the points of categorical codes.
 
     Args:
-        num_images: how many codes to draw.
+        num_images: Test images whose codes are drawn, chosen at random but always the same; 0 for no picture.
     """
 
     def __init__(self, num_images: int = 2000) -> None:
@@ -30,7 +29,7 @@ class LatentScatter(Callback):
         codes = encode_all(pl_module, images)
         if codes.shape[1] < 2:
             return
-        categorical = all(part.kind == "categorical" for part in latent_blocks(pl_module, codes.shape[1]))
+        categorical = all(block.kind == "categorical" for block in latent_blocks(pl_module, codes.shape[1]))
         points, names = project_to_plane(codes, categorical)
         figure = scatter_figure(points, names, labels.cpu(), data.classes, second_label_name(data))
         save_picture(trainer, "latent", figure)

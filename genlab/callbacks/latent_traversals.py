@@ -8,72 +8,73 @@ from torch import Tensor
 
 from genlab.latent_paths import traverse_categories, traverse_dimensions
 from genlab.latents import decode_all, encode_all, latent_blocks
-from genlab.media import join_pictures, framed, image_grid, save_picture, tile_centres
+from genlab.media import framed, image_grid, join_pictures, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes, LatentBlock
 
 
 class LatentTraversals(Callback):
-    """One latent dimension a row, changed alone around an example's code: media/traversals.png.
+    """Saves media/traversals.png: images decoded from one code of which a single dimension changes along each row.
 
-    A real number walks from -3 to 3 standard deviations around its mean over test images, rows in falling order of
-    that standard deviation, as a dimension that carries nothing has nearly none; a categorical variable takes each of
-    its categories, one a column.
+    A real number goes from -3 to 3 standard deviations around its mean over test images. Rows are sorted by falling
+    standard deviation: a dimension that carries no information has almost none. A categorical variable takes each of
+    its categories.
 
     Args:
-        most_rows: of real numbers, and of categorical variables; 0 for no picture.
-        steps: images in a row of a real number.
-        example: which of the test images' codes is changed.
-        num_images: how many test images are encoded to find means and deviations.
+        max_rows: Largest number of rows of real numbers, and of categorical variables; 0 for no picture.
+        steps: Images in a row of a real number.
+        example: Number of the test image whose code is changed.
+        num_images: Test images that are encoded to find means and standard deviations.
     """
 
-    def __init__(self, most_rows: int = 20, steps: int = 13, example: int = 0, num_images: int = 2000) -> None:
-        self.most_rows = most_rows
+    def __init__(self, max_rows: int = 20, steps: int = 13, example: int = 0, num_images: int = 2000) -> None:
+        self.max_rows = max_rows
         self.steps = steps
         self.example = example
         self.num_images = num_images
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _walks(trainer, pl_module) or self.most_rows < 1 or self.steps < 2:
+        applies = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
+        if not applies or not trainer.is_global_zero or self.max_rows < 1 or self.steps < 2:
             return
         images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         codes = encode_all(pl_module, images)
         example = codes[self.example % len(codes)]
         pictures = []
-        for part in latent_blocks(pl_module, codes.shape[1]):
-            if part.kind == "continuous":
-                pictures.append(self._numbers(pl_module, codes, example, part))
+        for block in latent_blocks(pl_module, codes.shape[1]):
+            if block.kind == "continuous":
+                pictures.append(self._numbers(pl_module, codes, example, block))
             else:
-                pictures.append(self._categories(pl_module, example, part))
+                pictures.append(self._categories(pl_module, example, block))
         save_picture(trainer, "traversals", join_pictures(pictures, vertical=True))
 
-    def _numbers(self, model: Any, codes: Tensor, example: Tensor, part: LatentBlock) -> Image.Image:
+    def _numbers(self, model: Any, codes: Tensor, example: Tensor, block: LatentBlock) -> Image.Image:
         deviation = codes.std(dim=0, correction=0)
-        rows = part.start + deviation[part.start : part.stop].argsort(descending=True)[: self.most_rows]
-        walks = traverse_dimensions(example, codes.mean(dim=0), deviation, rows, self.steps)
-        grid = image_grid(decode_all(model, walks), self.steps)
+        rows = block.start + deviation[block.start : block.stop].argsort(descending=True)[: self.max_rows]
+        traversals = traverse_dimensions(example, codes.mean(dim=0), deviation, rows, self.steps)
+        grid = image_grid(decode_all(model, traversals), self.steps)
         offsets = torch.linspace(-3, 3, self.steps).tolist()
         columns = zip(tile_centres(grid.width, self.steps), (f"{offset:+.1f}" for offset in offsets), strict=True)
-        names = [f"z{int(row) - part.start + 1} (sd {deviation[row]:.2f})" for row in rows]
+        names = [f"z{int(row) - block.start + 1} (sd {deviation[row]:.2f})" for row in rows]
         return framed(
             grid,
-            f"one number changed at a time, {len(rows)} of {part.variables}, most active first",
+            f"one number changed at a time, {len(rows)} of {block.num_variables}, most active first",
             "standard deviations from the mean code",
             "",
             list(columns),
             list(zip(tile_centres(grid.height, len(rows)), names, strict=True)),
         )
 
-    def _categories(self, model: Any, example: Tensor, part: LatentBlock) -> Image.Image:
-        rows = min(part.variables, self.most_rows)
+    def _categories(self, model: Any, example: Tensor, block: LatentBlock) -> Image.Image:
+        rows = min(block.num_variables, self.max_rows)
         grid = image_grid(
-            decode_all(model, traverse_categories(example, part)[: rows * part.categories]), part.categories
+            decode_all(model, traverse_categories(example, block)[: rows * block.categories]), block.categories
         )
-        columns = zip(tile_centres(grid.width, part.categories), map(str, range(part.categories)), strict=True)
+        columns = zip(tile_centres(grid.width, block.categories), map(str, range(block.categories)), strict=True)
         names = [f"variable {row + 1}" for row in range(rows)]
         return framed(
             grid,
-            f"one categorical variable changed at a time, {rows} of {part.variables}",
+            f"one categorical variable changed at a time, {rows} of {block.num_variables}",
             "category",
             "",
             list(columns),

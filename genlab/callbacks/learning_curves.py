@@ -1,5 +1,3 @@
-"""The run's history as charts."""
-
 import csv
 import math
 from pathlib import Path
@@ -13,20 +11,20 @@ from matplotlib.ticker import MaxNLocator
 from genlab.media import save_picture
 
 STAGES = {"train": ("#8fb8de", 1.0), "val": ("#c8500a", 1.8)}
-"""Colour and width of each stage's line."""
+"""Colour and width of the line of each stage."""
 COLUMNS = 3
 LOG_FROM = 100
-"""A curve whose largest value is so many times its smallest is drawn on a log axis."""
+"""Ratio of the largest to the smallest value of a curve above which the axis is logarithmic."""
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Epochs done, and values."""
+"""Completed epochs, and values."""
 
 
 class LearningCurves(Callback):
-    """What training and validation logged, a chart for each term, against epochs: media/curves.png.
+    """Saves media/curves.png after training: a chart of each logged metric against epochs, training and validation.
 
     Args:
-        draw: whether to draw them, at the end of training.
+        draw: Save the picture.
     """
 
     def __init__(self, draw: bool = True) -> None:
@@ -41,30 +39,30 @@ class LearningCurves(Callback):
             save_picture(trainer, "curves", curves_figure(terms))
 
 
-def read_curves(path: Path, steps_an_epoch: int) -> dict[str, dict[str, Curve]]:
-    """The curves of a metrics.csv by term and stage, train or val; none where there is no such file."""
+def read_curves(path: Path, steps_per_epoch: int) -> dict[str, dict[str, Curve]]:
+    """Reads the curves of a metrics.csv by metric and stage (train or val); none if there is no such file."""
     if not path.is_file():
         return {}
     with open(path, newline="", encoding="utf-8") as file:
-        every = list(csv.DictReader(file))
-    rows = [row for row in every if any(row[column] for column in row if column.partition("/")[0] in STAGES)]
+        all_rows = list(csv.DictReader(file))
+    rows = [row for row in all_rows if any(row[column] for column in row if column.partition("/")[0] in STAGES)]
     if not rows:
         return {}
-    found: dict[str, dict[str, Curve]] = {}
+    curves: dict[str, dict[str, Curve]] = {}
     for column in rows[0]:
         stage, _, term = column.partition("/")
         if stage not in STAGES or not term:
             continue
-        there = [row for row in rows if row[column]]
-        x = np.array([(float(row["step"]) + 1) / steps_an_epoch for row in there])
-        y = np.array([float(row[column]) for row in there])
+        filled = [row for row in rows if row[column]]
+        x = np.array([(float(row["step"]) + 1) / steps_per_epoch for row in filled])
+        y = np.array([float(row[column]) for row in filled])
         if np.isfinite(y).any():
-            found.setdefault(term, {})[stage] = (x, y)
-    return found
+            curves.setdefault(term, {})[stage] = (x, y)
+    return curves
 
 
 def curves_figure(terms: dict[str, dict[str, Curve]]) -> Figure:
-    """A chart for each term, train and validation in it."""
+    """A chart of each metric with its training and validation curves."""
     columns = min(COLUMNS, len(terms))
     rows = math.ceil(len(terms) / columns)
     figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")

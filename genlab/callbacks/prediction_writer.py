@@ -8,11 +8,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from genlab.media import write_file
-from lit_models.common.processes import of_all_processes
+from lit_models.common.processes import all_gather_objects
 
 
 class PredictionWriter(Callback):
-    """Writes what `predict` computes, in the order of the data, as predict/predictions.npz in the run folder."""
+    """Saves the outputs of `predict_step` as predict/predictions.npz in the run folder, in the order of the data."""
 
     def __init__(self) -> None:
         self._batches: list[dict[str, Tensor]] = []
@@ -43,6 +43,6 @@ class PredictionWriter(Callback):
         print(f"wrote {path} ({', '.join(f'{k} {list(v.shape)}' for k, v in arrays.items())})")
 
 
-def _in_order(mine: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """All ranks' batches as one process would have made them: batch 0 of each rank, then batch 1, ..."""
-    return [batch for batches in zip(*of_all_processes(mine), strict=True) for batch in batches]
+def _in_order(own_batches: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The batches of all processes in the order of the data: batch 0 of each process, then batch 1, and so on."""
+    return [batch for batches in zip(*all_gather_objects(own_batches), strict=True) for batch in batches]

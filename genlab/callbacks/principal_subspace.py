@@ -12,23 +12,23 @@ from genlab.media import framed, image_grid, save_picture, tile_centres
 @runtime_checkable
 class HasSubspace(Protocol):
     def subspace(self) -> Tensor:
-        """Vectors, d x CHW, whose span the model projects images on."""
+        """The vectors, d x CHW, on whose span the model projects images."""
 
 
 class PrincipalSubspace(Callback):
-    """How far a model's plane is from the one of a principal component analysis of the training images.
+    """Logs `test/principal_angle` and `test/mse_pca`, which compare the subspace of a linear model with that of PCA.
 
-    `test/principal_angle` is the largest principal angle between the two, in degrees, and `test/mse_pca` the mean
-    squared error of PCA on the test images, pixel values not clamped. media/principal_axes.png has PCA's axes in its
-    first row and, below them, the part of each that lies in the model's plane.
+    `test/principal_angle` is the largest principal angle in degrees between the two subspaces, `test/mse_pca` the mean
+    squared error of PCA on the test images, without clamping of pixel values. PCA is fitted to training images. Also
+    saves media/principal_axes.png: the axes of PCA above their projections on the model's subspace.
 
     Args:
-        num_images: how many training images PCA sees, all when there are fewer; 0 for none of this.
-        columns: how many axes to draw at most.
+        num_images: Largest number of training images that PCA is fitted to; 0 turns it off.
+        columns: Largest number of axes in the picture.
     """
 
     pictures = True
-    """Whether they are drawn; train.py sets it to run.pictures."""
+    """Whether to save the picture; train.py sets it to run.pictures."""
 
     def __init__(self, num_images: int = 100_000, columns: int = 16) -> None:
         self.num_images = num_images
@@ -43,11 +43,11 @@ class PrincipalSubspace(Callback):
         vectors = pl_module.subspace()
         mean, axes = mean_and_axes(data.examples("train", self.num_images)[0], len(vectors))
         images = data.examples("test", 100_000)[0]
-        found = {
+        values = {
             "principal_angle": largest_principal_angle(vectors.to(axes.device), axes),
             "mse_pca": projection_error(images, mean, axes),
         }
-        for name, value in found.items():
+        for name, value in values.items():
             pl_module.log(f"test/{name}", value.float().to(pl_module.device), sync_dist=True)
         basis = orthonormal(vectors.to(axes.device))
         rows = torch.stack([axes, axes @ basis.T @ basis])[:, : self.columns].float()
@@ -58,6 +58,6 @@ class PrincipalSubspace(Callback):
             both = 0.5 + 0.5 * self._picture / self._picture.abs().amax(dim=(0, 2, 3, 4), keepdim=True)
             grid = image_grid(both.flatten(0, 1), both.shape[1])
             rows = zip(tile_centres(grid.height, 2), ("PCA", "model"), strict=True)
-            title = "Principal axes of the training images, and the part of each in the model's plane"
+            title = "Principal axes of the training images, and their projections on the model's subspace"
             save_picture(trainer, "principal_axes", framed(grid, title, yticks=list(rows)))
         self._picture = None

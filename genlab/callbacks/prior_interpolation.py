@@ -12,35 +12,37 @@ from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
 
 class PriorInterpolation(Callback):
-    """Walks between two draws of the prior, one a row: media/interpolation_z.png, of models that do not encode images.
+    """Saves media/interpolation_z.png: images decoded between two samples of the prior, for models without an encoder.
 
-    Real numbers of a normal law go along arcs (White 2016, arXiv 1609.04468), others along linear_path lines. A model that
-    can be asked for a class keeps to one in each walk, the next one in the next.
+    Real numbers with a normal prior are interpolated spherically (White 2016, arXiv 1609.04468), others linearly. Each
+    row of a class-conditional model is of one class.
 
     Args:
-        walks: rows of the picture; 0 for none.
-        steps: images in a row, both ends included.
+        rows: Rows of the picture; 0 for no picture.
+        steps: Images in a row, both ends included.
     """
 
-    def __init__(self, walks: int = 10, steps: int = 11) -> None:
-        self.walks = walks
+    def __init__(self, rows: int = 10, steps: int = 11) -> None:
+        self.rows = rows
         self.steps = steps
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
-        able = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks) and not isinstance(model, Encodes)
-        if not able or not trainer.is_global_zero or self.walks < 1 or self.steps < 2:
+        applies = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks) and not isinstance(model, Encodes)
+        if not applies or not trainer.is_global_zero or self.rows < 1 or self.steps < 2:
             return
-        if all(part.kind == "categorical" for part in model.latent_blocks()):
+        if all(block.kind == "categorical" for block in model.latent_blocks()):
             return
         with isolated_rng():
-            starts, stops = model.sample_prior(2 * self.walks).float().chunk(2)
-        part = class_block(model)
-        if part is not None:
-            classes = torch.arange(self.walks) % part.categories
-            starts, stops = (with_class(codes, part, classes) for codes in (starts, stops))
-        codes = interpolate_codes(starts, stops, self.steps, prior_path(model)).flatten(0, 1)
+            starts, ends = model.sample_prior(2 * self.rows).float().chunk(2)
+        block = class_block(model)
+        if block is not None:
+            classes = torch.arange(self.rows) % block.categories
+            starts, ends = (with_class(codes, block, classes) for codes in (starts, ends))
+        codes = interpolate_codes(starts, ends, self.steps, prior_path(model)).flatten(0, 1)
         grid = image_grid(decode_all(model, codes), self.steps)
-        held = ", each of one class" if part is not None else ""
-        save_picture(trainer, "interpolation_z", framed(grid, f"walks between two draws of the prior{held}"))
+        of_class = ", each row of one class" if block is not None else ""
+        save_picture(
+            trainer, "interpolation_z", framed(grid, f"interpolation between two samples of the prior{of_class}")
+        )

@@ -9,16 +9,20 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def progress_bar() -> ProgressBar:
+    """A bar on a terminal, plain lines if the output goes elsewhere."""
     return RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgressBar()
 
 
 class PlainProgressBar(ProgressBar):
-    """`epoch 3/10  train/mse 0.0182  val/mse 0.0176  12.4 s`, at most one line every few seconds, and the last."""
+    """Prints lines such as `epoch 3/10  train/mse 0.0182  val/mse 0.0176  12.4 s`, at most one every five seconds.
+
+    Always prints the last epoch; during long epochs also the batch, once a minute.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._began = self._printed = 0.0
+        self._start = self._printed = 0.0
 
     def enable(self) -> None:
         self._enabled = True
@@ -27,18 +31,18 @@ class PlainProgressBar(ProgressBar):
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began = self._printed = time.monotonic()
+        self._start = self._printed = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._say(trainer, last=trainer.current_epoch + 1 == trainer.max_epochs)
+        self._print(trainer, last=trainer.current_epoch + 1 == trainer.max_epochs)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if time.monotonic() - self._printed > 12 * SECONDS_BETWEEN_LINES:  # a long epoch
-            self._say(trainer, f"  batch {batch_idx + 1}/{trainer.num_training_batches}")
+            self._print(trainer, f"  batch {batch_idx + 1}/{trainer.num_training_batches}")
 
-    def _say(self, trainer: Trainer, where: str = "", last: bool = False) -> None:
+    def _print(self, trainer: Trainer, where: str = "", last: bool = False) -> None:
         now = time.monotonic()
         if not self._enabled or not trainer.is_global_zero:
             return
@@ -47,4 +51,4 @@ class PlainProgressBar(ProgressBar):
         self._printed = now
         epochs = f"{trainer.current_epoch + 1}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else "")
         terms = "".join(f"  {k} {float(v):.4g}" for k, v in trainer.callback_metrics.items() if "/" in k)
-        print(f"epoch {epochs}{where}{terms}  {now - self._began:.1f} s", flush=True)
+        print(f"epoch {epochs}{where}{terms}  {now - self._start:.1f} s", flush=True)

@@ -7,9 +7,12 @@ from genlab.runs.progress import TrainingProgress
 
 
 class ProgressReporter(Callback):
-    """Tells someone of each epoch's end; the run ends there, as if it were its last, when the answer is true.
+    """Calls a function after each epoch, and ends the training normally if it returns true.
 
-    With several processes the answer is ignored, as only the first one hears it.
+    With several processes the return value is ignored, because only the first process calls the function.
+
+    Args:
+        report: The function; it is given the epoch and the latest metrics.
     """
 
     def __init__(self, report: Callable[[TrainingProgress], bool]) -> None:

@@ -7,12 +7,13 @@ from lit_models.common.capabilities import Reconstructs
 
 
 class Reconstructions(Callback):
-    """Pairs of rows, originals above the model's version of them: media/reconstructions.png.
+    """Saves media/reconstructions.png: rows of test images above the model's reconstructions of them.
 
     Args:
-        num_images: how many images, chosen at random but always the same.
-        columns: how many in a row.
-        every_n_epochs: also during training, on validation images; 0 for only at the end, on test images.
+        num_images: Images in the picture, chosen at random but always the same; 0 for no picture.
+        columns: Images in a row.
+        every_n_epochs: Save the picture also during training, every so many epochs, with validation images; 0 for only
+            after the test.
     """
 
     def __init__(self, num_images: int = 32, columns: int = 16, every_n_epochs: int = 5) -> None:
@@ -33,7 +34,7 @@ class Reconstructions(Callback):
         if not isinstance(pl_module, Reconstructs) or not trainer.is_global_zero or self.num_images < 1:
             return
         images, _ = trainer.datamodule.examples(split, self.num_images)  # type: ignore[attr-defined]
-        versions = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()
-        pairs = zip(images.cpu().split(self.columns), versions.split(self.columns), strict=True)
+        reconstructed = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()
+        pairs = zip(images.cpu().split(self.columns), reconstructed.split(self.columns), strict=True)
         rows = [full_row(row, self.columns) for pair in pairs for row in pair]
         save_picture(trainer, "reconstructions", image_grid(torch.cat(rows), self.columns))

@@ -22,13 +22,13 @@ PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy
 
 
 class RunRecord(Callback):
-    """Keeps the run's summary.json: state, metrics, config, seconds, images seen, versions, commit.
+    """Keeps summary.json up to date: state, metrics, config, seconds, images seen, versions and commit of the run.
 
-    States: running, then finished, failed (with the error) or killed (by a signal).
+    The state is running, then finished, failed (with the error) or killed (by a signal).
 
     Args:
-        folder: the run folder.
-        config: the run's config as dotted keys.
+        folder: The run folder.
+        config: The config of the run, with dotted keys.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
@@ -48,24 +48,24 @@ class RunRecord(Callback):
             "commit": _commit(),
         }
         self._seconds_before = 0.0
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self._images = 0
         self._written = 0.0
 
-    def note(self, **facts: Any) -> None:
-        """Adds facts to the summary and writes it."""
-        self.summary |= facts
+    def update(self, **entries: Any) -> None:
+        """Adds entries to the summary and writes it."""
+        self.summary |= entries
         self._write()
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Marks the run finished, with the numbers that it stands for."""
+        """Marks the run as finished and adds its final metrics."""
         self.summary["metrics"] |= metrics
-        self.note(state="finished")
+        self.update(state="finished")
 
     def fail(self, error: BaseException) -> None:
-        """Marks the run killed, for a signal, or failed, for anything else."""
+        """Marks the run as killed if a signal ended it, else as failed."""
         killed = isinstance(error, SIGTERMException | KeyboardInterrupt | SystemExit)
-        self.note(
+        self.update(
             state="killed" if killed else "failed",
             error=describe_error(error),
         )
@@ -73,7 +73,7 @@ class RunRecord(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger) and logger.run_id is not None:
-                self.summary["wandb_id"] = logger.run_id  # a sweep's agent gives its own
+                self.summary["wandb_id"] = logger.run_id  # the agent of a sweep sets its own
         self._write(trainer)
 
     def on_train_batch_end(
@@ -82,7 +82,7 @@ class RunRecord(Callback):
         self._images += len(batch[0]) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_metrics(trainer)
+        self._add_metrics(trainer)
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self._write(trainer)
 
@@ -93,13 +93,13 @@ class RunRecord(Callback):
         self._seconds_before = state_dict["seconds"]
         self._images = state_dict["images_seen"]
 
-    def _take_metrics(self, trainer: Trainer) -> None:
+    def _add_metrics(self, trainer: Trainer) -> None:
         for name, value in trainer.callback_metrics.items():
             if "/" in name and not name.startswith("test/"):
                 self.summary["metrics"][name] = float(value)
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._began
+        return self._seconds_before + time.monotonic() - self._start
 
     def _write(self, trainer: Trainer | None = None) -> None:
         if trainer is not None and not trainer.is_global_zero:
@@ -125,7 +125,7 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the code that runs, with + where files have changed since; None outside a checkout."""
+    """The commit of the running code, with a + if files have changed since; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*args: str) -> str:

@@ -1,5 +1,3 @@
-"""New images: from the model's prior, and from a mixture of Gaussians fitted to its codes."""
-
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -12,17 +10,16 @@ from lit_models.common.capabilities import Decodes, Encodes, Samples
 
 
 class SampleGrids(Callback):
-    """Images drawn from the prior: media/samples.png; and decoded from a law fitted to codes of training images, a
-    Gaussian mixture with full covariances: media/samples_mixture.png.
+    """Saves media/samples.png, samples from the prior, and media/samples_mixture.png, samples from a fitted mixture.
 
-    The mixture tells what the decoder can do from how well the codes meet their prior (Ghosh et al. 2019, arXiv
-    1903.12436). Where codes have categories too, their one-hot columns are fitted along and the largest is taken; codes
-    of categories alone have no mixture.
+    The mixture of Gaussians has full covariances and is fitted to codes of training images. It separates the quality of
+    the decoder from how well the codes follow their prior (Ghosh et al. 2019, arXiv 1903.12436). Purely categorical
+    codes have no mixture.
 
     Args:
-        num_images: in each picture.
-        components: Gaussians in the mixture; 0 for no such picture.
-        num_codes: how many training images the mixture is fitted to.
+        num_images: Images in each picture; 0 for no pictures.
+        components: Number of Gaussians in the mixture; 0 for no media/samples_mixture.png.
+        num_codes: Training images whose codes the mixture is fitted to.
     """
 
     def __init__(self, num_images: int = 100, components: int = 10, num_codes: int = 5000) -> None:
@@ -42,13 +39,13 @@ class SampleGrids(Callback):
             return
         images, _ = trainer.datamodule.examples("train", self.num_codes)  # type: ignore[attr-defined]
         codes = encode_all(pl_module, images)
-        parts = latent_blocks(pl_module, codes.shape[1])
+        blocks = latent_blocks(pl_module, codes.shape[1])
         components = min(self.components, len(codes))
-        if len(codes) < 2 or all(part.kind == "categorical" for part in parts):
+        if len(codes) < 2 or all(block.kind == "categorical" for block in blocks):
             return
-        drawn = sample_gaussian_mixture(codes, parts, components, self.num_images)
+        sampled = sample_gaussian_mixture(codes, blocks, components, self.num_images)
         title = f"{self.num_images} samples from a mixture of {components} Gaussians fitted to {len(codes):,} codes"
-        self._save(trainer, "samples_mixture", decode_all(pl_module, drawn), title)
+        self._save(trainer, "samples_mixture", decode_all(pl_module, sampled), title)
 
     def _save(self, trainer: Trainer, name: str, images: Tensor, title: str) -> None:
         columns = round(self.num_images**0.5)

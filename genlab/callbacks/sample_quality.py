@@ -1,4 +1,4 @@
-"""How good samples are, by the features and the classes of a classifier."""
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -35,37 +35,42 @@ NEAREST_TEST_IMAGES = 500
 
 
 class SampleQuality(Callback):
-    """Measures samples of any model against real images of the split, by a classifier trained here.
+    """Logs metrics of a model's samples: `test/frechet_classifier`, `modes`, `precision`, `recall` and others.
 
-    - `frechet_classifier`: squared Frechet distance between the classifier's features; lower is better. It compares
-      models judged by the same classifier, and only with about the same number of images.
-    - `modes`, `modes_kl`: classes that have a sample, and KL(samples || uniform) in nats.
-    - `class_agreement`, for models with classes of their own (`num_classes`), which are asked for each equally often:
-      share of samples that the classifier sees in the class asked for.
-    - `precision`, `recall`: shares of samples among real images and of real images among samples, by nearest neighbours
-      in the classifier's features (Kynkaanniemi et al. 2019, arXiv 1904.06991, who use VGG's).
-    - `frechet_inception`: the distance by Inception's features, with `inception`.
+    The evaluation classifier, a classifier trained on the same data, extracts features and predicts classes:
 
-    A test has all of them; validation in a fit the first three, and only for models whose best checkpoint they choose.
-    Samples that are not finite are of no mode, and their distances infinite. A number of batches in
-    trainer.limit_val_batches or limit_test_batches limits real images and samples too, to so many times `batch_size`.
-    Such models' test also draws samples above the nearest training images: media/nearest.png.
+    - `frechet_classifier`: the squared Frechet distance between features of samples and of real images of the split;
+      lower is better. It compares models that were measured with the same classifier and about the same number of
+      images.
+    - `modes`, `modes_kl`: the number of classes with a sample, and KL(samples || uniform) in nats.
+    - `class_agreement`, of class-conditional models: the share of samples that the classifier predicts to be of the
+      class they were conditioned on. There are equally many samples of each class.
+    - `precision`, `recall`: the shares of samples among real images and of real images among samples, by nearest
+      neighbours of features (Kynkaanniemi et al. 2019, arXiv 1904.06991, who use VGG's features).
+    - `frechet_inception`: the Frechet distance of Inception's features (FID), if `inception` is set.
+
+    The test logs all of them. Validation logs the first three, and only for models whose best checkpoint they select.
+    Samples that are not finite have no mode, and make distances infinite. If trainer.limit_val_batches or
+    limit_test_batches is a number of batches, it also limits the real images and the samples, to that many batches of
+    `batch_size`. For models whose best checkpoint is selected by the Frechet distance, media/nearest.png shows samples
+    above the training images nearest to them.
 
     Args:
-        classifier: checkpoint of a Classifier of these images; by default that of the data,
-            `<run.root>/classifier_<data>/default/checkpoints/best.ckpt`, and no measurement where it is not there.
-        num_images: samples in a test, which are compared with all test images; 0 for no measurement at all.
-        val_images: samples in validation.
+        classifier: Checkpoint of the evaluation classifier, a Classifier. By default that of the data,
+            `<run.root>/classifier_<data>/default/checkpoints/best.ckpt`; nothing is measured if that is missing.
+        num_images: Samples of the test, which are compared with all test images; 0 turns all metrics off.
+        val_images: Samples of a validation.
         neighbours: k of precision and recall.
-        batch_size: images drawn and judged at a time.
-        inception: measure `test/frechet_inception`.
-        inception_weights: file of Inception's weights; torch-fidelity's, which are downloaded, by default.
+        batch_size: Images that are generated and classified at a time.
+        inception: Log `test/frechet_inception`.
+        inception_weights: File of Inception's weights; by default torch-fidelity's, which are downloaded.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: A number is out of its range.
     """
 
     pictures = True
+    """Whether to save the picture; train.py sets it to run.pictures."""
 
     def __init__(
         self,
@@ -78,11 +83,11 @@ class SampleQuality(Callback):
         inception_weights: str | None = None,
     ) -> None:
         if min(neighbours, batch_size) < 1:
-            raise ValueError(f"neighbours is {neighbours} and batch_size {batch_size}; both must be at least 1")
+            raise ValueError(f"quality.neighbours is {neighbours} and batch_size {batch_size}; both must be at least 1")
         if val_images < 2 or (num_images != 0 and num_images <= neighbours):
             raise ValueError(
-                f"num_images is {num_images} and val_images {val_images}; they must be above neighbours ({neighbours}),"
-                " or num_images 0, and at least 2"
+                f"quality.num_images is {num_images} and val_images {val_images}; num_images must be 0 or above"
+                f" quality.neighbours ({neighbours}), and val_images at least 2"
             )
         self.classifier = classifier
         self.num_images = num_images
@@ -91,105 +96,116 @@ class SampleQuality(Callback):
         self.batch_size = batch_size
         self.inception = inception
         self.inception_weights = inception_weights
-        self.judge: EvaluationClassifier | None = None
-        self._by_inception: FrechetInceptionDistance | None = None
+        self.evaluation_classifier: EvaluationClassifier | None = None
+        self._inception_distance: FrechetInceptionDistance | None = None
         self._validation: SampleScores | None = None
 
     @property
     def measures(self) -> bool:
-        """Whether there is something to measure, and a classifier to do so; known after `prepare`."""
-        return self.judge is not None
+        """Whether there are samples to measure and a classifier to measure them; known after `prepare`."""
+        return self.evaluation_classifier is not None
 
     def prepare(self, model: GenerativeModule, data: ImageDataModule, root: str) -> None:
-        """Finds what it measures by, before anything is run; the run's random draws do not depend on it.
+        """Loads the classifier and Inception before the run starts. The random state of the run stays as it is.
 
         Args:
-            root: folder of all runs.
+            model: The model of the run.
+            data: The data of the run.
+            root: Folder of all runs.
 
         Raises:
-            CheckpointError: the classifier cannot be used.
-            UsageError: what was asked for cannot be measured.
+            CheckpointError: The classifier cannot be used.
+            UsageError: A metric that was asked for cannot be measured.
         """
-        self.judge = self._by_inception = None
+        self.evaluation_classifier = self._inception_distance = None
         if not isinstance(model, Samples) or self.num_images == 0:
             return
-        chosen = selected_by_frechet(model)
-        unmeasured = "samples" if chosen and not self.inception else None
-        self.judge = evaluation_classifier_or_hint(
-            self.classifier, data, root, chosen or self.inception, unmeasured, "--quality.classifier"
+        selects = selected_by_frechet(model)
+        unmeasured = "samples" if selects and not self.inception else None
+        self.evaluation_classifier = evaluation_classifier_or_hint(
+            self.classifier, data, root, selects or self.inception, unmeasured, "--quality.classifier"
         )
-        if self.judge is None:
+        if self.evaluation_classifier is None:
             if self.inception:
                 path = default_classifier(data, root)
                 raise UsageError(
-                    f"quality.inception needs a classifier too, and there is no {path}{command_that_makes(path)}"
+                    f"quality.inception needs an evaluation classifier too, but there is no {path}"
+                    f"{command_that_makes(path)}"
                 )
             return
-        if chosen:
+        if selects:
             check_validation(data)
         if self.inception:
             if data.image_shape[0] not in (1, 3):
-                raise UsageError(f"quality.inception reads images of 1 or 3 channels, not of {data.image_shape[0]}")
+                raise UsageError(
+                    f"quality.inception needs images of 1 or 3 channels, and those of {data.name} have"
+                    f" {data.image_shape[0]}; leave it out"
+                )
             with isolated_rng():
-                self._by_inception = inception_distance(self.inception_weights)
+                self._inception_distance = inception_distance(self.inception_weights)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.judge is None or trainer.sanity_checking or not selected_by_frechet(pl_module):
+        if self.evaluation_classifier is None or trainer.sanity_checking or not selected_by_frechet(pl_module):
             return
         limit = trainer.limit_val_batches
-        if self._validation is None:  # its real images are the same each time
-            self._validation = SampleScores(self.judge.to(pl_module.device), self._labelled(pl_module))
-            self._see_real(self._validation, trainer, "val", limit)
+        if self._validation is None:  # the real images are the same each time
+            self._validation = SampleScores(
+                self.evaluation_classifier.to(pl_module.device), self._is_labelled(pl_module)
+            )
+            self._add_real(self._validation, trainer, "val", limit)
         scores = self._validation
-        self._see_samples(scores, trainer, pl_module, self._limited(self.val_images, limit), VAL_SEED)
+        self._add_samples(scores, trainer, pl_module, self._limit_count(self.val_images, limit), VAL_SEED)
         self._log(scores, pl_module, "val")
-        scores.forget_samples()
+        scores.reset_samples()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.judge is None or not isinstance(pl_module, Samples):
+        if self.evaluation_classifier is None or not isinstance(pl_module, Samples):
             return
         limit = trainer.limit_test_batches
-        judge = self.judge.to(pl_module.device)
-        scores = SampleScores(judge, self._labelled(pl_module), self.neighbours, self._by_inception)
-        self._see_real(scores, trainer, "test", limit)
-        self._see_samples(scores, trainer, pl_module, self._limited(self.num_images, limit), TEST_SEED)
+        classifier = self.evaluation_classifier.to(pl_module.device)
+        scores = SampleScores(classifier, self._is_labelled(pl_module), self.neighbours, self._inception_distance)
+        self._add_real(scores, trainer, "test", limit)
+        self._add_samples(scores, trainer, pl_module, self._limit_count(self.num_images, limit), TEST_SEED)
         self._log(scores, pl_module, "test")
 
     @torch.no_grad()
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.judge is None or not (self.pictures and trainer.is_global_zero and selected_by_frechet(pl_module)):
+        draws = self.pictures and trainer.is_global_zero and selected_by_frechet(pl_module)
+        if self.evaluation_classifier is None or not draws:
             return
         with isolated_rng(TEST_SEED):
-            samples = torch.cat([images for images, _ in draw_samples(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)])
+            batches = draw_samples(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)
+            samples = torch.cat([images for images, _ in batches])
         data = trainer.datamodule  # type: ignore[attr-defined]
-        train, _ = data.examples("train", self._limited(ALL_IMAGES, trainer.limit_test_batches))
+        train, _ = data.examples("train", self._limit_count(ALL_IMAGES, trainer.limit_test_batches))
         test, _ = data.examples("test", NEAREST_TEST_IMAGES)
-        save_picture(trainer, "nearest", nearest_picture(self.judge, samples, train, test))
+        save_picture(trainer, "nearest", nearest_picture(self.evaluation_classifier, samples, train, test))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._validation = None
 
-    def _see_real(self, scores: SampleScores, trainer: Trainer, split: Split, limit: float) -> None:
+    def _add_real(self, scores: SampleScores, trainer: Trainer, split: Split, limit: float) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images, _ = data.examples(split, self._limited(ALL_IMAGES, limit))  # the same ones in each process
+        images, _ = data.examples(split, self._limit_count(ALL_IMAGES, limit))  # the same ones in each process
         for batch in images[trainer.global_rank :: trainer.world_size].split(self.batch_size):
             scores.add_real(batch)
 
     @torch.no_grad()
-    def _see_samples(self, scores: SampleScores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
+    def _add_samples(self, scores: SampleScores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
         with isolated_rng(seed + trainer.global_rank):
             for images, label in draw_samples(model, n, self.batch_size, trainer.global_rank, trainer.world_size):
                 scores.add_samples(images, label)
 
     def _log(self, scores: SampleScores, model: LightningModule, stage: str) -> None:
         for name, value in scores.compute().items():
-            model.log(f"{stage}/{name}", value, sync_dist=True)  # every process finds the same
+            model.log(f"{stage}/{name}", value, sync_dist=True)  # all processes have the same values
 
-    def _labelled(self, model: object) -> bool:
-        """Whether the classifier's classes are those that the model can be asked for."""
-        return self.judge is not None and getattr(model, "num_classes", None) == self.judge.num_modes
+    def _is_labelled(self, model: Any) -> bool:
+        """Whether the classes of the model are the classes that the classifier predicts."""
+        classifier = self.evaluation_classifier
+        return classifier is not None and getattr(model, "num_classes", None) == classifier.num_modes
 
-    def _limited(self, count: int, limit: float) -> int:
-        """What a number of batches, not a share of them, leaves of `count`."""
+    def _limit_count(self, count: int, limit: float) -> int:
+        """Limits `count` to so many batches; a share of the batches does not limit it."""
         least = max(2, self.neighbours + 1)
         return min(count, max(least, limit * self.batch_size)) if isinstance(limit, int) else count

@@ -7,32 +7,32 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole.
+    """Writes checkpoints atomically: to a temporary file in the same folder, which is renamed once it is complete.
 
-    Lightning's own writer copies from the system's temporary folder, and leaves half a file, and not the old one,
-    when the disk is full or the process is killed at that moment.
+    Lightning's own writer leaves a truncated file in place of the earlier one if the disk is full or the process is
+    killed while it writes.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
+        temporary = path.with_name(f".{path.name}.part")
         try:
-            with open(part, "wb") as file:
+            with open(temporary, "wb") as file:
                 _save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(path)
+            temporary.replace(path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """torch.save, which tells of a full disk as a RuntimeError of its own, with the file's own error."""
+    """Calls torch.save, and raises the OSError of the file (disk full) in place of the RuntimeError of torch."""
     errors: list[OSError] = []
 
-    class Honest:
+    class Recorder:
         def write(self, data: bytes) -> int:
             try:
                 return file.write(data)
@@ -44,7 +44,7 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
             file.flush()
 
     try:
-        torch.save(checkpoint, Honest())  # type: ignore[arg-type]
+        torch.save(checkpoint, Recorder())  # type: ignore[arg-type]
     except RuntimeError:
         if errors:
             raise errors[0] from None

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is: epochs done of all, and the latest value of each metric."""
+    """The state of a training after an epoch: completed epochs, all epochs, and the latest value of each metric."""
 
     epoch: int
     epochs: int

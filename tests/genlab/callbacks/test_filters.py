@@ -16,7 +16,7 @@ from tests.genlab.callbacks.toys import contains, picture
 SMALL = {"latent_dim": 4, "generator": DCGANGenerator(4)}
 
 
-class Critic(Generator):
+class DiscriminatorModel(Generator):
     """Its features are those of one convolution."""
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -50,7 +50,7 @@ def test_three_channels_are_colours_and_others_tiles(channels: int, shape: tuple
 
 def test_the_picture_shows_the_filters(tmp_path: Path):
     weight = torch.randn(9, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    Filters(most=4).on_test_end(after_test(tmp_path), Critic(weight))  # type: ignore[arg-type]
+    Filters(most=4).on_test_end(after_test(tmp_path), DiscriminatorModel(weight))  # type: ignore[arg-type]
     tiles = 0.5 + 0.5 * weight[:4] / weight[:4].flatten(1).abs().amax(dim=1)[:, None, None, None]
     assert contains(picture(tmp_path, "filters.png"), np.asarray(image_grid(tiles, 2, 1, 8)))
 
@@ -71,8 +71,8 @@ def test_the_first_convolution_of_discriminators_encoders_and_classifiers():
 def test_without_features_of_its_own_it_is_the_discriminators():
     """As of a model of two of them, the first one's."""
     model = Generator(2, None)
-    model.critic = nn.ModuleDict({"a": nn.Sequential(nn.Conv2d(3, 5, 4)), "b": nn.Conv2d(3, 6, 4)})
-    assert first_convolution(model) is model.critic["a"][0]
+    model.discriminator = nn.ModuleDict({"a": nn.Sequential(nn.Conv2d(3, 5, 4)), "b": nn.Conv2d(3, 6, 4)})
+    assert first_convolution(model) is model.discriminator["a"][0]
 
 
 def test_no_filters_without_convolutions(tmp_path: Path):

@@ -29,7 +29,7 @@ from lit_models.common.discriminators import MLPDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.samplers import DDIM
-from lit_models.networks.unet import MLPNoise
+from lit_models.common.noise_predictors import MLPNoisePredictor
 from tests.helpers import fit, saved
 
 
@@ -482,7 +482,7 @@ def test_joint_codes_can_be_fitted(tmp_path: Path):
     codes = CheckpointSampler(model, "mixture", DigitsDataModule, components=2).sample_codes(20)
     [discrete] = [part for part in model.latent_blocks() if part.kind == "categorical"]
     block = codes[:, discrete.start : discrete.stop]
-    assert torch.equal(block.sum(dim=1), torch.full((20,), float(discrete.variables)))
+    assert torch.equal(block.sum(dim=1), torch.full((20,), float(discrete.num_variables)))
     with pytest.raises(UsageError, match="too few"):
         CheckpointSampler(model, "mixture", DigitsDataModule).sample_codes(5, label=10)
 
@@ -496,7 +496,7 @@ def test_help_says_how_without_waiting_for_torch():
 
 
 def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
-    model = DDPM(MLPNoise((8,)), num_steps=30, sampler=DDIM(2, eta=0.5), conditional=True, image_shape=(1, 28, 28))
+    model = DDPM(MLPNoisePredictor((8,)), num_steps=30, sampler=DDIM(2, eta=0.5), conditional=True, image_shape=(1, 28, 28))
     with torch.no_grad():
         nn.init.normal_(model.average.layers[-1].weight)  # a network that sees no noise makes the same in any way
     path = saved(model, tmp_path / "ddpm.ckpt")
@@ -527,6 +527,6 @@ def test_a_model_without_a_sampler_is_not_drawn_by_one(options: list[str], compl
 
 
 def test_more_steps_than_levels_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = saved(DDPM(MLPNoise((8,)), num_steps=30, sampler=DDIM(2)), tmp_path / "ddpm.ckpt")
+    path = saved(DDPM(MLPNoisePredictor((8,)), num_steps=30, sampler=DDIM(2)), tmp_path / "ddpm.ckpt")
     assert sample.main([str(path), f"--output={tmp_path / 'x.png'}", "--sampler-steps=31"]) == 2
     assert "a sampler of 31 steps cannot go through 30 noise levels" in capsys.readouterr().err
