@@ -1,5 +1,7 @@
-"""Every config fits, for one batch of small data, and says at its head how it is run."""
+"""Every config fits for one batch of small data, and has a head with source, command, time and expected score."""
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,14 @@ import yaml
 
 import train
 from lit_models import Classifier
+from studies.page import RESULTS
 from tests.helpers import fit, saved, small_autoencoder
+from tests.studies.test_pages import anchors
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 CODE_WIDTH = 3
-OF_PICTURES = {"texture": "TextureSynthesis", "inversion": "FeatureInversion", "style": "StyleTransfer"}
-"""Configs of images by descent, which are not named after the model and the data."""
+OPTIMIZED = {"texture": "TextureSynthesis", "inversion": "FeatureInversion", "style": "StyleTransfer"}
+"""Configs of image optimization, which are not named after the model and the data."""
 
 
 def colour_encoder(data_root: Path, folder: Path) -> Path:
@@ -25,7 +29,7 @@ def colour_encoder(data_root: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path):
     small = ["--data.size=32", "--data.steps_per_epoch=1"]
-    if path.stem not in OF_PICTURES:
+    if path.stem not in OPTIMIZED:
         small = [f"--data.root={data_root}", "--data.val_size=20", "--data.batch_size=20"]
     args = [f"--config={path}", *small]
     if "Probe" in path.read_text():
@@ -49,8 +53,15 @@ def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tm
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_names_its_command(path: Path):
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert any(f"python train.py fit --config {path}" in line for line in head)
-    kind = yaml.safe_load(path.read_text())["model"]["class_path"]
-    assert kind == OF_PICTURES.get(path.stem, kind) and path.stem.split("_")[0] in (kind.lower(), *OF_PICTURES)
+def test_a_config_has_a_head(path: Path):
+    """The head says what the config is, its source, command, time and expected score, with links to the results."""
+    text = path.read_text()
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    fields = re.findall(r"^# (Source|Command|Needs|Time|Expect|Note): \S", "\n".join(head), flags=re.MULTILINE)
+    assert [field for field in fields if field not in ("Needs", "Note")] == ["Source", "Command", "Time", "Expect"]
+    assert not head[0].startswith("# Source") and head[0].endswith(".")
+    assert any(line.startswith(f"# Command: python train.py fit --config {path}") for line in head)
+    linked = set(re.findall(r"docs/results\.md#([\w-]+)", text))
+    assert linked <= set(anchors(RESULTS)), sorted(linked)
+    kind = yaml.safe_load(text)["model"]["class_path"]
+    assert kind == OPTIMIZED.get(path.stem, kind) and path.stem.split("_")[0] in (kind.lower(), *OPTIMIZED)
