@@ -22,7 +22,7 @@ def angle_error(predicted: Tensor, target: Tensor) -> Tensor:
     return ((predicted - target + 180) % 360 - 180).abs()
 
 
-def angle_of(points: Tensor) -> Tensor:
+def points_to_angles(points: Tensor) -> Tensor:
     """Returns the direction atan2(y, x) of points (x, y), N x 2: N, radians in [-pi, pi], at least float32.
 
     The origin has no direction: it gets 0 and no gradient, where the gradient of atan2 is infinite.

@@ -5,12 +5,12 @@ from lightning import Trainer, seed_everything
 
 import train
 from datamodules import DigitsDataModule, RotatedMNISTDataModule
-from genlab.callbacks.angles import angle_figure
+from genlab.callbacks.angle_predictions import angle_figure
 from genlab.media import render
 from genlab.runs.errors import UsageError
 from lit_models import Autoencoder, CheckpointError
 from lit_models.angle_probe import AngleProbe
-from lit_models.losses.circular import angle_error, angle_of, circular_loss
+from lit_models.losses.circular import angle_error, points_to_angles, circular_loss
 from tests.helpers import fit
 
 
@@ -55,15 +55,15 @@ def test_the_error_is_the_smaller_angle():
 
 def test_the_angle_of_a_point_is_its_polar_angle():
     points = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert angle_of(points).detach().numpy() == pytest.approx(np.angle(points.detach().numpy() @ [1, 1j]))
-    assert torch.autograd.gradcheck(angle_of, (points,))
-    assert angle_of(points.detach().bfloat16()).dtype == torch.float32
+    assert points_to_angles(points).detach().numpy() == pytest.approx(np.angle(points.detach().numpy() @ [1, 1j]))
+    assert torch.autograd.gradcheck(points_to_angles, (points,))
+    assert points_to_angles(points.detach().bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("point", [(0.0, 0.0), (-0.0, -0.0), (1e-30, -1e-30), (-1.0, 0.0), (1e18, 1e18)])
 def test_every_point_has_a_finite_angle_and_gradient(point: tuple[float, float]):
     points = torch.tensor([point], requires_grad=True)
-    loss = circular_loss(angle_of(points), torch.tensor([2.0]))
+    loss = circular_loss(points_to_angles(points), torch.tensor([2.0]))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(points.grad).all()
 
