@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 import train
 from lit_models import GenerativeModule
-from tests import HANG_SECONDS, warm
+from tests import HANG_SECONDS, preloaded
 
 
 class StopAt(Callback):
@@ -70,8 +70,8 @@ def fit(root: Path, *args: str) -> train.Result:
 def start_program(*command: str, **environment: str) -> subprocess.Popen[str]:
     """Starts train.py or its like in a process of its own, which says all on stdout."""
     return subprocess.Popen(
-        [warm.python(), *command],
-        cwd=warm.ROOT,
+        [preloaded.python(), *command],
+        cwd=preloaded.ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -82,8 +82,8 @@ def start_program(*command: str, **environment: str) -> subprocess.Popen[str]:
 def run_program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs train.py or its like in a process of its own."""
     return subprocess.run(
-        [warm.python(), *command],
-        cwd=warm.ROOT,
+        [preloaded.python(), *command],
+        cwd=preloaded.ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from datamodules import BatchLoader
 from genlab.runs.folder import read_summary
 from lit_models import Autoencoder, Classifier, GenerativeModule
-from tests import HANG_SECONDS, wait_for, warm
+from tests import HANG_SECONDS, preloaded, wait_for
 from tests.helpers import fit, run_program, small_autoencoder, start_program, weights
 
 
@@ -52,7 +52,7 @@ def _rank(rank: int, kind: str, folder: str) -> None:
 
 @pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
 def test_gradients_of_two_processes_are_those_of_the_joined_batch(kind: str, tmp_path: Path):
-    warm.two_processes(_rank, kind, str(tmp_path))
+    preloaded.two_processes(_rank, kind, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     model, batch = model_of(kind), next(iter(loader(16)))
     assert torch.equal(torch.cat([rank["labels"] for rank in ranks]), batch[1])

@@ -15,9 +15,9 @@ from torchvision.models import efficientnet_b0
 import sweep
 import train
 from genlab.runs.folder import read_summary
-from genlab.sweep.definition_file import load_definition
+from genlab.sweep.parser import load_definition
 from lit_models import Classifier, PoolingAutoencoder
-from tests import HANG_SECONDS, wait_for, warm
+from tests import HANG_SECONDS, preloaded, wait_for
 from tests.helpers import saved
 
 SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
@@ -26,7 +26,7 @@ SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
 @pytest.fixture(autouse=True)
 def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers start by `sys.executable`."""
-    monkeypatch.setattr(sys, "executable", warm.python())
+    monkeypatch.setattr(sys, "executable", preloaded.python())
 
 
 def write_judges(root: Path) -> None:
@@ -166,7 +166,7 @@ command: ["${program}", fit, --config, configs/autoencoder_digits.yaml, --traine
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path):
     """SIGTERM, as a cluster sends it before it takes a machine away; then the same command again."""
-    command = [warm.python(), "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
+    command = [preloaded.python(), "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
     more = ["trainer.max_epochs=60", "model.depth=1", "model.latent_dim=2", "model.channel_factor=2"]
     command += [f"--override={text}" for text in more]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

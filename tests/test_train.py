@@ -16,7 +16,7 @@ from datamodules import DataError
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import CheckpointError
-from tests import warm
+from tests import preloaded
 from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights
 
 
@@ -293,7 +293,7 @@ def test_an_unknown_option_is_one_line_and_status_2(args, complaint: str, tmp_pa
 
 
 def test_the_shell_gets_status_2_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(warm, "python", lambda: warm.COLD)  # as a user starts it
+    monkeypatch.setattr(preloaded, "python", lambda: preloaded.COLD)  # as a user starts it
     done = run_program("train.py", "fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: depth 9 is too deep")
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests import HANG_SECONDS, warm
+from tests import HANG_SECONDS, preloaded
 from tests.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +22,8 @@ class Client:
 
     def __init__(self, home: Path, server: WandbServer) -> None:
         self.home = home
-        self.executable = warm.python()
-        folders = [str(Path(python).parent) for python in (self.executable, warm.COLD)]
+        self.executable = preloaded.python()
+        folders = [str(Path(python).parent) for python in (self.executable, preloaded.COLD)]
         kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
         self.environment = kept | {
             "HOME": str(home),

@@ -1,27 +1,28 @@
-"""A W&B project's charts as a saved workspace: what sweep.py report draws, where the runs are."""
+"""The charts of a W&B project as a saved workspace: the same charts as in a report, on W&B's website."""
 
+import functools
 import hashlib
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import wandb_workspaces.reports.v2 as wr
-import wandb_workspaces.workspaces as ws
-from wandb_workspaces.workspaces.errors import SpecVersionError
 
 from genlab.report.records import varied
-from genlab.report.wandb_runs import PAGE, asking, connect, media_files, runs_table
-from genlab.runs.errors import UsageError
-from genlab.runs.wandb_access import one_line
+from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, connect, media_files, runs_table
+from genlab.runs.errors import UsageError, error_message
 
-NAME = "genlab"
-MOST_READ = 500
-"""Runs of the project that are looked at, the newest."""
-MOST_VALUES = 12
-"""A key with more values is not grouped by."""
-MOST_LINES = 100
-MOST_RUNS = 1000
+if TYPE_CHECKING:
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+DEFAULT_NAME = "genlab"
+MAX_RUNS_READ = 500
+"""The number of runs, the newest of the project, that decide what is drawn."""
+MAX_GROUPS = 12
+"""A config key with more values is not used to group runs."""
+MAX_LINES = 100
+MAX_RUNS = 1000
 KNOWN_METRICS = ["test/accuracy", "test/mse"]
 KNOWN_CURVES = ["val/accuracy", "val/mse", "train/loss", "train/mse"]
 KNOWN_KEYS = ["model.latent_dim", "model.depth", "model.mlp_width", "model.freeze_encoder"]
@@ -50,13 +51,13 @@ KNOWN_PICTURES = [
 
 @dataclass
 class Contents:
-    """What a project's runs hold.
+    """What can be drawn of a project's runs.
 
     Args:
-        metrics: measured on the test set -> the config keys that were varied among the runs that have it.
-        curves: likewise for what is logged during training and validation.
-        groups: of all keys, those with few enough values to group by.
-        pictures: media keys.
+        metrics: Test metric -> the config keys that vary among the runs that have it.
+        curves: The same for the metrics that are logged in training and validation.
+        groups: The config keys with few enough values to group runs.
+        pictures: Media keys.
     """
 
     metrics: dict[str, list[str]]
@@ -66,31 +67,31 @@ class Contents:
 
 
 def save_board(path: str, name: str | None = None) -> str:
-    """Saves the workspace and returns its address.
+    """Saves the workspace and returns its URL.
 
-    A workspace that was saved under this name before gets the new sections; its address, filters and settings stay.
+    If a workspace of this name exists, its sections are replaced; its URL, filters and settings stay.
 
     Args:
-        path: ENTITY/PROJECT, or PROJECT of the key's own entity.
-        name: of the workspace.
+        path: ENTITY/PROJECT, or PROJECT for the entity of the API key.
+        name: Name of the workspace.
 
     Raises:
-        UsageError: no key, no server, or no such project.
+        UsageError: There is no key, no server, or no such project.
     """
     api = connect()
-    with asking(f"the project {path}"):
+    with api_errors(f"the project {path}"):
         entity, project = _parse(path, api)
-        runs = api.runs(f"{entity}/{project}", order="-created_at", per_page=PAGE, lazy=False)
-        newest = list(itertools.islice(runs, MOST_READ))
-    found = sections(contents(newest))
-    with asking(f"the workspaces of {path}"):
-        board = _saved(entity, project, name or NAME)
-        board.sections = found
+        runs = api.runs(f"{entity}/{project}", order="-created_at", per_page=RUNS_PER_REQUEST, lazy=False)
+        newest = list(itertools.islice(runs, MAX_RUNS_READ))
+    new_sections = sections(contents(newest))
+    with api_errors(f"the workspaces of {path}"):
+        board = _load_or_create(entity, project, name or DEFAULT_NAME)
+        board.sections = new_sections
         return board.save().url
 
 
 def contents(runs: list[Any]) -> Contents:
-    """What there is to draw; genlab's own names for what the runs do not tell."""
+    """Returns what can be drawn of the runs; the names that genlab logs by default where there are no runs."""
     table = runs_table(runs)
     experiments = [run.group or "" for run in runs]
     metrics = _varied(table, experiments, ("test/",)) or dict.fromkeys(KNOWN_METRICS, KNOWN_KEYS)
@@ -100,13 +101,13 @@ def contents(runs: list[Any]) -> Contents:
     return Contents(
         metrics,
         curves,
-        groups={key for key in keys if key not in table or table[key].nunique() <= MOST_VALUES},
+        groups={key for key in keys if key not in table or table[key].nunique() <= MAX_GROUPS},
         pictures=sorted(pictures) or KNOWN_PICTURES,
     )
 
 
 def _varied(table: pd.DataFrame, experiments: list[str], prefixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """Metric -> the keys that differ within an experiment; between experiments nearly all do."""
+    """Returns metric -> the keys that vary within an experiment; between experiments, nearly all keys vary."""
     found = {}
     for metric in sorted(name for name in table.columns if name.startswith(prefixes)):
         parts = [part for _, part in table.groupby(experiments) if part[metric].notna().any()]
@@ -115,26 +116,29 @@ def _varied(table: pd.DataFrame, experiments: list[str], prefixes: tuple[str, ..
     return found if any(found.values()) else dict.fromkeys(found, KNOWN_KEYS)
 
 
-def sections(found: Contents) -> list[ws.Section]:
-    """A section a test metric, then learning curves, pictures and what differs between runs."""
+def sections(contents: Contents) -> "list[ws.Section]":
+    """Returns one section per test metric, then learning curves, pictures and differences between runs."""
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
     metrics = [
         ws.Section(
             name=metric,
             panels=[
                 wr.ParameterImportancePlot(with_respect_to=metric),
-                _coordinates(metric, keys),
-                *(_bars(metric, key) for key in keys if key in found.groups),
+                _parallel_coordinates(metric, keys),
+                *(_bars(metric, key) for key in keys if key in contents.groups),
             ],
             is_open=True,
         )
-        for metric, keys in found.metrics.items()
+        for metric, keys in contents.metrics.items()
     ]
     curves: list[Any] = [
-        _curve(metric, key) for metric, keys in found.curves.items() for key in keys if key in found.groups
+        _curve(metric, key) for metric, keys in contents.curves.items() for key in keys if key in contents.groups
     ]
     pictures: list[Any] = [
         wr.MediaBrowser(title=key, media_keys=[key], mode="gallery", gallery_axis="run", num_columns=2)
-        for key in found.pictures
+        for key in contents.pictures
     ]
     return [
         *metrics,
@@ -144,23 +148,32 @@ def sections(found: Contents) -> list[ws.Section]:
     ]
 
 
-class ConfigColumn(wr.ParallelCoordinatesPlotColumn):
-    """A config key with dots of its own, which the library takes for a path into nested values."""
+@functools.cache
+def _config_column() -> "type[wr.ParallelCoordinatesPlotColumn]":
+    """Returns the column class for a dotted config key, which wandb-workspaces takes for a path of nested keys."""
+    import wandb_workspaces.reports.v2 as wr
 
-    def _to_model(self) -> Any:
-        assert isinstance(self.metric, wr.Config)
-        column = super()._to_model()
-        column.accessor = f"config:{self.metric.name}.value"
-        return column
+    class ConfigColumn(wr.ParallelCoordinatesPlotColumn):
+        def _to_model(self) -> Any:
+            assert isinstance(self.metric, wr.Config)
+            column = super()._to_model()
+            column.accessor = f"config:{self.metric.name}.value"
+            return column
+
+    return ConfigColumn
 
 
-def _coordinates(metric: str, keys: list[str]) -> wr.ParallelCoordinatesPlot:
-    columns = [ConfigColumn(metric=wr.Config(key), display_name=_short(key)) for key in keys]
+def _parallel_coordinates(metric: str, keys: list[str]) -> "wr.ParallelCoordinatesPlot":
+    import wandb_workspaces.reports.v2 as wr
+
+    columns = [_config_column()(metric=wr.Config(key), display_name=_short(key)) for key in keys]
     last = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(metric))
     return wr.ParallelCoordinatesPlot(title=metric, columns=[*columns, last])
 
 
-def _bars(metric: str, key: str) -> wr.BarPlot:
+def _bars(metric: str, key: str) -> "wr.BarPlot":
+    import wandb_workspaces.reports.v2 as wr
+
     return wr.BarPlot(
         title=f"{metric} by {_short(key)}",
         metrics=[metric],
@@ -168,11 +181,13 @@ def _bars(metric: str, key: str) -> wr.BarPlot:
         groupby=f"{key}.value",
         groupby_aggfunc="mean",
         groupby_rangefunc="stddev",
-        max_runs_to_show=MOST_RUNS,
+        max_runs_to_show=MAX_RUNS,
     )
 
 
-def _curve(metric: str, key: str) -> wr.LinePlot:
+def _curve(metric: str, key: str) -> "wr.LinePlot":
+    import wandb_workspaces.reports.v2 as wr
+
     return wr.LinePlot(
         title=f"{metric} by {_short(key)}",
         x="epoch",
@@ -180,15 +195,18 @@ def _curve(metric: str, key: str) -> wr.LinePlot:
         groupby=f"{key}.value",
         groupby_aggfunc="mean",
         groupby_rangefunc="stddev",
-        max_runs_to_show=MOST_LINES,
+        max_runs_to_show=MAX_LINES,
     )
 
 
-def _saved(entity: str, project: str, name: str) -> ws.Workspace:
-    """The workspace of this name, or a new one.
+def _load_or_create(entity: str, project: str, name: str) -> "ws.Workspace":
+    """Returns the workspace of this name, or a new one.
 
-    W&B finds a view by an id that the client chose, so the id is made from the name.
+    W&B identifies a view by an id that the client chooses, so the id is a hash of the name.
     """
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.workspaces.errors import SpecVersionError
+
     view = hashlib.sha256(f"{entity}/{project}/{name}".encode()).hexdigest()[:11]
     try:
         return ws.Workspace.from_url(f"https://wandb.ai/{entity}/{project}?nw={view}")
@@ -196,7 +214,8 @@ def _saved(entity: str, project: str, name: str) -> ws.Workspace:
         if "not found in project" not in str(error):
             raise
     except SpecVersionError as error:
-        raise UsageError(f"the workspace {name!r} cannot be changed ({one_line(error)}); give another name") from error
+        reason = error_message(error)
+        raise UsageError(f"the workspace {name!r} cannot be changed ({reason}); give another name") from error
     board = ws.Workspace(entity=entity, project=project, name=name)
     board._internal_name = f"nw-{view}-v"
     return board
@@ -205,7 +224,7 @@ def _saved(entity: str, project: str, name: str) -> ws.Workspace:
 def _parse(path: str, api: Any) -> tuple[str, str]:
     *entity, project = path.strip("/").split("/")
     if len(entity) > 1 or not project:
-        raise UsageError(f"{path!r} names no project; give ENTITY/PROJECT")
+        raise UsageError(f"{path!r} is not the path of a project; give ENTITY/PROJECT")
     return entity[0] if entity else api.default_entity, project
 
 

@@ -1,4 +1,4 @@
-"""Charts of a sweep as PNG: a metric grouped by each hyperparameter, and what matters to it."""
+"""Charts of a sweep as PNG: a metric grouped by each hyperparameter, and the importance of each hyperparameter."""
 
 import math
 from pathlib import Path
@@ -15,27 +15,28 @@ from PIL import Image
 from genlab.report.importance import as_numbers
 from genlab.report.records import SEED, as_text
 
-MOST_NAMED_LINES = 8
-MOST_LEVELS = 12  # of a number whose values are told apart
+MAX_NAMED_LINES = 8
+MAX_LEVELS = 12  # a number with more values is drawn as points
 GROUPS = 8
-LOG_SPAN = 30  # a search over two decades never draws both ends
-LONGEST_TICK = 24
-as_written = mpl.rc_context({"text.parse_math": False})  # a $ in a name is a $
+LOG_SPAN = 30  # from this ratio of maximum to minimum, an axis is logarithmic
+MAX_TICK_LENGTH = 24
+without_math = mpl.rc_context({"text.parse_math": False})  # a $ in a name does not start a formula
 
 
-@as_written
+@without_math
 def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> Figure:
-    """One panel a hyperparameter: the metric by its value, a line for each setting of the others.
+    """Draws one panel per hyperparameter: the metric by its value, with a line for each setting of the others.
 
-    Lines are means over seeds with a bar of one standard deviation over seeds, grey and unnamed where there are many;
-    the thick line is the mean over all other hyperparameters, its bar the standard deviation of that mean over seeds.
-    A number of many values has a point a run instead, and the thick line goes through groups of equal size.
+    Thin lines are means over seeds with a bar of one standard deviation over seeds; they are grey and have no names if
+    there are many. The thick line is the mean over all other hyperparameters, and its bar is the standard deviation of
+    that mean over seeds. For a number with many values, each run is a point, and the thick line connects the means of
+    groups of equal size.
     """
     figure = Figure(figsize=(4.8 * len(hyperparameters), 4.0), layout="constrained")
     panels = figure.subplots(1, len(hyperparameters), squeeze=False, sharey=True)[0]
     for axes, by in zip(panels, hyperparameters, strict=True):
         numbers = as_numbers(runs[by])
-        if numbers is not None and numbers.nunique() > MOST_LEVELS:
+        if numbers is not None and numbers.nunique() > MAX_LEVELS:
             _scatter(axes, numbers, runs[metric])
         else:
             _levels(axes, runs, metric, by, [name for name in hyperparameters if name != by])
@@ -51,17 +52,17 @@ def grouped_figure(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) 
 def _levels(axes: Axes, runs: pd.DataFrame, metric: str, by: str, others: list[str]) -> None:
     values = sorted(runs[by].dropna().unique(), key=value_order)
     lines = _settings(runs, metric, by, values, others) if others else {}
-    if len(lines) <= MOST_NAMED_LINES:
+    if len(lines) <= MAX_NAMED_LINES:
         for setting, (mean, spread) in lines.items():
-            label = ", ".join(f"{short(n)} {as_text(v)}" for n, v in zip(others, setting, strict=True))
+            label = ", ".join(f"{short_name(n)} {as_text(v)}" for n, v in zip(others, setting, strict=True))
             axes.errorbar(range(len(values)), mean, spread, label=label, marker="o", ms=3, lw=1, capsize=2)
-    else:  # all in one line with gaps, as a thousand of them take seconds to draw
+    else:  # one line with gaps, because a thousand lines take seconds to draw
         x = [*range(len(values)), math.nan] * len(lines)
         y, spreads = ([v for line in lines.values() for v in (*line[part], math.nan)] for part in (0, 1))
         axes.errorbar(x, y, spreads, color="0.75", marker="o", ms=3, lw=1, capsize=2)
     mean, spread = _over_seeds(runs, metric, by, values)
     axes.errorbar(range(len(values)), mean, spread, label="mean", color="0.25", marker="s", lw=3, capsize=4)
-    axes.set_xticks(range(len(values)), [as_text(v)[:LONGEST_TICK] for v in values])
+    axes.set_xticks(range(len(values)), [as_text(v)[:MAX_TICK_LENGTH] for v in values])
 
 
 def _scatter(axes: Axes, numbers: pd.Series, metric: pd.Series) -> None:
@@ -69,14 +70,14 @@ def _scatter(axes: Axes, numbers: pd.Series, metric: pd.Series) -> None:
     groups = pd.qcut(numbers, GROUPS, duplicates="drop")
     means, spreads = metric.groupby(groups, observed=True).mean(), metric.groupby(groups, observed=True).std()
     middles = numbers.groupby(groups, observed=True).median()
-    axes.errorbar(middles, means, spreads, label="mean of neighbours", color="0.25", marker="s", lw=3, capsize=4)
+    axes.errorbar(middles, means, spreads, label="mean of a group", color="0.25", marker="s", lw=3, capsize=4)
     if numbers.min() > 0 and numbers.max() / numbers.min() > LOG_SPAN:
         axes.set_xscale("log")
 
 
-@as_written
+@without_math
 def importance_figure(importances: pd.DataFrame, correlations: pd.DataFrame) -> Figure:
-    """For each metric (column) a row of two panels: every hyperparameter's importance and its correlation."""
+    """Draws for each metric (column) two panels: the importance and the correlation of each hyperparameter."""
     metrics = list(importances.columns)
     seed = {SEED: f"{SEED} (noise floor)"}
     importances, correlations = importances.rename(index=seed), correlations.rename(index=seed)
@@ -100,7 +101,7 @@ def importance_figure(importances: pd.DataFrame, correlations: pd.DataFrame) -> 
 
 
 def means_table(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[str]) -> pd.DataFrame:
-    """The mean of each metric at each value of each hyperparameter, and the spread of that mean over seeds."""
+    """Returns the mean of each metric at each value of each hyperparameter, and its standard deviation over seeds."""
     rows = []
     for by in hyperparameters:
         values = sorted(runs[by].dropna().unique(), key=value_order)
@@ -116,7 +117,7 @@ def means_table(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[st
 
 
 def side_by_side(pictures: list[Path], titles: list[str]) -> Figure:
-    """Pictures beside one another under their titles."""
+    """Draws pictures side by side, each with its title."""
     images = [np.asarray(Image.open(path)) for path in pictures]
     figure = Figure(figsize=(5.2 * len(images), 0.5 + 5.2 * images[0].shape[0] / images[0].shape[1]))
     for axes, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
@@ -127,22 +128,22 @@ def side_by_side(pictures: list[Path], titles: list[str]) -> Figure:
     return figure
 
 
-@as_written
+@without_math
 def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": "genlab"})
     return path
 
 
-def short(key: str) -> str:
-    """The last word of a dotted key."""
+def short_name(key: str) -> str:
+    """Returns the last word of a dotted key."""
     return key.rsplit(".", 1)[-1]
 
 
 def _settings(
     runs: pd.DataFrame, metric: str, by: str, values: list[Any], others: list[str]
 ) -> dict[tuple[Any, ...], tuple[list[float], list[float]]]:
-    """For each setting of the other hyperparameters, mean and standard deviation over seeds at each value."""
+    """Returns the mean and standard deviation over seeds at each value, for each setting of the other parameters."""
     grouped = runs.groupby([*others, by], dropna=False)[metric]
     mean = grouped.mean().unstack().reindex(columns=values)
     spread = grouped.std(ddof=1).unstack().reindex(columns=values).fillna(0.0)
@@ -151,7 +152,7 @@ def _settings(
 
 
 def _over_seeds(runs: pd.DataFrame, metric: str, by: str, values: list[Any]) -> tuple[list[float], list[float]]:
-    """Mean of the metric at each value, and the standard deviation over seeds of the per-seed means."""
+    """Returns the mean of the metric at each value, and the standard deviation of the means of each seed."""
     seeds = runs[SEED] if SEED in runs else pd.Series(0, index=runs.index)
     per_seed = runs[metric].groupby([runs[by], seeds]).mean().unstack()
     per_seed = per_seed.reindex(values)
@@ -159,5 +160,6 @@ def _over_seeds(runs: pd.DataFrame, metric: str, by: str, values: list[Any]) -> 
 
 
 def value_order(value: Any) -> tuple[int, Any]:
+    """Returns a sort key: numbers by size, then texts."""
     number = isinstance(value, int | float | np.integer | np.floating | np.bool_)
     return (0, value) if number else (1, str(value))

@@ -1,24 +1,24 @@
-"""Learning curves of many runs, thinned to what a page can hold."""
+"""Learning curves of many runs, reduced to a number of points that a page can contain."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-MOST_POINTS = 250_000  # in all curves together
-FEWEST, MOST = 12, 400  # points a curve
+MAX_POINTS = 250_000  # in all curves together
+MIN_CURVE_POINTS, MAX_CURVE_POINTS = 12, 400
 
 
 def learning_curves(histories: dict[str, pd.DataFrame], runs: list[str]) -> dict[str, Any]:
-    """Every metric that runs logged more than once, against step and epoch.
+    """Returns the curves of all metrics that the runs logged more than once, against step and epoch.
 
     Returns:
-        axes: different lists of steps and epochs, which most runs share.
-        metrics: metric -> run -> [number of its axis, values].
+        A dict with `axes`, the distinct lists of steps and epochs, most of which several runs share, and `metrics`:
+        metric -> run -> [index of its axis, values].
     """
     found = [(run, histories[run]) for run in runs if len(histories.get(run, ())) > 0]
     logged = {metric for _, table in found for metric in _metrics(table) if table[metric].count() > 1}
-    points = max(FEWEST, min(MOST, MOST_POINTS // max(1, len(found) * len(logged))))
+    points = max(MIN_CURVE_POINTS, min(MAX_CURVE_POINTS, MAX_POINTS // max(1, len(found) * len(logged))))
     axes: dict[tuple[bytes, bytes], int] = {}
     shared: list[dict[str, list[float]]] = []
     curves: dict[str, dict[str, list[Any]]] = {metric: {} for metric in sorted(logged, key=_order)}

@@ -1,4 +1,4 @@
-"""A sweep as one self-contained HTML page: plotly.js and all data are inside, nothing is asked of any other place."""
+"""The report of a sweep as one self-contained HTML page, which contains plotly.js and all data and loads nothing."""
 
 import base64
 import hashlib
@@ -16,23 +16,26 @@ import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from genlab.report.charts import LOG_SPAN, short, value_order
+from genlab.report.charts import LOG_SPAN, short_name, value_order
 from genlab.report.curves import learning_curves
 from genlab.report.importance import as_numbers
 from genlab.report.records import SEED, SweepData, as_text, varied
-from genlab.runs.folder import write_whole
+from genlab.runs.folder import write_atomically
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("common.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
-LONGEST_ERROR = 4000
+MAX_ERROR_LENGTH = 4000
 
 
 def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str], path: Path) -> Path:
-    """Writes the page; the scripts that may run are named by their hashes, so no other text can become one.
+    """Writes the page. Its content security policy allows only scripts with the given hashes.
 
     Args:
-        tables: metric -> its relations to the hyperparameters; the page offers these metrics, the first one first.
-        hyperparameters: what varies between the finished runs.
+        data: The runs of the sweep.
+        tables: Metric -> its relations to the hyperparameters. The user can choose among these metrics; the first one
+            is shown first.
+        hyperparameters: The config keys that vary between the finished runs.
+        path: The HTML file.
     """
     plotly = get_plotlyjs()
     script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -44,12 +47,12 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
         plotly=plotly,
         script=script,
     )
-    write_whole(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
+    write_atomically(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
     return path
 
 
 def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str]) -> dict[str, Any]:
-    """All that the page shows, as JSON has it; what belongs to a run is a list in the order of the table."""
+    """Returns the data of the page as JSON values. Lists of values per run are in the order of the table of runs."""
     runs, finished, metrics = data.runs, data.finished, list(tables)
     names = [str(name) for name in runs["run"]]
     shown = hyperparameters or varied(runs, data.parameters)
@@ -70,34 +73,34 @@ def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamete
         "states": [as_text(state) for state in runs["state"]],
         "seconds": [_number(seconds) for seconds in runs["seconds"]],
         "errors": _errors(runs),
-        "links": [{k: v for k, v in data.links.get(name, {}).items() if _may_link(v)} for name in names],
-        "pictures": [[link for link in data.pictures.get(name, []) if _may_link(link)] for name in names],
+        "links": [{k: v for k, v in data.links.get(name, {}).items() if _is_safe_link(v)} for name in names],
+        "pictures": [[link for link in data.pictures.get(name, []) if _is_safe_link(link)] for name in names],
         "curves": learning_curves(data.histories, list(map(str, finished["run"]))),
     }
 
 
 def axis(column: pd.Series) -> dict[str, Any]:
-    """A hyperparameter: its values in order, and which of them each run has; `numbers` where they are numbers."""
-    words = [as_text(value) for value in column]
-    order = {word: value_order(value) for word, value in zip(words, column, strict=True)}
-    levels = sorted(order, key=lambda word: (word == "none", order[word]))
-    at = {word: i for i, word in enumerate(levels)}
+    """Returns the sorted values of a hyperparameter, the index of each run's value, and `numbers` if it is numeric."""
+    texts = [as_text(value) for value in column]
+    order = {text: value_order(value) for text, value in zip(texts, column, strict=True)}
+    levels = sorted(order, key=lambda text: (text == "none", order[text]))
+    at = {text: i for i, text in enumerate(levels)}
     flags = column.dropna().map(lambda value: isinstance(value, bool | np.bool_)).all()
     numbers = None if flags else as_numbers(column)
     log = numbers is not None and numbers.min() > 0 and numbers.max() > LOG_SPAN * numbers.min()
     return {
         "levels": levels,
-        "at": [at[word] for word in words],
+        "at": [at[text] for text in texts],
         "numbers": None if numbers is None else [_number(v) for v in numbers],
         "log": bool(log),
     }
 
 
 def short_labels(keys: Iterable[str]) -> dict[str, str]:
-    """The last word of each key, or the whole key where two end alike."""
+    """Returns the last word of each key, or the whole key where several keys have the same last word."""
     keys = list(keys)
-    words = [short(key) for key in keys]
-    return {key: word if words.count(word) == 1 else key for key, word in zip(keys, words, strict=True)}
+    names = [short_name(key) for key in keys]
+    return {key: name if names.count(name) == 1 else key for key, name in zip(keys, names, strict=True)}
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -110,20 +113,20 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _errors(runs: pd.DataFrame) -> list[str | None]:
     if "error" not in runs:
         return [None] * len(runs)
-    return [error[:LONGEST_ERROR] if isinstance(error, str) else None for error in runs["error"]]
+    return [error[:MAX_ERROR_LENGTH] if isinstance(error, str) else None for error in runs["error"]]
 
 
-def _may_link(link: str) -> bool:
+def _is_safe_link(link: str) -> bool:
     return urlsplit(link).scheme in ("", "http", "https")
 
 
 def _number(value: Any) -> float | None:
-    """Six digits are enough for a chart; None where there is no finite number."""
+    """Rounds a number to six digits; returns None for a missing or infinite value."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end the script element that it lies in."""
+    """Returns JSON without `<`, so that it cannot end the script element around it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""How much each hyperparameter matters to a metric, as the parameter-importance panel of W&B defines it."""
+"""The importance of each hyperparameter for a metric, as in the parameter importance panel of W&B."""
 
 import math
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ import pandas as pd
 from genlab.report.records import as_text
 
 TREES = 100
-FEWEST_RUNS = 4
+MIN_RUNS = 4
 
 
 def correlations(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[str]) -> pd.DataFrame:
-    """Pearson correlation of each hyperparameter (row) with each metric (column); yes/no counts as 1/0.
+    """Returns the Pearson correlation of each hyperparameter (row) with each metric (column).
 
-    Words have none and are left out.
+    Booleans count as 0 and 1. Hyperparameters with texts as values are left out.
     """
     numeric = {name: column for name in hyperparameters if (column := as_numbers(runs[name])) is not None}
     table = {metric: [pearson(column, runs[metric]) for column in numeric.values()] for metric in metrics}
@@ -23,15 +23,19 @@ def correlations(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[s
 
 
 def importances(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Of the relations to each metric the importance of each hyperparameter (row) for each metric (column)."""
+    """Returns the importance of each hyperparameter (row) for each metric (column).
+
+    Args:
+        tables: Metric -> its `relations`.
+    """
     return pd.DataFrame({metric: table["importance"].xs("", level="value") for metric, table in tables.items()})
 
 
 def relations(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> pd.DataFrame:
-    """Importance and correlation of each hyperparameter, the most important first.
+    """Returns the importance and the correlation of each hyperparameter, the most important first.
 
-    The index is (hyperparameter, value). Words are told apart one-hot: the row of value "" has the sum of the
-    importances and no correlation, and each word has a row of its own below it.
+    The index is (hyperparameter, value). Texts are encoded one-hot: each text has a row, and the row before them, with
+    the value "", has the sum of their importances and no correlation.
     """
     runs = runs[np.isfinite(runs[metric].astype(float))]
     target = runs[metric].astype(float)
@@ -48,23 +52,23 @@ def relations(runs: pd.DataFrame, metric: str, hyperparameters: list[str]) -> pd
 
 
 def encoded(column: pd.Series) -> dict[str, pd.Series]:
-    """Numbers as one feature, named ""; words as a feature of 0 and 1 for each word."""
+    """Encodes a column: numbers as one feature with the name "", texts as one feature of 0 and 1 for each text."""
     numbers = as_numbers(column)
     if numbers is not None:
         return {"": numbers}
-    words = pd.Series([as_text(value) for value in column], index=column.index, dtype=object)
-    return {word: (words == word).astype(float) for word in sorted(words.unique())}
+    texts = pd.Series([as_text(value) for value in column], index=column.index, dtype=object)
+    return {text: (texts == text).astype(float) for text in sorted(texts.unique())}
 
 
 def as_numbers(column: pd.Series) -> pd.Series | None:
-    """The column as floats, NaN where it is empty; None where it holds words."""
+    """Returns the column as floats, with NaN in empty cells; None if it contains texts."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    words = (numbers.isna() & column.notna()).any() or numbers.isna().all()
-    return None if words else numbers.replace([np.inf, -np.inf], np.nan)
+    has_texts = (numbers.isna() & column.notna()).any() or numbers.isna().all()
+    return None if has_texts else numbers.replace([np.inf, -np.inf], np.nan)
 
 
 def pearson(a: pd.Series, b: pd.Series) -> float:
-    """Over the rows that have both; NaN where either does not vary."""
+    """Returns the correlation over the rows that have both values; NaN if one of the columns does not vary."""
     both = pd.DataFrame({"a": a, "b": b.astype(float)}).replace([np.inf, -np.inf], np.nan).dropna()
     if both["a"].nunique() < 2 or both["b"].nunique() < 2:
         return math.nan
@@ -72,10 +76,10 @@ def pearson(a: pd.Series, b: pd.Series) -> float:
 
 
 def _forest(features: Mapping[tuple[str, str], pd.Series], target: pd.Series) -> dict[tuple[str, str], float]:
-    """Impurity importances of a random forest; NaN where runs are few or all alike."""
-    if not features or len(target) < FEWEST_RUNS or target.nunique() < 2:
+    """Returns the impurity importances of a random forest; NaN for few runs or a constant metric."""
+    if not features or len(target) < MIN_RUNS or target.nunique() < 2:
         return dict.fromkeys(features, math.nan)
-    from sklearn.ensemble import RandomForestRegressor  # a second to import
+    from sklearn.ensemble import RandomForestRegressor  # its import takes a second
 
     table = np.column_stack([column.to_numpy(float) for column in features.values()])
     forest = RandomForestRegressor(TREES, random_state=0).fit(table, target.to_numpy())

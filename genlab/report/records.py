@@ -1,4 +1,4 @@
-"""A sweep's runs, read from its folder: a table, histories, pictures."""
+"""Reads the runs of a sweep from its folder: a table of runs, their histories and pictures."""
 
 import csv
 import io
@@ -20,17 +20,17 @@ SEED = "seed_everything"
 
 @dataclass
 class SweepData:
-    """What a report is made of, wherever the runs were.
+    """The data of a report, read from run folders or from W&B.
 
     Args:
-        name: of the sweep.
-        metric: what the sweep is about; None where nobody said.
+        name: Name of the sweep.
+        metric: The metric that the sweep optimizes; None if it is unknown.
         goal: minimize or maximize.
-        runs: as load_runs gives them.
-        histories: run -> step, epoch and metrics, one row a logging event, empty cells NaN.
-        pictures: run -> links, relative to the report's folder or whole URLs.
-        links: run -> what else there is to open (its name -> link).
-        parameters: the config keys that the sweep varies on purpose, where that is known.
+        runs: The table of runs that load_runs returns.
+        histories: Run -> table of step, epoch and metrics, with one row per logging event and NaN in empty cells.
+        pictures: Run -> links to pictures, relative to the report's folder or absolute URLs.
+        links: Run -> further links, by the text that is shown.
+        parameters: The config keys that are parameters of the sweep, if they are known.
     """
 
     name: str
@@ -48,10 +48,10 @@ class SweepData:
 
 
 def load_sweep(folder: Path) -> SweepData:
-    """All that an experiment's folder says, with links that hold from its folder report/.
+    """Reads all runs of an experiment's folder. The links are relative to the folder report/ in it.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: The folder contains no run.
     """
     runs = load_runs(folder)
     names = [str(name) for name in runs["run"]]
@@ -72,7 +72,7 @@ def load_sweep(folder: Path) -> SweepData:
 
 
 def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of a sweep's parameters, which may be nested."""
+    """Returns the dotted names of a sweep's parameters, which may be nested."""
     found = []
     for key, value in parameters.items():
         inner = value.get("parameters") if isinstance(value, dict) else None
@@ -81,12 +81,13 @@ def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str
 
 
 def load_runs(folder: Path) -> pd.DataFrame:
-    """One row a run of an experiment's folder: run, state, seconds, then config and metrics under their dotted keys.
+    """Reads the runs of an experiment's folder into a table with one row per run.
 
-    Where runs failed there is a column error.
+    The columns are run, state, seconds, then config and metrics under their dotted keys. If runs failed, there is a
+    column error.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: The folder contains no run.
     """
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob("[!.]*/summary.json")):
@@ -95,7 +96,7 @@ def load_runs(folder: Path) -> pd.DataFrame:
         except (AttributeError, TypeError, ValueError):
             rows.append({"run": path.parent.name, "state": "unknown", "error": "summary.json cannot be read"})
     if not rows:
-        raise UsageError(f"{folder} holds no runs; `python sweep.py run sweeps/{folder.name}.yaml` makes them")
+        raise UsageError(f"{folder} contains no runs; `python sweep.py run sweeps/{folder.name}.yaml` creates them")
     return pd.DataFrame(rows)
 
 
@@ -109,19 +110,19 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
         "seconds": None if seconds is None else float(seconds),
     }
     config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
-    metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # "nan" and "inf" are words in JSON
+    metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # NaN and infinity are texts in JSON
     error = None if row["state"] == "finished" else summary.get("error") or _last_line(path.with_name("error.txt"))
     return {**row, **({"error": str(error)} if error else {}), **config, **metrics}
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """metrics.csv without the lines that a killed process left damaged; empty where there is none."""
+    """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return pd.DataFrame()
     whole = text[: text.rfind("\n") + 1].replace("\0", "")
-    lines = list(csv.reader(io.StringIO(whole)))  # seven times as fast as read_csv on a thousand small files
+    lines = list(csv.reader(io.StringIO(whole)))  # seven times as fast as pandas.read_csv on a thousand small files
     if not lines:
         return pd.DataFrame()
     rows = [[_number(cell) for cell in line] for line in lines[1:] if len(line) == len(lines[0])]
@@ -129,9 +130,11 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:
-    """The config keys that differ between runs, without the seed and without those that only repeat another key.
+    """Returns the config keys that vary between runs, without the seed and without keys that only repeat another key.
 
-    The sweep's own parameters come first.
+    Args:
+        runs: The table of runs.
+        parameters: The parameters of the sweep. They come first, and are kept even if they repeat another key.
     """
     own = [key for key in parameters if key in runs.columns]
     rest = [k for k in runs.columns if k.startswith(("model", "data.", "trainer.", "encoder."))]
@@ -140,14 +143,14 @@ def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A value as it is shown; never the empty text."""
+    """Formats a value for display; never as the empty text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or '""'
 
 
 def _same_grouping(runs: pd.DataFrame, a: str, b: str) -> bool:
-    """Whether one key follows from the other: value for value, and for numbers in the same or the opposite order."""
+    """Returns whether two keys group the runs alike, and sort them alike or inversely if their values are numbers."""
     pairs = runs[[a, b]].drop_duplicates()
     if not len(pairs) == runs[a].nunique(dropna=False) == runs[b].nunique(dropna=False):
         return False
@@ -159,7 +162,7 @@ def _same_grouping(runs: pd.DataFrame, a: str, b: str) -> bool:
 
 
 def _definition(path: Path) -> dict[str, Any]:
-    """The sweep's YAML, or nothing where there is none that can be read."""
+    """Reads the sweep's YAML; returns an empty dict if it does not exist or cannot be read."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""A run's configuration under the short dotted keys that users type: model.latent_dim, trainer.max_epochs."""
+"""The configuration of a run under the short dotted keys that users type, such as model.latent_dim."""
 
 import itertools
 import re
@@ -10,11 +10,11 @@ import yaml
 
 from genlab.runs.folder import RunOptions, safe_name
 
-OWN_GROUPS = ("run", "config", "ckpt_path", "weights_only", "print_config", "help")
-"""Options that say where a run goes, not what it is."""
+UNRECORDED_GROUPS = ("run", "config", "ckpt_path", "weights_only", "print_config", "help")
+"""Option groups that are not part of a run's recorded config: they say where the run is stored."""
 NAMED_GROUPS = ("seed_everything", "model", "data", "trainer")
-"""Options that say what a run is; the others say how it is watched and saved."""
-NOT_IN_THE_NAME = (
+"""Option groups that appear in a run's name. The options of callbacks do not."""
+UNNAMED_OPTIONS = (
     "data.root",
     "data.on_device",
     "trainer.accelerator",
@@ -29,19 +29,19 @@ NOT_IN_THE_NAME = (
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
 )
-"""Options of the machine: the same experiment keeps its name, and so its path, wherever it runs."""
-SHORT = {"seed_everything": "seed"}
-CLASS = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
-"""The modules before a class's name."""
+"""Options that depend on the machine. They are not in the name, so that a run has the same path on every machine."""
+SHORT_NAMES = {"seed_everything": "seed"}
+MODULE_PREFIX = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
+"""The modules before the name of a class."""
 
 
-def given_values(args: list[str]) -> dict[str, Any]:
-    """The values of overridden keys as the command line writes them, read as YAML."""
+def overridden_values(args: list[str]) -> dict[str, Any]:
+    """Returns the value of each overridden key of a command line, read as YAML."""
     values = {key: option(args, key) for key in overridden_keys(args)}
-    return {key: _read(value) for key, value in values.items()}
+    return {key: _parse_yaml(value) for key, value in values.items()}
 
 
-def _read(text: str | None) -> Any:
+def _parse_yaml(text: str | None) -> Any:
     try:
         return None if text is None else yaml.safe_load(text)
     except yaml.YAMLError:
@@ -49,7 +49,7 @@ def _read(text: str | None) -> Any:
 
 
 def option(args: list[str], name: str) -> str | None:
-    """The last value of `--name value` or `--name=value`."""
+    """Returns the last value of an option that is written `--name value` or `--name=value`; None if it is absent."""
     value = None
     for arg, following in zip(args, [*args, ""][1:], strict=True):
         if arg == f"--{name}":
@@ -60,13 +60,13 @@ def option(args: list[str], name: str) -> str | None:
 
 
 def config_files(args: list[str]) -> list[str]:
-    """The values of every --config or -c."""
+    """Returns the values of all --config and -c options."""
     files = [value for arg, value in itertools.pairwise(args) if arg in ("--config", "-c")]
     return files + [arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested config to dotted keys; a class stands under its own key, its arguments directly below it.
+    """Flattens a nested config to dotted keys. A class is the value of its own key; its arguments come directly below.
 
     {"model": {"class_path": "M", "init_args": {"depth": 3}}} -> {"model": "M", "model.depth": 3}
     """
@@ -84,63 +84,78 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def recorded(config: Mapping[str, Any], defaults: Mapping[str, Any], args: list[str]) -> dict[str, Any]:
-    """What is recorded as a run's config, as dotted keys: the seed, model and data whole, other options as changed."""
-    flat, usual, given = flatten(config), flatten(defaults), overridden_keys(args)
+def recorded_config(config: Mapping[str, Any], defaults: Mapping[str, Any], args: list[str]) -> dict[str, Any]:
+    """Returns the config of a run that is recorded, as dotted keys.
+
+    These are all options of the seed, the model and the data, and the other options that differ from their defaults or
+    are given on the command line.
+    """
+    flat, default, given = flatten(config), flatten(defaults), overridden_keys(args)
     kept = {}
     for key, value in flat.items():
         group = key.split(".")[0]
         whole = group in ("seed_everything", "model", "data") and value is not None
-        if group not in OWN_GROUPS and (whole or key in given or value != usual.get(key)):
+        if group not in UNRECORDED_GROUPS and (whole or key in given or value != default.get(key)):
             kept[key] = value
     return kept
 
 
 def overridden_keys(args: Iterable[str]) -> set[str]:
-    """The dotted keys that a command line sets beside its config files, without `init_args`."""
+    """Returns the dotted keys, without `init_args`, that a command line sets in addition to its config files."""
     keys: set[str] = set()
     for arg in args:
         if not arg.startswith("--"):
             continue
         key, _, value = arg[2:].partition("=")
         key = ".".join(part for part in key.rstrip("+").split(".") if part not in ("init_args", "class_path"))
-        given = _read(value) if value.startswith("{") else None
+        given = _parse_yaml(value) if value.startswith("{") else None
         if isinstance(given, Mapping):
             keys |= {f"{key}.{inner}" for inner in flatten(given)}
         else:
             keys.add(key)
-    return {key for key in keys if key.split(".")[0] not in OWN_GROUPS}
+    return {key for key in keys if key.split(".")[0] not in UNRECORDED_GROUPS}
 
 
 def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
-    """`depth=3,latent_dim=10,seed=1` from overridden keys and the flat config that holds their values."""
-    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and not key.startswith(NOT_IN_THE_NAME)]
-    short = {key: SHORT.get(key, key.rsplit(".", 1)[-1]) for key in named}
-    taken = list(short.values())
+    """Returns the name of a run, such as `depth=3,latent_dim=10,seed=1`.
+
+    Args:
+        keys: The overridden keys.
+        config: The flat config, which holds their values.
+    """
+    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and not key.startswith(UNNAMED_OPTIONS)]
+    short = {key: SHORT_NAMES.get(key, key.rsplit(".", 1)[-1]) for key in named}
+    all_short = list(short.values())
     parts = []
     for key in named:
-        name = short[key] if taken.count(short[key]) == 1 else key
-        parts.append(f"{name}={CLASS.sub('', _show(config.get(key)))}")
+        name = short[key] if all_short.count(short[key]) == 1 else key
+        parts.append(f"{name}={MODULE_PREFIX.sub('', _format(config.get(key)))}")
     return ",".join(sorted(parts)) or "default"
 
 
-def _show(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
-        return "x".join(_show(item) for item in value)
+        return "x".join(_format(item) for item in value)
     try:
-        number = float(value)  # 1, 1.0 and "1.0" are one run
+        number = float(value)  # 1, 1.0 and "1.0" give the same name
     except (TypeError, ValueError):
         return str(value)
     return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
 
 
-def run_home(args: list[str], options: RunOptions, config: Mapping[str, Any]) -> Path:
-    """<root>/<experiment>/<run>, before any number is added, for a command line and the flat config it gave.
+def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any]) -> Path:
+    """Returns the folder of a run, <root>/<experiment>/<run>, without the number that distinguishes repeated runs.
 
-    The experiment is the first config file's stem, or `<model>_<data>` without one; the run is its overrides. A
-    name in a config file, as a run's own config.yaml has it, is kept and the overrides are added to it.
+    The experiment is by default the stem of the first config file, or `<model>_<data>` without one. The run is by
+    default named by its overrides. If a config file sets the name, as the config.yaml of a run does, the overrides are
+    appended to that name.
+
+    Args:
+        args: The command line.
+        options: Its `--run.*` options.
+        config: The flat config that the command line gives.
     """
     files = config_files(args)
     model, data = (str(config[key]).rsplit(".", 1)[-1].lower() for key in ("model", "data"))

@@ -1,8 +1,19 @@
+"""Errors that the user can correct, and error messages in one line."""
+
+
 class UsageError(Exception):
-    """Something the user asked for cannot be done; says what is wrong, where, what to do, in a line for each fault."""
+    """The user asked for something that cannot be done.
+
+    The message says what is wrong, where, and what to do, in one line for each error.
+    """
 
 
-def described(error: BaseException) -> str:
-    """An error in one line: its kind, and what it says if it says anything."""
+def error_message(error: BaseException) -> str:
+    """Returns the message of an error in one line, or the name of its class where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns the class and the message of an error in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""The folder that a run leaves: its name, its claim against other runs, and its summary."""
+"""The folder of a run: its name, its creation among concurrent runs, and its summary.json."""
 
 import contextlib
 import glob
@@ -16,29 +16,30 @@ from typing import Any, Literal
 from genlab.runs.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
-LONGEST_NAME = 150
-WRITTEN = re.compile(
+MAX_NAME_LENGTH = 150
+RUN_FILES = re.compile(
     r"checkpoints|media|wandb|test|validate|predict|error\.txt"
     r"|(config\.yaml|summary\.json|metrics\.csv)"
-    r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # being written when a process was killed
+    r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # a temporary file of a killed process
 )
-"""The names of all that a run folder may hold."""
+"""The names of all files and folders that a run writes into its folder."""
 
 
 @dataclass
 class RunOptions:
-    """Where a run goes and who is told of it.
+    """Where a run is stored, and how it is logged to Weights & Biases.
 
     Args:
-        experiment: folder below root; by default the stem of the first config file.
-        name: folder below the experiment; by default the overrides, sorted, or `default`.
-        root: folder of all runs.
-        overwrite: replace a run that is there already, instead of taking the next free number.
-        pictures: draw the pictures in media/.
-        wandb: online, offline or disabled; auto is online where an API key is configured, else offline.
-        project: of W&B.
-        group: of W&B; by default the experiment.
-        tags: of W&B.
+        experiment: Name of the experiment, a folder below the root. By default the stem of the first config file.
+        name: Name of the run, a folder below the experiment. By default the sorted overrides, such as
+            depth=3,latent_dim=10, or `default` without overrides.
+        root: Folder of all runs.
+        overwrite: Replace an existing run of this name. Without it the new run's name gets the next free number.
+        pictures: Draw the pictures in media/.
+        wandb: Mode of W&B: online, offline or disabled. `auto` is online if an API key is configured, else offline.
+        project: W&B project.
+        group: W&B group. By default the experiment.
+        tags: W&B tags.
     """
 
     experiment: str | None = None
@@ -53,25 +54,25 @@ class RunOptions:
 
 
 def safe_name(text: str) -> str:
-    """`text` as the name of one folder: no separators or control characters, not too long, still unique."""
+    """Turns a text into a folder name without separators or control characters; a long text is cut and gets a hash."""
     name = re.sub(r"[^\w.,=+@\[\]-]+", "_", text).strip(".") or "_"
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
-    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
-    """The run folder that a checkpoint lies in, if it lies in one."""
+    """Returns the run folder that holds a checkpoint; None for a checkpoint outside a run folder."""
     folder = Path(path).resolve().parent
     inside = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
     return folder.parent if inside else None
 
 
 def claim(folder: Path) -> Path:
-    """Makes `folder`, or the first of folder-2, folder-3, ... that nobody has.
+    """Creates and returns `folder`, or the first of folder-2, folder-3, ... that does not exist.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: The folder cannot be created.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,52 +83,57 @@ def claim(folder: Path) -> Path:
                 return numbered
     except OSError as error:
         raise UsageError(
-            f"cannot make the run folder {folder} ({error.strerror or error}); choose another place with --run.root"
+            f"cannot create the run folder {folder} ({error.strerror or error}); choose another place with --run.root"
         ) from error
     raise UsageError(f"there are a million runs beside {folder}; choose another --run.name")
 
 
 def last_run(folder: Path) -> Path | None:
-    """The newest of folder, folder-2, folder-3, ... that has a last.ckpt to go on from."""
+    """Returns the newest of folder, folder-2, folder-3, ... that has a last.ckpt to resume from; None without one."""
     numbered = [other for other in folder.parent.glob(f"{glob.escape(folder.name)}*") if is_numbered(other, folder)]
-    able = [run for run in numbered if (run / "checkpoints" / "last.ckpt").is_file()]
-    return max(able, key=lambda run: int(run.name[len(folder.name) + 1 :] or 1), default=None)
+    resumable = [run for run in numbered if (run / "checkpoints" / "last.ckpt").is_file()]
+    return max(resumable, key=lambda run: int(run.name[len(folder.name) + 1 :] or 1), default=None)
 
 
 def is_numbered(run: Path, folder: Path) -> bool:
-    """Whether `run` is folder, folder-2, folder-3, ..."""
+    """Returns whether `run` is one of folder, folder-2, folder-3, ..."""
     rest = run.name.removeprefix(folder.name)
     same_place = run.parent.resolve() == folder.parent.resolve() and run.name.startswith(folder.name)
     return same_place and (rest == "" or re.fullmatch(r"-\d+", rest) is not None)
 
 
-def set_aside(folder: Path) -> Path | None:
-    """Moves a run that is to be overwritten out of the way, to be deleted or put back; None where there is none.
+def move_aside(folder: Path) -> Path | None:
+    """Renames the folder of a run that will be overwritten, so that it can be deleted or restored later.
+
+    Returns:
+        The new path; None if the folder does not exist.
 
     Raises:
-        UsageError: the folder holds something that no run wrote, or a run that is still going on.
+        UsageError: The folder holds a file that no run wrote, or its run is still running.
     """
     if not folder.exists():
         return None
-    foreign = sorted(entry.name for entry in folder.iterdir() if not WRITTEN.fullmatch(entry.name))
+    foreign = sorted(entry.name for entry in folder.iterdir() if not RUN_FILES.fullmatch(entry.name))
     if foreign:
-        raise UsageError(f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it away first")
+        raise UsageError(
+            f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it elsewhere first"
+        )
     summary = read_summary(folder) or {}
-    if is_going_on(summary):
-        raise UsageError(f"the run in {folder} is still going on (process {summary['pid']}); stop it first")
+    if is_running(summary):
+        raise UsageError(f"the run in {folder} is still running (process {summary['pid']}); stop it first")
     aside = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
     folder.rename(aside)
     return aside
 
 
-def is_going_on(summary: Mapping[str, Any]) -> bool:
-    """Whether the run is in the hands of another process of this host that is alive."""
+def is_running(summary: Mapping[str, Any]) -> bool:
+    """Returns whether a run is being executed by another process on this host."""
     here = summary.get("state") == "running" and summary.get("host") == socket.gethostname()
     return here and is_alive(summary.get("pid"))
 
 
 def is_alive(pid: object) -> bool:
-    """Whether another process of this number runs here; one that has ended and was not waited for does not."""
+    """Returns whether another process with this id runs on this host. A zombie process does not count."""
     if not isinstance(pid, int) or pid == os.getpid():
         return False
     try:
@@ -143,8 +149,8 @@ def is_alive(pid: object) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that no reader ever sees half of it, and a full disk leaves the old one."""
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name, then renames it, so that no reader sees a part of it."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(part, "w", encoding="utf-8") as file:
@@ -158,11 +164,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    write_whole(folder / "summary.json", json.dumps(_jsonable(summary), indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "summary.json", json.dumps(_jsonable(summary), indent=2, allow_nan=False) + "\n")
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """A run's summary, or None where there is none that can be read."""
+    """Returns the summary of a run; None if it does not exist or cannot be read."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -171,7 +177,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def _jsonable(value: Any) -> Any:
-    """Plain JSON: infinities and NaN, which JSON has not, become their names."""
+    """Converts a value to plain JSON. Infinity and NaN, which JSON does not have, become the texts inf and nan."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

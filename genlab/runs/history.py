@@ -1,4 +1,4 @@
-"""metrics.csv: the run's history as a table, one row a logging event, continued when the run is resumed."""
+"""metrics.csv: the history of a run as a table, one row per logging event. A resumed run appends to it."""
 
 import csv
 from argparse import Namespace
@@ -9,15 +9,18 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from genlab.runs.folder import write_whole
+from genlab.runs.folder import write_atomically
 
-INDEX = ["step", "epoch"]
+INDEX_COLUMNS = ["step", "epoch"]
 
 
 class MetricsCSV(Logger):
-    """Writes each event at once, so that a killed run keeps its history.
+    """Lightning logger that writes each event at once, so that a killed run keeps its history.
 
-    A resumed run drops the rows that it will write again: those at or after its first new step.
+    A resumed run deletes the rows that it will write again: those at or after its first new step.
+
+    Args:
+        folder: The run folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +62,7 @@ class MetricsCSV(Logger):
 
     def _start(self, step: int) -> None:
         self._started = True
-        self._columns = list(INDEX)
+        self._columns = list(INDEX_COLUMNS)
         if self.path.exists():
             rows = self._rows()
             self._columns = list(rows[0]) if rows else self._columns
@@ -73,7 +76,7 @@ class MetricsCSV(Logger):
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         lines = [self._columns, *([str(row.get(column, "")) for column in self._columns] for row in rows)]
-        write_whole(self.path, "".join(",".join(_quote(cell) for cell in line) + "\n" for line in lines))
+        write_atomically(self.path, "".join(",".join(_quote(cell) for cell in line) + "\n" for line in lines))
 
 
 def _quote(cell: str) -> str:

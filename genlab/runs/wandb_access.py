@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be used from here: a key, and somebody who listens."""
+"""Checks that Weights & Biases can be used from this machine: an API key is configured and the server answers."""
 
 import socket
 import urllib.parse
@@ -7,59 +7,59 @@ import urllib.request
 import wandb
 import wandb.errors
 
-from genlab.runs.errors import UsageError
+from genlab.runs.errors import UsageError, error_message
 
-REACH_SECONDS = 5.0
-"""How long W&B may take to accept a connection."""
+CONNECT_SECONDS = 5.0
+"""How long the W&B server may take to accept a connection."""
 
 
-def need_wandb(no_key: str = "", away: str = "", cannot: str = "used") -> None:
-    """For what makes no sense without W&B.
+def require_wandb(without_key: str = "", without_server: str = "", cannot_be: str = "used") -> None:
+    """Checks that W&B can be used, for a command that needs it.
 
     Args:
-        no_key: what else can be done without a key, as the end of the message.
-        away: the same without a server.
-        cannot: what W&B cannot be without a server.
+        without_key: End of the message where no key is configured: what the user can do instead.
+        without_server: End of the message where no server answers.
+        cannot_be: The participle in "W&B cannot be ...", for the message where no server answers.
 
     Raises:
-        UsageError: there is no key to use, or no server.
+        UsageError: There is no usable key, or no server answers.
     """
     try:
         if not has_key():
-            raise UsageError(f"no W&B API key is configured; `wandb login` saves one{no_key}")
-        reach_server()
+            raise UsageError(f"no W&B API key is configured; `wandb login` saves one{without_key}")
+        check_server()
     except (wandb.errors.Error, OSError) as error:
-        raise UsageError(f"W&B cannot be {cannot} ({one_line(error)}){away}") from None
+        raise UsageError(f"W&B cannot be {cannot_be} ({error_message(error)}){without_server}") from None
 
 
 def has_key() -> bool:
-    """Whether W&B has a key to use; asks neither the user nor the server.
+    """Returns whether W&B has an API key. Asks neither the user nor the server.
 
     Raises:
-        wandb.errors.Error: there is one that is no key.
+        wandb.errors.Error: A key is configured, but it is malformed.
     """
     settings = wandb.setup().settings
     before = settings.silent, settings.mode
-    settings.silent = True  # else login asks the server for the name of the user
-    settings.mode = "online"  # else login refuses where WANDB_MODE says otherwise
+    settings.silent = True  # otherwise login asks the server for the name of the user
+    settings.mode = "online"  # otherwise login refuses where WANDB_MODE is not online
     try:
         return wandb.login(prompt=False, verify=False)
     finally:
         settings.silent, settings.mode = before
 
 
-def reach_server() -> None:
-    """Raises OSError when nobody listens at the W&B address, so that a dead server costs seconds, not minutes."""
+def check_server() -> None:
+    """Connects to the W&B server once, so that an unreachable server costs seconds, not minutes.
+
+    Raises:
+        OSError: Nothing accepts a connection at W&B's address.
+    """
     settings = wandb.setup().settings
     address = urllib.parse.urlsplit(settings.base_url)
     host = address.hostname or ""
     proxy = address.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
     if proxy or settings.http_proxy or settings.https_proxy:
-        return  # the proxy is the client's business
+        return  # the wandb client connects through the proxy
     port = address.port or (443 if address.scheme == "https" else 80)
-    with socket.create_connection((host, port), timeout=REACH_SECONDS):
+    with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
         pass
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The run at Weights & Biases: online where a key is configured, else offline; never a prompt, never a hang."""
+"""Logging to Weights & Biases: online if an API key is configured, else offline. It never prompts and never hangs."""
 
 import contextlib
 import os
@@ -15,17 +15,18 @@ import wandb.errors
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
-from genlab.runs.wandb_access import has_key, one_line, reach_server
+from genlab.runs.wandb_access import check_server, has_key
 
 START_SECONDS = 30.0
 FINISH_SECONDS = 60.0
 TEARDOWN_SECONDS = 5.0
-"""How long to wait for W&B: to start a run, to take the rest of a run, to let go of one."""
+"""How long to wait for W&B to start a run, to receive the rest of a run, and to shut down after a failed start."""
 
 
 def resolve_mode(wanted: WandbMode) -> str:
-    """online, offline or disabled: what was asked for, else WANDB_MODE, else online if there is a key to use."""
+    """Returns online, offline or disabled: what is wanted, else WANDB_MODE, else online if an API key is configured."""
     if wanted != "auto":
         return wanted
     from_environment = os.environ.get("WANDB_MODE", "")
@@ -36,19 +37,19 @@ def resolve_mode(wanted: WandbMode) -> str:
     try:
         return "online" if has_key() else "offline"
     except wandb.errors.Error as error:
-        _say(f"W&B cannot use the configured key ({one_line(error)}); logging offline")
+        _print_error(f"W&B cannot use the configured key ({error_message(error)}); logging offline")
         return "offline"
 
 
 class RunLogger(WandbLogger):
-    """Lightning's W&B logger, started when training starts, falling back to offline when the server is away.
+    """Lightning's W&B logger, which starts when training starts and logs offline if the server cannot be reached.
 
     Args:
-        folder: the run folder; W&B keeps its own files in wandb/ below it.
+        folder: The run folder. W&B keeps its own files in wandb/ below it.
         mode: online or offline.
-        config: what is recorded as the run's config.
-        monitor: the metric whose best value is the summary, and its better direction.
-        init: further arguments of wandb.init.
+        config: The recorded config of the run.
+        monitor: The metric whose best value goes into the summary, and its better direction, min or max.
+        init: Further arguments of wandb.init.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class RunLogger(WandbLogger):
     def experiment(self) -> Any:
         if self._experiment is None:
             if getattr(self, "_attach_id", None) is not None:
-                return super().experiment  # in a process that Lightning spawned
-            self._experiment = self._begin()
+                return super().experiment  # this process was spawned by Lightning
+            self._experiment = self._start()
             self._experiment.define_metric("trainer/global_step")
             self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
             if self._monitor is not None:
@@ -85,7 +86,7 @@ class RunLogger(WandbLogger):
         return self._experiment.id if self._experiment is not None else self._wandb_init.get("id")
 
     def tag(self, tag: str) -> None:
-        """Adds a tag to the run at W&B."""
+        """Adds a tag to the W&B run."""
         run = self.experiment
         if tag not in run.tags:
             run.tags += (tag,)
@@ -93,12 +94,12 @@ class RunLogger(WandbLogger):
     def close(
         self, exit_code: int, summary: Mapping[str, float] | None = None, error: BaseException | None = None
     ) -> None:
-        """Ends the W&B run; what could not be sent stays on disk for `wandb sync`. Never raises.
+        """Ends the W&B run. Data that could not be sent stays on disk for `wandb sync`. Never raises.
 
         Args:
             exit_code: 0 for success.
-            summary: the numbers that the run stands for.
-            error: what ended it; its traceback goes into W&B's log of the run.
+            summary: Metrics that are written into the summary of the run.
+            error: The error that ended the run. Its traceback goes into W&B's log of the run.
         """
         run, self._experiment = self._experiment, None
         if run is None:
@@ -110,21 +111,22 @@ class RunLogger(WandbLogger):
                 run.write_logs("".join(traceback.format_exception(error)))
             run.finish(exit_code=exit_code)
         except Exception as problem:
-            _say(f"W&B has not received all of this run ({one_line(problem)}); `{_sync_command(run)}` sends the rest")
+            reason = error_message(problem)
+            _print_error(f"W&B has not received all of this run ({reason}); `{_sync_command(run)}` sends the rest")
 
-    def _begin(self) -> Any:
+    def _start(self) -> Any:
         Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
         if self._mode != "online":
             return self._init("offline")
         try:
             if not has_key():
                 raise wandb.errors.UsageError("no API key, `wandb login` saves one")
-            reach_server()
+            check_server()
             return self._init("online")
         except Exception as error:
-            reason = one_line(error)
+            reason = error_message(error)
         run = self._init("offline")
-        _say(f"W&B cannot be used ({reason}); logging offline, `{_sync_command(run)}` sends the run later")
+        _print_error(f"W&B cannot be used ({reason}); logging offline, `{_sync_command(run)}` sends the run later")
         return run
 
     def _init(self, mode: Literal["online", "offline"]) -> Any:
@@ -142,9 +144,9 @@ class RunLogger(WandbLogger):
 
 
 def _tear_down() -> None:
-    """Makes W&B forget a run that it failed to start: its id would stay taken in this process.
+    """Shuts W&B down after a run that it failed to start, whose id would otherwise stay in use in this process.
 
-    In a thread, because wandb waits forever when the request that it gave up last is still being answered.
+    This happens in a thread, because wandb.teardown() can wait forever for a request that timed out.
     """
 
     def tear_down() -> None:
@@ -157,10 +159,10 @@ def _tear_down() -> None:
 
 
 def _sync_command(run: Any) -> str:
-    """What to type to send a run from its files; without the flag, `wandb sync` skips a run that was begun online."""
+    """Returns the command that sends a run from its files. Without the flag, `wandb sync` skips runs started online."""
     online = [] if run.offline else ["--include-online"]
     return shlex.join(["wandb", "sync", *online, str(Path(run.dir).parent)])
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     print(message, file=sys.stderr, flush=True)

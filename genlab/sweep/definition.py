@@ -1,7 +1,7 @@
-"""A sweep as W&B defines it in YAML, read and checked without a server: what is varied, and the command of a point.
+"""The definition of a sweep, as W&B specifies it: the parameters, the points of a grid, and the command of a point.
 
-Source: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys. Where that page is
-silent, the schema in https://github.com/wandb/sweeps holds for the file, and wandb 0.31's agent for the command.
+Source: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys. Where that page says
+nothing, the schema in https://github.com/wandb/sweeps applies to the file, and the agent of wandb 0.31 to the command.
 """
 
 import itertools
@@ -19,26 +19,26 @@ import yaml
 from genlab.sweep.distributions import Distribution
 
 Point = dict[str, Any]
-"""Flat key -> value."""
+"""One combination of parameter values: dotted key -> value."""
 Keys = tuple[str, ...]
-"""From the outermost block inwards."""
+"""The keys of nested blocks, from the outermost inwards."""
 
 PROGRAM = "train.py"
-STARTERS = ("${env}", "${interpreter}", "${program}")
-"""How a command begins."""
+LAUNCHER_MACROS = ("${env}", "${interpreter}", "${program}")
+"""The macros at the start of a command."""
 VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]+)\}")
 
 
 @dataclass(frozen=True)
 class Hyperband:
-    """W&B's early_terminate: which runs are stopped before their end.
+    """W&B's early_terminate: the rule by which runs are stopped early.
 
     Args:
-        min_iter: the first bracket, at least 1; the next ones lie at min_iter * eta, min_iter * eta^2, ...
-        max_iter: the last iteration, at least 1, given with s; it goes before min_iter when both are given.
-        s: the number of brackets max_iter / eta, max_iter / eta^2, ..., at least 1.
-        eta: above 1; a bracket lets the best 1/eta of the runs go on.
-        strict: follows the original paper more closely and stops more runs.
+        min_iter: The first bracket, at least 1. The next ones are min_iter * eta, min_iter * eta^2, ...
+        max_iter: The last iteration, at least 1. It needs s, and takes precedence over min_iter if both are given.
+        s: The number of brackets max_iter / eta, max_iter / eta^2, ..., at least 1.
+        eta: A bracket lets the best 1/eta of the runs continue. Above 1.
+        strict: Follow the original paper more closely, which stops more runs.
     """
 
     min_iter: int | None
@@ -50,20 +50,26 @@ class Hyperband:
 
 @dataclass(frozen=True)
 class Definition:
-    """One file of sweeps/, overrides included. Two are equal when they say the same, wherever they were read.
+    """One YAML file of sweeps/, including overrides. The path and the lines are ignored when two are compared.
 
     Args:
-        name: of the sweep, and of the folder below runs/.
+        path: The YAML file.
+        name: Name of the sweep and of its folder below runs/.
+        program: The Python file that runs.
+        project: W&B project.
+        entity: W&B entity.
+        description: Free text.
         method: grid, random or bayes.
-        metric: what the sweep is about, such as test/mse.
+        metric: The metric that the sweep optimizes, such as test/mse.
         goal: minimize or maximize.
-        target: the sweep may end when a run's metric reaches it.
-        run_cap: the most runs, at least 1.
-        distributions: of every leaf parameter under its flat key (nested blocks joined by "."), in W&B's order.
-        command: the arguments after ${program}, with ${args} or another macro where a point's own go.
-        launcher: the command up to ${program}; W&B's agent alone uses it.
-        paths: for each flat key the keys of its blocks and its own.
-        lines: where the parameters and the top-level keys stand in the file.
+        target: No new runs are started once the metric of a run reaches this value.
+        run_cap: The maximum number of runs, at least 1.
+        early_terminate: The rule by which runs are stopped early, if any.
+        distributions: The distribution of each parameter under its dotted key, in W&B's order.
+        command: The arguments after ${program}, with ${args} or another macro in the place of the parameters.
+        launcher: The command up to ${program}. Only W&B's agent uses it.
+        paths: For each dotted key the keys of its nested blocks.
+        lines: The lines of the parameters and of the top-level keys in the file.
     """
 
     path: Path = field(compare=False)
@@ -80,43 +86,43 @@ class Definition:
     early_terminate: Hyperband | None
     distributions: Mapping[str, Distribution]
     command: Sequence[str]
-    launcher: Sequence[str] = STARTERS
+    launcher: Sequence[str] = LAUNCHER_MACROS
     paths: Mapping[str, Keys] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def values(self) -> dict[str, list[Any]]:
-        """Each parameter's choices, equal ones once; none for a distribution without choices."""
+        """The choices of each parameter without duplicates; an empty list for a distribution without choices."""
         return {key: _distinct(distribution.choices or []) for key, distribution in self.distributions.items()}
 
     def points(self) -> Iterator[Point]:
-        """The grid in W&B's order: the last parameter fastest, every point once.
+        """Yields each point of the grid once, in W&B's order: the last parameter varies fastest.
 
         Raises:
-            TypeError: the method is no grid.
+            TypeError: The method is not grid.
         """
-        self._need_grid()
+        self._require_grid()
         for combination in itertools.product(*self.values.values()):
             yield dict(zip(self.distributions, combination, strict=True))
 
     def __len__(self) -> int:
-        """Points of the grid.
+        """Returns the number of points of the grid.
 
         Raises:
-            TypeError: the method is no grid.
+            TypeError: The method is not grid.
         """
-        self._need_grid()
+        self._require_grid()
         return math.prod(len(values) for values in self.values.values())
 
-    def _need_grid(self) -> None:
+    def _require_grid(self) -> None:
         if self.method != "grid":
-            raise TypeError(f"{self.name} draws its points by {self.method}; only a grid has a size")
+            raise TypeError(f"the method of {self.name} is {self.method}; only a grid has a list of points")
 
     def draw(self, quantiles: Mapping[str, float]) -> Point:
-        """The point at a quantile in [0, 1) of each parameter that is not constant.
+        """Returns the point at the given quantile, in [0, 1), of each parameter that is not constant.
 
         Raises:
-            KeyError: a parameter has no quantile.
+            KeyError: A parameter has no quantile.
         """
         return {
             key: distribution.quantile(0 if distribution.constant else quantiles[key])
@@ -124,19 +130,20 @@ class Definition:
         }
 
     def arguments(self, point: Point) -> list[str]:
-        """train.py's arguments for one point, as W&B's agent gives them.
+        """Returns the arguments of the program for one point, as W&B's agent passes them.
 
-        Options come in alphabetical order, a nested block as one option. None is `null`, which jsonargparse reads,
-        not `None`. An environment variable that is not set gives its name, as W&B has it; loading refuses it.
+        Options are in alphabetical order, and a nested block is one option. None becomes `null`, which jsonargparse
+        reads, not `None`. An environment variable that is not set is replaced by its name, as in W&B; the parser
+        reports it as an error.
         """
         options = self._nested(point)
         words: list[str] = []
         for item in self.command:
-            words += MACROS[item](options) if item in MACROS else [_expand(item)]
+            words += ARGUMENT_MACROS[item](options) if item in ARGUMENT_MACROS else [_expand_variables(item)]
         return words
 
     def record(self) -> dict[str, Any]:
-        """What decides which sweep this is, as plain JSON."""
+        """Returns what identifies the sweep, as plain JSON. Definitions with equal records share one queue of runs."""
         return {
             "method": self.method,
             "metric": self.metric,
@@ -151,30 +158,30 @@ class Definition:
         }
 
     def line(self, key: str) -> int | None:
-        """Where a parameter (by its flat key) or a top-level key stands in the file; None for an override."""
+        """Returns the line of a parameter (by its dotted key) or a top-level key in the file; None for an override."""
         return self.lines.get(key)
 
     def to_yaml(self) -> str:
-        """The definition with its overrides as a file that W&B takes and `load_definition` reads back equal."""
+        """Returns the definition with its overrides as YAML, which W&B and `load_definition` read."""
         early = None
         if self.early_terminate is not None:
-            early = {"type": "hyperband", **_given(asdict(self.early_terminate))}
+            early = {"type": "hyperband", **_without_none(asdict(self.early_terminate))}
         entries = {
             **{key: getattr(self, key) for key in ("name", "description", "project", "entity", "program")},
             "method": self.method,
-            "metric": _given({"name": self.metric, "goal": self.goal, "target": self.target}),
+            "metric": _without_none({"name": self.metric, "goal": self.goal, "target": self.target}),
             "run_cap": self.run_cap,
             "early_terminate": early,
             "parameters": self._block(()),
             "command": [*self.launcher, *self.command],
         }
-        return yaml.safe_dump(_given(entries), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(_without_none(entries), sort_keys=False, allow_unicode=True)
 
     def _path(self, key: str) -> Keys:
         return self.paths.get(key, (key,))
 
     def _nested(self, point: Point) -> dict[str, Any]:
-        """The point as W&B hands it over, sorted: nested blocks are dicts."""
+        """Returns the sorted point with nested blocks as dicts, as W&B passes it."""
         options: dict[str, Any] = {}
         for key in sorted(point, key=self._path):
             *outer, last = self._path(key)
@@ -184,13 +191,13 @@ class Definition:
             block[last] = point[key]
         return options
 
-    def _block(self, above: Keys) -> dict[str, Any]:
-        """One block of parameters as it stands in YAML."""
-        depth = len(above)
+    def _block(self, outer: Keys) -> dict[str, Any]:
+        """Returns one block of parameters as it is written in YAML."""
+        depth = len(outer)
         block: dict[str, Any] = {}
         for key, distribution in self.distributions.items():
             path = self._path(key)
-            if path[:depth] != above:
+            if path[:depth] != outer:
                 continue
             named = {} if distribution.kind in ("constant", "categorical") else {"distribution": distribution.kind}
             leaf = len(path) == depth + 1
@@ -201,15 +208,14 @@ class Definition:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two records, one readable line each; empty when they are the same sweep."""
+    """Returns the changes between two records, one readable line each; an empty list for the same sweep."""
     lines = []
     before, after = old.get("parameters", {}), new.get("parameters", {})
     for key in sorted({*before, *after}):
         if key not in before or key not in after:
             change, distribution = ("was added", after[key]) if key in after else ("was removed", before[key])
-            lines.append(
-                f"parameters.{key} {change} ({', '.join(f'{name} {shown(distribution[name])}' for name in distribution)})"
-            )
+            settings = ", ".join(f"{name} {as_text(value)}" for name, value in distribution.items())
+            lines.append(f"parameters.{key} {change} ({settings})")
         else:
             lines += [f"parameters.{key}: {change}" for change in _changes(before[key], after[key])]
     return _changes(_outside_parameters(old), _outside_parameters(new)) + lines
@@ -225,20 +231,23 @@ def _outside_parameters(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     missing = "nothing"
-    pairs = [(key, shown(old.get(key, missing)), shown(new.get(key, missing))) for key in dict.fromkeys([*old, *new])]
-    return [f"{key} {before} became {after}" for key, before, after in pairs if before != after]
+    pairs = [
+        (key, as_text(old.get(key, missing)), as_text(new.get(key, missing))) for key in dict.fromkeys([*old, *new])
+    ]
+    return [f"{key} changed from {before} to {after}" for key, before, after in pairs if before != after]
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Returns a text as it is, and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _given(entries: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value is not None}
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
-    """Each value once, where it stands first; 3.0 is 3, but True is not 1."""
+    """Removes duplicates and keeps the first of each. 3.0 equals 3, but True does not equal 1."""
     found: dict[str, Any] = {}
     for value in values:
         same = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -247,31 +256,31 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 
 def _flags(options: Mapping[str, Any], prefix: str = "--") -> list[str]:
-    return [f"{prefix}{key}={_printed(value)}" for key, value in options.items()]
+    return [f"{prefix}{key}={_format_value(value)}" for key, value in options.items()]
 
 
 def _flags_without_booleans(options: Mapping[str, Any]) -> list[str]:
-    """True is a bare flag and False no flag."""
+    """True becomes a flag without a value, and False is left out."""
     kept = {key: value for key, value in options.items() if value is not False}
-    return [f"--{key}" if value is True else f"--{key}={_printed(value)}" for key, value in kept.items()]
+    return [f"--{key}" if value is True else f"--{key}={_format_value(value)}" for key, value in kept.items()]
 
 
 def _flags_without_equals(options: Mapping[str, Any]) -> list[str]:
-    return [word for key, value in options.items() for word in (f"--{key}", _printed(value))]
+    return [word for key, value in options.items() for word in (f"--{key}", _format_value(value))]
 
 
-MACROS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+ARGUMENT_MACROS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "${args}": _flags,
     "${args_no_hyphens}": lambda options: _flags(options, ""),
     "${args_no_boolean_flags}": _flags_without_booleans,
     "${args_no_equals}": _flags_without_equals,
     "${args_json}": lambda options: [json.dumps(options)],
 }
-"""What stands in a command for a point's own arguments."""
+"""The macros that stand for the parameters of a point in a command."""
 
 
-def _printed(value: Any) -> str:
-    """str() as W&B prints it, unless train.py would read that as something else: None, and lists or dicts with it."""
+def _format_value(value: Any) -> str:
+    """Formats a value by str(), as W&B does, unless YAML would read it differently: None, and some lists and dicts."""
     if value is None:
         return "null"
     text = str(value)
@@ -287,5 +296,5 @@ def _reads_back(text: str, value: Any) -> bool:
         return False
 
 
-def _expand(item: str) -> str:
+def _expand_variables(item: str) -> str:
     return VARIABLE.sub(lambda found: os.environ.get(found[1], found[1]), item)

@@ -1,18 +1,19 @@
-"""The distributions that a W&B sweep draws a parameter from: what may be written, the value at a quantile, the grid's values.
+"""The distributions of a sweep's parameters, as W&B defines them: their settings, quantiles and lists of values.
 
-Sources: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys; its reference
+Sources: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys, and its reference
 implementation, https://github.com/wandb/sweeps (params.py, config/schema.json, grid_search.py).
 """
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import special
+
+from genlab.suggestions import did_you_mean
 
 REQUIRED = object()
 _BOUNDS = {"min": REQUIRED, "max": REQUIRED}
@@ -39,27 +40,27 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "beta": _BETA,
     "q_beta": _BETA | _STEP,
 }
-"""For each of W&B's distributions what it is set by, with W&B's defaults."""
+"""The settings of each of W&B's distributions, with W&B's defaults."""
 GRID_KINDS = ("constant", "categorical", "int_uniform", "q_uniform")
-"""The distributions that W&B lets a grid go through."""
-MOST_CHOICES = 100_000
-"""A range of more values than this has no `choices`."""
+"""The distributions that W&B allows in a grid."""
+MAX_CHOICES = 100_000
+"""A range with more values than this has no `choices`."""
 
 _KEYS = sorted({key for settings in SETTINGS.values() for key in settings} | {"distribution", "parameters"})
 _BELOW_ONE = 1 - 2**-53
 _ABOVE_ZERO = 2**-53
 
-Fault = tuple[str, str]
-"""The key inside the parameter ("" for the whole parameter), and what is wrong there."""
+SpecError = tuple[str, str]
+"""The key inside the parameter ("" for the whole parameter), and the error message."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """How one parameter's values are distributed.
+    """The distribution of one parameter.
 
     Args:
         kind: W&B's name of the distribution, a key of SETTINGS.
-        settings: everything that SETTINGS lists for the kind, defaults included.
+        settings: All settings that SETTINGS lists for the kind, including defaults.
     """
 
     kind: str
@@ -71,11 +72,11 @@ class Distribution:
 
     @property
     def choices(self) -> list[Any] | None:
-        """The finite list of values; None for any other distribution and for a range of more than MOST_CHOICES values.
+        """The list of all values; None for a continuous distribution and for a range of more than MAX_CHOICES values.
 
-        A grid goes through exactly these. For q_uniform they are min, min + q, ... below max, as W&B has it, while
-        `quantile` rounds to multiples of q. A categorical distribution with probabilities has choices too, though W&B allows
-        it in no grid (GRID_KINDS).
+        A grid uses exactly these values. For q_uniform they are min, min + q, ... below max, as in W&B, whereas
+        `quantile` rounds to multiples of q. A categorical distribution with probabilities has choices too, although W&B
+        does not allow it in a grid (GRID_KINDS).
         """
         match self.kind:
             case "constant":
@@ -84,25 +85,27 @@ class Distribution:
                 return list(self.settings["values"])
             case "int_uniform":
                 low, high = self.settings["min"], self.settings["max"]
-                return list(range(low, high + 1)) if high - low < MOST_CHOICES else None
+                return list(range(low, high + 1)) if high - low < MAX_CHOICES else None
             case "q_uniform":
-                low, high, step = (_whole(self.settings[key]) for key in ("min", "max", "q"))
-                return np.arange(low, high, step).tolist() if (high - low) / step <= MOST_CHOICES else None
+                low, high, step = (_int_if_whole(self.settings[key]) for key in ("min", "max", "q"))
+                return np.arange(low, high, step).tolist() if (high - low) / step <= MAX_CHOICES else None
         return None
 
     @property
     def probabilities(self) -> list[float] | None:
-        """Of the choices, in their order; None where they are not given."""
+        """The probabilities of the choices, in their order; None if they are not given."""
         given = self.settings.get("probabilities")
         return None if given is None else list(given)
 
     def quantile(self, u: float) -> Any:
-        """The value below which a share `u` of all draws lies; for choices, the one whose share holds `u`.
+        """Returns the u-quantile: the value below which the share `u` of all draws lies.
 
-        A distribution with q is rounded to multiples of q, so a value may lie up to q/2 outside min and max, as W&B's do.
+        For a list of choices, [0, 1) is divided by their probabilities, and the choice of the interval that contains
+        `u` is returned. A distribution with q rounds to multiples of q, so that a value can lie up to q/2 outside min
+        and max, as in W&B.
 
         Args:
-            u: in [0, 1]; 1 is read as the largest number below it, and infinite values are never given.
+            u: Number in [0, 1]. 1 is replaced by the largest number below 1, so that the quantile is finite.
 
         Raises:
             ValueError: u is outside [0, 1].
@@ -117,56 +120,56 @@ class Distribution:
                 values = self.settings["values"]
                 return values[int(u * len(values))]
             case "categorical_w_probabilities":
-                return self.settings["values"][_slot(self.settings["probabilities"], u)]
+                return self.settings["values"][_interval(self.settings["probabilities"], u)]
             case "int_uniform":
                 low, high = self.settings["min"], self.settings["max"]
                 return low + int(u * (high - low + 1))
         value = _CONTINUOUS[self.kind.removeprefix("q_")](self.settings, u)
         if "q" not in self.settings:
             return value
-        return round(value / self.settings["q"]) * _whole(self.settings["q"])
+        return round(value / self.settings["q"]) * _int_if_whole(self.settings["q"])
 
 
-def _slot(probabilities: list[float], u: float) -> int:
-    """Where u falls when [0, 1) is cut into pieces of these lengths; never into an empty piece."""
+def _interval(probabilities: list[float], u: float) -> int:
+    """Returns the index of the interval that contains u if the probabilities divide [0, 1); never an empty one."""
     edges = np.cumsum(probabilities)
     return int(np.searchsorted(edges, u * edges[-1], side="right"))
 
 
-def _whole(number: float) -> float:
-    """2.0 as 2: W&B's server sends whole numbers so, and jsonargparse takes no 2.0 for an integer."""
+def _int_if_whole(number: float) -> float:
+    """Returns 2.0 as 2, as W&B's server does, because jsonargparse does not accept 2.0 for an integer."""
     return int(number) if float(number).is_integer() else number
 
 
-def _uniform(distribution: Mapping[str, Any], u: float) -> float:
-    return float(distribution["min"] + u * (distribution["max"] - distribution["min"]))
+def _uniform(settings: Mapping[str, Any], u: float) -> float:
+    return float(settings["min"] + u * (settings["max"] - settings["min"]))
 
 
-def _log_uniform(distribution: Mapping[str, Any], u: float) -> float:
-    return math.exp(_uniform(distribution, u))
+def _log_uniform(settings: Mapping[str, Any], u: float) -> float:
+    return math.exp(_uniform(settings, u))
 
 
-def _log_uniform_values(distribution: Mapping[str, Any], u: float) -> float:
-    value = _log_uniform({key: math.log(distribution[key]) for key in ("min", "max")}, u)
-    return min(max(value, float(distribution["min"])), float(distribution["max"]))
+def _log_uniform_values(settings: Mapping[str, Any], u: float) -> float:
+    value = _log_uniform({key: math.log(settings[key]) for key in ("min", "max")}, u)
+    return min(max(value, float(settings["min"])), float(settings["max"]))
 
 
-def _inv_log_uniform(distribution: Mapping[str, Any], u: float) -> float:
+def _inv_log_uniform(settings: Mapping[str, Any], u: float) -> float:
     """log(1/X) is uniform between min and max, so X lies between exp(-max) and exp(-min)."""
-    return math.exp(-_uniform(distribution, 1 - u))
+    return math.exp(-_uniform(settings, 1 - u))
 
 
-def _normal(distribution: Mapping[str, Any], u: float) -> float:
-    return float(distribution["mu"] + distribution["sigma"] * special.ndtri(max(u, _ABOVE_ZERO)))
+def _normal(settings: Mapping[str, Any], u: float) -> float:
+    return float(settings["mu"] + settings["sigma"] * special.ndtri(max(u, _ABOVE_ZERO)))
 
 
-def _log_normal(distribution: Mapping[str, Any], u: float) -> float:
-    return math.exp(_normal(distribution, u))
+def _log_normal(settings: Mapping[str, Any], u: float) -> float:
+    return math.exp(_normal(settings, u))
 
 
-def _beta(distribution: Mapping[str, Any], u: float) -> float:
-    # scipy 1.17: betaincinv is NaN for u as small as 1e-300
-    return float(special.betaincinv(distribution["a"], distribution["b"], max(u, _ABOVE_ZERO)))
+def _beta(settings: Mapping[str, Any], u: float) -> float:
+    # betaincinv of scipy 1.17 is NaN for u as small as 1e-300
+    return float(special.betaincinv(settings["a"], settings["b"], max(u, _ABOVE_ZERO)))
 
 
 _CONTINUOUS: dict[str, Callable[[Mapping[str, Any], float], float]] = {
@@ -183,24 +186,24 @@ _CONTINUOUS: dict[str, Callable[[Mapping[str, Any], float], float]] = {
 
 
 def read_distribution(spec: Mapping[str, Any]) -> Distribution:
-    """The distribution that one parameter of a sweep's YAML stands for, defaults filled in.
+    """Returns the distribution of one parameter of a sweep's YAML, with defaults filled in.
 
     Raises:
-        ValueError: `faults` finds something wrong with it.
+        ValueError: `spec_errors` finds an error.
     """
-    wrong = faults(spec)
-    if wrong:
-        raise ValueError("; ".join(message for _, message in wrong))
-    return _filled(spec)
+    errors = spec_errors(spec)
+    if errors:
+        raise ValueError("; ".join(message for _, message in errors))
+    return _with_defaults(spec)
 
 
-def _filled(spec: Mapping[str, Any]) -> Distribution:
+def _with_defaults(spec: Mapping[str, Any]) -> Distribution:
     kind = _kind(spec)
     return Distribution(kind, {key: spec.get(key, default) for key, default in SETTINGS[kind].items()})
 
 
 def _kind(spec: Mapping[str, Any]) -> Any:
-    """The distribution that is named, or the one that W&B takes when none is; None where it would take none."""
+    """Returns the named distribution, or the one that W&B assumes if none is named; None if W&B would assume none."""
     if "distribution" in spec:
         return spec["distribution"]
     if "values" in spec:
@@ -213,8 +216,8 @@ def _kind(spec: Mapping[str, Any]) -> Any:
     return None
 
 
-def faults(spec: Any) -> list[Fault]:
-    """Everything that is wrong with one parameter as it stands in a sweep's YAML; empty for a good one."""
+def spec_errors(spec: Any) -> list[SpecError]:
+    """Returns all errors of one parameter of a sweep's YAML; an empty list for a valid one."""
     if not isinstance(spec, Mapping):
         return [("", "must be a mapping such as {value: 1} or {values: [1, 2]}")]
     if "value" in spec and "values" in spec:
@@ -222,60 +225,61 @@ def faults(spec: Any) -> list[Fault]:
     unknown = [(key, f"unknown key {key!r}{did_you_mean(key, _KEYS)}") for key in spec if key not in _KEYS]
     kind = _kind(spec)
     if kind is None:
-        return unknown or [("", "says nothing: give value, values, min and max, or a distribution")]
+        return unknown or [("", "is empty: give value, values, min and max, or a distribution")]
     if kind not in list(SETTINGS):
         return [*unknown, ("distribution", f"unknown distribution {kind!r}{did_you_mean(kind, SETTINGS)}")]
     needed = SETTINGS[kind]
-    wrong = [
+    errors = [
         (key, f"{key} does not belong to {kind}, which takes {' and '.join(needed)}")
         for key in spec
         if key in _KEYS and key not in needed and key != "distribution"
     ]
-    wrong += [_missing(kind, key, spec) for key in needed if needed[key] is REQUIRED and key not in spec]
+    errors += [_missing(kind, key, spec) for key in needed if needed[key] is REQUIRED and key not in spec]
     for key in needed:
         if key in spec:
-            wrong += [(key, message) for message in _value_faults(kind, key, spec[key])]
-    return unknown + (wrong or _distribution_faults(_filled(spec)))
+            errors += [(key, message) for message in _setting_errors(kind, key, spec[key])]
+    return unknown + (errors or _combination_errors(_with_defaults(spec)))
 
 
-def _missing(kind: str, key: str, spec: Mapping[str, Any]) -> Fault:
+def _missing(kind: str, key: str, spec: Mapping[str, Any]) -> SpecError:
     other = {"min": "max", "max": "min"}.get(key)
     return (other, f"{other} is given without {key}") if other in spec and other else ("", f"{kind} needs {key}")
 
 
-def _value_faults(kind: str, key: str, value: Any) -> list[str]:
-    """What is wrong with one setting by itself."""
+def _setting_errors(kind: str, key: str, value: Any) -> list[str]:
+    """Returns the errors of one setting, regardless of the other settings."""
     if key == "value":
         return []
     if key in ("values", "probabilities"):
-        return _list_faults(key, value)
-    wrong = number_faults(key, value)
-    if not wrong and kind == "int_uniform" and not isinstance(value, int):
-        return [f"{key} {value} is no integer, as int_uniform needs"]
-    if not wrong and key in ("sigma", "q", "a", "b") and value <= 0:
+        return _list_errors(key, value)
+    errors = number_errors(key, value)
+    if not errors and kind == "int_uniform" and not isinstance(value, int):
+        return [f"{key} {value} is not an integer, which int_uniform needs"]
+    if not errors and key in ("sigma", "q", "a", "b") and value <= 0:
         return [f"{key} {value} is not above 0"]
-    return wrong
+    return errors
 
 
-def _list_faults(key: str, value: Any) -> list[str]:
+def _list_errors(key: str, value: Any) -> list[str]:
     if not isinstance(value, list):
         return [f"{key} must be a list"]
     if not value:
         return [f"{key} is empty"]
-    return [text for item in value for text in number_faults("probability", item)] if key == "probabilities" else []
+    return [text for item in value for text in number_errors("probability", item)] if key == "probabilities" else []
 
 
-def number_faults(key: str, value: Any) -> list[str]:
-    """Why a setting's value is no finite number, in words that tell how to write it; empty for a number."""
+def number_errors(key: str, value: Any) -> list[str]:
+    """Returns why a value is not a finite number and how to write it; an empty list for a number."""
     if isinstance(value, bool):
-        return [f"{key} is the boolean {str(value).lower()} (YAML reads yes, no, on and off so), not a number"]
+        text = str(value).lower()
+        return [f"{key} is the boolean {text} (YAML reads yes, no, on and off as booleans), not a number"]
     if isinstance(value, int | float):
         return [] if math.isfinite(value) else [f"{key} {value} is not finite"]
-    return [f"{key} {value!r} is not a number{_as_number(value)}"]
+    return [f"{key} {value!r} is not a number{_yaml_number_hint(value)}"]
 
 
-def _as_number(value: Any) -> str:
-    """How a text that was meant as a number is written in YAML 1.1, where an exponent needs a point and a sign."""
+def _yaml_number_hint(value: Any) -> str:
+    """Returns how to write a number such as 1e-3 in YAML 1.1, where an exponent needs a decimal point and a sign."""
     found = re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", str(value))
     if not found:
         return ""
@@ -283,15 +287,15 @@ def _as_number(value: Any) -> str:
     return f" in YAML; write {whole}{point or '.0'}e{sign or '+'}{exponent}"
 
 
-def _distribution_faults(distribution: Distribution) -> list[Fault]:
-    """What is wrong with settings that are each right by themselves."""
+def _combination_errors(distribution: Distribution) -> list[SpecError]:
+    """Returns the errors of settings that are valid one by one but not together."""
     settings = distribution.settings
     if "probabilities" in settings:
-        return _probability_faults(settings["values"], settings["probabilities"])
+        return _probability_errors(settings["values"], settings["probabilities"])
     if "min" in settings:
-        wrong = _bound_faults(distribution.kind, settings["min"], settings["max"])
-        if wrong:
-            return wrong
+        errors = _bound_errors(distribution.kind, settings["min"], settings["max"])
+        if errors:
+            return errors
     try:
         ends = [distribution.quantile(u) for u in (0, 1)] if distribution.kind.removeprefix("q_") in _CONTINUOUS else []
         finite = all(math.isfinite(end) for end in ends)
@@ -300,30 +304,24 @@ def _distribution_faults(distribution: Distribution) -> list[Fault]:
     return [] if finite else [("", f"{distribution.kind} would give values too large for a number")]
 
 
-def _probability_faults(values: list[Any], probabilities: list[float]) -> list[Fault]:
-    wrong = []
+def _probability_errors(values: list[Any], probabilities: list[float]) -> list[SpecError]:
+    errors = []
     if len(values) != len(probabilities):
-        wrong.append(f"{len(probabilities)} probabilities are given for {len(values)} values")
-    wrong += [f"probability {share} is negative" for share in probabilities if share < 0]
-    if not wrong and not math.isclose(sum(probabilities), 1, rel_tol=1e-5):
-        wrong.append(f"probabilities sum to {sum(probabilities):g}, not to 1")
-    return [("probabilities", message) for message in wrong]
+        errors.append(f"{len(probabilities)} probabilities are given for {len(values)} values")
+    errors += [f"probability {share} is negative" for share in probabilities if share < 0]
+    if not errors and not math.isclose(sum(probabilities), 1, rel_tol=1e-5):
+        errors.append(f"probabilities sum to {sum(probabilities):g}, not to 1")
+    return [("probabilities", message) for message in errors]
 
 
-def _bound_faults(kind: str, low: float, high: float) -> list[Fault]:
+def _bound_errors(kind: str, low: float, high: float) -> list[SpecError]:
     if low > high:
         return [("min", f"min {low} is above max {high}")]
     if low == high:
         return [("min", f"min and max are both {low}; write value: {low}")]
     if kind.endswith("_values") and low <= 0:
-        return [("min", f"min {low} is not above 0, as {kind} needs")]
+        return [("min", f"min {low} is not above 0, which {kind} needs")]
     if kind in ("log_uniform", "q_log_uniform") and low > 0 and high <= 1:
         drawn = f"{math.exp(low):.4g} to {math.exp(high):.4g}"
         return [("min", f"{kind} takes exponents of e, so this draws from {drawn}; write {kind}_values")]
     return []
-
-
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word that is nearest, or nothing when none is near."""
-    near = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Runs a sweep without a server: warm workers, given runs out of a queue that survives all of them."""
+"""The offline engine: runs a sweep without a W&B server, in persistent worker processes that share a queue."""
 
 import contextlib
 import math
@@ -13,38 +13,42 @@ from typing import Any
 
 from sqlalchemy.engine import URL
 
-from genlab.runs.config import given_values, option, run_home
+from genlab.packaged import find_program
+from genlab.runs.config import option, overridden_values, run_folder
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import RunOptions, is_going_on, read_summary, write_whole
+from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
 from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition, Point, differences
-from genlab.sweep.definition_file import load_definition
 from genlab.sweep.display import Display
-from genlab.sweep.queue import Queue, Standing, Ticket
-from genlab.sweep.storage import AWAY, Storage
-from genlab.sweep.worker import ORPHAN_SECONDS, SECONDS_TO_STOP, Json, Outcome, Worker
+from genlab.sweep.parser import load_definition
+from genlab.sweep.queue import Job, Queue, SweepStatus
+from genlab.sweep.storage import CONNECTION_ERRORS, Storage
+from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker
 
-SECONDS_BETWEEN_QUESTIONS = 1.0
-"""How often to ask for work when there is none at the moment, because others may still give runs back."""
+POLL_SECONDS = 1.0
+"""How often to ask for a run when none is waiting, because other processes may still return runs to the queue."""
 GRACE_SECONDS = 60
 
 
 @dataclass
-class Tally:
-    """What this process has done of a sweep.
+class SweepResult:
+    """The runs of a sweep that this process has executed.
 
     Args:
-        folder: where the sweep's runs, queue and logs are.
-        standing: of the whole sweep in the end.
+        folder: The folder of the sweep's runs, queue and logs.
+        status: Status of the whole sweep at the end; None if a signal stopped this process.
+        finished: Number of runs that finished.
+        kept: Number of runs that had finished before and were kept.
+        failed: Number of runs that failed.
+        signal: The signal that stopped this process, if any.
     """
 
     folder: Path
-    standing: Standing | None = None
+    status: SweepStatus | None = None
     finished: int = 0
     kept: int = 0
     failed: int = 0
     signal: int | None = None
-    """What stopped it, if anything did."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class Options:
     """How to run a sweep.
 
     Args:
-        root: folder of all runs.
-        workers: how many runs at a time; by default one, or one a device.
-        devices: GPUs to share out among the workers, as CUDA_VISIBLE_DEVICES has them.
-        storage: address of the queue; by default <root>/<sweep>/sweep.db.
-        count: how many runs this process may do; by default as many as there are.
-        retry: do failed runs of an earlier time again.
-        grace: seconds of silence after which a run is taken from its owner.
-        tries: how often a run's process may die before the run has failed.
+        root: Folder of all runs.
+        workers: Number of runs at a time. By default one, or one per device.
+        devices: GPUs to distribute among the workers, as in CUDA_VISIBLE_DEVICES.
+        storage: Address of the queue. By default the SQLite file <root>/<sweep>/sweep.db.
+        count: Maximum number of runs of this process. By default all.
+        retry: Repeat the runs that failed earlier.
+        grace: Seconds without a heartbeat after which a run is given to another process.
+        tries: A run has failed when its process has died this many times.
     """
 
     root: str = "runs"
@@ -72,62 +76,82 @@ class Options:
     tries: int = 3
 
 
-def run_sweep(sweep: Definition, options: Options) -> Tally:
-    """Works on a sweep until none of its runs is left, `count` are done, or a signal comes.
+def run_sweep(sweep: Definition, options: Options) -> SweepResult:
+    """Executes the runs of a sweep until none is left, `count` are done, or a signal arrives.
 
-    Ctrl-C once lets the runs in hand finish, twice stops them; SIGTERM stops them. A stopped run writes its
-    checkpoint, returns to the queue, and goes on from there later.
+    After Ctrl-C the current runs finish and no new one starts. A second Ctrl-C or SIGTERM stops the current runs: each
+    writes a checkpoint and returns to the queue, so that it can resume later. A third Ctrl-C kills them.
 
     Raises:
-        UsageError: the definition does not fit the program, or not the queue; nothing has been run.
+        UsageError: The definition does not fit the program or the queue; no run has started.
     """
     return Engine(sweep, options).run()
 
 
 class Engine:
-    """One process's part in a sweep: a thread a worker, one for heartbeats, and the main one for signals and display.
+    """Executes the runs of a sweep in worker processes; any number of engines can share one sweep.
+
+    There is one thread per worker and one for heartbeats; the main thread handles signals.
+
+    >>> from genlab.sweep.parser import load_definition
+    >>> _ = Path("program.py").write_text("def main(args, report): ...")
+    >>> _ = Path("small.yaml").write_text('''
+    ... program: program.py
+    ... method: grid
+    ... metric: {name: test/mse}
+    ... parameters: {model.depth: {values: [1, 2]}}
+    ... command: ["${program}", "${args}"]
+    ... ''')
+    >>> engine = Engine(load_definition(Path("small.yaml")), Options(workers=2))
+    >>> len(engine.sweep), len(engine.workers), str(engine.folder)
+    (2, 2, 'runs/small')
+
+    `engine.run()` executes the runs and returns a SweepResult.
 
     Args:
-        sweep: what to run.
-        options: how.
+        sweep: The definition of the sweep.
+        options: How to run it.
+
+    Raises:
+        UsageError: The search has no end, or the program does not exist.
     """
 
     def __init__(self, sweep: Definition, options: Options) -> None:
         if sweep.method != "grid" and sweep.run_cap is None and options.count is None:
-            raise UsageError(f"a {sweep.method} search never ends: give run_cap in {sweep.path}, or --count")
-        if not Path(sweep.program).is_file():
-            raise UsageError(f"the sweep's program {sweep.program} is not here; start in the folder that holds it")
+            raise UsageError(f"a {sweep.method} search has no end; give run_cap in {sweep.path}, or --count")
+        program = find_program(sweep.program)
         self.sweep, self.options = sweep, options
-        self.folder = self._home(first_point(sweep)).parent
-        self.tally = Tally(self.folder)
+        self.folder = self._run_folder(first_point(sweep)).parent
+        self.result = SweepResult(self.folder)
         self.display = Display(sweep)
         self._closing = threading.Event()
         self._stopping = threading.Event()
         self._kill_at = math.inf
         self._signals: list[int] = []
-        self._left = threading.Semaphore(options.count) if options.count is not None else None
-        self._hands: dict[int, Worker] = {}
-        self._broken: BaseException | None = None
-        self.workers = [Worker(Path(sweep.program), environment) for environment in self._environments()]
+        self._remaining = threading.Semaphore(options.count) if options.count is not None else None
+        self._worker_of_trial: dict[int, Worker] = {}
+        self._error: BaseException | None = None
+        self.workers = [Worker(program, environment) for environment in self._environments()]
 
-    def run(self) -> Tally:
+    def run(self) -> SweepResult:
+        """Executes the runs; see `run_sweep`."""
         try:
             self.queue = self._open_queue()
-            self.display.begin(self.queue.standing())
-            with self.display, _signals(self._signals):
-                self._work()
+            self.display.begin(self.queue.status())
+            with self.display, _collect_signals(self._signals):
+                self._run_threads()
         finally:
             for worker in self.workers:
                 worker.close()
-        if self.tally.signal is None:
-            if self._broken is not None:
-                raise self._broken
-            self.tally.standing = self.queue.standing()
+        if self.result.signal is None:
+            if self._error is not None:
+                raise self._error
+            self.result.status = self.queue.status()
         self.queue.storage.close()
-        return self.tally
+        return self.result
 
     def _environments(self) -> list[dict[str, str]]:
-        """What each worker has beside this process's environment: its share of the cores, its GPU, W&B offline."""
+        """Returns the environment variables of each worker: its share of the cores, its GPU, and W&B's offline mode."""
         devices = self.options.devices
         count = self.options.workers or max(1, len(devices))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -137,203 +161,211 @@ class Engine:
         return [common | gpu for gpu in gpus]
 
     def _open_queue(self) -> Queue:
-        """Checks the definition against the program before anything is written, unless the sweep is under way."""
+        """Opens the queue. For a new sweep, first checks the definition against the program; nothing is written yet."""
         database = self.folder / "sweep.db"
         checked = self.options.storage is None and not database.exists()
         if checked:
             self._check()
         address = self.options.storage or URL.create("sqlite", database=str(database))
         storage = Storage(address, self.sweep.name, self.options.grace)
-        if not checked and not storage.holds(self.sweep.name):
+        if not checked and not storage.contains(self.sweep.name):
             self._check()
-        say, stop = self.display.say, self._stopping
-        queue = Queue(self.sweep, storage, lambda point: self._home(point).name, say, stop, self.options.tries)
+        run_name, notify = (lambda point: self._run_folder(point).name), self.display.print
+        queue = Queue(self.sweep, storage, run_name, notify, self._stopping, self.options.tries)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "sweep.yaml", self.sweep.to_yaml())
+        write_atomically(self.folder / "sweep.yaml", self.sweep.to_yaml())
         if self.options.retry:
             queue.retry_failed()
         return queue
 
     def _check(self) -> None:
         self._compare_with_folder()
-        self.display.say(f"{self.sweep.name}: trying every parameter and the metric on {self.sweep.program}", "dim")
+        self.display.print(
+            f"{self.sweep.name}: checking all parameters and the metric with {self.sweep.program}", "dim"
+        )
         check_program(self.sweep, self.workers[0], self._arguments)
 
     def _compare_with_folder(self) -> None:
-        """Runs that are there already will be kept, so they must be runs of the same command."""
+        """Checks that existing runs in the folder, which are kept, are runs of the same command."""
         try:
             before = load_definition(self.folder / "sweep.yaml").record()
         except UsageError:
-            return  # there is none, or none that can be read
+            return  # there is no readable definition
         changes = [line for line in differences(before, self.sweep.record()) if not line.startswith("parameters.")]
         if changes:
             raise UsageError(
-                f"{self.folder} holds runs of another sweep:\n"
+                f"{self.folder} contains runs of another sweep:\n"
                 + "".join(f"  {change}\n" for change in changes)
                 + f"give this one another name and --run.experiment, or remove {self.folder}"
             )
 
-    def _work(self) -> None:
-        threads = [threading.Thread(target=self._guard, args=(self._serve, worker)) for worker in self.workers]
+    def _run_threads(self) -> None:
+        threads = [threading.Thread(target=self._guard, args=(self._run_jobs, worker)) for worker in self.workers]
         ended = threading.Event()
-        heart = threading.Thread(target=self._guard, args=(self._beat, ended))
-        for thread in (*threads, heart):
+        heartbeats = threading.Thread(target=self._guard, args=(self._send_heartbeats, ended))
+        for thread in (*threads, heartbeats):
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.05)
             while self._signals:
-                self._obey(self._signals.pop(0))
+                self._handle_signal(self._signals.pop(0))
             if time.monotonic() > self._kill_at:
                 self._kill_at = math.inf
                 for worker in self.workers:
                     worker.kill()
         ended.set()
-        heart.join()
+        heartbeats.join()
 
     def _guard(self, work: Callable[[Any], None], argument: Any) -> None:
-        """An error of the engine's own ends the sweep, not just a thread."""
+        """Calls a function in a thread; an error of the engine itself ends the whole sweep."""
         try:
             work(argument)
         except BaseException as error:
-            self._broken = self._broken or error
+            self._error = self._error or error
             self._closing.set()
 
-    def _serve(self, worker: Worker) -> None:
-        """One worker's runs, one after the other."""
-        while not self._closing.is_set() and self._may_begin():
-            ticket = self.queue.claim()
-            if ticket is None:
-                self._did_not_count()
-                if not self.queue.standing().running:
+    def _run_jobs(self, worker: Worker) -> None:
+        """Executes runs in one worker, one after the other."""
+        while not self._closing.is_set() and self._take_from_count():
+            job = self.queue.claim()
+            if job is None:
+                self._return_to_count()
+                if not self.queue.status().running:
                     return
-                self._closing.wait(SECONDS_BETWEEN_QUESTIONS)
+                self._closing.wait(POLL_SECONDS)
                 continue
             if self._closing.is_set():
-                self.queue.give_back(ticket)
+                self.queue.requeue(job)
                 return
-            self._hands[ticket.trial] = worker
+            self._worker_of_trial[job.trial] = worker
             try:
-                self.display.started(ticket)
-                outcome, kept = self._do(ticket, worker)
+                self.display.run_started(job)
+                outcome, kept = self._run_job(job, worker)
             except BaseException:
-                self.queue.give_back(ticket)
+                self.queue.requeue(job)
                 raise
             finally:
-                self._hands.pop(ticket.trial, None)
-            self._settle(ticket, outcome, kept)
+                self._worker_of_trial.pop(job.trial, None)
+            self._record_outcome(job, outcome, kept)
 
-    def _may_begin(self) -> bool:
-        return self._left is None or self._left.acquire(blocking=False)
+    def _take_from_count(self) -> bool:
+        """Returns whether `count` allows another run, and reserves it."""
+        return self._remaining is None or self._remaining.acquire(blocking=False)
 
-    def _did_not_count(self) -> None:
-        if self._left is not None:
-            self._left.release()
+    def _return_to_count(self) -> None:
+        if self._remaining is not None:
+            self._remaining.release()
 
-    def _do(self, ticket: Ticket, worker: Worker) -> tuple[Outcome, bool]:
-        """Runs it, unless its folder shows that it has finished before; goes on from its checkpoint if it has one."""
-        folder = self.folder_of(ticket)
-        before = _summary_at_rest(folder)
+    def _run_job(self, job: Job, worker: Worker) -> tuple[Outcome, bool]:
+        """Executes a run, from its checkpoint if it has one. A run that has finished before is kept.
+
+        Returns:
+            The outcome, and whether the run was kept.
+        """
+        folder = self.folder_of(job)
+        before = _settled_summary(folder)
         if before.get("state") == "finished":
             metrics = {name: float(value) for name, value in before.get("metrics", {}).items()}
             return Outcome("finished", metrics, str(folder)), True
-        if is_going_on(before):
-            return Outcome("failed", error=f"process {before['pid']} is still at work in {folder}"), False
-        args = [*self._arguments(ticket.point), f"--run.name={folder.name}"]
+        if is_running(before):
+            return Outcome("failed", error=f"process {before['pid']} is still running in {folder}"), False
+        args = [*self._arguments(job.point), f"--run.name={folder.name}"]
         last = folder / "checkpoints" / "last.ckpt"
         if before.get("state") in ("running", "killed") and last.is_file():
             args.append(f"--ckpt_path={last}")
         elif folder.exists():
             args.append("--run.overwrite=true")
-        log = self.folder / "logs" / f"{ticket.run}.txt"
+        log = self.folder / "logs" / f"{job.run}.txt"
 
-        def heard(progress: Json) -> bool:
-            self.display.progressed(ticket, progress)
+        def on_progress(progress: Json) -> bool:
+            self.display.run_progressed(job, progress)
             value = progress["metrics"].get(self.sweep.metric)
-            return value is not None and self.queue.report(ticket, progress["epoch"], value)
+            return value is not None and self.queue.report(job, progress["epoch"], value)
 
-        return worker.run(args, log, on_progress=heard), False
+        return worker.run(args, log, on_progress=on_progress), False
 
-    def _settle(self, ticket: Ticket, outcome: Outcome, kept: bool) -> None:
-        """Writes a run's end into the queue, and counts it."""
-        if outcome.state in ("stopped", "died"):
-            returned = self.queue.give_back(ticket, outcome.error if outcome.state == "died" else None)
-            if returned:
-                self.display.gave_back(ticket, outcome, self.queue.standing())
-                self._did_not_count()
+    def _record_outcome(self, job: Job, outcome: Outcome, kept: bool) -> None:
+        """Records the end of a run in the queue, and counts it."""
+        if outcome.state in ("stopped", "crashed"):
+            requeued = self.queue.requeue(job, outcome.error if outcome.state == "crashed" else None)
+            if requeued:
+                self.display.run_requeued(job, outcome, self.queue.status())
+                self._return_to_count()
                 if outcome.state == "stopped" and outcome.error is not None:
-                    raise UsageError(f"{outcome.error}; make room and give the same command again")
+                    raise UsageError(f"{outcome.error}; free some space and give the same command again")
                 return
             outcome.state, outcome.error = "failed", f"{outcome.error}, {self.options.tries} times"
         value = outcome.metrics.get(self.sweep.metric)
         error = outcome.error if outcome.state == "failed" else None
-        self.queue.finish(ticket, value, error, seconds=round(outcome.seconds, 3), early=outcome.early)
+        self.queue.finish(job, value, error, seconds=round(outcome.seconds, 3), early=outcome.early)
         if error is not None:
-            self.tally.failed += 1
+            self.result.failed += 1
         elif kept:
-            self.tally.kept += 1
-            self._did_not_count()
+            self.result.kept += 1
+            self._return_to_count()
         else:
-            self.tally.finished += 1
-        self.display.ended(ticket, outcome, kept, value, self.queue.standing())
+            self.result.finished += 1
+        self.display.run_ended(job, outcome, kept, value, self.queue.status())
 
-    def _beat(self, ended: threading.Event) -> None:
-        """Heartbeats; a run that another has been given meanwhile is ended here."""
-        while not ended.wait(self.queue.seconds_between_beats):
+    def _send_heartbeats(self, ended: threading.Event) -> None:
+        """Sends heartbeats, and drops a run that was given to another process meanwhile."""
+        while not ended.wait(self.queue.heartbeat_seconds):
             try:
-                lost = self.queue.beat()
-            except AWAY:
+                lost = self.queue.heartbeat()
+            except CONNECTION_ERRORS:
                 continue
-            for ticket in lost:
-                self.display.say(f"{ticket.run}: this process was silent for too long, and the run is another's now")
-                if worker := self._hands.get(ticket.trial):
+            for job in lost:
+                self.display.print(f"{job.run}: another process took it over, because this one sent no heartbeat")
+                if worker := self._worker_of_trial.get(job.trial):
                     worker.drop_run()
 
-    def _obey(self, number: int) -> None:
-        first = self.tally.signal is None
+    def _handle_signal(self, number: int) -> None:
+        first = self.result.signal is None
         self._closing.set()
-        self.tally.signal = number
+        self.result.signal = number
         if number == signal.SIGINT and first:
-            self.display.say("finishing the runs in hand; Ctrl-C again stops them")
+            self.display.print("finishing the current runs; press Ctrl-C again to stop them")
             return
         if number == signal.SIGINT and self._stopping.is_set():
             self._kill_at = 0.0
             return
         self._stopping.set()
-        self._kill_at = time.monotonic() + SECONDS_TO_STOP
+        self._kill_at = time.monotonic() + STOP_SECONDS
         for worker in self.workers:
             worker.stop()
 
-    def folder_of(self, ticket: Ticket) -> Path:
-        return self._home(ticket.point).with_name(ticket.run)
+    def folder_of(self, job: Job) -> Path:
+        """Returns the run folder of a job."""
+        return self._run_folder(job.point).with_name(job.run)
 
     def _arguments(self, point: Point) -> list[str]:
-        """The program's arguments for one point: the sweep's own, and where the run goes."""
+        """Returns the program's arguments for one point, including those that say where the run is stored."""
         args = self.sweep.arguments(point)
         for name, value in (("run.experiment", self.sweep.name), ("run.project", self.sweep.project)):
             if value is not None and option(args, name) is None:
                 args.append(f"--{name}={value}")
         return [*args, f"--run.root={self.options.root}"]
 
-    def _home(self, point: Point) -> Path:
-        """Where the program will put the run: the same rule, on the values as the sweep gives them."""
+    def _run_folder(self, point: Point) -> Path:
+        """Returns the folder where the program will store the run, by the same rule as the program."""
         args = self._arguments(point)
         options = RunOptions(root=self.options.root, experiment=option(args, "run.experiment"))
-        return run_home(args, options, {"model": "", "data": "", **given_values(args), **point})
+        return run_folder(args, options, {"model": "", "data": "", **overridden_values(args), **point})
 
 
-def _summary_at_rest(folder: Path) -> Json:
-    """A run's summary, once no process that has lost its parent writes there any more."""
+def _settled_summary(folder: Path) -> Json:
+    """Returns the summary of a run, after waiting for a process that is still running there without its parent."""
     deadline = time.monotonic() + 2 * ORPHAN_SECONDS
     while True:
         summary = read_summary(folder) or {}
-        if not is_going_on(summary) or time.monotonic() > deadline:
+        if not is_running(summary) or time.monotonic() > deadline:
             return summary
         time.sleep(0.2)
 
 
 @contextlib.contextmanager
-def _signals(received: list[int]) -> Iterator[None]:
-    """SIGINT and SIGTERM are put into a list, for the main thread to act on between two looks."""
+def _collect_signals(received: list[int]) -> Iterator[None]:
+    """Appends each SIGINT and SIGTERM to a list, which the main thread reads."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,9 @@
-"""A sweep's queue of runs, which any number of processes on any number of machines work through.
+"""The queue of a sweep's runs, which any number of processes on any number of machines can share.
 
-Each point of the sweep is a trial of an Optuna study, made when somebody asks for work. A trial waits, then runs, then
-is complete or has failed. When whoever runs it dies, it fails and a copy of it waits. All changes are made under the
-storage's lock, and in an order that leaves nothing lost or doubled wherever a process is killed.
+Each point of the sweep is a trial of an Optuna study, created when a process claims a run. A trial is first waiting,
+then running, then complete or failed. When the process that runs it dies, the trial fails and a waiting copy of it is
+created. All changes are made under the storage's lock, in an order that loses and repeats no run if a process is killed
+at any moment.
 """
 
 import contextlib
@@ -25,17 +26,24 @@ from optuna.trial import FrozenTrial, TrialState
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import is_alive
 from genlab.sweep.definition import Definition, Hyperband, Point, differences
-from genlab.sweep.hyperband import stops
+from genlab.sweep.hyperband import should_stop
 from genlab.sweep.search import Search
 from genlab.sweep.storage import Storage
 
 SECONDS_BETWEEN_CHECKS = 5.0
-"""How often to look for runs whose owner has died."""
+"""How often to look for runs whose process has died."""
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """A run in hand: the number of its point in the sweep, its values, and the name of its folder."""
+class Job:
+    """A run that a process has claimed.
+
+    Args:
+        trial: Id of the Optuna trial.
+        number: Number of the point in the sweep, from 0.
+        point: The parameter values.
+        run: Name of the run's folder.
+    """
 
     trial: int
     number: int
@@ -44,8 +52,8 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a sweep is; `total` is None where nothing bounds it."""
+class SweepStatus:
+    """The numbers of runs of a sweep in each state, and its best run. `total` is None for an unbounded sweep."""
 
     finished: int
     failed: int
@@ -60,34 +68,34 @@ class Queue:
     """Hands out each point of a sweep once.
 
     Args:
-        definition: of the sweep.
-        storage: where the queue is.
-        name_of: the run folder's name for a point.
-        say: tells the user of trouble with the storage.
-        stop: ends the waiting for a storage that does not answer.
-        tries: a run whose process died so often has failed.
+        definition: The definition of the sweep.
+        storage: The storage of the queue.
+        run_name: Returns the name of the run folder for a point.
+        notify: Called with a message when the storage does not answer.
+        stop: When it is set, the queue stops waiting for a storage that does not answer.
+        tries: A run has failed when its process has died this many times.
 
     Raises:
-        UsageError: the storage holds another sweep of this name.
+        UsageError: The storage contains a different sweep with the same name.
     """
 
     def __init__(
         self,
         definition: Definition,
         storage: Storage,
-        name_of: Callable[[Point], str],
-        say: Callable[[str], None] = print,
+        run_name: Callable[[Point], str],
+        notify: Callable[[str], None] = print,
         stop: threading.Event | None = None,
         tries: int = 3,
     ) -> None:
         self.definition = definition
         self.storage = storage
-        self._name_of, self._say, self._stop = name_of, say, stop or threading.Event()
+        self._run_name, self._notify, self._stop = run_name, notify, stop or threading.Event()
         self.total, self._tries = _total(definition), tries
         self._optuna = get_storage(storage.optuna)
-        self._owner = f"{_machine()}:{os.getpid()}"
-        self._in_hand: dict[int, Ticket] = {}
-        self._checked = 0.0
+        self._owner = f"{_machine_id()}:{os.getpid()}"
+        self._claimed: dict[int, Job] = {}
+        self._last_check = 0.0
         with storage.locked():
             self._study = self._open()
         self._search = Search(definition, optuna.load_study(study_name=definition.name, storage=self._optuna))
@@ -102,33 +110,34 @@ class Queue:
         except optuna.exceptions.DuplicatedStudyError:
             study = self._optuna.get_study_id_from_name(self.definition.name)
         before = self._optuna.get_study_user_attrs(study).get("definition")
-        if before is None:  # killed between the two lines above
+        if before is None:  # a process was killed before it could set the attribute
             self._optuna.set_study_user_attr(study, "definition", record)
         elif changes := differences(before, record):
             raise UsageError(
-                f"the sweep {self.definition.name} was begun with another definition:\n"
+                f"the sweep {self.definition.name} was started with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
-                + f"give the changed one another name, or begin anew (finished runs are kept): {self._remove()}"
+                + "give this one another name, or delete the old queue (finished runs are kept): "
+                + self._delete_command()
             )
         return study
 
-    def _remove(self) -> str:
-        """What to type to begin the queue anew."""
+    def _delete_command(self) -> str:
+        """Returns the shell command that deletes the queue."""
         if self.storage.kind == "sqlite":
             return f"rm {self.storage.url.database}"
         return (
             f"optuna delete-study --study-name {self.definition.name} --storage {self.storage.url.render_as_string()}"
         )
 
-    def claim(self) -> Ticket | None:
-        """The next run to do; None when there is none now. Waits for the storage if need be."""
-        ticket = self._under_lock(self._claim)
-        if ticket is not None:
-            self._in_hand[ticket.trial] = ticket
-        return ticket
+    def claim(self) -> Job | None:
+        """Returns the next run to execute; None if none is waiting. Waits for a storage that does not answer."""
+        job = self._under_lock(self._claim)
+        if job is not None:
+            self._claimed[job.trial] = job
+        return job
 
-    def _claim(self) -> Ticket | None:
-        self._give_back_abandoned()
+    def _claim(self) -> Job | None:
+        self._requeue_abandoned()
         trials = self._trials()
         trial = next((t for t in trials if t.state == TrialState.WAITING), None)
         if trial is None:
@@ -138,16 +147,16 @@ class Queue:
         attributes = trial.user_attrs
         if "point" not in attributes:
             attributes = self._choose_point(trial)
-        self.storage.optuna.record_heartbeat(trial._trial_id)  # before it runs: no run is ever without one
+        self.storage.optuna.record_heartbeat(trial._trial_id)  # before it is running, so that each running one has one
         run = attributes.get("run") or self._free_name(attributes["point"], trials)
         for name, value in (("owner", self._owner), ("run", run)):
             if attributes.get(name) != value:
                 self._optuna.set_trial_user_attr(trial._trial_id, name, value)
         self._optuna.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        return Ticket(trial._trial_id, attributes["number"], attributes["point"], run)
+        return Job(trial._trial_id, attributes["number"], attributes["point"], run)
 
     def _next_point(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """A new trial that waits, for the first point that has none."""
+        """Creates a waiting trial for the first point that has none."""
         number = 1 + max((t.user_attrs["number"] for t in trials), default=-1)
         if (self.total is not None and number >= self.total) or self._reached_target(trials):
             return None
@@ -162,7 +171,7 @@ class Queue:
         return self._optuna.get_trial(trial)
 
     def _choose_point(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The point of a trial by what the earlier ones have found."""
+        """Chooses the point of a trial from the results of earlier ones."""
         chosen = self._search.suggest(trial)
         for name, value in chosen.params.items():
             distribution = chosen.distributions[name]
@@ -171,8 +180,8 @@ class Queue:
         return {**trial.user_attrs, "point": chosen.point}
 
     def _free_name(self, point: Point, trials: Sequence[FrozenTrial]) -> str:
-        """The run's name, numbered where another point of the same values has it."""
-        name = self._name_of(point)
+        """Returns the name of the run, with a number if another point with the same values has this name."""
+        name = self._run_name(point)
         taken = {t.user_attrs.get("run") for t in trials}
         numbered = (name if count == 1 else f"{name}-{count}" for count in range(1, len(taken) + 2))
         return next(free for free in numbered if free not in taken)
@@ -184,120 +193,129 @@ class Queue:
             return False
         return max(values) >= target if self.definition.goal == "maximize" else min(values) <= target
 
-    def finish(self, ticket: Ticket, value: float | None, error: str | None = None, **facts: Any) -> bool:
-        """Ends a run; False where it had been given to another, because this process was silent for too long.
+    def finish(self, job: Job, value: float | None, error: str | None = None, **attributes: Any) -> bool:
+        """Records the end of a run.
 
         Args:
-            value: of the sweep's metric; None or NaN for a run that measured none.
-            error: why the run failed; None for one that finished.
-            facts: more to remember of it.
-        """
-        self._in_hand.pop(ticket.trial, None)
-        return self._under_lock(lambda: self._finish(ticket.trial, value, error, facts))
+            job: The run.
+            value: Value of the sweep's metric; None or NaN for a run that did not measure it.
+            error: Why the run failed; None for one that finished.
+            attributes: Further attributes to store.
 
-    def _finish(self, trial: int, value: float | None, error: str | None, facts: Mapping[str, Any]) -> bool:
+        Returns:
+            False if the run was given to another process, because this one sent no heartbeat for too long.
+        """
+        self._claimed.pop(job.trial, None)
+        return self._under_lock(lambda: self._finish(job.trial, value, error, attributes))
+
+    def _finish(self, trial: int, value: float | None, error: str | None, attributes: Mapping[str, Any]) -> bool:
         if self._optuna.get_trial(trial).state != TrialState.RUNNING:
             return False
-        result = {"outcome": "finished" if error is None else "failed", "error": error, **facts}
+        result = {"outcome": "finished" if error is None else "failed", "error": error, **attributes}
         self._optuna.set_trial_user_attr(trial, "result", result)
-        if error is not None or value is None or math.isnan(value):  # Optuna's complete trials have a value
+        if error is not None or value is None or math.isnan(value):  # a complete trial of Optuna needs a value
             self._optuna.set_trial_state_values(trial, TrialState.FAIL)
         else:
             self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])
         return True
 
-    def give_back(self, ticket: Ticket, died: str | None = None) -> bool:
-        """Returns a run to the queue, because it was stopped or, for the reason given, its process died.
+    def requeue(self, job: Job, crash: str | None = None) -> bool:
+        """Puts a run back into the queue, because it was stopped or its process died.
+
+        Args:
+            job: The run.
+            crash: How its process died; None for a run that was stopped.
 
         Returns:
-            False where it died too often, and so has failed.
+            False if its process has died too many times, so that the run has failed.
         """
-        self._in_hand.pop(ticket.trial, None)
-        return self._under_lock(lambda: self._give_back(self._optuna.get_trial(ticket.trial), died))
+        self._claimed.pop(job.trial, None)
+        return self._under_lock(lambda: self._requeue(self._optuna.get_trial(job.trial), crash))
 
-    def _give_back(self, trial: FrozenTrial, died: str | None) -> bool:
+    def _requeue(self, trial: FrozenTrial, crash: str | None) -> bool:
         if trial.state != TrialState.RUNNING:
             return True
-        deaths = trial.user_attrs.get("deaths", 0) + (died is not None)
-        if deaths >= self._tries:
-            self._finish(trial._trial_id, None, f"{died}, {deaths} times", {})
+        crashes = trial.user_attrs.get("crashes", 0) + (crash is not None)
+        if crashes >= self._tries:
+            self._finish(trial._trial_id, None, f"{crash}, {crashes} times", {})
             return False
         history = [*trial.system_attrs.get("retry_history", []), trial.number]
         if not any(t.system_attrs.get("retry_history") == history for t in self._trials()):
             attributes = {k: v for k, v in trial.user_attrs.items() if k not in ("owner", "result")}
-            copy = _waiting(attributes | {"deaths": deaths}, trial.params, trial.distributions)
-            copy.system_attrs = {"failed_trial": history[0], "retry_history": history}  # Optuna's own names
+            copy = _waiting(attributes | {"crashes": crashes}, trial.params, trial.distributions)
+            copy.system_attrs = {"failed_trial": history[0], "retry_history": history}  # the names that Optuna uses
             copy.intermediate_values = trial.intermediate_values
             self._optuna.create_new_trial(self._study, template_trial=copy)
-        self._optuna.set_trial_user_attr(trial._trial_id, "result", {"outcome": "given back", "error": died})
+        self._optuna.set_trial_user_attr(trial._trial_id, "result", {"outcome": "requeued", "error": crash})
         self._optuna.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return True
 
     def retry_failed(self) -> int:
-        """Puts the points whose runs have failed back into the queue; how many."""
+        """Puts the points whose runs have failed back into the queue; returns how many."""
         return self._under_lock(self._retry_failed)
 
     def _retry_failed(self) -> int:
         failed = [t for t in self._latest() if _outcome(t) == "failed"]
         for trial in failed:
-            attributes = {k: v for k, v in trial.user_attrs.items() if k not in ("owner", "result", "deaths")}
+            attributes = {k: v for k, v in trial.user_attrs.items() if k not in ("owner", "result", "crashes")}
             self._optuna.create_new_trial(
                 self._study, template_trial=_waiting(attributes, trial.params, trial.distributions)
             )
         return len(failed)
 
-    def beat(self) -> list[Ticket]:
-        """Says that this process is alive; returns the runs that it has lost, because it was silent for too long."""
+    def heartbeat(self) -> list[Job]:
+        """Records that this process is alive; returns the runs that others took over after too long without one."""
         lost = []
-        for ticket in list(self._in_hand.values()):
-            if self._optuna.get_trial(ticket.trial).state == TrialState.RUNNING:
-                self.storage.optuna.record_heartbeat(ticket.trial)
-            elif self._in_hand.pop(ticket.trial, None) is not None:
-                lost.append(ticket)
+        for job in list(self._claimed.values()):
+            if self._optuna.get_trial(job.trial).state == TrialState.RUNNING:
+                self.storage.optuna.record_heartbeat(job.trial)
+            elif self._claimed.pop(job.trial, None) is not None:
+                lost.append(job)
         return lost
 
     @property
-    def seconds_between_beats(self) -> float:
+    def heartbeat_seconds(self) -> float:
         return float(self.storage.optuna.heartbeat_interval or 1)
 
-    def _give_back_abandoned(self) -> None:
-        """Returns the runs of dead owners to the queue: of silent ones anywhere, of vanished processes on this host."""
-        if time.monotonic() - self._checked < SECONDS_BETWEEN_CHECKS:
+    def _requeue_abandoned(self) -> None:
+        """Requeues the runs of processes that sent no heartbeat for too long, or that do not exist on this host."""
+        if time.monotonic() - self._last_check < SECONDS_BETWEEN_CHECKS:
             return
-        self._checked = time.monotonic()
+        self._last_check = time.monotonic()
         silent = set(self.storage.optuna._get_stale_trial_ids(self._study))
         for trial in self._trials():
-            if trial.state != TrialState.RUNNING or trial._trial_id in self._in_hand:
+            if trial.state != TrialState.RUNNING or trial._trial_id in self._claimed:
                 continue
-            if trial._trial_id in silent or _vanished(trial.user_attrs.get("owner", "")):
-                self._give_back(trial, "the process that gave it out died")
+            if trial._trial_id in silent or _owner_is_gone(trial.user_attrs.get("owner", "")):
+                self._requeue(trial, "the process that claimed it died")
 
-    def report(self, ticket: Ticket, epoch: int, value: float) -> bool:
-        """Notes the metric after an epoch; returns whether the run should end early."""
+    def report(self, job: Job, epoch: int, value: float) -> bool:
+        """Stores the metric after an epoch; returns whether the run should be stopped early."""
         hyperband = self.definition.early_terminate
         if hyperband is None:
             return False
-        return self._insist(lambda: self._compare(hyperband, ticket, epoch, value))
+        return self._retry(lambda: self._compare(hyperband, job, epoch, value))
 
-    def _compare(self, hyperband: Hyperband, ticket: Ticket, epoch: int, value: float) -> bool:
+    def _compare(self, hyperband: Hyperband, job: Job, epoch: int, value: float) -> bool:
         try:
-            self._optuna.set_trial_intermediate_value(ticket.trial, epoch, value)
+            self._optuna.set_trial_intermediate_value(job.trial, epoch, value)
         except optuna.exceptions.UpdateFinishedTrialError:
-            return True  # it is another's now
+            return True  # another process has this run now
         histories = {t._trial_id: _history(t) for t in self._latest()}
-        histories[ticket.trial] = _history(self._optuna.get_trial(ticket.trial))
-        return stops(hyperband, self.definition.goal, histories.pop(ticket.trial), list(histories.values()))
+        own = _history(self._optuna.get_trial(job.trial))
+        histories.pop(job.trial, None)
+        return should_stop(hyperband, self.definition.goal, own, list(histories.values()))
 
-    def standing(self) -> Standing:
-        latest = self._insist(self._latest)
+    def status(self) -> SweepStatus:
+        latest = self._retry(self._latest)
         states = [_outcome(t) for t in latest]
         values = [(t.value, t.user_attrs["run"]) for t in latest if t.value is not None]
         best = (max if self.definition.goal == "maximize" else min)(values, default=(None, None))
         counts = {state: states.count(state) for state in ("finished", "failed", "running", "waiting")}
-        return Standing(**counts, total=self.total, best=best[0], best_run=best[1])
+        return SweepStatus(**counts, total=self.total, best=best[0], best_run=best[1])
 
     def _latest(self) -> list[FrozenTrial]:
-        """The last trial of each point."""
+        """Returns the last trial of each point."""
         return list({t.user_attrs["number"]: t for t in self._trials()}.values())
 
     def _trials(self) -> list[FrozenTrial]:
@@ -308,10 +326,10 @@ class Queue:
             with self.storage.locked():
                 return action()
 
-        return self._insist(locked)
+        return self._retry(locked)
 
-    def _insist(self, action: Callable[[], Any]) -> Any:
-        return self.storage.insist(action, self._say, self._stop)
+    def _retry(self, action: Callable[[], Any]) -> Any:
+        return self.storage.retry(action, self._notify, self._stop)
 
 
 def _waiting(
@@ -328,7 +346,7 @@ def _waiting(
 
 
 def _outcome(trial: FrozenTrial) -> str:
-    """finished, failed, running or waiting; a trial that was given back and has no copy yet waits."""
+    """Returns finished, failed, running or waiting. A requeued trial without a copy counts as waiting."""
     if trial.state == TrialState.RUNNING:
         return "running"
     outcome = trial.user_attrs.get("result", {}).get("outcome")
@@ -336,21 +354,21 @@ def _outcome(trial: FrozenTrial) -> str:
 
 
 def _history(trial: FrozenTrial) -> list[float]:
-    """The metric's finite values, by epoch."""
+    """Returns the finite values of the metric, in the order of epochs."""
     values = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
     return [value for value in values if math.isfinite(value)]
 
 
 def _total(definition: Definition) -> int | None:
-    """How many points a sweep has; None for an unbounded search."""
+    """Returns the number of points of a sweep; None for an unbounded search."""
     cap = definition.run_cap
     if definition.method != "grid":
         return cap
     return len(definition) if cap is None else min(cap, len(definition))
 
 
-def _machine() -> str:
-    """Where a process number means the same process: this host since its start, this container."""
+def _machine_id() -> str:
+    """Identifies the space of process ids: this host since it was booted, or this container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -358,8 +376,8 @@ def _machine() -> str:
     return "/".join(parts)
 
 
-def _vanished(owner: str) -> bool:
-    """Whether a process of this machine, named as machine:number, is no more."""
+def _owner_is_gone(owner: str) -> bool:
+    """Returns whether an owner, written machine:process, is a process of this machine that no longer exists."""
     machine, _, number = owner.rpartition(":")
-    here = machine == _machine() and number.isdigit() and int(number) != os.getpid()
+    here = machine == _machine_id() and number.isdigit() and int(number) != os.getpid()
     return here and not is_alive(int(number))

@@ -1,4 +1,4 @@
-"""Which point comes next: grid, random or bayes."""
+"""The search methods: which point comes next in a grid, random or bayes search."""
 
 import itertools
 import warnings
@@ -16,15 +16,15 @@ from optuna.trial import FrozenTrial
 from genlab.sweep.definition import Definition, Point
 from genlab.sweep.distributions import Distribution
 
-MOST_SHOWN = 200
-"""Optuna keeps the whole list of a parameter's values with each point; longer ones are left out there."""
-RANDOM_FIRST = 10
-"""Points that a Bayesian search draws at random before it has something to learn from."""
+MAX_STORED_CHOICES = 200
+"""Optuna stores the list of a parameter's values with each point. Longer lists are not stored."""
+STARTUP_POINTS = 10
+"""The number of random points at the start of a Bayesian search."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A point, and the same as Optuna keeps it."""
+class ChosenPoint:
+    """A point, and its parameters and distributions as Optuna stores them."""
 
     point: Point
     params: Mapping[str, Any]
@@ -32,10 +32,14 @@ class Chosen:
 
 
 class Search:
-    """Points by their number, the same in every process: random draws depend on the sweep and the number alone.
+    """Chooses points by their number. A random point depends only on the sweep's name and the number.
 
-    A Bayesian search (a Gaussian process, as W&B's) works where W&B's does, in the unit cube: each parameter is the
-    quantile of its distribution. Lists of values are orders for numbers that rise or fall, else categories.
+    A Bayesian search uses a Gaussian process on the unit cube, as W&B's does: each parameter is represented by the
+    quantile of its distribution. A list of values is ordered if its numbers increase or decrease, else categorical.
+
+    Args:
+        definition: The definition of the sweep.
+        study: The Optuna study with the results.
     """
 
     def __init__(self, definition: Definition, study: Study) -> None:
@@ -44,40 +48,42 @@ class Search:
         self._distributions = {
             key: distribution for key, distribution in definition.distributions.items() if not distribution.constant
         }
-        self._points = definition.points() if definition.method == "grid" else iter(())
-        self._made: list[Point] = []
+        self._grid = definition.points() if definition.method == "grid" else iter(())
+        self._grid_points: list[Point] = []
 
-    def point(self, number: int) -> Chosen | None:
-        """Point `number` of the sweep, from 0; None where it depends on what others have found."""
+    def point(self, number: int) -> ChosenPoint | None:
+        """Returns point `number`, from 0, of the sweep; None for a Bayesian search, where it depends on results."""
         if self.definition.method == "bayes":
             return None
         if self.definition.method == "random":
             return self._drawn({key: self._uniform(number, key) for key in self._distributions})
-        self._made += itertools.islice(self._points, max(0, number + 1 - len(self._made)))
-        point = self._made[number]
-        readable = {key: point[key] for key, distribution in self._distributions.items() if _readable(distribution)}
+        self._grid_points += itertools.islice(self._grid, max(0, number + 1 - len(self._grid_points)))
+        point = self._grid_points[number]
+        stored = {key: point[key] for key, distribution in self._distributions.items() if _can_store(distribution)}
         distributions: dict[str, BaseDistribution] = {
-            key: CategoricalDistribution(_choices(self._distributions[key])) for key in readable
+            key: CategoricalDistribution(_choices(self._distributions[key])) for key in stored
         }
-        return Chosen(point, readable, distributions)
+        return ChosenPoint(point, stored, distributions)
 
-    def suggest(self, trial: FrozenTrial) -> Chosen:
-        """The point of a Bayesian search for a trial that is in the study."""
+    def suggest(self, trial: FrozenTrial) -> ChosenPoint:
+        """Returns the point of a Bayesian search for a trial of the study."""
         number = trial.user_attrs["number"]
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.GPSampler(seed=_seed(self.definition.name, number), n_startup_trials=RANDOM_FIRST)
+            sampler = optuna.samplers.GPSampler(
+                seed=_seed(self.definition.name, number), n_startup_trials=STARTUP_POINTS
+            )
         found = sampler.sample_relative(self._study, trial, space)
         if not found:
             return self._drawn({key: self._uniform(number, key) for key in self._distributions})
-        quantiles = {key: _quantile(found[key], self._distributions[key]) for key in self._distributions}
-        return Chosen(self.definition.draw(quantiles), found, space)
+        quantiles = {key: _from_optuna(found[key], self._distributions[key]) for key in self._distributions}
+        return ChosenPoint(self.definition.draw(quantiles), found, space)
 
-    def _drawn(self, quantiles: Mapping[str, float]) -> Chosen:
+    def _drawn(self, quantiles: Mapping[str, float]) -> ChosenPoint:
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
-        params = {key: _inverse(u, self._distributions[key]) for key, u in quantiles.items()}
-        return Chosen(self.definition.draw(quantiles), params, space)
+        params = {key: _to_optuna(u, self._distributions[key]) for key, u in quantiles.items()}
+        return ChosenPoint(self.definition.draw(quantiles), params, space)
 
     def _uniform(self, number: int, key: str) -> float:
         return float(np.random.default_rng(_seed(self.definition.name, number, key)).random())
@@ -91,14 +97,15 @@ def _choices(distribution: Distribution) -> list[Any]:
     return list(dict.fromkeys(distribution.choices or []))
 
 
-def _readable(distribution: Distribution) -> bool:
+def _can_store(distribution: Distribution) -> bool:
+    """Returns whether Optuna can store the list of values."""
     values = distribution.choices or []
     plain = all(value is None or isinstance(value, bool | int | float | str) for value in values)
-    return plain and len(values) <= MOST_SHOWN
+    return plain and len(values) <= MAX_STORED_CHOICES
 
 
 def _space(distribution: Distribution) -> BaseDistribution:
-    """Where Optuna looks for a parameter: the index of a listed value, else its quantile."""
+    """Returns Optuna's distribution of a parameter: of the index in a list of values, else of the quantile."""
     if distribution.kind != "categorical":
         return FloatDistribution(0.0, 1.0)
     count = len(distribution.choices or [])
@@ -113,12 +120,13 @@ def _ordered(distribution: Distribution) -> bool:
     return bool((steps > 0).all() or (steps < 0).all())
 
 
-def _quantile(found: float, distribution: Distribution) -> float:
-    """The quantile that gives what Optuna has found."""
+def _from_optuna(found: float, distribution: Distribution) -> float:
+    """Converts Optuna's value of a parameter to a quantile."""
     if distribution.kind != "categorical":
         return min(float(found), float(np.nextafter(1.0, 0.0)))
     return (found + 0.5) / len(distribution.choices or [])
 
 
-def _inverse(u: float, distribution: Distribution) -> Any:
+def _to_optuna(u: float, distribution: Distribution) -> Any:
+    """Converts a quantile to Optuna's value of a parameter."""
     return u if distribution.kind != "categorical" else int(u * len(distribution.choices or []))

@@ -1,4 +1,4 @@
-"""Where a sweep's queue is kept: Optuna's storage in one SQLite file, or in PostgreSQL for several machines."""
+"""The storage of a sweep's queue: Optuna's tables in an SQLite file, or in PostgreSQL for several machines."""
 
 import contextlib
 import logging
@@ -20,15 +20,15 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from genlab.runs.errors import UsageError
 
-SQLITE_SECONDS = 60
+SQLITE_TIMEOUT_SECONDS = 60
 """How long to wait while another process writes to the file."""
 OUTAGE_SECONDS = {"sqlite": 60.0, "postgresql": 600.0}
-"""How long a database may be away before a sweep gives up."""
-LONGEST_BEAT = 10
-"""Seconds between heartbeats, at most."""
-TABLES = "genlab's tables"
-"""Name of the lock under which they are made."""
-POSTGRES = {
+"""How long a database may be unreachable before a sweep gives up."""
+MAX_HEARTBEAT_SECONDS = 10
+"""The maximum time between two heartbeats."""
+TABLES_LOCK = "genlab's tables"
+"""Name of the lock under which the tables are created."""
+POSTGRES_OPTIONS = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -36,34 +36,34 @@ POSTGRES = {
     "tcp_user_timeout": 60_000,
     "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
 }
-"""A machine that has gone is noticed within a minute or so, on both sides."""
+"""With these options, client and server notice within about a minute that the other machine is gone."""
 
-AWAY = (StorageInternalError, SQLAlchemyError)
+CONNECTION_ERRORS = (StorageInternalError, SQLAlchemyError)
 T = TypeVar("T")
 
 
 class Storage:
-    """Optuna's storage, and a lock around it that all processes of a sweep share.
+    """Optuna's storage, with a lock that all processes of a sweep share.
 
     Args:
         url: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE.
-        sweep: name of the sweep, for the lock.
-        grace: seconds without a heartbeat after which a run's owner counts as dead.
+        sweep: Name of the sweep, for the lock.
+        grace: Seconds without a heartbeat after which the process of a run counts as dead.
 
     Raises:
-        UsageError: the address cannot be read or reached.
+        UsageError: The address is malformed or cannot be reached.
     """
 
     def __init__(self, url: str | URL, sweep: str, grace: int) -> None:
         self.url = _address(url)
         self.kind = self.url.get_backend_name()
-        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": POSTGRES}
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": POSTGRES_OPTIONS}
         if self.kind == "sqlite":
             self.url = self.url.set(database=str(Path(str(self.url.database)).resolve()))
-            options["connect_args"] = {"timeout": SQLITE_SECONDS}
+            options["connect_args"] = {"timeout": SQLITE_TIMEOUT_SECONDS}
         self._options = options
         self._sweep = sweep
-        self._in_process = threading.RLock()
+        self._thread_lock = threading.RLock()
         self._grace = grace
         logging.getLogger("alembic").setLevel(logging.WARNING)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -71,7 +71,7 @@ class Storage:
             if self.kind == "sqlite":
                 Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             self._engine = sqlalchemy.create_engine(self.url, **options)
-            with self.locked(TABLES):
+            with self.locked(TABLES_LOCK):
                 self.optuna = self._open()
         except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
@@ -83,18 +83,18 @@ class Storage:
             return RDBStorage(
                 self.url.render_as_string(hide_password=False),
                 engine_kwargs=self._options,
-                heartbeat_interval=min(LONGEST_BEAT, max(1, self._grace // 6)),
+                heartbeat_interval=min(MAX_HEARTBEAT_SECONDS, max(1, self._grace // 6)),
                 grace_period=self._grace,
             )
 
     @contextlib.contextmanager
     def locked(self, name: str | None = None) -> Iterator[None]:
-        """Keeps all other processes and threads of the sweep out, or of all that ask for the same name."""
-        with self._in_process, self._between_processes(name or self._sweep):
+        """Locks out all other threads and processes that use the same name, by default the name of the sweep."""
+        with self._thread_lock, self._process_lock(name or self._sweep):
             yield
 
     @contextlib.contextmanager
-    def _between_processes(self, name: str) -> Iterator[None]:
+    def _process_lock(self, name: str) -> Iterator[None]:
         if self.kind == "sqlite":
             with FileLock(f"{self.url.database}.lock"):
                 yield
@@ -102,14 +102,14 @@ class Storage:
         key = {"key": zlib.crc32(name.encode())}
         with self._engine.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), key)
-            connection.commit()  # the lock is the connection's, not the transaction's
+            connection.commit()  # the lock belongs to the connection, not to the transaction
             try:
                 yield
             finally:
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), key)
 
-    def holds(self, sweep: str) -> bool:
-        """Whether a sweep of this name has been begun here."""
+    def contains(self, sweep: str) -> bool:
+        """Returns whether a sweep of this name has been started in this storage."""
         return any(study.study_name == sweep for study in self.optuna.get_all_studies())
 
     def close(self) -> None:
@@ -117,23 +117,28 @@ class Storage:
         self.optuna.engine.dispose()
         self._engine.dispose()
 
-    def insist(self, action: Callable[[], T], say: Callable[[str], None], stop: threading.Event) -> T:
-        """Does it again, and again, while the database is away.
+    def retry(self, action: Callable[[], T], notify: Callable[[str], None], stop: threading.Event) -> T:
+        """Repeats an action until the database answers.
+
+        Args:
+            action: What to do.
+            notify: Called with a message for each failed attempt.
+            stop: When it is set, no further attempt is made.
 
         Raises:
-            UsageError: it was away for too long, or `stop` was set.
+            UsageError: The database did not answer for too long, or `stop` was set.
         """
         deadline, pause = time.monotonic() + OUTAGE_SECONDS[self.kind], 0.5
         while True:
             try:
                 return action()
-            except AWAY as error:
+            except CONNECTION_ERRORS as error:
                 reason = (
                     f"the sweep's storage does not answer ({str(error.__cause__ or error).strip().splitlines()[0]})"
                 )
             if time.monotonic() > deadline or stop.is_set():
-                raise UsageError(f"{reason}; once it does, the same command goes on")
-            say(f"{reason}; trying again")
+                raise UsageError(f"{reason}; give the same command again when it does, to continue the sweep")
+            notify(f"{reason}; trying again")
             stop.wait(pause)
             pause = min(2 * pause, 15.0)
 
@@ -142,7 +147,9 @@ def _address(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise UsageError(f"--storage {url!r} is no address; write sqlite:///FILE or postgresql://HOST/NAME") from None
+        raise UsageError(
+            f"--storage {url!r} is not an address; write sqlite:///FILE or postgresql://HOST/NAME"
+        ) from None
     backend = parsed.get_backend_name()
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed

@@ -1,6 +1,6 @@
-"""Brings a sweep that ran offline up to W&B: every run once, also after an interruption.
+"""Sends the runs of an offline sweep to W&B, each of them once, even after an interruption.
 
-The real client sends the files, and leaves a mark beside each that has arrived.
+W&B's own client sends the files, and writes a marker file beside each one that has been sent.
 """
 
 import contextlib
@@ -20,85 +20,96 @@ import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import is_going_on, read_summary
-from genlab.runs.wandb_access import need_wandb
+from genlab.runs.folder import is_running, read_summary
+from genlab.runs.wandb_access import require_wandb
 
-AT_A_TIME = 50
-"""Runs that one call of the client is given."""
+BATCH_RUNS = 50
+"""The number of runs that one call of the client sends."""
 POLL_SECONDS = 0.2
-EMPTY_BYTES = 7
-"""A file of W&B's that holds no more than its header."""
+HEADER_BYTES = 7
+"""The size of a file of W&B's that contains only its header."""
 
 
 @dataclass
-class SyncTally:
-    """The names of runs.
+class SyncResult:
+    """The names of the runs, by what happened to them.
 
     Args:
-        sent: now.
-        before: at an earlier time.
-        failed: with what W&B's client said.
-        going_on: left alone for the moment.
-        empty: killed before the client had written anything.
+        sent: Runs that were sent now.
+        sent_before: Runs that had been sent earlier.
+        failed: Runs that could not be sent, with the error of W&B's client.
+        running: Runs that are still running and were not sent.
+        empty: Runs that were killed before W&B's client wrote any data.
     """
 
     sent: list[str] = field(default_factory=list)
-    before: list[str] = field(default_factory=list)
+    sent_before: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    going_on: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
 
-def sync(folder: Path, project: str | None = None, entity: str | None = None) -> SyncTally:
-    """Sends all of an experiment's runs that W&B has not yet, the parts of a resumed run in their order.
+def sync(folder: Path, project: str | None = None, entity: str | None = None) -> SyncResult:
+    """Sends all runs of an experiment that W&B does not have yet. The parts of a resumed run are sent in order.
 
     Args:
-        folder: runs/<sweep>.
-        project: instead of the one that the runs name.
-        entity: instead of the default one.
+        folder: The folder of the experiment, runs/<sweep>.
+        project: The W&B project. By default the one that is stored in the runs.
+        entity: The W&B entity. By default that of the API key.
 
     Raises:
-        UsageError: there is nothing to send, nobody to send it to, or another sync is at work.
+        UsageError: The folder has no offline runs, W&B cannot be used, or another sync of the folder is running.
     """
     console = rich.console.Console(highlight=False, markup=False, soft_wrap=True)
     offline = {run: files for run in sorted(folder.glob("[!.]*/")) if (files := _offline_files(run))}
     if not offline:
-        raise UsageError(f"{folder} holds no offline runs of W&B; `sweep.py run` makes them where no key is configured")
-    with _alone(folder) as lock:
-        tally, unsent = _sort(offline)
+        raise UsageError(
+            f"{folder} contains no offline runs of W&B; `sweep.py run` creates them if no key is configured"
+        )
+    with _lock(folder) as lock:
+        result, unsent = _classify(offline)
         if unsent:
-            need_wandb(away="; nothing was sent, try again later", cannot="reached")
+            require_wandb(without_server="; nothing was sent, try again later", cannot_be="reached")
             options = [*_option("project", project), *_option("entity", entity)]
-            _Sender(unsent, options, lock, tally).send(console)
-    _tell(folder, tally, console)
-    return tally
+            _Sender(unsent, options, lock, result).send(console)
+    _print_result(folder, result, console)
+    return result
 
 
-def _sort(offline: dict[Path, list[Path]]) -> tuple[SyncTally, dict[Path, list[Path]]]:
-    """What there is to tell before anything is sent, and the runs that are to be."""
-    tally, unsent = SyncTally(), {}
+def _classify(offline: dict[Path, list[Path]]) -> tuple[SyncResult, dict[Path, list[Path]]]:
+    """Returns the runs that need not be sent, and the unsent files of those that must be sent."""
+    result, unsent = SyncResult(), {}
     for run, files in offline.items():
         left = [file for file in files if not _is_sent(file)]
-        filled = [file for file in left if file.stat().st_size > EMPTY_BYTES]
-        if left and is_going_on(read_summary(run) or {}):
-            tally.going_on.append(run.name)
+        filled = [file for file in left if file.stat().st_size > HEADER_BYTES]
+        if left and is_running(read_summary(run) or {}):
+            result.running.append(run.name)
         elif filled:
             unsent[run] = filled
         elif len(left) == len(files):
-            tally.empty.append(run.name)
+            result.empty.append(run.name)
         else:
-            tally.before.append(run.name)
-    return tally, unsent
+            result.sent_before.append(run.name)
+    return result, unsent
 
 
 class _Sender:
-    """Gives W&B's client some runs at a time; it sends the parts of one run one after the other, by their start."""
+    """Calls W&B's client for batches of runs. The client sends the parts of one run in the order of their start.
 
-    def __init__(self, unsent: dict[Path, list[Path]], options: Sequence[str], lock: IO[str], tally: SyncTally) -> None:
+    Args:
+        unsent: The unsent files of each run folder.
+        options: Options of `wandb sync`.
+        lock: The locked file of the folder.
+        result: Receives the names of the runs.
+    """
+
+    def __init__(
+        self, unsent: dict[Path, list[Path]], options: Sequence[str], lock: IO[str], result: SyncResult
+    ) -> None:
         self.unsent = unsent
         self.options = options
         self.lock = lock
-        self.tally = tally
+        self.result = result
 
     def send(self, console: rich.console.Console) -> None:
         columns = (TextColumn("sending to W&B"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -106,64 +117,64 @@ class _Sender:
             bar = progress.add_task("", total=len(self.unsent))
             left = list(self.unsent)
             while left:
-                batch, left = left[:AT_A_TIME], left[AT_A_TIME:]
-                words = self._call(batch, lambda: progress.update(bar, completed=sum(map(self._arrived, self.unsent))))
-                left += self._judge(batch, words)
+                batch, left = left[:BATCH_RUNS], left[BATCH_RUNS:]
+                output = self._call(batch, lambda: progress.update(bar, completed=sum(map(self._is_sent, self.unsent))))
+                left += self._count(batch, output)
 
-    def _call(self, batch: list[Path], wait: Callable[[], None]) -> str:
-        """One call of the client; returns what it says."""
+    def _call(self, batch: list[Path], on_poll: Callable[[], None]) -> str:
+        """Calls the client once, and `on_poll` while it runs; returns its output."""
         files = [str(file) for run in batch for file in self.unsent[run]]
-        environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # this process's
-        with tempfile.TemporaryFile("w+") as said:
+        environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+        with tempfile.TemporaryFile("w+") as output:
             client = subprocess.Popen(
                 [sys.executable, "-m", "wandb", "sync", *self.options, *files],
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=[self.lock.fileno()],  # held as long as anybody sends, also when this process is killed
+                pass_fds=[self.lock.fileno()],  # so that the client holds the lock even if this process is killed
             )
             try:
                 while client.poll() is None:
                     time.sleep(POLL_SECONDS)
-                    wait()
+                    on_poll()
             finally:
                 client.terminate()
                 client.wait()
-            said.seek(0)
-            return said.read()
+            output.seek(0)
+            return output.read()
 
-    def _judge(self, batch: list[Path], words: str) -> list[Path]:
+    def _count(self, batch: list[Path], output: str) -> list[Path]:
         """Counts the runs; returns those to try again, because the client sends nothing if it cannot read one file."""
-        blamed = {Path(place).resolve(): reason for place, reason in re.findall(r'Failed to [^"]*"(.*?)": (.*)', words)}
-        reasons = {run: why for run in batch for place, why in blamed.items() if run.resolve() in place.parents}
+        unreadable = {Path(file).resolve(): why for file, why in re.findall(r'Failed to [^"]*"(.*?)": (.*)', output)}
+        reasons = {run: why for run in batch for file, why in unreadable.items() if run.resolve() in file.parents}
         again = []
         for run in batch:
-            if self._arrived(run):
-                self.tally.sent.append(run.name)
+            if self._is_sent(run):
+                self.result.sent.append(run.name)
             elif run in reasons:
-                self.tally.failed[run.name] = f"W&B cannot read its files ({reasons[run]})"
+                self.result.failed[run.name] = f"W&B cannot read its files ({reasons[run]})"
             elif reasons:
                 again.append(run)
             else:
-                self.tally.failed[run.name] = _last_words(words)
+                self.result.failed[run.name] = _last_error(output)
         return again
 
-    def _arrived(self, run: Path) -> bool:
+    def _is_sent(self, run: Path) -> bool:
         return all(map(_is_sent, self.unsent[run]))
 
 
-def _tell(folder: Path, tally: SyncTally, console: rich.console.Console) -> None:
-    said = f"{folder}: {len(tally.sent)} runs sent to W&B, {len(tally.before)} were there before"
-    console.print(said + (f", {len(tally.failed)} not sent" if tally.failed else ""))
-    for name, reason in tally.failed.items():
+def _print_result(folder: Path, result: SyncResult, console: rich.console.Console) -> None:
+    line = f"{folder}: {len(result.sent)} runs sent to W&B, {len(result.sent_before)} sent before"
+    console.print(line + (f", {len(result.failed)} not sent" if result.failed else ""))
+    for name, reason in result.failed.items():
         console.print(f"  {name} was not sent: {reason}", style="red")
-    if tally.failed:
-        console.print("the same command tries again, and sends only what is missing")
-    for name in tally.empty:
-        console.print(f"  {name} left nothing for W&B, it was killed too soon; what it has is in its folder")
-    for name in tally.going_on:
-        console.print(f"  {name} is still going on; the same command sends it later", style="yellow")
+    if result.failed:
+        console.print("give the same command again to send only the missing runs")
+    for name in result.empty:
+        console.print(f"  {name} was killed before it wrote any data for W&B; its other data are in its run folder")
+    for name in result.running:
+        console.print(f"  {name} is still running; give the same command again later to send it", style="yellow")
 
 
 def _offline_files(run: Path) -> list[Path]:
@@ -174,11 +185,11 @@ def _is_sent(file: Path) -> bool:
     return file.with_name(f"{file.name}.synced").exists()
 
 
-def _last_words(said: str) -> str:
-    """The client's last complaint, or else its last line."""
-    lines = [line.removeprefix("wandb: ").strip() for line in said.splitlines()]
-    complaints = [line for line in lines if "error" in line.lower()]
-    return next((line for line in reversed(complaints or lines) if line), "W&B's client said nothing")
+def _last_error(output: str) -> str:
+    """Returns the last error in the output of W&B's client, or else its last line."""
+    lines = [line.removeprefix("wandb: ").strip() for line in output.splitlines()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return next((line for line in reversed(errors or lines) if line), "W&B's client printed nothing")
 
 
 def _option(name: str, value: str | None) -> list[str]:
@@ -186,11 +197,11 @@ def _option(name: str, value: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Holds the folder's lock, which a process that inherits the file holds as well."""
+def _lock(folder: Path) -> Iterator[IO[str]]:
+    """Locks a folder. A process that inherits the file holds the lock too."""
     with (folder / ".sync.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another sync of {folder} is at work; wait for its end") from None
+            raise UsageError(f"another sync of {folder} is running; wait for its end") from None
         yield lock

@@ -1,7 +1,7 @@
-"""Warm workers: a process that imports a program once and then runs it many times, told what to do in JSON lines.
+"""Persistent worker processes: a worker imports a program once and then runs it many times.
 
-The program is a Python file with `main(args, report)`, such as train.py. `Worker` is the side of the one who gives
-the runs; `serve` is the worker's own.
+The program is a Python file with `main(args, report)`, such as train.py. The parent process uses `Worker`, the worker
+process executes `serve`, and they exchange requests and replies as lines of JSON.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import IO, Any, Literal
 
-from genlab.runs.errors import UsageError, described
+from genlab.runs.errors import UsageError, describe_error
 
 Json = dict[str, Any]
-SECONDS_TO_STOP = 60.0
-"""How long a worker that was told to stop may take to write its checkpoint."""
+STOP_SECONDS = 60.0
+"""How long a worker may take to write its checkpoint when it is stopped."""
 ORPHAN_SECONDS = 20.0
-"""The same for one whose parent has died: its run may be given to another before long."""
-MOST_TRIES = 3
-"""How often to ask a question whose process dies over it."""
+"""The same for a worker whose parent has died. It is shorter, because another process may claim the run."""
+MAX_ATTEMPTS = 3
+"""How often a question is repeated if the worker process dies before it answers."""
 
 
 @dataclass
@@ -39,15 +39,16 @@ class Outcome:
     """How a run ended.
 
     Args:
-        state: finished, failed (it raised), stopped (by a signal or, with the error, a full disk; it can go on from its
-            last checkpoint) or died (its process did).
-        metrics: what it measured.
-        folder: its run folder, once it is known.
-        error: in one line.
-        early: whether it was ended early because it was asked to.
+        state: `finished`; `failed`, if it raised an error; `stopped`, by a signal or a full disk, if it can resume from
+            its last checkpoint; or `crashed`, if its process died.
+        metrics: The metrics that it measured.
+        folder: Its run folder, if it is known.
+        error: The error message in one line.
+        early: Whether it was stopped early at the request of `on_progress`.
+        seconds: How long it took.
     """
 
-    state: Literal["finished", "failed", "stopped", "died"]
+    state: Literal["finished", "failed", "stopped", "crashed"]
     metrics: dict[str, float] = field(default_factory=dict)
     folder: str | None = None
     error: str | None = None
@@ -56,23 +57,23 @@ class Outcome:
 
 
 OnProgress = Callable[[Json], bool]
-"""Hears `epoch`, `epochs` and `metrics` of a run at each epoch's end; its answer is whether to end the run there."""
+"""Called at the end of each epoch with `epoch`, `epochs` and `metrics`; returns whether to stop the run early."""
 
 
 class Worker:
-    """One worker process, started when it is first needed and again after it died.
+    """One worker process. It is started when it is first needed, and again after it has died.
 
     Args:
-        program: the file whose `main` runs.
-        environment: variables beside those of this process, such as CUDA_VISIBLE_DEVICES.
+        program: The Python file whose `main` is run.
+        environment: Environment variables in addition to those of this process, such as CUDA_VISIBLE_DEVICES.
     """
 
     def __init__(self, program: Path, environment: Mapping[str, str] | None = None) -> None:
         self.program = program
         self.environment = dict(environment or {})
         self._process: subprocess.Popen[str] | None = None
-        self._told_to_stop = False
-        self._lost = False
+        self._stopping = False
+        self._dropped = False
 
     @property
     def pid(self) -> int | None:
@@ -85,74 +86,83 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Outcome:
-        """One run of the program; what it prints is added to the file `log`. Never raises for the run's own faults."""
+        """Runs the program once. Errors of the run are in the outcome and are not raised.
+
+        Args:
+            args: Arguments of the program.
+            log: File to which the output of the program is appended.
+            environment: Environment variables for this run.
+            on_progress: Called at the end of each epoch; returns whether to stop the run early.
+        """
         began = time.monotonic()
-        if self._told_to_stop:
+        if self._stopping:
             return Outcome("stopped")
-        self._lost = False
+        self._dropped = False
         request = {"do": "run", "args": list(args), "log": str(log), "environment": dict(environment or {})}
-        early, ended = False, None
-        for reply in self._ask(request):
+        early, outcome = False, None
+        for reply in self._replies(request):
             if "progress" in reply:
                 stop = on_progress is not None and on_progress(reply["progress"])
                 early |= stop
                 self._send({"stop": stop})
             else:
-                ended = Outcome(**reply)
-        if ended is None:
-            stopped = self._told_to_stop or self._lost
-            ended = Outcome("stopped") if stopped else Outcome("died", error=self._end_of_process())
-        ended.early, ended.seconds = early, time.monotonic() - began
-        return ended
+                outcome = Outcome(**reply)
+        if outcome is None:
+            stopped = self._stopping or self._dropped
+            outcome = Outcome("stopped") if stopped else Outcome("crashed", error=self._exit_reason())
+        outcome.early, outcome.seconds = early, time.monotonic() - began
+        return outcome
 
     def check(self, commands: Sequence[Sequence[str]]) -> list[str | None]:
-        """What is wrong with each command line, if anything, by the program's `check(args)` where it has one."""
+        """Returns the error of each command line, None if it is valid, by the program's `check(args)` if it has one."""
         return self._question({"do": "check", "commands": [list(args) for args in commands]})
 
     def logged(self, args: Sequence[str]) -> Json | None:
-        """What a run logs: `epoch` and `end`, names of metrics; or `error`, why it cannot even begin.
+        """Returns the names of the metrics that a run logs, by the program's `logged(args)`.
 
-        By the program's `logged(args)`; None where it has none.
+        Returns:
+            A dict with the lists `epoch` and `end`, or with `error` if the run cannot start; None if the program has no
+            `logged`.
         """
         return self._question({"do": "logged", "args": list(args)})
 
     def _question(self, request: Json) -> Any:
-        for _ in range(MOST_TRIES):
-            for reply in self._ask(request):
+        for _ in range(MAX_ATTEMPTS):
+            for reply in self._replies(request):
                 return reply["answer"]
-            reason = self._end_of_process()
+            reason = self._exit_reason()
         raise UsageError(f"{self.program} cannot be loaded: {reason}")
 
     def stop(self) -> None:
-        """Tells a run in hand to write its checkpoint and end, and the process to go; does not wait."""
-        self._told_to_stop = True
+        """Tells the current run to write its checkpoint and the process to exit; does not wait."""
+        self._stopping = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._told_to_stop = True
+        self._stopping = True
         self._signal(signal.SIGKILL)
 
     def drop_run(self) -> None:
-        """Ends the run in hand at once; the next one gets a new process."""
-        self._lost = True
+        """Kills the current run; the next one gets a new process."""
+        self._dropped = True
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Waits for the process to go, at most `SECONDS_TO_STOP`."""
+        """Waits for the process to exit, and kills it after `STOP_SECONDS`."""
         process, self._process = self._process, None
         if process is None:
             return
         with contextlib.suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
         try:
-            process.wait(SECONDS_TO_STOP)
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
-    def _ask(self, request: Json) -> Iterator[Json]:
-        """Sends a request; yields the replies up to the last one, or up to the death of the process."""
-        process = self._alive()
+    def _replies(self, request: Json) -> Iterator[Json]:
+        """Sends a request; yields the replies until the last one, or until the process dies."""
+        process = self._running_process()
         if not self._send(request):
             return
         for line in process.stdout:  # type: ignore[union-attr]
@@ -163,7 +173,7 @@ class Worker:
             if "progress" not in reply:
                 return
 
-    def _alive(self) -> subprocess.Popen[str]:
+    def _running_process(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from genlab.sweep.worker import serve; serve()", str(self.program)],
@@ -172,7 +182,7 @@ class Worker:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": _search_path(), **self.environment},
                 text=True,
-                start_new_session=True,  # Ctrl-C in the terminal is for the one who gives the runs
+                start_new_session=True,  # so that Ctrl-C in the terminal does not reach it
             )
         return self._process
 
@@ -189,17 +199,17 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
-    def _end_of_process(self) -> str:
-        """Why the process is gone, in words."""
+    def _exit_reason(self) -> str:
+        """Waits for the end of the process and describes it."""
         assert self._process is not None
         try:
-            status = self._process.wait(SECONDS_TO_STOP)
+            status = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
         if status >= 0:
             return f"its process ended with status {status}"
-        return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process was killed by {signal.Signals(-status).name}"
 
 
 def _search_path() -> str:
@@ -208,15 +218,15 @@ def _search_path() -> str:
 
 
 def serve() -> None:
-    """The worker's own side: requests come on stdin, replies go to stdout, each a line of JSON."""
+    """The main loop of a worker process: reads requests from stdin and writes replies to stdout, as lines of JSON."""
     inbox, outbox = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
+        os.dup2(null, stream)
     busy = threading.Event()
     requests = _listen(inbox, busy)
     program: ModuleType | None = None
-    told_wandb: dict[str, str] = {}
+    wandb_variables: dict[str, str] = {}
 
     def reply(message: Json) -> None:
         outbox.write(json.dumps(message) + "\n")
@@ -224,11 +234,11 @@ def serve() -> None:
 
     while (request := requests.get()) is not None:
         busy.set()
-        with _printing_to(request.get("log")):
+        with _redirect_output(request.get("log")):
             try:
                 if program is None:
                     program = _load(Path(sys.argv[1]))
-                    gc.freeze()  # what was imported stays, so collecting after each run need not look at it
+                    gc.freeze()  # the imported modules stay, so that a collection after each run can skip them
             except Exception as error:
                 reply({"cannot_load": _reason(error)})
                 continue
@@ -237,9 +247,9 @@ def serve() -> None:
             busy.clear()
             reply({"answer": answer})
             continue
-        with _printing_to(request["log"]), _environment(request["environment"]):
-            told_wandb = _renew_wandb(told_wandb, request["environment"])
-            sys.argv[1:] = request["args"]  # for Lightning, which starts further processes by this command line
+        with _redirect_output(request["log"]), _environment(request["environment"]):
+            wandb_variables = _reset_wandb(wandb_variables, request["environment"])
+            sys.argv[1:] = request["args"]  # Lightning starts further processes with this command line
 
             def report(progress: Any) -> bool:
                 reply({"progress": asdict(progress)})
@@ -255,7 +265,7 @@ def serve() -> None:
 
 
 def _answer(program: ModuleType, request: Json) -> Any:
-    """To a question before a sweep; a program that cannot answer has nothing against it."""
+    """Answers a `check` or `logged` request; a program without these functions has no objection."""
     if request["do"] == "check":
         return [program.check(args) if hasattr(program, "check") else None for args in request["commands"]]
     if not hasattr(program, "logged"):
@@ -269,7 +279,11 @@ def _answer(program: ModuleType, request: Json) -> Any:
 def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) -> Outcome:
     try:
         result = program.main(args, report)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # W&B interrupts a run that is stopped in its pages
+    except (
+        Exception,
+        SystemExit,
+        KeyboardInterrupt,
+    ) as error:  # W&B raises KeyboardInterrupt for a run that is stopped on its website
         if type(error).__name__ == "SIGTERMException":
             return Outcome("stopped")
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -281,7 +295,7 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) ->
 
 
 def _listen(inbox: IO[str], busy: threading.Event) -> "SimpleQueue[Json | None]":
-    """Requests as they come; None when the parent is gone, which also stops the run in hand."""
+    """Returns a queue of requests; None is put into it when the parent is gone, which also stops the current run."""
     requests: SimpleQueue[Json | None] = SimpleQueue()
 
     def listen() -> None:
@@ -298,12 +312,12 @@ def _listen(inbox: IO[str], busy: threading.Event) -> "SimpleQueue[Json | None]"
 
 
 def _load(path: Path) -> ModuleType:
-    """Imports a Python file as the module of its name."""
+    """Imports a Python file under the name of its stem."""
     path = path.resolve()
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file")
+        raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.argv[0] = str(path)
@@ -312,8 +326,8 @@ def _load(path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _printing_to(log: str | None) -> Iterator[None]:
-    """Everything that this process prints, from C as well, is added to a file."""
+def _redirect_output(log: str | None) -> Iterator[None]:
+    """Appends all output of this process, including that of C code, to a file."""
     if log is None:
         yield
         return
@@ -347,15 +361,15 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _renew_wandb(seen: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    """Makes W&B, which reads its variables once a process, read them again when a run has others than were `seen`."""
+def _reset_wandb(previous: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Makes W&B, which reads its variables once per process, read them again if they differ from the previous ones."""
     own = {name: value for name, value in variables.items() if name.startswith("WANDB_")}
-    if own != seen and "wandb" in sys.modules:
+    if own != previous and "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
     return own
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it ended with status {error.code}; its log says why"
-    return described(error)
+        return f"it exited with status {error.code}; see its log"
+    return describe_error(error)

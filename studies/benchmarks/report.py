@@ -55,7 +55,7 @@ def main() -> None:
         folder = options.keep or Path(temporary) / "sweep"
         write_runs(folder, options.runs)
         began = time.perf_counter()
-        from genlab.report.sweep_report import write_report
+        from genlab.report.writer import write_report
 
         written = write_report(folder)
         taken = time.perf_counter() - began

@@ -24,8 +24,8 @@ from pathlib import Path
 from genlab.runs.config import option
 from genlab.runs.folder import read_summary
 from genlab.sweep.definition import Definition
-from genlab.sweep.definition_file import load_definition
 from genlab.sweep.engine import Engine, Options
+from genlab.sweep.parser import load_definition
 from genlab.sweep.worker import Worker
 from tests.wandb_server import WandbServer
 

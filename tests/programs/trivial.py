@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from genlab.runs.config import given_values, option, run_home
+from genlab.runs.config import option, overridden_values, run_folder
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, claim, read_summary, write_summary
 
@@ -42,10 +42,10 @@ def logged(args: list[str]) -> dict[str, list[str]]:
 
 
 def main(args, report):
-    given = {key: float(value) for key, value in given_values(args).items() if isinstance(value, int | float)}
+    given = {key: float(value) for key, value in overridden_values(args).items() if isinstance(value, int | float)}
     x = given.get("x", given.get("model.x", 0.0))
     options = RunOptions(root=option(args, "run.root") or "runs", experiment=option(args, "run.experiment"))
-    home = run_home(args, options, {"model": "", "data": "", **given_values(args)})
+    home = run_folder(args, options, {"model": "", "data": "", **overridden_values(args)})
     state = (read_summary(home) or {}).get("state")
     note(home, "again" if state == "finished" else "begin")
     folder = claim(home) if not home.exists() else home

@@ -1,19 +1,20 @@
 'use strict';
-// What every part of the page uses. Names and values come from runs: they enter the page by textContent or plain().
+// Functions that all parts of the page use. Names and values come from runs and are not trusted: they are inserted only
+// through textContent or escaped by plain().
 
 const data = JSON.parse(document.getElementById('data').textContent);
-const state = { metric: data.metrics[0] ?? null, brushed: null }; // brushed: the runs kept in the parallel coordinates
+const state = { metric: data.metrics[0] ?? null, brushed: null }; // brushed: the runs that are selected in the parallel coordinates
 const parameters = data.hyperparameters.filter(parameter => parameter.key !== data.seed);
 const seed = data.hyperparameters.find(parameter => parameter.key === data.seed) ?? null;
 
 const PALETTE = ['#5387dd', '#e57439', '#479a5f', '#7d54b2', '#da4c4c', '#edb732', '#229487', '#e87b9f', '#87ceeb', '#a1887f'];
 const SCALE = [[0, '#3b1c7a'], [0.35, '#9b2f8b'], [0.7, '#e8605b'], [1, '#fdb45c']];
 const LOG_SPAN = 30;
-const MOST_LEVELS = 12; // of a number whose values are told apart
+const MAX_LEVELS = 12; // a number with more values is drawn as points
 const CONFIG = {
   responsive: true,
   displaylogo: false,
-  showSendToCloud: false, // plotly's own button would upload the chart
+  showSendToCloud: false, // this button of plotly would upload the chart
   plotlyServerURL: '',
   modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'sendChartToCloud'],
 };
@@ -39,7 +40,7 @@ function stateNode(name, text = name) {
   return element('span', { className: `state ${known}`, textContent: text });
 }
 
-// plotly reads tags in its texts
+// Escapes a text, because plotly interprets HTML tags.
 const plain = text => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 const cut = (text, length = 28) => (text.length > length ? text.slice(0, length - 1) + '…' : text);
 
@@ -76,7 +77,7 @@ function groupBy(items, key) {
 const finished = data.runs.map((_, run) => run).filter(run => data.states[run] === 'finished');
 const measured = metric => finished.filter(run => data.values[metric][run] !== null);
 
-// The sweep says which way is better for its own metric only.
+// The better direction of a metric; it is known only for the metric of the sweep.
 const goalOf = metric => (metric === data.metric ? data.goal : null);
 
 function bestRun(metric, goal) {
@@ -85,10 +86,10 @@ function bestRun(metric, goal) {
   return measured(metric).reduce((best, run) => (best === null || better(run, best) ? run : best), null);
 }
 
-const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MOST_LEVELS;
+const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MAX_LEVELS;
 const levelOf = (parameter, run) => parameter.levels[parameter.at[run]];
 
-// The most important hyperparameter of a metric, the noise left out.
+// The most important hyperparameter of a metric, except the seed.
 function mostImportant(metric) {
   const row = (data.relations[metric] ?? []).find(row => row.key !== data.seed);
   return row ? row.key : null;

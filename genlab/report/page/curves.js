@@ -1,14 +1,14 @@
-// Learning curves: the mean of each group of runs with its spread, and single runs up to a budget.
+// Learning curves: the mean and standard deviation of each group of runs, and a limited number of single runs.
 
-const MOST_CURVES = 100;
-const MOST_GROUPS = 10;
-const QUANTILES = 4; // groups of a number of many values
-const MOST_PLACES = 200; // where means are taken
+const MAX_CURVES = 100;
+const MAX_GROUPS = 10;
+const QUANTILES = 4; // the number of groups for a number with many values
+const MAX_POSITIONS = 200; // where means are computed
 
 function setUpCurves() {
   const options = names => names.map(([value, text]) => element('option', { value, textContent: text }));
   byId('curves-metric').append(...options(Object.keys(data.curves.metrics).map(name => [name, name])));
-  byId('curves-metric').value = startingCurve(Object.keys(data.curves.metrics));
+  byId('curves-metric').value = firstCurve(Object.keys(data.curves.metrics));
   const groups = [...parameters, ...(seed ? [seed] : [])].map(parameter => [parameter.key, parameter.label]);
   byId('curves-group').append(...options([['', 'nothing'], ...groups]));
   byId('curves-group').value = mostImportant(state.metric) ?? '';
@@ -16,8 +16,8 @@ function setUpCurves() {
   for (const id of ['curves-metric', 'curves-group', 'curves-axis', 'curves-log']) byId(id).addEventListener('change', drawCurves);
 }
 
-// What comes nearest to the metric: itself, or the same in validation or training.
-function startingCurve(names) {
+// The curve that is shown first: that of the metric, or of the same metric in validation or training.
+function firstCurve(names) {
   const word = (state.metric ?? '').split('/').at(-1);
   return [state.metric, `val/${word}`, `train/${word}`].find(name => names.includes(name)) ?? names[0];
 }
@@ -27,21 +27,21 @@ function drawCurves() {
   const axis = byId('curves-axis').value;
   const curves = readCurves(metric, axis);
   const groups = curveGroups([...curves.keys()], data.hyperparameters.find(p => p.key === byId('curves-group').value));
-  const places = commonPlaces([...curves.values()]);
-  const single = new Set(evenly([...curves.keys()], MOST_CURVES));
+  const positions = commonPositions([...curves.values()]);
+  const single = new Set(evenly([...curves.keys()], MAX_CURVES));
   const traces = groups.flatMap(({ name, runs }, i) =>
-    groupTraces(name, runs, curves, places, single, PALETTE[i % PALETTE.length], axis));
+    groupTraces(name, runs, curves, positions, single, PALETTE[i % PALETTE.length], axis));
   Plotly.react(byId('curves-chart'), traces, layout({
     xaxis: { title: { text: axis } },
     yaxis: { title: { text: plain(metric) }, type: byId('curves-log').checked ? 'log' : 'linear' },
     legend: { orientation: 'v', x: 1.01, y: 1 },
     showlegend: true,
   }), CONFIG);
-  byId('curves-caption').textContent = 'Thick: mean of the group; band: one standard deviation over its runs; thin: ' +
-    (single.size < curves.size ? `${single.size} of ${curves.size} runs.` : 'the single runs.');
+  byId('curves-caption').textContent = 'Thick lines: mean of each group of runs. Bands: one standard deviation over its runs. Thin lines: ' +
+    (single.size < curves.size ? `${single.size} of the ${curves.size} runs.` : 'the runs.');
 }
 
-// run -> [[x, y], ...], with one point for each x
+// Returns run -> [[x, y], ...], with one point per x.
 function readCurves(metric, axis) {
   const curves = new Map();
   for (const run of finished) {
@@ -56,9 +56,9 @@ function readCurves(metric, axis) {
 
 function curveGroups(runs, parameter) {
   if (!parameter) return [{ name: 'all runs', runs }];
-  if (parameter.numbers !== null && parameter.levels.length > MOST_GROUPS) return quantileGroups(runs, parameter);
+  if (parameter.numbers !== null && parameter.levels.length > MAX_GROUPS) return quantileGroups(runs, parameter);
   const groups = [...groupBy(runs, run => parameter.at[run])].sort(([a], [b]) => a - b);
-  const named = groups.slice(0, MOST_GROUPS - (groups.length > MOST_GROUPS ? 1 : 0));
+  const named = groups.slice(0, MAX_GROUPS - (groups.length > MAX_GROUPS ? 1 : 0));
   const rest = groups.slice(named.length).flatMap(([, members]) => members);
   const shown = named.map(([level, members]) => ({ name: `${parameter.label} ${cut(parameter.levels[level])}`, runs: members }));
   return rest.length ? [...shown, { name: `other ${parameter.label}`, runs: rest }] : shown;
@@ -72,18 +72,18 @@ function quantileGroups(runs, parameter) {
   return parts.map(part => ({ name: `${parameter.label} ${format(number(part[0]))} to ${format(number(part.at(-1)))}`, runs: part }));
 }
 
-function commonPlaces(curves) {
+function commonPositions(curves) {
   const all = [...new Set(curves.flatMap(curve => curve.map(([x]) => x)))].sort((a, b) => a - b);
-  return all.length <= MOST_PLACES ? all : evenly(all, MOST_PLACES);
+  return all.length <= MAX_POSITIONS ? all : evenly(all, MAX_POSITIONS);
 }
 
-const evenly = (items, most) =>
-  items.length <= most ? items : Array.from({ length: most }, (_, i) => items[Math.round(i * (items.length - 1) / (most - 1))]);
+const evenly = (items, max) =>
+  items.length <= max ? items : Array.from({ length: max }, (_, i) => items[Math.round(i * (items.length - 1) / (max - 1))]);
 
-// Values at the places, straight between points, NaN where the curve has not begun or has ended.
-function interpolate(curve, places) {
+// Returns the linearly interpolated values at the positions, NaN before the start and after the end of the curve.
+function interpolate(curve, positions) {
   let i = 0;
-  return places.map(x => {
+  return positions.map(x => {
     while (i < curve.length - 1 && curve[i + 1][0] <= x) i += 1;
     const [x0, y0] = curve[i];
     if (x0 === x) return y0;
@@ -93,9 +93,9 @@ function interpolate(curve, places) {
   });
 }
 
-function groupTraces(name, runs, curves, places, single, color, axis) {
-  const values = runs.map(run => interpolate(curves.get(run), places));
-  const points = places.map((x, i) => ({ x, all: values.map(line => line[i]).filter(Number.isFinite) }))
+function groupTraces(name, runs, curves, positions, single, color, axis) {
+  const values = runs.map(run => interpolate(curves.get(run), positions));
+  const points = positions.map((x, i) => ({ x, all: values.map(line => line[i]).filter(Number.isFinite) }))
     .filter(({ all }) => all.length)
     .map(({ x, all }) => ({ x, n: all.length, mean: mean(all), spread: deviation(all), least: Math.min(...all) }));
   const x = points.map(point => point.x);

@@ -1,8 +1,8 @@
-// The metric by each hyperparameter: a line for each setting of the others, and their mean.
+// The metric by each hyperparameter: a line for each setting of the other hyperparameters, and their mean.
 
-const MOST_COLOURED = 8; // settings of the others, each in its colour
-const MOST_NAMED = 5; // in a legend; hovering names them all
-const NEIGHBOURS = 8; // groups of a number of many values
+const MAX_COLORED = 8; // up to this number, each setting of the other hyperparameters has its own color
+const MAX_IN_LEGEND = 5; // up to this number, the settings are in the legend; hovering shows them always
+const GROUPS = 8; // the number of groups for a number with many values
 
 function drawGrouped() {
   const order = data.relations[state.metric].map(row => row.key);
@@ -14,14 +14,15 @@ function drawGrouped() {
     draw(node.children[i], parameter, measured(state.metric));
   });
   byId('grouped-caption').textContent =
-    'Thick line: mean over everything else; its bar: standard deviation of that mean over seeds; grey band: standard ' +
-    'deviation over the settings of the other hyperparameters. Thin lines: one setting of the others each, mean and ' +
-    'standard deviation over seeds. ' + (sorted.some(isContinuous) ? 'A number of many values has a point a run, and ' +
-    'the thick line goes through the means of neighbours, with their standard deviation. ' : '') +
-    'Runs that have not finished or whose value is not finite are left out.';
+    'Thick line: mean over all other hyperparameters and seeds. Its bars: standard deviation of that mean over seeds. ' +
+    'Grey band: standard deviation over the settings of the other hyperparameters. Thin lines: each is one setting of ' +
+    'the other hyperparameters, with mean and standard deviation over seeds. ' + (sorted.some(isContinuous) ?
+      'For a number with many values, each run is a point, and the thick line connects the means of groups of runs ' +
+      'with similar values, with their standard deviation. ' : '') +
+    'Unfinished runs and infinite values are not shown.';
 }
 
-// The same in every panel.
+// The range of the metric axis, which is the same in all panels.
 function metricRange() {
   const values = measured(state.metric).map(run => data.values[state.metric][run]);
   const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -29,13 +30,13 @@ function metricRange() {
   return [low - room, high + room];
 }
 
-// The metric's mean over seeds and its spread, of runs that differ in nothing else.
+// Mean and standard deviation of the metric over runs that differ only in their seeds.
 function overSeeds(runs) {
   const values = runs.map(run => data.values[state.metric][run]);
   return { runs, mean: mean(values), spread: deviation(values) };
 }
 
-// At one value: the mean over all, its spread over seeds and the spread over the other settings.
+// At one value: the mean over all runs, its standard deviation over seeds, and that over the other settings.
 function atLevel(runs, settingOf) {
   const values = run => data.values[state.metric][run];
   const perSeed = [...groupBy(runs, run => (seed ? seed.at[run] : 0)).values()].map(group => mean(group.map(values)));
@@ -55,7 +56,7 @@ function levelsChart(node, parameter, runs) {
     const points = cells(group).map(cell => (cell.length ? overSeeds(cell) : null));
     return { name: title(group), points };
   });
-  const traces = settings.length <= MOST_COLOURED
+  const traces = settings.length <= MAX_COLORED
     ? thin.map((line, i) => thinTrace([line], PALETTE[i % PALETTE.length], line.name))
     : [thinTrace(thin, '#c3c8d1', 'other settings')];
   const all = cells(runs).map(cell => atLevel(cell, settingOf));
@@ -66,7 +67,7 @@ function levelsChart(node, parameter, runs) {
   Plotly.react(node, traces, layout({
     xaxis: { title: { text: plain(parameter.label) }, tickvals: x, ticktext: ticks, range: [-0.3, levels.length - 0.7] },
     yaxis: { title: { text: plain(state.metric) }, range: metricRange() },
-    showlegend: settings.length > 0 && settings.length <= MOST_NAMED,
+    showlegend: settings.length > 0 && settings.length <= MAX_IN_LEGEND,
   }), CONFIG);
 }
 
@@ -98,7 +99,7 @@ function band(x, low, high, color = 'rgba(90,100,120,0.13)') {
 
 function levelText(parameter, level, point) {
   return [`<b>${plain(parameter.label)} ${plain(cut(parameter.levels[level]))}</b>`, `mean <b>${format(point.mean)}</b>`,
-    `± ${format(point.spread)} over seeds`, `± ${format(point.others)} over ${point.settings} settings of the others`,
+    `± ${format(point.spread)} over seeds`, `± ${format(point.others)} over ${point.settings} settings of the other hyperparameters`,
     `${point.runs.length} runs`].join('<br>');
 }
 
@@ -106,23 +107,23 @@ function settingText(setting, point) {
   return [plain(setting), `mean <b>${format(point.mean)}</b> ± ${format(point.spread)} over seeds`, ...runLines(point.runs)].join('<br>');
 }
 
-function runLines(runs, most = 6) {
-  const shown = runs.slice(0, most).map(run => `${plain(cut(data.runs[run], 60))}: ${format(data.values[state.metric][run])}`);
-  return runs.length > most ? [...shown, `and ${runs.length - most} more`] : shown;
+function runLines(runs, max = 6) {
+  const shown = runs.slice(0, max).map(run => `${plain(cut(data.runs[run], 60))}: ${format(data.values[state.metric][run])}`);
+  return runs.length > max ? [...shown, `and ${runs.length - max} more`] : shown;
 }
 
-// A number of many values, as a random search draws them: a point a run, and the mean of groups of neighbours.
+// A number with many values, as in a random search: one point per run, and the means of groups of similar values.
 function pointsChart(node, parameter, all) {
   const runs = all.filter(run => parameter.numbers[run] !== null).sort((a, b) => parameter.numbers[a] - parameter.numbers[b]);
   const x = runs.map(run => parameter.numbers[run]);
-  const groups = Array.from({ length: NEIGHBOURS }, (_, i) =>
-    runs.slice(Math.round(i * runs.length / NEIGHBOURS), Math.round((i + 1) * runs.length / NEIGHBOURS))).filter(g => g.length);
+  const groups = Array.from({ length: GROUPS }, (_, i) =>
+    runs.slice(Math.round(i * runs.length / GROUPS), Math.round((i + 1) * runs.length / GROUPS))).filter(g => g.length);
   const points = groups.map(group => ({ ...overSeeds(group), x: parameter.numbers[group[Math.floor(group.length / 2)]] }));
   const texts = points.map(point => [`<b>${plain(parameter.label)} about ${format(point.x)}</b>`, `mean <b>${format(point.mean)}</b>`,
     `± ${format(point.spread)} over ${point.runs.length} runs`].join('<br>'));
   const cloud = { type: 'scatter', mode: 'markers', name: 'runs', x, y: runs.map(run => data.values[state.metric][run]),
     hovertext: runs.map(describe), hoverinfo: 'text', marker: { size: 5, color: '#5387dd', opacity: 0.5 } };
-  Plotly.react(node, [cloud, { ...meanTrace(points.map(point => point.x), points, texts), name: 'mean of neighbours' }], layout({
+  Plotly.react(node, [cloud, { ...meanTrace(points.map(point => point.x), points, texts), name: 'mean of a group' }], layout({
     xaxis: { title: { text: plain(parameter.label) }, type: parameter.log ? 'log' : 'linear' },
     yaxis: { title: { text: plain(state.metric) }, range: metricRange() },
     showlegend: false,

@@ -1,13 +1,13 @@
-// The sweep in a line: states, metric, best run, time.
+// The header: numbers of runs by state, metric, best run, training time.
 
 function drawHeader() {
-  byId('made').textContent = `report of ${data.made}`;
+  byId('made').textContent = `report created ${data.made}`;
   const states = [...groupBy(data.states, name => name)].map(([name, all]) => stateNode(name, `${all.length} ${name}`));
   const facts = [fact('runs', ...states)];
   if (state.metric !== null) facts.push(fact('metric', metricSelector()), ...bestFacts());
-  facts.push(fact('training time in all', duration(sum(data.seconds.filter(seconds => seconds !== null)))));
-  if (finished.length === 0) facts.push(fact('charts', 'none yet: no run has finished'));
-  else if (!charted()) facts.push(fact('charts', 'the finished runs differ in nothing but their seeds'));
+  facts.push(fact('total training time', duration(sum(data.seconds.filter(seconds => seconds !== null)))));
+  if (finished.length === 0) facts.push(fact('charts', 'none, because no run has finished'));
+  else if (!charted()) facts.push(fact('charts', 'none, because the finished runs differ only in their seeds'));
   byId('facts').replaceChildren(...facts);
   for (const node of document.querySelectorAll('.of-metric')) node.textContent = state.metric ?? '';
 }

@@ -1,4 +1,4 @@
-// Importance and correlation of each hyperparameter, as in the parameter-importance panel of W&B.
+// Importance and correlation of each hyperparameter, as in the parameter importance panel of W&B.
 
 function drawImportance() {
   const rows = data.relations[state.metric];
@@ -9,10 +9,11 @@ function drawImportance() {
     element('thead', {}, head), element('tbody', {}, ...rows.map(row => importanceRow(row, noise))));
   const count = measured(state.metric).length;
   byId('importance-caption').textContent =
-    `Importance: share of the variation that a random forest of 100 trees, trained on ${count} finished runs to predict ` +
-    `${state.metric}, owes to the hyperparameter; together 1. Correlation: Pearson's, linear, over the same runs; words ` +
-    'are told apart one by one. A forest finds a little in noise too, and more where there are many values. ' +
-    (noise === null ? '' : 'The seed cannot matter: it is the noise floor, and what is paler is no more important than it.');
+    'Importance: a random forest of 100 trees predicts ' + `${state.metric} from the hyperparameters of the ${count} finished ` +
+    'runs; the importance is the share of the reduction of variance that its splits on a hyperparameter achieve, and all ' +
+    'sum to 1. Correlation: the Pearson correlation over the same runs; a hyperparameter with texts as values has one for ' +
+    'each text. Even pure noise gets some importance, the more the more values it has. ' + (noise === null ? '' :
+      'The importance of the seed estimates this noise floor; hyperparameters that are not more important are pale.');
 }
 
 function importanceRow(row, noise) {
@@ -30,7 +31,7 @@ function importanceRow(row, noise) {
 
 const signedBar = value => bar(value, 0.5, value > 0 ? '#1f9d55' : '#d64545', 0.5);
 
-// A bar from `origin` (a share of the track) over |value| of `unit` of the track, and the number.
+// A bar and its number. The bar starts at `origin`, a share of the track, and is |value| * `unit` of the track long.
 function bar(value, origin, color, unit = 1) {
   const fill = element('div', { className: 'fill' });
   const width = Math.abs(value ?? 0) * unit;

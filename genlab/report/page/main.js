@@ -1,4 +1,4 @@
-// Whether finished runs differ in more than their seeds.
+// Whether finished runs differ in a hyperparameter other than the seed.
 const charted = () => state.metric !== null && mostImportant(state.metric) !== null && measured(state.metric).length > 0;
 
 function drawMetric() {
@@ -8,7 +8,6 @@ function drawMetric() {
   drawGrouped();
   drawParallel();
 }
-
 
 function chooseMetric(metric) {
   state.metric = metric;

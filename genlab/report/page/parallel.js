@@ -1,15 +1,15 @@
-// Parallel coordinates: a line a run through its hyperparameters to the metric, which colours it.
-// Lines of plotly's scatter, not its parcoords, which needs WebGL and eval and names no run on hover.
+// Parallel coordinates: each run is a line through its hyperparameters to the metric, which sets its color. They are
+// drawn as plotly scatter lines, because plotly's parcoords needs WebGL and eval and shows no names on hover.
 
-const MOST_AXES = 10;
+const MAX_AXES = 10;
 const SHADES = 24;
-const BUNDLE = 0.035; // how far apart the best and the worst run of one value are drawn
-const BENDS = 12; // straight pieces of a curve from axis to axis, fewer where runs are many
+const BUNDLE = 0.035; // the distance between the highest and the lowest run at one value
+const BENDS = 12; // the number of straight pieces of a curve between two axes; half as many for many runs
 
 function drawParallel() {
   const runs = measured(state.metric);
   const order = data.relations[state.metric].map(row => row.key);
-  const chosen = [...parameters].sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key)).slice(0, MOST_AXES);
+  const chosen = [...parameters].sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key)).slice(0, MAX_AXES);
   const axes = [...parameters.filter(parameter => chosen.includes(parameter)).map(parameterAxis), metricAxis(runs)];
   const node = byId('parallel-chart');
   const draw = () => Plotly.react(node, parallelTraces(axes, runs), parallelLayout(axes, node.layout?.selections), CONFIG);
@@ -31,8 +31,8 @@ function drawParallel() {
   byId('parallel-clear').onclick = clear;
 }
 
-// An axis: its label, its ticks as [place, text], the place of each run between 0 and 1 or null, and whether many runs
-// share a place.
+// Returns an axis: its label, its ticks as [place, text], the place of each run between 0 and 1 or null, and whether
+// many runs share a place.
 function parameterAxis(parameter) {
   if (parameter.numbers === null) {
     const levels = [...new Set(finished.map(run => parameter.at[run]))].sort((a, b) => a - b);
@@ -53,9 +53,9 @@ function numberAxis(label, numbers, runs, log, levels) {
   const there = runs.map(run => numbers[run]).filter(number => number !== null);
   const range = [Math.min(...there), Math.max(...there)];
   const place = scale(range, log);
-  const shared = levels !== null && levels.length <= MOST_LEVELS;
+  const shared = levels !== null && levels.length <= MAX_LEVELS;
   const wanted = shared ? levels.filter(Number.isFinite) : roundNumbers(range, log);
-  const ticks = wanted.map(number => [place(number), format(number)]).filter(([at]) => at > -0.001 && at < 1.001); // levels are texts of six digits
+  const ticks = wanted.map(number => [place(number), format(number)]).filter(([at]) => at > -0.001 && at < 1.001); // levels are rounded to six digits
   return { label, ticks, shared, place: run => (numbers[run] === null ? null : place(numbers[run])) };
 }
 
@@ -79,10 +79,10 @@ function roundNumbers([low, high], log) {
 }
 
 function parallelTraces(axes, runs) {
-  const colour = axes.at(-1).place;
+  const color = axes.at(-1).place;
   const kept = state.brushed ? runs.filter(run => state.brushed.has(run)) : runs;
   const dropped = state.brushed ? runs.filter(run => !state.brushed.has(run)) : [];
-  const shades = groupBy(kept, run => Math.min(SHADES - 1, Math.floor(colour(run) * SHADES)));
+  const shades = groupBy(kept, run => Math.min(SHADES - 1, Math.floor(color(run) * SHADES)));
   const values = runs.map(run => data.values[state.metric][run]);
   return [
     { ...lines(axes, dropped), line: { color: '#e9ebef', width: 1 }, hoverinfo: 'skip' },
@@ -98,7 +98,7 @@ function parallelTraces(axes, runs) {
   ];
 }
 
-// All lines in one trace with gaps between them, as a thousand traces are slow.
+// All lines are one trace with gaps between them, because a thousand traces are slow.
 function lines(axes, runs) {
   const x = [], y = [], hovertext = [];
   const bends = runs.length > 300 ? BENDS / 2 : BENDS;
@@ -158,7 +158,7 @@ function parallelLayout(axes, selections) {
   });
 }
 
-// axis -> the ranges drawn on it; a rectangle between two axes belongs to the nearest.
+// Returns axis -> the ranges that were selected on it; a rectangle between two axes belongs to the nearest one.
 function brushedRanges(selections, count) {
   const ranges = new Map();
   for (const { x0, x1, y0, y1 } of selections) {

@@ -1,20 +1,20 @@
-// The table of runs: sorted by a click on a column's head, filtered by words, by state and by the parallel coordinates.
+// The table of runs. A click on a column's head sorts it; it is filtered by words, state and the parallel coordinates.
 
-const MOST_PICTURES = 8;
-const GOING_WELL = ['finished', 'running', 'pending', 'preempting'];
+const MAX_PICTURES = 8;
+const GOOD_STATES = ['finished', 'running', 'pending', 'preempting'];
 const table = { columns: [], rows: [], sorted: null, descending: false };
 
 function setUpTable() {
   const number = (name, values) => ({ name, numeric: true, key: run => values[run], text: run => format(values[run]) });
   const metrics = Object.entries(data.values).map(([name, values]) => number(name, values));
-  const filed = data.pictures.some(all => all.length) || data.links.some(links => Object.keys(links).length > 1);
+  const hasFiles = data.pictures.some(all => all.length) || data.links.some(links => Object.keys(links).length > 1);
   table.columns = [
     { name: 'run', key: run => data.runs[run], text: run => data.runs[run], node: runLink },
     { name: 'state', key: run => data.states[run], text: run => data.states[run], node: run => stateNode(data.states[run]) },
     ...data.hyperparameters.map(parameter => ({ name: parameter.label, title: parameter.key, numeric: parameter.numbers !== null,
       key: run => parameter.at[run], text: run => levelOf(parameter, run) })),
     ...metrics.slice(0, 1),
-    ...(filed ? [{ name: 'pictures and files', key: run => data.pictures[run].length, text: () => '', node: fileLinks }] : []),
+    ...(hasFiles ? [{ name: 'pictures and files', key: run => data.pictures[run].length, text: () => '', node: fileLinks }] : []),
     { ...number('time', data.seconds), text: run => (data.seconds[run] === null ? '–' : duration(data.seconds[run])) },
     ...metrics.slice(1),
   ];
@@ -51,14 +51,14 @@ function tableRow(run, isBest) {
 function fileLinks(run) {
   const cell = element('span', { className: 'files' });
   const { folder, ...others } = data.links[run];
-  for (const href of data.pictures[run].slice(0, MOST_PICTURES)) cell.append(pictureLink(href));
+  for (const href of data.pictures[run].slice(0, MAX_PICTURES)) cell.append(pictureLink(href));
   for (const [name, href] of Object.entries(others)) cell.append(link(name, href));
   return cell;
 }
 
 function pictureLink(href) {
   const node = link(pictureName(href), href);
-  if (!/^https?:/i.test(href)) { // a picture on a server is fetched when it is clicked, not before
+  if (!/^https?:/i.test(href)) { // a picture on a server is loaded only when it is clicked
     node.addEventListener('mouseenter', event => showThumbnail(href, event));
     node.addEventListener('mouseleave', () => { byId('thumbnail').hidden = true; });
   }
@@ -78,7 +78,7 @@ function showThumbnail(href, event) {
   image.style.top = `${Math.max(8, event.clientY > innerHeight / 2 ? event.clientY - 356 : event.clientY + 16)}px`;
 }
 
-// Numbers as numbers, words as words, what is missing last either way.
+// Sorts by number or by text; missing values are last in both directions.
 function sortTable(index, descending) {
   Object.assign(table, { sorted: index, descending });
   const { key } = table.columns[index];
@@ -98,7 +98,7 @@ function sortTable(index, descending) {
 
 function setUpFilters() {
   const states = [...groupBy(data.states, name => name)].map(([name, all]) => [name, `${name} (${all.length})`]);
-  const options = [['', `every state (${data.runs.length})`], ...states];
+  const options = [['', `all states (${data.runs.length})`], ...states];
   byId('table-state').append(...options.map(([value, text]) => element('option', { value, textContent: text })));
   byId('table-state').addEventListener('change', filterTable);
   byId('table-filter').addEventListener('input', filterTable);
@@ -117,9 +117,9 @@ function filterTable() {
   byId('table-count').textContent = `${count} of ${data.runs.length} runs`;
 }
 
-// Runs that ended badly, by name, with what they said.
+// The runs that did not finish, with their error messages.
 function drawFailed() {
-  const failed = data.runs.map((_, run) => run).filter(run => !GOING_WELL.includes(data.states[run]));
+  const failed = data.runs.map((_, run) => run).filter(run => !GOOD_STATES.includes(data.states[run]));
   byId('failed').hidden = failed.length === 0;
   byId('failed-runs').append(...failed.map(run => {
     const { folder, ...others } = data.links[run];

@@ -1,4 +1,4 @@
-"""The board that the real wandb-workspaces saves on the server double, as it reads it back."""
+"""The board that the real wandb-workspaces saves on the mock server and reads back."""
 
 import pickle
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.wandb_server import Run, WandbServer
 
 
 def save(*paths: str) -> None:
-    """Saves boards, and leaves their addresses with what is read back from there."""
+    """Saves boards, and writes their URLs and the workspaces read back from there to a file."""
     found: list[object] = []
     for path in paths:
         try:
@@ -33,7 +33,7 @@ def saved(reader: Client, *paths: str) -> list[Any]:
 
 
 def change_filter(url: str) -> None:
-    """What somebody does in the app."""
+    """Changes a workspace as a user does on the website."""
     board = ws.Workspace.from_url(url)
     board.runset_settings.filters = "Metric('State') == 'finished'"
     board.sections = board.sections[:1]
@@ -41,7 +41,7 @@ def change_filter(url: str) -> None:
 
 
 def two_studies(server: WandbServer) -> None:
-    """Autoencoders over size and depth, then classifiers on them over size, width and freezing, and one run apart."""
+    """Adds autoencoders that vary size and depth, classifiers that vary size, width and freezing, and one other run."""
     pictures = ["reconstructions", "latent"]
     media = {f"media/{n}": {"_type": "images/separated", "filenames": [f"{n}.png"]} for n in pictures}
     for size in (5, 20):
@@ -63,13 +63,13 @@ def add(server: WandbServer, group: str, config: dict[str, Any], summary: dict[s
 
 
 def keys_of(panel: Any) -> str | list[str]:
-    """The config keys that a panel is about."""
+    """Returns the config keys that a panel shows."""
     if isinstance(panel, wr.ParallelCoordinatesPlot):
         return [column.metric.name for column in panel.columns]
     return panel.groupby.name
 
 
-def test_the_board_draws_each_metric_over_what_its_runs_vary(
+def test_the_board_draws_each_metric_by_the_keys_that_vary(
     reader: Client, server: WandbServer, reading: Reading
 ) -> None:
     two_studies(server)
@@ -104,9 +104,7 @@ def test_the_board_draws_each_metric_over_what_its_runs_vary(
     assert isinstance(differences.panels[0], wr.RunComparer)
 
 
-def test_keys_with_dots_are_written_as_the_app_names_them(
-    reader: Client, server: WandbServer, reading: Reading
-) -> None:
+def test_dotted_keys_are_written_as_the_website_does(reader: Client, server: WandbServer, reading: Reading) -> None:
     two_studies(server)
     saved(reader, "tester/lab")
     (view,) = reading.views.values()
@@ -115,7 +113,7 @@ def test_keys_with_dots_are_written_as_the_app_names_them(
     assert "model.value" not in view["spec"]
 
 
-def test_a_key_of_many_values_is_not_grouped_by() -> None:
+def test_a_key_with_many_values_does_not_group_runs() -> None:
     runs = [
         SimpleNamespace(
             id=str(i),
@@ -132,7 +130,7 @@ def test_a_key_of_many_values_is_not_grouped_by() -> None:
     assert [panel.groupby for panel in error.panels[2:]] == ["model.depth.value"]
 
 
-def test_a_board_is_saved_again_in_its_place(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_saved_board_is_replaced(reader: Client, server: WandbServer, reading: Reading) -> None:
     reading.projects.add("empty")
     [(url, first)] = saved(reader, "empty")
     reader.run(change_filter, url)
@@ -144,7 +142,7 @@ def test_a_board_is_saved_again_in_its_place(reader: Client, server: WandbServer
     assert [section.name for section in second.sections] == [section.name for section in first.sections]
 
 
-def test_an_empty_project_gets_the_names_that_litgen_logs(
+def test_an_empty_project_gets_the_default_names_of_genlab(
     reader: Client, server: WandbServer, reading: Reading
 ) -> None:
     reading.projects.add("empty")
@@ -157,7 +155,9 @@ def test_an_empty_project_gets_the_names_that_litgen_logs(
     assert ["media/reconstructions"] in [panel.media_keys for panel in pictures.panels]
 
 
-def test_what_cannot_be_saved_is_said_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_board_that_cannot_be_saved_is_reported_in_one_line(
+    reader: Client, server: WandbServer, reading: Reading
+) -> None:
     nowhere, no_path = saved(reader, "tester/nowhere", "a/b/c")
     assert "the project tester/nowhere" in str(nowhere)
     assert "ENTITY/PROJECT" in str(no_path)

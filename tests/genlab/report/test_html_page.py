@@ -1,4 +1,4 @@
-"""What the page says, before any browser: importance, correlation, axes, curves, and runs that went wrong."""
+"""The data of the page: importance, correlation, axes, curves, and runs that did not finish."""
 
 import itertools
 import json
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genlab.report.curves import MOST_POINTS, learning_curves
+from genlab.report.curves import MAX_POINTS, learning_curves
 from genlab.report.html_page import axis, short_labels
 from genlab.report.importance import as_numbers, correlations, relations
 from genlab.report.records import load_sweep, read_history, varied
-from genlab.report.sweep_report import offered_metrics, write_report
+from genlab.report.writer import default_metrics, write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, write_summary
 
@@ -26,14 +26,14 @@ def page_data(page: Path) -> dict:
 
 @pytest.fixture
 def planted() -> pd.DataFrame:
-    """The metric follows x and, a little, the word; never y, the constant or the seed."""
+    """Returns runs whose metric depends on x and slightly on the word, but not on y, the constant or the seed."""
     draw = np.random.default_rng(0)
     x, y, word = draw.uniform(size=200), draw.uniform(size=200), draw.choice(["a", "b", "c"], size=200)
     metric = 3 * (x - 0.3) ** 2 + 0.3 * (word == "b") + 0.01 * draw.normal(size=200)
     return pd.DataFrame({"x": x, "y": y, "word": word, "constant": 1, "seed": draw.integers(0, 3, 200), "m": metric})
 
 
-def test_importance_finds_what_was_planted(planted: pd.DataFrame):
+def test_importance_finds_the_planted_hyperparameters(planted: pd.DataFrame):
     table = relations(planted, "m", ["y", "constant", "word", "seed", "x"])
     weights = table["importance"].xs("", level="value")
     assert list(weights.index[:2]) == ["x", "word"] and weights["x"] > 0.8
@@ -43,14 +43,14 @@ def test_importance_finds_what_was_planted(planted: pd.DataFrame):
     pd.testing.assert_frame_equal(table, relations(planted, "m", ["y", "constant", "word", "seed", "x"]))
 
 
-def test_correlation_is_numpys(planted: pd.DataFrame):
+def test_correlation_is_that_of_numpy(planted: pd.DataFrame):
     table = relations(planted, "m", ["x", "word", "constant"])["correlation"]
     assert table["x", ""] == pytest.approx(np.corrcoef(planted["x"], planted["m"])[0, 1])
     assert table["word", "b"] == pytest.approx(np.corrcoef(planted["word"] == "b", planted["m"])[0, 1])
     assert np.isnan(table["constant", ""]) and np.isnan(table["word", ""])
 
 
-def test_what_is_missing_is_left_out_of_the_correlation(planted: pd.DataFrame):
+def test_missing_values_are_left_out_of_the_correlation(planted: pd.DataFrame):
     planted.loc[:20, "x"] = np.nan
     planted.loc[30:40, "m"] = np.nan
     planted.loc[41, "m"] = np.inf
@@ -60,7 +60,7 @@ def test_what_is_missing_is_left_out_of_the_correlation(planted: pd.DataFrame):
     assert correlations(planted, ["m"], ["x"]).loc["x", "m"] == pytest.approx(expected)
 
 
-def test_a_run_that_diverged_stops_no_chart(folder: Path):
+def test_a_diverged_run_does_not_prevent_charts(folder: Path):
     for name, value in (("depth=1,seed=0", math.inf), ("depth=2,seed=1", math.nan)):
         summary = read_summary(folder / name)
         summary["metrics"]["test/mse"] = value
@@ -75,11 +75,11 @@ def test_few_runs_have_no_importance(planted: pd.DataFrame, runs: int):
     assert relations(planted[:runs], "m", ["x", "y"])["importance"].isna().all()
 
 
-def test_a_metric_that_never_changes_depends_on_nothing(planted: pd.DataFrame):
+def test_a_constant_metric_has_no_importances(planted: pd.DataFrame):
     assert relations(planted.assign(m=1.0), "m", ["x", "word"]).isna().all(axis=None)
 
 
-def test_numbers_and_words_are_told_apart():
+def test_numbers_and_texts_are_distinguished():
     assert as_numbers(pd.Series([True, False, None], dtype=object)).tolist()[:2] == [1, 0]
     assert as_numbers(pd.Series(["a", 1], dtype=object)) is None
     assert as_numbers(pd.Series([None, None], dtype=object)) is None
@@ -94,8 +94,8 @@ def test_numbers_and_words_are_told_apart():
     assert short_labels(["a.lr", "b.lr", "a.depth"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "a.depth": "depth"}
 
 
-def test_numbers_drawn_at_random_are_all_kept():
-    """Each run has its own, so they group the runs alike and yet say different things."""
+def test_random_numbers_are_all_kept():
+    """They differ in each run, so that they group the runs alike, but they are different hyperparameters."""
     draw = np.random.default_rng(0)
     runs = pd.DataFrame({"model.lr": draw.uniform(size=9), "model.dropout": draw.uniform(size=9)})
     runs["model.twice"] = 2 * runs["model.lr"]
@@ -108,7 +108,7 @@ def test_numbers_drawn_at_random_are_all_kept():
     ]
 
 
-def test_a_killed_run_has_the_history_that_it_wrote(tmp_path: Path):
+def test_the_history_of_a_killed_run_is_read(tmp_path: Path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,epoch,val/mse\n1,0,0.5\n2,0\n3,1,\n4,1,word\n5,2,0.123")
     assert read_history(path)["step"].tolist() == [1, 3, 4]
@@ -117,14 +117,14 @@ def test_a_killed_run_has_the_history_that_it_wrote(tmp_path: Path):
     assert read_history(path).empty and read_history(tmp_path / "none.csv").empty
 
 
-def test_curves_share_their_axes_and_keep_to_the_budget():
+def test_curves_share_their_axes_and_have_a_limited_number_of_points():
     table = pd.DataFrame({"step": range(1000), "epoch": 0, "val/mse": np.linspace(1, 0, 1000), "test/mse": np.nan})
     table.loc[999, "test/mse"] = 1.0
     names = [f"r{i}" for i in range(50)]
     curves = learning_curves(dict.fromkeys(names, table), [*names, "away"])
     assert len(curves["axes"]) == 1 and list(curves["metrics"]) == ["val/mse"]
     points = [len(values) for _, values in curves["metrics"]["val/mse"].values()]
-    assert len(points) == 50 and sum(points) <= MOST_POINTS and set(points) == {400}
+    assert len(points) == 50 and sum(points) <= MAX_POINTS and set(points) == {400}
     assert curves["metrics"]["val/mse"]["r0"][1][-1] == pytest.approx(table["val/mse"][-2:].mean(), abs=2e-3)
 
 
@@ -147,25 +147,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_sweep_says_what_its_metric_is(folder: Path):
+def test_the_metric_is_read_from_the_sweep(folder: Path):
     assert (load_sweep(folder).metric, load_sweep(folder).goal) == (None, "minimize")
-    assert offered_metrics(load_sweep(folder)) == ["test/mse", "test/accuracy"]
+    assert default_metrics(load_sweep(folder)) == ["test/mse", "test/accuracy"]
     (folder / "sweep.yaml").write_text(
         "metric: {name: val/mse, goal: maximize}\nparameters: {model.depth: {values: [1]}}"
     )
     data = load_sweep(folder)
     assert (data.metric, data.goal, data.parameters) == ("val/mse", "maximize", ["model.depth"])
-    assert offered_metrics(data) == ["val/mse", "test/mse", "test/accuracy"]
+    assert default_metrics(data) == ["val/mse", "test/mse", "test/accuracy"]
 
 
 @pytest.mark.parametrize("text", ["metric: [", "just words", "metric: 3\nparameters: 4", "\0", "metric: {name: away}"])
-def test_a_bad_definition_does_not_stop_the_report(folder: Path, text: str):
+def test_an_invalid_definition_does_not_prevent_the_report(folder: Path, text: str):
     (folder / "sweep.yaml").write_text(text)
     page = page_data(write_report(folder)[0])
     assert page["metric"] is None and page["metrics"] == ["test/mse", "test/accuracy"]
 
 
-def test_failed_runs_are_named_with_their_error_and_log(folder: Path):
+def test_failed_runs_are_listed_with_error_and_log(folder: Path):
     page = page_data(write_report(folder)[0])
     bad, torn = page["runs"].index("bad"), page["runs"].index("torn")
     assert page["states"][bad] == "failed" and page["errors"][bad] == "ValueError: no such depth"
@@ -182,19 +182,19 @@ def test_the_seed_is_the_noise_floor(folder: Path):
     assert csv.loc["model.depth", "test/mse"] > csv.loc["seed_everything", "test/mse"] > 0
 
 
-def test_the_page_of_runs_of_which_none_finished_is_left(tmp_path: Path):
+def test_the_page_is_written_even_if_no_run_has_finished(tmp_path: Path):
     (tmp_path / "r").mkdir()
     write_summary(tmp_path / "r", {"state": "killed", "error": "out of memory"})
-    with pytest.raises(UsageError, match=r"index\.html says"):
+    with pytest.raises(UsageError, match=r"index\.html shows"):
         write_report(tmp_path)
     page = page_data(tmp_path / "report" / "index.html")
     assert page["errors"] == ["out of memory"] and page["metrics"] == []
 
 
-def test_links_lead_to_files_or_to_the_web(folder: Path):
-    from genlab.report.sweep_report import write_sweep_report
+def test_links_are_files_or_web_addresses(folder: Path):
+    from genlab.report.writer import write_report_files
 
     data = load_sweep(folder)
     data.pictures["bad"] = ["javascript:alert(1)", "https://wandb.ai/a.png", "data:text/html,x"]
-    page = page_data(write_sweep_report(data, folder / "elsewhere")[0])
+    page = page_data(write_report_files(data, folder / "elsewhere")[0])
     assert page["pictures"][page["runs"].index("bad")] == ["https://wandb.ai/a.png"]

@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens from a file, asks for nothing else, and does what its controls say."""
+"""The page in a real browser: it opens from a file, loads nothing else, and its controls work."""
 
 import importlib.util
 import itertools
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from genlab.report.records import SweepData
-from genlab.report.sweep_report import write_report, write_sweep_report
+from genlab.report.writer import write_report, write_report_files
 from genlab.runs.folder import write_summary
 from tests import HANG_SECONDS
 
@@ -38,18 +38,18 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Any]:
-    """A tab that must stay without an error, a dialog and a request to another place."""
+    """Yields a tab, and checks that it has no error, no dialog and no request to another address."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(1000 * HANG_SECONDS)
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: None if request.url.startswith("file:") else wrong.append(request.url))
-    page.on("requestfailed", lambda request: wrong.append(f"failed {request.url}"))
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: (problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
+    page.on("requestfailed", lambda request: problems.append(f"failed {request.url}"))
     yield page
     page.close()
-    assert wrong == []
+    assert problems == []
 
 
 def write_sweep(folder: Path) -> Path:
@@ -99,7 +99,7 @@ def head(tab: Any, name: str) -> Any:
     return tab.locator("#runs th button", has_text=re.compile(f"^{re.escape(name)}$"))
 
 
-def test_the_head_says_what_the_sweep_came_to(index: Path, tab: Any):
+def test_the_header_summarizes_the_sweep(index: Path, tab: Any):
     tab.goto(index.as_uri())
     facts = tab.inner_text("#facts")
     assert "12 finished" in facts and "1 failed" in facts and "1 running" in facts
@@ -111,14 +111,14 @@ def test_the_head_says_what_the_sweep_came_to(index: Path, tab: Any):
     assert "bad" in failed and "no memory" in failed and "slow" not in failed
 
 
-def test_no_button_sends_a_chart_away(index: Path, tab: Any):
-    """plotly.js has one, on by default, that uploads."""
+def test_no_button_uploads_a_chart(index: Path, tab: Any):
+    """plotly.js has such a button, which is shown by default."""
     tab.goto(index.as_uri())
     titles = tab.eval_on_selector_all(".modebar-btn", "all => all.map(one => one.dataset.title)")
     assert "Download plot as a PNG" in titles and not [t for t in titles if re.search("share|cloud|edit", t, re.I)]
 
 
-def test_a_click_on_a_head_sorts_numbers_as_numbers(index: Path, tab: Any):
+def test_a_click_on_a_column_sorts_numbers_as_numbers(index: Path, tab: Any):
     tab.goto(index.as_uri())
     at = column(tab, "latent_dim")
     assert shown(tab, 0)[0] == "depth=1,latent_dim=100,seed=0"  # the best first
@@ -127,7 +127,7 @@ def test_a_click_on_a_head_sorts_numbers_as_numbers(index: Path, tab: Any):
     head(tab, "latent_dim").click()
     assert [int(text) for text in shown(tab, at)] == [100] * 4 + [10] * 6 + [2] * 4
     assert tab.locator("#runs th").nth(at).get_attribute("aria-sort") == "descending"
-    for _ in range(2):  # a run without a value is last either way
+    for _ in range(2):  # runs without a value are last in both directions
         head(tab, "test/mse").click()
         assert set(shown(tab, 0)[-2:]) == {"bad", "slow"}
 
@@ -145,7 +145,7 @@ def test_words_and_states_filter_the_table(index: Path, tab: Any):
     assert shown(tab, 0) == []
 
 
-def test_charts_name_runs_and_groups_on_hover(index: Path, tab: Any):
+def test_charts_show_runs_and_groups_on_hover(index: Path, tab: Any):
     tab.goto(index.as_uri())
     for chart in ("#grouped-charts > div:first-child", "#parallel-chart", "#curves-chart"):
         line = tab.locator(f"{chart} .scatterlayer .js-line").last
@@ -170,11 +170,11 @@ def test_another_metric_changes_every_chart(index: Path, tab: Any):
     after = tab.eval_on_selector("#grouped-charts > div", "node => node.data.at(-1).y[0]")
     assert before == pytest.approx(0.5155, abs=1e-4) and after == pytest.approx(1 - before, abs=1e-4)
     assert "test/accuracy" in tab.inner_text("#importance h2")
-    assert "highest" in tab.inner_text("#facts")  # which way is better, the sweep said of test/mse alone
+    assert "highest" in tab.inner_text("#facts")  # the sweep has a goal only for test/mse
     assert "test/accuracy" in tab.locator("#parallel-chart .annotation").last.text_content()
 
 
-def test_curves_are_grouped_by_what_is_chosen(index: Path, tab: Any):
+def test_curves_are_grouped_by_the_selected_key(index: Path, tab: Any):
     tab.goto(index.as_uri())
 
     def means() -> dict[str, list[float]]:
@@ -212,7 +212,7 @@ def test_the_parallel_coordinates_filter_the_table(index: Path, tab: Any):
     assert tab.inner_text("#table-count") == "14 of 14 runs"
 
 
-def test_links_lead_to_files_and_pictures_show_on_hover(index: Path, tab: Any):
+def test_links_lead_to_files_and_pictures_are_shown_on_hover(index: Path, tab: Any):
     tab.goto(index.as_uri())
     links = set(tab.eval_on_selector_all("a", "all => all.map(one => one.href)"))
     assert len(links) > 25 and all(Path(unquote(link.removeprefix("file://"))).exists() for link in links)
@@ -221,8 +221,8 @@ def test_links_lead_to_files_and_pictures_show_on_hover(index: Path, tab: Any):
     assert tab.is_visible("#thumbnail")
 
 
-def test_names_and_values_are_never_code(tmp_path: Path, tab: Any):
-    """Every text that runs bring, from the sweep's name to a file's, holds a script."""
+def test_names_and_values_are_never_executed(tmp_path: Path, tab: Any):
+    """All texts of the runs, from the name of the sweep to that of a file, contain a script."""
     rows = []
     for i in range(8):
         config = {f"model.{HOSTILE}": [HOSTILE, "plain"][i % 2], "model.n": i // 2, "seed_everything": i % 2}
@@ -241,7 +241,7 @@ def test_names_and_values_are_never_code(tmp_path: Path, tab: Any):
         pictures={f"0{HOSTILE}": [f"../{HOSTILE}.png", f"javascript:alert('{HOSTILE}')"]},
         links={f"0{HOSTILE}": {"folder": f'"onclick="alert(1){HOSTILE}', HOSTILE: "https://a.example/?" + HOSTILE}},
     )
-    page = write_sweep_report(data, tmp_path / "report")[0]
+    page = write_report_files(data, tmp_path / "report")[0]
     tab.goto(page.as_uri())
     assert tab.inner_text("h1") == HOSTILE and tab.title() == HOSTILE
     assert tab.locator("script").count() == 3 and tab.locator("img").count() == 1
@@ -262,7 +262,7 @@ def test_a_sweep_without_a_finished_run_still_has_a_page(tmp_path: Path, tab: An
     assert shown(tab, 0) == ["r"]
 
 
-def test_runs_that_differ_in_nothing_have_curves_and_a_table(tmp_path: Path, tab: Any):
+def test_runs_without_varying_keys_have_curves_and_a_table(tmp_path: Path, tab: Any):
     folder = write_sweep(tmp_path / "s")
     for run in folder.glob("*latent_dim*"):
         if run.name != "depth=1,latent_dim=2,seed=0":
@@ -273,7 +273,7 @@ def test_runs_that_differ_in_nothing_have_curves_and_a_table(tmp_path: Path, tab
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_make_less_than_ten_megabytes(tmp_path: Path, tab: Any):
+def test_a_page_of_a_thousand_runs_is_below_ten_megabytes(tmp_path: Path, tab: Any):
     from studies.benchmarks.report import write_runs
 
     write_runs(tmp_path, 1000)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from genlab.runs.config import config_files, flatten, option, overridden_keys, recorded, run_home, run_name
+from genlab.runs.config import config_files, flatten, option, overridden_keys, recorded_config, run_folder, run_name
 from genlab.runs.folder import RunOptions
 
 NESTED = {
@@ -17,16 +17,16 @@ NESTED = {
 }
 
 
-def test_flatten_gives_the_keys_that_users_type():
+def test_flatten_gives_dotted_keys():
     flat = flatten(NESTED)
     assert flat["model"] == "lit_models.Autoencoder" and flat["model.depth"] == 3
     assert flat["model.optimizer"] == "torch.optim.Adam" and flat["model.optimizer.lr"] == 1e-3
     assert flat["trainer.max_epochs"] == 5 and flat["run.root"] == "runs"
 
 
-def test_recorded_is_what_the_run_is_and_what_was_changed():
+def test_the_recorded_config_holds_model_data_and_changed_options():
     defaults = {"trainer": {"max_epochs": None, "precision": None}, "model": None}
-    config = recorded(NESTED, defaults, ["fit", "--trainer.precision=null"])
+    config = recorded_config(NESTED, defaults, ["fit", "--trainer.precision=null"])
     assert set(config) == {
         "seed_everything", "trainer.max_epochs", "trainer.precision",
         "model", "model.depth", "model.optimizer", "model.optimizer.lr",
@@ -58,12 +58,12 @@ def test_overridden_keys():
         ({"data.root": "/big/disk", "trainer.accelerator": "gpu", "checkpoint.every_n_steps": 3}, "default"),
     ],
 )
-def test_names(config: dict, name: str):
+def test_run_names(config: dict, name: str):
     assert run_name(config, config) == name
 
 
 @pytest.mark.parametrize(
-    ("args", "options", "home"),
+    ("args", "options", "folder"),
     [
         (["fit", "--config", "configs/x.yaml"], {}, "runs/x/default"),
         (["fit", "--config=x.yaml", "--model.depth=3"], {}, "runs/x/depth=3"),
@@ -75,20 +75,20 @@ def test_names(config: dict, name: str):
         (["fit", "--config=x.yaml", "--run.name=../up"], {"root": "r"}, "r/x/_up"),
     ],
 )
-def test_homes(args: list[str], options: dict, home: str):
+def test_run_folders(args: list[str], options: dict, folder: str):
     config = {"model": "p.M", "data": "q.DDataModule", "model.depth": 3}
-    assert run_home(args, RunOptions(**options), config) == Path(home)
+    assert run_folder(args, RunOptions(**options), config) == Path(folder)
 
 
-def test_long_names_are_cut_but_stay_apart():
-    homes = {
-        run_home(["fit", "--config=x.yaml", f"--run.name={'n' * 300}{i}"], RunOptions(), {"model": "M", "data": "D"})
+def test_long_names_are_cut_but_stay_different():
+    folders = {
+        run_folder(["fit", "--config=x.yaml", f"--run.name={'n' * 300}{i}"], RunOptions(), {"model": "M", "data": "D"})
         for i in range(3)
     }
-    assert len(homes) == 3 and all(len(home.name) <= 150 for home in homes)
+    assert len(folders) == 3 and all(len(folder.name) <= 150 for folder in folders)
 
 
-def test_a_class_is_named_alike_however_it_is_written():
+def test_a_class_has_one_name_with_or_without_its_module():
     for written in ("AdamW", "torch.optim.AdamW"):
         assert run_name({"model.optimizer"}, {"model.optimizer": written}) == "optimizer=AdamW"
     assert run_name({"model.encoder_checkpoint"}, {"model.encoder_checkpoint": "a.b/C"}) == "encoder_checkpoint=a.b/C"

@@ -9,7 +9,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_new_columns_join_and_old_rows_keep_their_values(tmp_path: Path):
+def test_new_columns_are_added_and_old_rows_keep_their_values(tmp_path: Path):
     log = MetricsCSV(tmp_path)
     log.log_metrics({"epoch": 0, "train/mse": 0.5}, 1)
     log.log_metrics({"epoch": 0, "val/mse": 0.25, 'odd,"name': 3.0}, 2)
@@ -19,7 +19,7 @@ def test_new_columns_join_and_old_rows_keep_their_values(tmp_path: Path):
     assert [row["val/mse"] for row in found] == ["", "0.25", ""] and found[1]['odd,"name'] == "3.0"
 
 
-def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path: Path):
+def test_a_resumed_run_deletes_the_rows_that_it_writes_again(tmp_path: Path):
     first = MetricsCSV(tmp_path)
     for step in range(6):
         first.log_metrics({"epoch": step // 3, "loss": float(step)}, step)
@@ -29,7 +29,7 @@ def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path: Path):
     assert [row["loss"] for row in rows(tmp_path)] == ["0.0", "1.0", "2.0", "30.0", "40.0"]
 
 
-def test_a_row_cut_by_a_crash_is_dropped(tmp_path: Path):
+def test_a_row_that_a_crash_cut_is_deleted(tmp_path: Path):
     MetricsCSV(tmp_path).log_metrics({"epoch": 0, "loss": 1.0}, 0)
     with open(tmp_path / "metrics.csv", "a") as file:
         file.write("1,0")

@@ -1,6 +1,6 @@
-"""RunLogger and the real wandb client against a server double: keys, dead servers, resuming, `wandb sync`.
+"""RunLogger and the real wandb client against a mock server: keys, unreachable servers, resuming, `wandb sync`.
 
-What needs the client's process-global state runs in a process of its own, with a private home and no way to a network.
+Tests that need the client's process-global state run it in a separate process with a private home and no network.
 """
 
 import json
@@ -37,19 +37,19 @@ def logger_in(folder: str, mode: str) -> RunLogger:
 
 
 def log_run(folder: str, wanted: WandbMode = "auto") -> None:
-    """What a short training logs: a score that gets better and worse again, a picture, and the test's numbers."""
+    """Logs like a short training: a score that improves and gets worse again, a picture, and test metrics."""
     before = dict(os.environ)
     logger = logger_in(folder, resolve_mode(wanted))
     for epoch, score in enumerate((3.0, 1.0, 2.0)):
         logger.log_metrics({"val/mse": score}, step=10 * epoch)
     logger.log_image("samples", [wandb.Image(np.full((4, 6, 3), 200, np.uint8))], step=20)
     logger.close(0, {"test/mse": 1.5})
-    os.environ.pop("WANDB_SERVICE", None)  # the client's own, for processes that it starts
+    os.environ.pop("WANDB_SERVICE", None)  # set by the client for processes that it starts
     assert os.environ == before
 
 
 def log_run_patiently(folder: str) -> None:
-    """The same, where to wait for W&B's start or end would be to wait for ever."""
+    """Does the same with very long timeouts for the start and end of the W&B run."""
     genlab.runs.wandb_run.START_SECONDS = genlab.runs.wandb_run.FINISH_SECONDS = 10 * HANG_SECONDS
     log_run(folder)
 
@@ -60,9 +60,9 @@ def log_run_without_stdin(folder: str) -> None:
 
 
 def log_twice(folder: str, mode: str) -> None:
-    """A run that fails, and goes on in the same process."""
+    """Logs a run that fails and is resumed in the same process."""
     for start, exit_code in ((0, 1), (2, 0)):
-        time.sleep(1)  # W&B names the folder of a run by the second
+        time.sleep(1)  # W&B puts the time in seconds into the folder's name
         logger = logger_in(folder, mode)
         for epoch in range(start, start + 2):
             logger.log_metrics({"val/mse": 4.0 - epoch}, step=10 * epoch)
@@ -70,7 +70,7 @@ def log_twice(folder: str, mode: str) -> None:
 
 
 def log_and_tag(folder: str) -> None:
-    """A tag of the run's own is given twice while it is under way, and when it goes on in the same process."""
+    """Adds a tag twice while the run is running, and again when it is resumed in the same process."""
     for start in (0, 2):
         time.sleep(1)
         logger = logger_in(folder, "online")
@@ -82,7 +82,7 @@ def log_and_tag(folder: str) -> None:
 
 
 def log_through_a_failure(folder: str, finish_seconds: float) -> None:
-    """Logs two epochs, waits for a line on stdin, logs three more, and says how long closing took."""
+    """Logs two epochs, waits for a line on stdin, logs three more, and prints how long closing took."""
     genlab.runs.wandb_run.FINISH_SECONDS = finish_seconds
     logger = logger_in(folder, "online")
     for epoch in range(5):
@@ -95,15 +95,15 @@ def log_through_a_failure(folder: str, finish_seconds: float) -> None:
     print(f"closed in {time.monotonic() - begun:.1f} s", flush=True)
 
 
-def sync_command(said: str) -> str:
-    """The one command among what a client said."""
-    commands = re.findall(r"`(wandb sync .*?)`", said)
-    assert len(commands) == 1, said
+def sync_command(output: str) -> str:
+    """Returns the one `wandb sync` command in the output of a client."""
+    commands = re.findall(r"`(wandb sync .*?)`", output)
+    assert len(commands) == 1, output
     return commands[0]
 
 
 def assert_arrived(run: Run) -> None:
-    """All that `log_run` logs is there, once."""
+    """Checks that everything that `log_run` logs has arrived exactly once."""
     assert (run.project, run.name, run.group, run.tags) == ("lab", "exp/default", "exp", ["small"])
     assert run.config == CONFIG
     assert run.column("_step") == [0, 1, 2, 3]
@@ -116,8 +116,8 @@ def assert_arrived(run: Run) -> None:
     assert picture.startswith(b"\x89PNG")
 
 
-def assert_went_on(run: Run) -> None:
-    """All that `log_twice` logs is there, once."""
+def assert_resumed(run: Run) -> None:
+    """Checks that everything that `log_twice` logs has arrived exactly once."""
     assert run.summary["val/mse"] == 1.0
     assert run.column("val/mse") == [4.0, 3.0, 2.0, 1.0]
     assert run.column("_step") == [0, 1, 2, 3]
@@ -137,14 +137,14 @@ def assert_went_on(run: Run) -> None:
         ("online", "offline", "online"),
     ],
 )
-def test_the_option_goes_before_the_variable(
+def test_the_option_takes_precedence_over_the_variable(
     wanted: WandbMode, variable: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", variable)
     assert resolve_mode(wanted) == mode
 
 
-def test_a_question_that_the_double_cannot_answer_is_a_fault() -> None:
+def test_an_operation_that_the_mock_server_does_not_know_is_an_error() -> None:
     with WandbServer() as server:
         body = json.dumps({"query": "query Sweeps { sweeps }"}).encode()
         with pytest.raises(urllib.error.HTTPError, match="400"):
@@ -153,7 +153,7 @@ def test_a_question_that_the_double_cannot_answer_is_a_fault() -> None:
         server.check()
 
 
-def test_a_teardown_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_teardown_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(wandb, "teardown", released.wait)
     monkeypatch.setattr(genlab.runs.wandb_run, "TEARDOWN_SECONDS", 0.1)
@@ -164,10 +164,10 @@ def test_a_teardown_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_a_key_a_run_is_offline_and_sync_sends_it_once(client: Client, server: WandbServer) -> None:
-    said = client.run(log_run_without_stdin, "run")
+    output = client.run(log_run_without_stdin, "run")
     (folder,) = client.home.glob("run/wandb/offline-run-*")
     assert server.requests == []
-    assert said == ""
+    assert output == ""
 
     client.environment["WANDB_API_KEY"] = KEY
     client.sync(f"wandb sync {folder}")
@@ -179,24 +179,24 @@ def test_without_a_key_a_run_is_offline_and_sync_sends_it_once(client: Client, s
     assert_arrived(server.runs["abc"])
 
 
-def test_online_without_a_key_never_asks_for_one_at_a_terminal(client: Client, server: WandbServer) -> None:
+def test_online_without_a_key_does_not_prompt_at_a_terminal(client: Client, server: WandbServer) -> None:
     terminal, end = pty.openpty()
     process = client.start(log_run, "run", "online", stdin=end, stdout=end, stderr=end)
     os.close(end)
     finished(process)
-    said = os.read(terminal, 10_000).decode()
+    output = os.read(terminal, 10_000).decode()
     os.close(terminal)
-    assert "no API key" in said
-    assert "choice" not in said
+    assert "no API key" in output
+    assert "choice" not in output
     assert server.requests == []
 
 
-def test_a_key_that_is_none_leaves_the_run_offline(client: Client, server: WandbServer) -> None:
+def test_a_malformed_key_leaves_the_run_offline(client: Client, server: WandbServer) -> None:
     client.environment["WANDB_API_KEY"] = KEY[:39]
-    said = client.run(log_run, "run")
-    assert len(said.splitlines()) == 1
-    assert "40+ characters" in said
-    assert "logging offline" in said
+    output = client.run(log_run, "run")
+    assert len(output.splitlines()) == 1
+    assert "40+ characters" in output
+    assert "logging offline" in output
     assert list(client.home.glob("run/wandb/offline-run-*"))
     assert server.requests == []
 
@@ -206,17 +206,17 @@ def test_a_run_arrives(online: Client, server: WandbServer) -> None:
     assert_arrived(server.runs["abc"])
 
 
-def test_a_run_is_tagged_while_it_is_under_way(online: Client, server: WandbServer) -> None:
+def test_a_run_is_tagged_while_it_is_running(online: Client, server: WandbServer) -> None:
     online.run(log_and_tag, "run")
     assert server.runs["abc"].tags == ["small", "collapsed"]
 
 
-def test_a_run_that_goes_on_keeps_its_history(online: Client, server: WandbServer) -> None:
+def test_a_resumed_run_keeps_its_history(online: Client, server: WandbServer) -> None:
     online.run(log_twice, "run", "online")
-    assert_went_on(server.runs["abc"])
+    assert_resumed(server.runs["abc"])
 
 
-def test_an_offline_run_that_goes_on_keeps_its_history(online: Client, server: WandbServer) -> None:
+def test_a_resumed_offline_run_keeps_its_history(online: Client, server: WandbServer) -> None:
     online.run(log_twice, "run", "offline")
     assert server.requests == []
     first, second = sorted(online.home.glob("run/wandb/offline-run-*"))
@@ -224,15 +224,15 @@ def test_an_offline_run_that_goes_on_keeps_its_history(online: Client, server: W
     assert server.runs["abc"].column("val/mse") == [4.0, 3.0]
     assert server.runs["abc"].state == "failed"
     online.sync(f"wandb sync {second}")
-    assert_went_on(server.runs["abc"])
+    assert_resumed(server.runs["abc"])
 
 
-def test_a_server_that_is_away_costs_seconds(online: Client, server: WandbServer) -> None:
+def test_an_unreachable_server_costs_seconds(online: Client, server: WandbServer) -> None:
     server.stop()
     begun = time.monotonic()
-    said = online.run(log_run_patiently, "run")
+    output = online.run(log_run_patiently, "run")
     assert time.monotonic() - begun < FINISH_SECONDS
-    command = sync_command(said)
+    command = sync_command(output)
 
     server.start()
     online.sync(command)
@@ -244,15 +244,15 @@ def test_a_server_that_refuses_the_run_leaves_it_offline(online: Client, server:
         raise Refused("no such team")
 
     upsert, server.operations["UpsertBucket"] = server.operations["UpsertBucket"], refuse
-    said = online.run(log_run, "run")
-    assert "no such team" in said
+    output = online.run(log_run, "run")
+    assert "no such team" in output
 
     server.operations["UpsertBucket"] = upsert
-    online.sync(sync_command(said))
+    online.sync(sync_command(output))
     assert_arrived(server.runs["abc"])
 
 
-def test_a_server_that_goes_away_in_the_middle_loses_nothing(online: Client, server: WandbServer) -> None:
+def test_a_server_that_stops_during_a_run_loses_nothing(online: Client, server: WandbServer) -> None:
     with online.start(log_through_a_failure, "run", 3.0, stdin=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
         while process.stdout.readline() != "ready\n":
@@ -260,14 +260,14 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(online: Client, ser
         wait_for(lambda: len(server.runs["abc"].history) == 2)
         server.stop()
         process.stdin.write("\n")
-        said = finished(process)
-    closed = re.search(r"closed in ([\d.]+) s", said)
+        output = finished(process)
+    closed = re.search(r"closed in ([\d.]+) s", output)
     assert closed and float(closed[1]) < 10
     assert server.runs["abc"].column("val/mse") == [5.0, 4.0]
     assert server.runs["abc"].state == "running"
 
     server.start()
-    online.sync(sync_command(said))
+    online.sync(sync_command(output))
     run = server.runs["abc"]
     assert run.column("val/mse") == [5.0, 4.0, 3.0, 2.0, 1.0]
     assert run.column("_step") == [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""`sweep.py agent`: many runs in one warm process, against the double of W&B's server."""
+"""`sweep.py agent`: many runs in one process, against a mock of the W&B server."""
 
 import itertools
 import json
@@ -16,17 +16,17 @@ import yaml
 
 import genlab.sweep.agent
 from genlab.runs.errors import UsageError
-from genlab.sweep.agent import arguments, run_agent
+from genlab.sweep.agent import command_arguments, run_agent
 from tests import HANG_SECONDS, wait_for
 from tests.wandb_client import Client, finished, small_sweep
 from tests.wandb_server import Run, Sweep, WandbServer
 
-STUB = Path(__file__).parent / "programs" / "wandb_stub.py"
+STUB = Path(__file__).parents[2] / "programs" / "wandb_stub.py"
 
 
 def agent(path: str, count: int | None = None) -> None:
-    """Works for a sweep with a quicker heart; the last line is the tally."""
-    genlab.sweep.agent.BEAT_SECONDS = 1.0
+    """Runs an agent with frequent heartbeats; the last line of output is its result."""
+    genlab.sweep.agent.HEARTBEAT_SECONDS = 1.0
     try:
         print(json.dumps(asdict(run_agent(path, count))))
     except UsageError as error:
@@ -51,19 +51,19 @@ def start(client: Client, sweep: Sweep, count: int | None = None) -> subprocess.
     return client.start(agent, f"tester/genlab/{sweep.id}", count)
 
 
-def tally(said: str) -> dict[str, int]:
-    return {key: value for key, value in json.loads(said.splitlines()[-1]).items() if value}
+def result(output: str) -> dict[str, int]:
+    return {key: value for key, value in json.loads(output.splitlines()[-1]).items() if value}
 
 
 def log_of(run: Run) -> str:
     return "\n".join(run.output)
 
 
-def test_arguments_are_those_of_wandbs_own_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_are_those_of_wandb_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "/data")
     command = ["fit", "--data.root=${envvar:DATA}/x", "${args}", "--last", 3]
     values = {"flag": True, "off": False, "dims": [32, 64], "lr": 1e-3, "none": None, "model": {"depth": 2}}
-    assert arguments(command, values) == [
+    assert command_arguments(command, values) == [
         "fit",
         "--data.root=/data/x",
         "--flag=True",
@@ -76,15 +76,15 @@ def test_arguments_are_those_of_wandbs_own_agent(monkeypatch: pytest.MonkeyPatch
         "3",
     ]
     assert command[1] == "--data.root=${envvar:DATA}/x"
-    assert arguments(["${args_no_boolean_flags}"], {"on": True, "off": False}) == ["--on"]
-    assert arguments([], values) == []
+    assert command_arguments(["${args_no_boolean_flags}"], {"on": True, "off": False}) == ["--on"]
+    assert command_arguments([], values) == []
 
 
 def test_many_runs_share_one_process(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1, 2, 3], b=["x", "y"])
-    said = online.run(agent, f"tester/genlab/{sweep.id}", 5)
-    assert tally(said) == {"finished": 5}
-    assert said.count("finished  score") == 5
+    output = online.run(agent, f"tester/genlab/{sweep.id}", 5)
+    assert result(output) == {"finished": 5}
+    assert output.count("finished  score") == 5
     runs = server.runs_of(sweep.id)
     assert [(run.config["a"], run.config["b"]) for run in runs] == [(1, "x"), (1, "y"), (2, "x"), (2, "y"), (3, "x")]
     assert len({run.config["pid"] for run in runs}) == 1
@@ -97,11 +97,11 @@ def test_many_runs_share_one_process(online: Client, server: WandbServer) -> Non
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) < 1.5
 
 
-def test_failures_are_told_and_the_agent_goes_on(online: Client, server: WandbServer) -> None:
+def test_failures_are_reported_and_the_agent_continues(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1], how=["raise", "refuse", "kill", "finish"])
-    said = online.run(agent, f"tester/genlab/{sweep.id}")
-    assert tally(said) == {"finished": 1, "failed": 3}
-    assert "Traceback" not in said
+    output = online.run(agent, f"tester/genlab/{sweep.id}")
+    assert result(output) == {"finished": 1, "failed": 3}
+    assert "Traceback" not in output
     raised, refused, killed, fine = server.runs_of(sweep.id)
     assert [run.state for run in (raised, refused, killed, fine)] == ["failed", "failed", "failed", "finished"]
     assert [run.exit_code for run in (raised, refused, killed)] == [1, 1, 1]
@@ -113,11 +113,11 @@ def test_failures_are_told_and_the_agent_goes_on(online: Client, server: WandbSe
     assert killed.column("score") == [1]
     assert fine.config["pid"] != raised.config["pid"] == killed.config["pid"]
     for run in (raised, refused, killed):
-        (log,) = re.findall(rf"\(log: (.*/{run.id}\.txt)\)", said)
+        (log,) = re.findall(rf"\(log: (.*/{run.id}\.txt)\)", output)
         assert (online.home / log).is_file()
 
 
-def test_a_server_that_goes_away_costs_no_run(online: Client, server: WandbServer) -> None:
+def test_a_server_that_stops_costs_no_run(online: Client, server: WandbServer) -> None:
     online.environment |= {
         "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "0.2",
         "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.2",
@@ -130,25 +130,25 @@ def test_a_server_that_goes_away_costs_no_run(online: Client, server: WandbServe
         process.wait(3)
     server.outages += [429, 503]
     server.start()
-    assert tally(finished(process)) == {"finished": 2}
+    assert result(finished(process)) == {"finished": 2}
     assert [(run.state, run.times_ended) for run in server.runs_of(sweep.id)] == [("finished", 1)] * 2
 
 
-def test_a_run_that_had_to_be_logged_offline_is_sent(online: Client, server: WandbServer) -> None:
+def test_a_run_that_was_logged_offline_is_sent(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1], how=["offline"])
-    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    assert result(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
     (run,) = server.runs_of(sweep.id)
     assert (run.state, run.project, run.column("score")) == ("finished", "genlab", [1])
 
 
-def test_an_agent_whose_sweep_is_deleted_leaves(online: Client, server: WandbServer) -> None:
+def test_an_agent_exits_when_its_sweep_is_deleted(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1, 2], how=["wait"])
     process = start(online, sweep)
     wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
     server.gone.add("Heartbeat")
-    said = finished(process)
-    assert tally(said) == {"finished": 1}
-    assert said.count("W&B wants no more of this agent") == 1
+    output = finished(process)
+    assert result(output) == {"finished": 1}
+    assert output.count("W&B does not accept this agent any more") == 1
 
 
 def test_wandb_stops_a_run_and_then_the_sweep(online: Client, server: WandbServer) -> None:
@@ -158,45 +158,45 @@ def test_wandb_stops_a_run_and_then_the_sweep(online: Client, server: WandbServe
     server.stop_run(server.runs["run0"])
     wait_for(lambda: "run1" in server.runs and server.runs["run1"].state == "running")
     server.agents["agent0"].commands.append({"type": "exit"})
-    assert tally(finished(process)) == {"stopped": 2}
+    assert result(finished(process)) == {"stopped": 2}
     first, second = server.runs_of(sweep.id)
     assert (first.state, second.state) == ("finished", "failed")
     assert first.config["pid"] == second.config["pid"]
     assert any(states == {"run0": True} for _, states in server.agents["agent0"].beats)
 
 
-def test_ctrl_c_finishes_the_run_in_hand(online: Client, server: WandbServer) -> None:
+def test_ctrl_c_finishes_the_current_run(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1, 2], how=["wait"])
     process = start(online, sweep)
     wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
     process.send_signal(signal.SIGINT)
-    assert tally(finished(process)) == {"finished": 1, "signal": signal.SIGINT}
+    assert result(finished(process)) == {"finished": 1, "signal": signal.SIGINT}
     assert [run.state for run in server.runs_of(sweep.id)] == ["finished"]
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
-def test_a_run_that_was_stopped_by_hand_goes_on_later(
+def test_a_run_that_the_user_stopped_is_resumed_later(
     numbers: list[signal.Signals], online: Client, server: WandbServer
 ) -> None:
     sweep = add_sweep(server, a=[1], how=["wait long"])
     process = start(online, sweep)
     wait_for(lambda: "run0" in server.runs and server.runs["run0"].state == "running")
     for number in numbers:
-        time.sleep(0.5)  # signals of one kind that come at once are one
+        time.sleep(0.5)  # signals of one kind that arrive at once are merged
         process.send_signal(number)
-    said = finished(process)
-    assert tally(said) == {"stopped": 1, "signal": numbers[-1]}
+    output = finished(process)
+    assert result(output) == {"stopped": 1, "signal": numbers[-1]}
     (run,) = server.runs_of(sweep.id)
     assert run.state == "preempted"
 
-    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    assert result(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
     assert run.state == "finished"
 
 
 def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
     sweep = add_sweep(server, a=[1, 2, 3, 4, 5, 6], how=["pause"])
-    tallies = [tally(finished(process)) for process in [start(online, sweep), start(online, sweep)]]
-    assert sum(one["finished"] for one in tallies) == 6
+    results = [result(finished(process)) for process in [start(online, sweep), start(online, sweep)]]
+    assert sum(one["finished"] for one in results) == 6
     runs = server.runs_of(sweep.id)
     assert sorted(run.config["a"] for run in runs) == [1, 2, 3, 4, 5, 6]
     assert len({run.config["pid"] for run in runs}) == 2
@@ -207,63 +207,63 @@ def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
     ("path", "environment", "reason"),
     [
         ("tester/genlab/none", {}, "no sweep none"),
-        ("a/b/c/d", {}, "names no sweep"),
+        ("a/b/c/d", {}, "is not the path of a sweep"),
         ("tester/genlab/sweep0", {"WANDB_API_KEY": ""}, "no W&B API key"),
         ("tester/genlab/sweep0", {"WANDB_MODE": "offline"}, "WANDB_MODE is offline"),
         ("tester/genlab/sweep0", {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be used"),
         ("tester/genlab/sweep0", {}, "there is no program nothing.py of the sweep"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(
+def test_an_agent_that_cannot_work_prints_one_line(
     path: str, environment: dict[str, str], reason: str, online: Client, server: WandbServer
 ) -> None:
     server.add_sweep({"program": "nothing.py", "parameters": {"a": {"value": 1}}})
     online.environment |= environment
     process = online.start(agent, path)
-    said, _ = process.communicate(timeout=HANG_SECONDS)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
-    (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
+    (line,) = (line for line in output.splitlines() if "Loaded credentials" not in line)
     assert line.startswith("error: ")
     assert reason in line
 
 
-def test_training_runs_warm(online: Client, server: WandbServer, tmp_path: Path) -> None:
-    """train.py itself: run folders, the record and W&B agree; a model that cannot be built fails alone."""
+def test_trainings_share_one_process(online: Client, server: WandbServer, tmp_path: Path) -> None:
+    """With train.py, run folders and W&B agree, and a model that cannot be built fails without stopping the others."""
     sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1, 2, 9]).read_text()))
-    said = online.run(agent, f"tester/genlab/{sweep.id}")
-    assert tally(said) == {"finished": 2, "failed": 1}
+    output = online.run(agent, f"tester/genlab/{sweep.id}")
+    assert result(output) == {"finished": 2, "failed": 1}
     first, second, deep = server.runs_of(sweep.id)
     folder = tmp_path / "runs" / "quickstart"
-    summaries = [json.loads((folder / name / "summary.json").read_text()) for name in warm_names(1, 2)]
+    summaries = [json.loads((folder / name / "summary.json").read_text()) for name in run_names(1, 2)]
     assert [summary["wandb_id"] for summary in summaries] == [first.id, second.id]
     assert len({summary["pid"] for summary in summaries}) == 1
-    for run, summary, name in zip((first, second), summaries, warm_names(1, 2), strict=True):
+    for run, summary, name in zip((first, second), summaries, run_names(1, 2), strict=True):
         assert (run.name, run.group, run.tags) == (f"quickstart/{name}", "quickstart", ["quickstart"])
         assert run.summary["test/mse"] == pytest.approx(summary["metrics"]["test/mse"])
         assert run.summary["val/mse"] == pytest.approx(min(run.column("val/mse")))
-        assert f"{run.id} {name}  finished  test/mse" in said
+        assert f"{run.id} {name}  finished  test/mse" in output
         assert (folder / "logs" / f"{run.id}.txt").is_file()
     assert deep.state == "failed"
     assert "depth" in log_of(deep)
 
 
 @pytest.mark.slow
-def test_a_preempted_training_goes_on_from_its_checkpoint(online: Client, server: WandbServer, tmp_path: Path) -> None:
+def test_a_preempted_training_resumes_from_its_checkpoint(online: Client, server: WandbServer, tmp_path: Path) -> None:
     sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1], epochs=40).read_text()))
     process = start(online, sweep)
     wait_for(lambda: "run0" in server.runs and len(server.runs["run0"].column("val/mse")) > 5)
     process.terminate()
-    assert tally(finished(process)) == {"stopped": 1, "signal": signal.SIGTERM}
+    assert result(finished(process)) == {"stopped": 1, "signal": signal.SIGTERM}
     (run,) = server.runs_of(sweep.id)
     assert run.state == "preempted"
     assert 5 < len(run.column("val/mse")) < 40
 
-    assert tally(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
+    assert result(online.run(agent, f"tester/genlab/{sweep.id}")) == {"finished": 1}
     assert run.state == "finished"
     assert len(run.column("val/mse")) == 40
-    assert [folder.name for folder in (tmp_path / "runs" / "quickstart").glob("depth*")] == warm_names(1)
+    assert [folder.name for folder in (tmp_path / "runs" / "quickstart").glob("depth*")] == run_names(1)
 
 
-def warm_names(*depths: int) -> list[str]:
-    """The run folders of small_sweep."""
+def run_names(*depths: int) -> list[str]:
+    """Returns the names of the run folders of small_sweep."""
     return [f"depth={depth},latent_dim=3" for depth in depths]

@@ -1,4 +1,4 @@
-"""Sweep definitions: W&B's order and arguments against hand-written lists, every fault by its line and words."""
+"""Sweep definitions: W&B's order and arguments against explicit lists, each error against its line and message."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from genlab.runs.errors import UsageError
 from genlab.sweep.definition import Definition, Hyperband, differences
-from genlab.sweep.definition_file import load_definition
+from genlab.sweep.parser import load_definition
 
 HEAD = "method: grid\nmetric: {name: test/mse}\n"
 TAIL = 'command: ["${program}", fit, "${args}"]\n'
@@ -46,12 +46,12 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Definition:
     return load_definition(path, overrides)
 
 
-def faults(tmp_path: Path, text: str, *overrides: str) -> list[str]:
-    """The faults, without the line that counts them."""
+def errors(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    """Returns the error messages, without the line that counts them."""
     with pytest.raises(UsageError) as caught:
         load(tmp_path, text, *overrides)
     first, *lines = str(caught.value).split("\n")
-    assert first == f"{tmp_path / 'sweep.yaml'} has {len(lines)} fault{'s' if len(lines) > 1 else ''}:"
+    assert first == f"{tmp_path / 'sweep.yaml'} has {len(lines)} error{'s' if len(lines) > 1 else ''}:"
     assert all(line.startswith("  ") for line in lines)
     return [line[2:] for line in lines]
 
@@ -71,8 +71,8 @@ def test_everything_is_read(tmp_path: Path):
     assert [sweep.line(key) for key in ("method", "metric", "model.optimizer.lr", "nothing")] == [4, 5, 16, None]
 
 
-def test_the_grid_goes_in_the_order_of_wandb(tmp_path: Path):
-    """Sorted by name whatever the file's order, the last fastest, equal values once, constants in every point."""
+def test_the_grid_has_the_order_of_wandb(tmp_path: Path):
+    """Sorted by name, the last parameter varies fastest, no duplicates, constants are in every point."""
     sweep = load(tmp_path, parameters("{z: {values: [3, 3.0, 1]}, k: {value: x}, b: {values: [true, 1]}}"))
     points = list(sweep.points())
     assert points == [
@@ -86,7 +86,7 @@ def test_the_grid_goes_in_the_order_of_wandb(tmp_path: Path):
     assert sweep.values == {"b": [True, 1], "k": ["x"], "z": [3, 1]}
 
 
-def test_a_grid_goes_through_ranges(tmp_path: Path):
+def test_a_grid_can_contain_ranges(tmp_path: Path):
     block = "{n: {min: 1, max: 3}, q: {distribution: q_uniform, min: 0, max: 1, q: 0.5}}"
     sweep = load(tmp_path, parameters(block))
     assert [(point["n"], point["q"]) for point in sweep.points()] == [
@@ -100,12 +100,12 @@ def test_a_grid_goes_through_ranges(tmp_path: Path):
 
 
 def test_blocks_are_sorted_before_their_keys_are_joined(tmp_path: Path):
-    """As W&B sorts: "a" with all that is in it before "a-b", though "a-b" < "a.x"."""
+    """W&B sorts "a" with its whole block before "a-b", although "a-b" < "a.x"."""
     sweep = load(tmp_path, parameters("{a-b: {value: 1}, a: {parameters: {x: {values: [1, 2]}}}}"))
     assert list(sweep.distributions) == ["a.x", "a-b"]
 
 
-def test_points_are_drawn(tmp_path: Path):
+def test_points_are_drawn_by_quantiles(tmp_path: Path):
     block = "{lr: {min: 0.0, max: 4.0}, k: {value: 7}, n: {values: [a, b]}}"
     sweep = load(tmp_path, parameters(block, "random"))
     assert sweep.draw({"lr": 0.25, "n": 0.5}) == {"k": 7, "lr": 1.0, "n": "b"}
@@ -139,19 +139,19 @@ def test_arguments_of_a_nested_point(tmp_path: Path):
         ({"latent_dim": 2, "kind": "a b", "on": False}, "{'latent_dim': 2, 'kind': 'a b', 'on': False}"),
     ],
 )
-def test_a_value_is_printed_as_wandb_prints_it(value, text: str, tmp_path: Path):
+def test_a_value_is_formatted_as_by_wandb(value, text: str, tmp_path: Path):
     sweep = load(tmp_path, parameters(json.dumps({"x": {"value": 0}})))
     assert sweep.arguments({"x": value, "b": 1, "y": 2, "a": 3}) == ["fit", "--a=3", "--b=1", f"--x={text}", "--y=2"]
 
 
 @pytest.mark.parametrize("value", [[None, 1], {"a": None}, {"a": 1e-7}, ["a\nb"], ["x: y", "None", 'it\'s "so"'], [[]]])
-def test_a_list_or_block_is_read_back_by_yaml(value, tmp_path: Path):
+def test_yaml_reads_a_formatted_list_or_block_back(value, tmp_path: Path):
     argument = load(tmp_path, parameters("{x: {value: 0}}")).arguments({"x": value})[1]
     assert yaml.safe_load(argument.removeprefix("--x=")) == value
 
 
 @pytest.mark.parametrize(
-    ("macro", "words"),
+    ("macro", "arguments"),
     [
         ("${args}", ["--a=1", "--b=True", "--c=False", "--d=null"]),
         ("${args_no_hyphens}", ["a=1", "b=True", "c=False", "d=null"]),
@@ -160,15 +160,15 @@ def test_a_list_or_block_is_read_back_by_yaml(value, tmp_path: Path):
         ("${args_json}", ['{"a": 1, "b": true, "c": false, "d": null}']),
     ],
 )
-def test_macros(macro: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_macros(macro: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SWEEP_ROOT", "/data")
     block = "{d: {value: null}, c: {value: false}, b: {value: true}, a: {values: [1]}}"
     text = parameters(block).replace("${args}", macro).replace("fit,", 'fit, 5, "--data.root=${envvar:SWEEP_ROOT}/x",')
     sweep = load(tmp_path, text)
-    assert sweep.arguments(next(sweep.points())) == ["fit", "5", "--data.root=/data/x", *words]
+    assert sweep.arguments(next(sweep.points())) == ["fit", "5", "--data.root=/data/x", *arguments]
 
 
-def test_overrides_set_and_add(tmp_path: Path):
+def test_overrides_set_and_add_parameters(tmp_path: Path):
     overrides = ("model.width=2", "seed_everything=0,1", "data.size=[3, 4]", "data.size=null,a")
     sweep = load(tmp_path, NESTED, *overrides)
     assert {key: distribution.settings for key, distribution in sweep.distributions.items()} == {
@@ -183,58 +183,58 @@ def test_overrides_set_and_add(tmp_path: Path):
     assert "--model={optimizer: {lr: 1.0e-05}, width: 2}" in sweep.arguments(next(sweep.points()))
 
 
-def test_an_override_mends_what_a_grid_cannot_go_through(tmp_path: Path):
+def test_an_override_replaces_a_distribution_that_a_grid_cannot_contain(tmp_path: Path):
     text = parameters("{lr: {min: 0.1, max: 0.2}}")
-    assert len(faults(tmp_path, text)) == 1 and len(load(tmp_path, text, "lr=1,2")) == 2
+    assert len(errors(tmp_path, text)) == 1 and len(load(tmp_path, text, "lr=1,2")) == 2
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "message"),
     [
         ("a", "is not of the form"),
         ("=1", "is not of the form"),
         ("a b=1", "is not of the form"),
-        ("a=", "gives no values"),
-        ("a=[1", "gives no values"),
-        ("a=1]: [2", "gives no values"),
+        ("a=", "has no readable values"),
+        ("a=[1", "has no readable values"),
+        ("a=1]: [2", "has no readable values"),
         ("a=.nan", ".nan is not finite"),
         ("a=2020-01-01", "read by YAML as a timestamp"),
         ("model=3", "would replace a whole block"),
         ("model.optimizer=3", "would replace a whole block"),
     ],
 )
-def test_a_wrong_override_is_named(override: str, words: str, tmp_path: Path):
-    found = faults(tmp_path, NESTED, override, "fine=1")
-    assert len(found) == 1 and found[0].startswith(f"override {override!r}") and words in found[0]
+def test_an_invalid_override_is_reported(override: str, message: str, tmp_path: Path):
+    found = errors(tmp_path, NESTED, override, "fine=1")
+    assert len(found) == 1 and found[0].startswith(f"override {override!r}") and message in found[0]
 
 
-NO_FILE_TEXT = [
-    ("a: [1", "line 1: no valid YAML"),
-    ("a: 1\n  b: 2", "line 2: no valid YAML: mapping values are not allowed here"),
-    ("a: !!python/object:os.system 1", "line 1: no valid YAML: could not determine a constructor"),
-    ("a: !!python/dict {b: 1}", "line 1: no valid YAML: the tag"),
-    ("a: 1\n---\nb: 2", "line 2: no valid YAML"),
-    ("a: \x07", "no valid YAML"),
-    ("a: &a [*a]", "no valid YAML: it is nested too deeply"),
-    ("", "holds no sweep"),
-    ("- 1", "holds no sweep"),
-    ("sweep", "holds no sweep"),
+NO_SWEEPS = [
+    ("a: [1", "line 1: invalid YAML"),
+    ("a: 1\n  b: 2", "line 2: invalid YAML: mapping values are not allowed here"),
+    ("a: !!python/object:os.system 1", "line 1: invalid YAML: could not determine a constructor"),
+    ("a: !!python/dict {b: 1}", "line 1: invalid YAML: the tag"),
+    ("a: 1\n---\nb: 2", "line 2: invalid YAML"),
+    ("a: \x07", "invalid YAML"),
+    ("a: &a [*a]", "invalid YAML: it is nested too deeply"),
+    ("", "is not a sweep"),
+    ("- 1", "is not a sweep"),
+    ("sweep", "is not a sweep"),
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), NO_FILE_TEXT)
-def test_what_is_no_sweep_at_all(text: str, words: str, tmp_path: Path):
-    assert any(words in line for line in faults(tmp_path, text))
+@pytest.mark.parametrize(("text", "message"), NO_SWEEPS)
+def test_a_file_that_is_not_a_sweep_is_reported(text: str, message: str, tmp_path: Path):
+    assert any(message in line for line in errors(tmp_path, text))
 
 
-def test_what_cannot_be_read(tmp_path: Path):
+def test_an_unreadable_file_is_reported(tmp_path: Path):
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
-    for name, words in (("none.yaml", "No such file"), ("", "Is a directory"), ("latin.yaml", "no UTF-8")):
-        with pytest.raises(UsageError, match=f"^cannot read the sweep .*{words}"):
+    for name, message in (("none.yaml", "No such file"), ("", "Is a directory"), ("latin.yaml", "not UTF-8")):
+        with pytest.raises(UsageError, match=f"^cannot read the sweep .*{message}"):
             load_definition(tmp_path / name)
 
 
-GOOD = """method: grid
+VALID = """method: grid
 metric:
   name: test/mse
   goal: minimize
@@ -246,8 +246,8 @@ command:
   - fit
   - ${args}
 """
-FAULTS = [  # what is replaced in GOOD, by what, the fault's line (None: no line), words of the fault
-    ("parameters:", "paramters:", 5, "unknown key 'paramters'; did you mean 'parameters'?"),
+ERRORS = [  # the replaced text of VALID, the new text, the line of the error or None, a part of its message
+    ("parameters:", "paramters:", 5, "unknown key 'paramters'; did you mean parameters?"),
     ("metric:", "zzz: 1\nmetric:", 2, "unknown key 'zzz'"),
     ("metric:", "job: x\nmetric:", 2, "job cannot work without W&B's server"),
     ("metric:", "scheduler: {engine: wandb}\nmetric:", 2, "scheduler cannot work without W&B's server"),
@@ -255,31 +255,36 @@ FAULTS = [  # what is replaced in GOOD, by what, the fault's line (None: no line
     ("metric:\n  name: test/mse\n  goal: minimize\n", "", None, "metric is missing"),
     ("parameters:\n  a:\n    values: [1, 2]\n", "", None, "parameters is missing"),
     ("command:\n  - ${program}\n  - fit\n  - ${args}\n", "", None, "command is missing"),
-    ("grid", "gird", 1, "method gird is none of grid, random, bayes; did you mean 'grid'?"),
+    ("grid", "gird", 1, "method gird is none of grid, random, bayes; did you mean grid?"),
     ("grid", "custom", 1, "method custom is none of"),
-    ("method: grid", "method: grid\nmethod: random", 2, "key 'method' stands twice, first in line 1"),
-    ("values: [1, 2]", "values: [1]\n    values: [2]", 8, "key 'values' stands twice, first in line 7"),
+    ("method: grid", "method: grid\nmethod: random", 2, "key 'method' occurs twice, first in line 1"),
+    ("values: [1, 2]", "values: [1]\n    values: [2]", 8, "key 'values' occurs twice, first in line 7"),
     ("method: grid", "method: grid\non: 1", 2, "key on is read by YAML as a bool; put it in quotes"),
     ("method: grid", "method: grid\nname: yes", 2, "name must be a text; put it in quotes"),
     ("method: grid", "method: grid\nproject: 3", 2, "project must be a text"),
     ("method: grid", "method: grid\nname: ''", 2, "name is empty"),
-    ("method: grid", "method: grid\nprogram: other.sh", 2, "is no Python file"),
-    ("method: grid", "method: grid\nrun_cap: 0", 2, "run_cap 0 is no whole number of at least 1"),
-    ("method: grid", "method: grid\nrun_cap: true", 2, "run_cap true is no whole number"),
-    ("method: grid", "method: grid\nrun_cap: 2.5", 2, "run_cap 2.5 is no whole number"),
-    ("metric:\n  name: test/mse\n  goal: minimize", "metric: test/mse", 2, "metric must map name, goal, target"),
-    ("\n  name: test/mse\n  goal: minimize", " {}", 2, "metric must map name, goal, target"),
+    ("method: grid", "method: grid\nprogram: other.sh", 2, "is not a Python file"),
+    ("method: grid", "method: grid\nrun_cap: 0", 2, "run_cap 0 is not a whole number of at least 1"),
+    ("method: grid", "method: grid\nrun_cap: true", 2, "run_cap true is not a whole number"),
+    ("method: grid", "method: grid\nrun_cap: 2.5", 2, "run_cap 2.5 is not a whole number"),
+    (
+        "metric:\n  name: test/mse\n  goal: minimize",
+        "metric: test/mse",
+        2,
+        "metric must be a mapping with keys among name, goal, target",
+    ),
+    ("\n  name: test/mse\n  goal: minimize", " {}", 2, "metric must be a mapping with keys among name, goal, target"),
     ("  name: test/mse\n", "", 2, "metric needs a name"),
     ("test/mse", "3", 3, "metric: name must be a text"),
-    ("minimize", "minimise", 4, "goal minimise is neither minimize nor maximize; did you mean 'minimize'?"),
-    ("goal: minimize", "gaol: minimize", 4, "metric: unknown key 'gaol'; did you mean 'goal'?"),
+    ("minimize", "minimise", 4, "goal minimise is neither minimize nor maximize; did you mean minimize?"),
+    ("goal: minimize", "gaol: minimize", 4, "metric: unknown key 'gaol'; did you mean goal?"),
     ("goal: minimize", "target: 1e-3", 4, "metric: target '1e-3' is not a number in YAML; write 1.0e-3"),
-    ("\n  a:\n    values: [1, 2]", " {}", 5, "parameters must map"),
-    ("\n  a:\n    values: [1, 2]", " [a]", 5, "parameters must map"),
+    ("\n  a:\n    values: [1, 2]", " {}", 5, "parameters must be a mapping"),
+    ("\n  a:\n    values: [1, 2]", " [a]", 5, "parameters must be a mapping"),
     ("\n    values: [1, 2]", " 0.1", 6, "a: must be a mapping"),
     ("\n    values: [1, 2]", "", 6, "a: must be a mapping"),
     ("  a:", "  a b:", 6, "parameter 'a b' must begin with a letter"),
-    ("values: [1, 2]", "valeus: [1, 2]", 7, "a: unknown key 'valeus'; did you mean 'values'?"),
+    ("values: [1, 2]", "valeus: [1, 2]", 7, "a: unknown key 'valeus'; did you mean values?"),
     ("values: [1, 2]", "values: []", 7, "a: values is empty"),
     ("values: [1, 2]", "values: [1]\n    value: 2", 7, "a: both value and values"),
     ("values: [1, 2]", "values: [1]\n    probabilities: [0.5, 0.5]", 8, "a: 2 probabilities are given for 1 values"),
@@ -288,48 +293,53 @@ FAULTS = [  # what is replaced in GOOD, by what, the fault's line (None: no line
     ("values: [1, 2]", "values: [{1: 2}]", 7, "key 1 is read by YAML as a int"),
     ("values: [1, 2]", "max: 2\n    min: 3", 8, "a: min 3 is above max 2"),
     ("values: [1, 2]", "min: 3", 7, "a: min is given without max"),
-    ("values: [1, 2]", "min: 0.1\n    max: 0.2", 6, "a: a grid cannot go through uniform; give values"),
+    ("values: [1, 2]", "min: 0.1\n    max: 0.2", 6, "a: a grid cannot contain uniform; give values"),
     ("values: [1, 2]", "min: 0\n    max: 1000000", 6, "a: more than 100000 values are too many for a grid"),
     (
         "values: [1, 2]",
         "values: [1]\n    probabilities: [1]",
         6,
-        "a grid cannot go through categorical_w_probabilities",
+        "a grid cannot contain categorical_w_probabilities",
     ),
     (
         "values: [1, 2]",
         "distribution: normla\n    mu: 1",
         7,
-        "a: unknown distribution 'normla'; did you mean 'normal'?",
+        "a: unknown distribution 'normla'; did you mean normal?",
     ),
-    ("values: [1, 2]", "parameters: {}", 7, "a must map one or more keys"),
+    ("values: [1, 2]", "parameters: {}", 7, "a must be a mapping with at least one parameter"),
     ("values: [1, 2]", "parameters: {b: {values: []}}", 7, "a.b: values is empty"),
-    ("values: [1, 2]", "parameters: {b: {value: 1}}\n    min: 2", 8, "a: 'min' cannot stand beside parameters"),
+    ("values: [1, 2]", "parameters: {b: {value: 1}}\n    min: 2", 8, "a: 'min' is not allowed beside parameters"),
     ("  a:", "  a.b: {value: 1}\n  a: {parameters: {b: {value: 1}}}\n  c:", 7, "parameter a.b is given twice"),
     ("\n  - ${program}\n  - fit\n  - ${args}", " python train.py", 8, "command must be a list"),
     ("  - ${program}\n", "", 8, "command has no ${program}"),
     ("  - ${args}\n", "", 8, "command has no ${args} after ${program}"),
-    ("- ${args}", "- --x=${args}\n  - ${args}", 11, "command: ${args} must be an item of its own"),
+    ("- ${args}", "- --x=${args}\n  - ${args}", 11, "command: ${args} must be a separate item"),
     (
         "- ${args}",
         "- ${args}\n  - ${argz}",
         12,
-        "command: ${argz} is not known without W&B's agent; did you mean '${args}'?",
+        "command: ${argz} is not known without W&B's agent; did you mean ${args}?",
     ),
     ("- ${args}", "- ${args}\n  - ${args_json_file}", 12, "${args_json_file} is not known without W&B's agent"),
     ("- ${args}", "- ${args}\n  - ${envvar:NO_SUCH_VARIABLE}", 12, "NO_SUCH_VARIABLE} is not set"),
-    ("- ${args}", "- ${args}\n  - ${interpreter}", 12, "${interpreter} stands on the wrong side of ${program}"),
-    ("- ${program}", "- ${args}\n  - ${program}", 9, "${args} stands on the wrong side of ${program}"),
-    ("- ${args}", "- ${args}\n  - --config\n  - c.yaml", 12, "--config stands after the parameters"),
-    ("- ${args}", "- ${args}\n  - --config=c.yaml", 12, "--config stands after the parameters"),
-    ("- ${args}", "- ${args}\n  - --a=3", 12, "--a stands after the parameters, so that it would win over parameter a"),
-    ("- fit", "- [fit]", 10, 'command: ["fit"] is no word'),
-    ("method: grid", "method: grid\nearly_terminate: 3", 2, "early_terminate must map type"),
+    ("- ${args}", "- ${args}\n  - ${interpreter}", 12, "${interpreter} is on the wrong side of ${program}"),
+    ("- ${program}", "- ${args}\n  - ${program}", 9, "${args} is on the wrong side of ${program}"),
+    ("- ${args}", "- ${args}\n  - --config\n  - c.yaml", 12, "--config comes after the parameters"),
+    ("- ${args}", "- ${args}\n  - --config=c.yaml", 12, "--config comes after the parameters"),
+    ("- ${args}", "- ${args}\n  - --a=3", 12, "--a comes after the parameters, so that it would override parameter a"),
+    ("- fit", "- [fit]", 10, 'command: ["fit"] is not a word'),
+    ("method: grid", "method: grid\nearly_terminate: 3", 2, "early_terminate must be a mapping with keys among type"),
     ("method: grid", "method: grid\nearly_terminate: {type: median, min_iter: 1}", 2, "type must be hyperband"),
     ("method: grid", "method: grid\nearly_terminate: {min_iter: 1}", 2, "type must be hyperband"),
     ("method: grid", "method: grid\nearly_terminate: {type: hyperband}", 2, "needs min_iter, or max_iter and s"),
     ("method: grid", "method: grid\nearly_terminate:\n  type: hyperband\n  max_iter: 9", 4, "max_iter needs s"),
-    ("method: grid", "method: grid\nearly_terminate:\n  type: hyperband\n  min_iter: 0", 4, "min_iter 0 is no whole"),
+    (
+        "method: grid",
+        "method: grid\nearly_terminate:\n  type: hyperband\n  min_iter: 0",
+        4,
+        "min_iter 0 is not a whole",
+    ),
     (
         "method: grid",
         "method: grid\nearly_terminate: {type: hyperband, min_iter: 1, eta: 0}",
@@ -348,15 +358,15 @@ FAULTS = [  # what is replaced in GOOD, by what, the fault's line (None: no line
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "line", "words"), FAULTS, ids=[words[:50] for *_, words in FAULTS])
-def test_a_fault_is_named_with_its_line(old: str, new: str, line: int | None, words: str, tmp_path: Path):
-    assert GOOD.count(old) == 1 and load(tmp_path, GOOD)
+@pytest.mark.parametrize(("old", "new", "line", "message"), ERRORS, ids=[message[:50] for *_, message in ERRORS])
+def test_an_error_is_reported_with_its_line(old: str, new: str, line: int | None, message: str, tmp_path: Path):
+    assert VALID.count(old) == 1 and load(tmp_path, VALID)
     place = "" if line is None else f"line {line}: "
-    found = [fault for fault in faults(tmp_path, GOOD.replace(old, new)) if words in fault]
+    found = [line_error for line_error in errors(tmp_path, VALID.replace(old, new)) if message in line_error]
     assert len(found) == 1 and found[0].startswith(place) and found[0].startswith("line") == (line is not None)
 
 
-def test_all_faults_are_named_at_once_in_the_order_of_their_lines(tmp_path: Path):
+def test_all_errors_are_reported_in_the_order_of_their_lines(tmp_path: Path):
     text = """method: grid
 metric: {goal: minimize}
 parameterz: {}
@@ -367,17 +377,17 @@ parameters:
       optimizer: {parameters: {lr: {min: 0.1, max: 0.01}}}
 command: ["${program}"]
 """
-    assert faults(tmp_path, text, "x") == [
+    assert errors(tmp_path, text, "x") == [
         "line 2: metric needs a name, such as test/mse",
-        "line 3: unknown key 'parameterz'; did you mean 'parameters'?",
+        "line 3: unknown key 'parameterz'; did you mean parameters?",
         "line 7: model.depth: values is empty",
         "line 8: model.optimizer.lr: min 0.1 is above max 0.01",
-        "line 9: command has no ${args} after ${program}, so that no value would reach it",
+        "line 9: command has no ${args} after ${program}, so that it would receive no parameters",
         "override 'x' is not of the form key=value[,value...]",
     ]
 
 
-def test_what_wandb_takes_passes(tmp_path: Path):
+def test_what_wandb_accepts_is_valid(tmp_path: Path):
     more = "apiVersion: '1'\nkind: sweep\ncontroller: {type: local}\nentity: us\n"
     early = "early_terminate: {type: hyperband, max_iter: 27, s: 2, eta: 2, strict: true}\n"
     sweep = load(tmp_path, more + early + parameters("{lr: {distribution: normal}, x: {values: [yes, 1e-3]}}", "bayes"))
@@ -386,7 +396,7 @@ def test_what_wandb_takes_passes(tmp_path: Path):
     assert sweep.distributions["x"].choices == [True, "1e-3"]
 
 
-def test_anchors_and_merges_are_no_duplicates(tmp_path: Path):
+def test_anchors_and_merges_are_not_duplicates(tmp_path: Path):
     block = (
         "{a: &a {parameters: &p {x: {value: 1}, y: {value: 2}}}, b: *a, c: {parameters: &m {<<: *p, y: {value: 3}}}, "
     )
@@ -397,12 +407,12 @@ def test_anchors_and_merges_are_no_duplicates(tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_sweeps_here_come_back_from_yaml(path: Path, tmp_path: Path):
+def test_the_sweeps_of_the_repository_survive_a_yaml_round_trip(path: Path, tmp_path: Path):
     sweep = load_definition(path)
     assert load(tmp_path, sweep.to_yaml()) == sweep
 
 
-def test_a_definition_comes_back_from_yaml(tmp_path: Path):
+def test_a_definition_survives_a_yaml_round_trip(tmp_path: Path):
     overrides = ("model.width=1e-3,it's,on", "new.key=null", "trainer.callbacks=[{a: 1.0e-7}]")
     sweep = load(tmp_path, NESTED, *overrides)
     again = load(tmp_path, sweep.to_yaml())
@@ -414,14 +424,14 @@ def test_a_definition_comes_back_from_yaml(tmp_path: Path):
     assert raw["command"][:3] == ["${env}", "${interpreter}", "${program}"]
 
 
-def test_every_law_comes_back_from_yaml(tmp_path: Path):
+def test_all_distributions_survive_a_yaml_round_trip(tmp_path: Path):
     block = "{a: {distribution: q_normal, q: 2}, b: {min: 1.0, max: 2}, c: {min: 1, max: 2}, "
     block += "d: {values: [1, 2], probabilities: [0.1, 0.9]}, e: {distribution: uniform, min: 1, max: 2}}"
     sweep = load(tmp_path, parameters(block, "random"))
     assert load(tmp_path, sweep.to_yaml()) == sweep
 
 
-def test_a_record_is_json_and_leaves_out_what_may_change(tmp_path: Path):
+def test_a_record_is_json_without_the_keys_that_may_change(tmp_path: Path):
     sweep = load(tmp_path, NESTED)
     record = sweep.record()
     assert json.loads(json.dumps(record)) == record
@@ -438,13 +448,13 @@ def test_differences_are_readable(tmp_path: Path):
     new = load(tmp_path, text.replace("min: 1, max: 2", "values: [1]"), "model.width=8,4,2", "seed=0,1").record()
     del new["parameters"]["trainer.precision"]
     assert differences(old, new) == [
-        "goal maximize became minimize",
-        "early_terminate.eta 3 became 2",
-        "parameters.data.size: distribution int_uniform became categorical",
-        "parameters.data.size: min 1 became nothing",
-        "parameters.data.size: max 2 became nothing",
-        "parameters.data.size: values nothing became [1]",
-        "parameters.model.width: values [8, 4] became [8, 4, 2]",
+        "goal changed from maximize to minimize",
+        "early_terminate.eta changed from 3 to 2",
+        "parameters.data.size: distribution changed from int_uniform to categorical",
+        "parameters.data.size: min changed from 1 to nothing",
+        "parameters.data.size: max changed from 2 to nothing",
+        "parameters.data.size: values changed from nothing to [1]",
+        "parameters.model.width: values changed from [8, 4] to [8, 4, 2]",
         "parameters.seed was added (distribution categorical, values [0, 1])",
         "parameters.trainer.precision was removed (distribution constant, value null)",
     ]
@@ -452,4 +462,4 @@ def test_differences_are_readable(tmp_path: Path):
 
 def test_true_and_1_are_different(tmp_path: Path):
     old, new = (load(tmp_path, parameters(f"{{a: {{values: [{value}]}}}}")).record() for value in ("true", "1"))
-    assert differences(old, new) == ["parameters.a: values [true] became [1]"]
+    assert differences(old, new) == ["parameters.a: values changed from [true] to [1]"]

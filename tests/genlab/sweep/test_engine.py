@@ -1,4 +1,4 @@
-"""The offline engine with a program that takes no time: whatever is killed, each run is done once."""
+"""The offline engine with a trivial program: whichever process is killed, each run is executed once."""
 
 import os
 import random
@@ -40,61 +40,61 @@ def start(path: Path, *options: str, **how: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, **pipes | how)  # type: ignore[call-overload]
 
 
-def home(path: Path) -> Path:
+def sweep_folder(path: Path) -> Path:
     return path.parent / "runs" / path.stem
 
 
 def finished(path: Path) -> list[str]:
-    folders = home(path).glob("*/summary.json")
+    folders = sweep_folder(path).glob("*/summary.json")
     return sorted(f.parent.name for f in folders if read_summary(f.parent)["state"] == "finished")
 
 
 def calls(path: Path) -> Counter[tuple[str, str]]:
-    lines = (home(path) / "calls.txt").read_text().split("\n")[:-1]
+    lines = (sweep_folder(path) / "calls.txt").read_text().split("\n")[:-1]
     return Counter((what, name) for what, _, name in (line.split(" ", 2) for line in lines))
 
 
 def wait_for_call(path: Path, text: str, times: int = 1) -> None:
-    file = home(path) / "calls.txt"
+    file = sweep_folder(path) / "calls.txt"
     wait_for(lambda: file.exists() and file.read_text().count(text) >= times, f"no {text} in {file}")
 
 
-def each_once(path: Path, names: list[str]) -> None:
+def assert_each_ran_once(path: Path, names: list[str]) -> None:
     assert finished(path) == sorted(names)
     seen = calls(path)
     assert {name: seen["end", name] for name in names} == dict.fromkeys(names, 1)
     assert not [name for what, name in seen if what == "again"]
 
 
-def test_a_sweep_runs_is_kept_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_runs_continues_and_keeps_finished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, model.y: {values: [1, 2]}")
     assert run(path, "--workers=2", "--count=4") == 0
     assert "4 runs finished" in capsys.readouterr().out
     assert run(path) == 0
     output = capsys.readouterr().out
     assert "4 runs finished before" in output and "trivial: 2 runs finished" in output
-    each_once(path, [f"x={x},y={y}" for x in (1, 2, 3) for y in (1, 2)])
-    folder = home(path)
+    assert_each_ran_once(path, [f"x={x},y={y}" for x in (1, 2, 3) for y in (1, 2)])
+    folder = sweep_folder(path)
     assert (folder / "report" / "index.html").is_file() and (folder / "sweep.yaml").is_file()
 
     (folder / "sweep.db").unlink()  # the queue is lost, the runs are not
     assert run(path) == 0
     assert "0 runs finished, 6 kept from before" in capsys.readouterr().out
-    each_once(path, [f"x={x},y={y}" for x in (1, 2, 3) for y in (1, 2)])
+    assert_each_ran_once(path, [f"x={x},y={y}" for x in (1, 2, 3) for y in (1, 2)])
 
 
-def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, fail: {value: 2}")
     assert run(path) == 1
     output = capsys.readouterr().out
     assert "2 runs finished, 1 failed" in output and "UsageError: x is not wanted" in output
-    log = home(path) / "logs" / "x=2.txt"
+    log = sweep_folder(path) / "logs" / "x=2.txt"
     assert "Traceback" in log.read_text() and "x is not wanted" in log.read_text()
     assert run(path) == 1 and "0 runs finished" in capsys.readouterr().out
     assert run(path, "--retry") == 1 and "0 runs finished, 1 failed" in capsys.readouterr().out
 
 
-def test_one_that_kills_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_that_kills_its_process_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, die: {value: 2}")
     assert run(path, "--workers=2") == 1
     output = capsys.readouterr().out
@@ -102,19 +102,19 @@ def test_one_that_kills_its_process(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert finished(path) == ["x=1", "x=3"]
 
 
-def test_ctrl_c_once_finishes_the_run_in_hand(tmp_path: Path):
+def test_ctrl_c_once_finishes_the_current_run(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, seconds: {value: 1.0}")
     process = start(path)
     wait_for_call(path, "begin")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, output
-    assert "finishing the runs in hand" in output and "the same command goes on" in output
+    assert "finishing the current runs" in output and "the same command goes on" in output
     assert finished(path) == ["x=1"]
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
-def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_path: Path):
+def test_stopped_runs_resume_from_their_checkpoint(numbers: tuple[int, ...], tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2]}, hang: {value: 1}")
     process = start(path)
     wait_for_call(path, "begin")
@@ -123,7 +123,7 @@ def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_
         time.sleep(0.3)
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == (130 if len(numbers) == 2 else 143), output
-    assert read_summary(home(path) / "x=1")["state"] == "killed"
+    assert read_summary(sweep_folder(path) / "x=1")["state"] == "killed"
     process = start(path, "--count=1")
     wait_for_call(path, "begin", times=2)
     process.send_signal(signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_stopped_runs_go_on_from_their_checkpoint(numbers: tuple[int, ...], tmp_
     assert seen["begin", "x=1"] == 2 and seen["resume-in-x=1", "x=1"] == 1 and seen["begin", "x=2"] == 0
 
 
-def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
+def test_runs_of_equal_points_resume_in_their_own_folders(tmp_path: Path):
     parameters = "model.x: {values: [1]}, seconds: {value: 2.0}"
     path = write_sweep(tmp_path, parameters, method="random", run_cap="2")
     process = start(path, "--workers=2")
@@ -145,7 +145,7 @@ def test_equal_points_go_on_each_in_its_own_folder(tmp_path: Path):
     assert finished(path) == ["x=1", "x=1-2"]
 
 
-def test_one_that_does_not_heed_sigterm_is_killed(tmp_path: Path):
+def test_a_run_that_ignores_sigterm_is_killed(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1]}, deaf: {value: 1}")
     process = start(path)
     wait_for_call(path, "begin")
@@ -157,43 +157,43 @@ def test_one_that_does_not_heed_sigterm_is_killed(tmp_path: Path):
     assert process.returncode == 130, output
 
 
-def test_runs_of_another_command_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_of_another_command_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2]}")
     assert run(path) == 0
-    (home(path) / "sweep.db").unlink()
+    (sweep_folder(path) / "sweep.db").unlink()
     assert (
         run(write_sweep(tmp_path, "model.x: {values: [1, 2]}", command='["${program}", "--epochs=3", "${args}"]')) == 2
     )
-    assert "holds runs of another sweep" in capsys.readouterr().err
+    assert "contains runs of another sweep" in capsys.readouterr().err
     assert run(write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}")) == 0
     assert "1 runs finished, 2 kept" in capsys.readouterr().out
 
 
-def test_a_run_that_another_was_given_does_not_count_as_a_death(tmp_path: Path):
+def test_a_dropped_run_does_not_count_as_crashed(tmp_path: Path):
     worker = Worker(PROGRAM)
     threading.Timer(1.5, worker.drop_run).start()
     args = [f"--run.root={tmp_path}", "--run.experiment=trivial", "--model.x=1"]
     (tmp_path / "trivial").mkdir()
     assert worker.run([*args, "--hang=1"], tmp_path / "log.txt").state == "stopped"
-    died = worker.run([*args, "--die=1"], tmp_path / "log.txt")
-    assert (died.state, died.error) == ("died", "its process was ended by SIGKILL")
+    crashed = worker.run([*args, "--die=1"], tmp_path / "log.txt")
+    assert (crashed.state, crashed.error) == ("crashed", "its process was killed by SIGKILL")
     assert worker.run([*args], tmp_path / "log.txt").state == "finished"
     worker.close()
 
 
-def test_a_killed_sweep_takes_its_workers_along_and_goes_on(tmp_path: Path):
+def test_a_killed_sweep_ends_its_workers_and_can_be_continued(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 1.0}")
     process = start(path, "--workers=2")
     wait_for_call(path, "x=2")
     process.kill()
     process.communicate(timeout=HANG_SECONDS)
     assert run(path, "--workers=2") == 0
-    each_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
-    assert calls(path)["begin", "x=1"] == 2  # stopped when its parent died, and begun again
+    assert_each_ran_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
+    assert calls(path)["begin", "x=1"] == 2  # it was stopped when its parent died, and started again
 
 
 def test_two_working_folders_and_one_storage(tmp_path: Path, postgres: str):
-    """What two machines of a cluster do."""
+    """Like two machines of a cluster."""
     folders = [tmp_path / name for name in ("one", "two")]
     paths = []
     for folder in folders:
@@ -210,7 +210,7 @@ def test_two_working_folders_and_one_storage(tmp_path: Path, postgres: str):
 
 
 @pytest.mark.skipif(programs() is None, reason="PostgreSQL (initdb, pg_ctl) is not installed")
-def test_a_database_that_goes_away_is_waited_for(tmp_path: Path):
+def test_the_engine_waits_for_a_database_that_does_not_answer(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 2.0}")
     with cluster() as database:
         process = start(path, "--workers=2", f"--storage={database.url}", "--grace=6")
@@ -221,11 +221,11 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path: Path):
         output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, output
     assert "does not answer" in output and "4 runs finished" in output
-    each_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
+    assert_each_ran_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
 
 
-def mayhem(path: Path, runs: int, workers: int, parents: int, kills: int, *options: str) -> None:
-    """Works on a sweep with several processes while workers, and now and then a whole process, are killed."""
+def run_with_kills(path: Path, runs: int, workers: int, parents: int, kills: int, *options: str) -> None:
+    """Executes a sweep with several processes, while random workers and one whole process are killed."""
     random.seed(0)
     running = [start(path, f"--workers={workers // parents}", *options) for _ in range(parents)]
     outputs: list[list[str]] = [[] for _ in range(parents)]
@@ -249,7 +249,7 @@ def mayhem(path: Path, runs: int, workers: int, parents: int, kills: int, *optio
 
 
 def children(processes: list[subprocess.Popen[str]]) -> list[int]:
-    """The worker processes."""
+    """Returns the ids of the worker processes."""
     found = []
     for process in processes:
         for task in Path(f"/proc/{process.pid}/task").glob("*/children"):
@@ -265,13 +265,15 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
     ("runs", "workers", "kills"),
     [(60, 4, 6), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
-def test_mayhem(runs: int, workers: int, kills: int, storage: str, tmp_path: Path, request: pytest.FixtureRequest):
-    """Every tenth run's worker is killed at a random moment, and half-way one of two processes with all of its own."""
+def test_random_kills(
+    runs: int, workers: int, kills: int, storage: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """Kills a worker for every tenth run at random moments, and half-way one of two processes with all its workers."""
     count = f"{{distribution: int_uniform, min: 0, max: {runs // 10 - 1}}}"
     parameters = f"model.x: {count}, model.y: {{values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}, seconds: {{value: 0.1}}"
     path = write_sweep(tmp_path, parameters, name=f"{storage}{runs}")
     options = ["--tries=20"] + ([] if storage == "sqlite" else [f"--storage={request.getfixturevalue('postgres')}"])
-    mayhem(path, runs, workers, 2, kills, *options)
+    run_with_kills(path, runs, workers, 2, kills, *options)
 
 
 def test_early_termination(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -282,27 +284,27 @@ def test_early_termination(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         early_terminate="{type: hyperband, min_iter: 2, eta: 2}",
     )
     assert run(path) == 0
-    ended = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "ended early" in line]
-    assert ended == ["x=9"]
+    stopped = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "stopped early" in line]
+    assert stopped == ["x=9"]
 
 
-def test_what_does_not_fit_the_program_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_that_does_not_fit_the_program_is_an_error_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     parameters = "\n  model.x: {values: [1]}\n  model.z: {values: [1, 2]}\n  w: {value: 3}"
     path = write_sweep(tmp_path, "}")
     path.write_text(path.read_text().replace("parameters: {}}", f"parameters: {parameters}"))
     assert run(path) == 2
     error = capsys.readouterr().err
-    assert "trivial.yaml has 2 faults:" in error
+    assert "trivial.yaml has 2 errors:" in error
     assert "line 7: model.z: unrecognized arguments" in error and "line 8: w: unrecognized" in error
     path = write_sweep(tmp_path, "model.x: {values: [1]}", metric="{name: test/los, goal: minimize}")
     assert run(path) == 2
-    assert "line 4: the run logs no test/los; it logs test/loss, val/loss" in capsys.readouterr().err
+    assert "line 4: the runs do not log test/los; they log test/loss, val/loss" in capsys.readouterr().err
     path = write_sweep(tmp_path, "model.x: {values: [1]}", early_terminate="{type: hyperband, min_iter: 2}")
     assert run(path) == 2
-    assert "test/loss is known only at a run's end; each epoch has val/loss" in capsys.readouterr().err
+    assert "test/loss is logged only at the end of a run; each epoch logs val/loss" in capsys.readouterr().err
     path = write_sweep(tmp_path, "model.x: {min: 0.0, max: 1.0}", method="random")
     assert run(path) == 2
-    assert "a random search never ends" in capsys.readouterr().err
+    assert "a random search has no end" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

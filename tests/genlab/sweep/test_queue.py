@@ -1,4 +1,4 @@
-"""The queue on SQLite and on PostgreSQL: each point once, whoever dies wherever."""
+"""The queue on SQLite and PostgreSQL: each point is run once, whichever process dies at any moment."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 import genlab.sweep.queue
 from genlab.runs.errors import UsageError
 from genlab.sweep.definition import Definition
-from genlab.sweep.definition_file import load_definition
+from genlab.sweep.parser import load_definition
 from genlab.sweep.queue import Queue
 from genlab.sweep.storage import Storage
 from tests import HANG_SECONDS
@@ -25,7 +25,7 @@ WRITES = ("create_new_trial", "record_heartbeat", "set_trial_state_values", "set
 
 
 class Killed(BaseException):
-    """What a SIGKILL is to the code: it ends there."""
+    """Ends the code at this point, as SIGKILL would."""
 
 
 def definition(path: Path, name: str, **changes: object) -> Definition:
@@ -36,58 +36,58 @@ def definition(path: Path, name: str, **changes: object) -> Definition:
     return load_definition(path)
 
 
-def name_of(point: dict) -> str:
+def run_name(point: dict) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(point.items()))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def begin(
+def open_queue(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Queue]]:
-    """Opens the queue of a sweep, always the same one, as another process would."""
+    """Opens the same queue at each call, as another process would."""
     url = f"sqlite:///{tmp_path}/sweep.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
-    name = request.node.name  # the same at every time: random points depend on it
+    name = request.node.name  # the same at each call, because random points depend on it
     monkeypatch.setattr(genlab.sweep.queue, "SECONDS_BETWEEN_CHECKS", 0.0)
 
     storages: list[Storage] = []
 
-    def begin(grace: int = 60, **changes: object) -> Queue:
+    def open_queue(grace: int = 60, **changes: object) -> Queue:
         storages.append(Storage(url, name, grace))
-        return Queue(definition(tmp_path / "sweep.yaml", name, **changes), storages[-1], name_of)
+        return Queue(definition(tmp_path / "sweep.yaml", name, **changes), storages[-1], run_name)
 
-    yield begin
+    yield open_queue
     for storage in storages:
         storage.close()
 
 
 def finish_all(queue: Queue) -> list[int]:
     done = []
-    while (ticket := queue.claim()) is not None:
-        assert queue.finish(ticket, float(ticket.number))
-        done.append(ticket.number)
+    while (job := queue.claim()) is not None:
+        assert queue.finish(job, float(job.number))
+        done.append(job.number)
     return done
 
 
-def test_each_point_once_in_wandbs_order(begin):
-    queue = begin()
-    tickets = list(iter(queue.claim, None))
-    assert [t.run for t in tickets] == [f"model.x={x},model.y={y}" for x in (1, 2, 3) for y in "ab"]
-    assert [t.number for t in tickets] == list(range(6))
-    standing = queue.standing()
-    assert (standing.running, standing.finished, standing.total) == (6, 0, 6)
-    for ticket in tickets:
-        queue.finish(ticket, float(10 - ticket.number))
-    standing = queue.standing()
-    assert (standing.finished, standing.best, standing.best_run) == (6, 5.0, "model.x=3,model.y=b")
-    assert begin().claim() is None
+def test_each_point_is_claimed_once_in_the_order_of_wandb(open_queue):
+    queue = open_queue()
+    jobs = list(iter(queue.claim, None))
+    assert [t.run for t in jobs] == [f"model.x={x},model.y={y}" for x in (1, 2, 3) for y in "ab"]
+    assert [t.number for t in jobs] == list(range(6))
+    status = queue.status()
+    assert (status.running, status.finished, status.total) == (6, 0, 6)
+    for job in jobs:
+        queue.finish(job, float(10 - job.number))
+    status = queue.status()
+    assert (status.finished, status.best, status.best_run) == (6, 5.0, "model.x=3,model.y=b")
+    assert open_queue().claim() is None
 
 
-def test_many_hands_never_take_the_same_point(begin):
-    begin(parameters="{model.x: {distribution: int_uniform, min: 0, max: 59}}")
+def test_concurrent_queues_never_claim_the_same_point(open_queue):
+    open_queue(parameters="{model.x: {distribution: int_uniform, min: 0, max: 59}}")
     taken: list[int] = []
 
     def work() -> None:
-        taken.extend(finish_all(begin(parameters="{model.x: {distribution: int_uniform, min: 0, max: 59}}")))
+        taken.extend(finish_all(open_queue(parameters="{model.x: {distribution: int_uniform, min: 0, max: 59}}")))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -97,19 +97,21 @@ def test_many_hands_never_take_the_same_point(begin):
     assert sorted(taken) == list(range(60))
 
 
-def test_killed_at_every_write(begin, monkeypatch: pytest.MonkeyPatch):
-    """A process that dies before any one of its writes, claiming, finishing or returning, loses and doubles nothing."""
-    monkeypatch.setattr(genlab.sweep.queue, "_vanished", lambda owner: True)  # whoever holds a run has died
+def test_a_kill_before_any_write_loses_no_run(open_queue, monkeypatch: pytest.MonkeyPatch):
+    """A process that dies before any of its writes (claim, finish, requeue) loses no run and repeats none."""
+    monkeypatch.setattr(
+        genlab.sweep.queue, "_owner_is_gone", lambda owner: True
+    )  # the process of each running run has died
     done: Counter[int] = Counter()
 
-    def one_life(die_at: int) -> bool:
-        """Works until it dies; whether it lived."""
-        queue = begin()
+    def run_until_killed(kill_at: int) -> bool:
+        """Executes runs; returns whether the process survived."""
+        queue = open_queue()
         writes = itertools.count()
 
-        def mortal(write: Callable) -> Callable:
+        def killable(write: Callable) -> Callable:
             def called(*args: object, **kwargs: object) -> object:
-                if next(writes) == die_at:
+                if next(writes) == kill_at:
                     raise Killed
                 return write(*args, **kwargs)
 
@@ -119,73 +121,73 @@ def test_killed_at_every_write(begin, monkeypatch: pytest.MonkeyPatch):
             for name in WRITES:
                 for storage in {queue.storage.optuna, queue._optuna}:
                     if hasattr(storage, name) and (storage is queue._optuna or name == "record_heartbeat"):
-                        fragile.setattr(storage, name, mortal(getattr(storage, name)))
+                        fragile.setattr(storage, name, killable(getattr(storage, name)))
             try:
                 for turn in itertools.count():
-                    ticket = queue.claim()
-                    if ticket is None:
+                    job = queue.claim()
+                    if job is None:
                         return True
                     if turn % 3 == 1:
-                        queue.give_back(ticket)
-                    elif queue.finish(ticket, 1.0):
-                        done[ticket.number] += 1
+                        queue.requeue(job)
+                    elif queue.finish(job, 1.0):
+                        done[job.number] += 1
             except Killed:
                 return False
             finally:
                 queue.storage.close()
 
-    lives = [one_life(die_at) for die_at in range(40)]
-    assert lives[-1] and not all(lives)
-    queue = begin()
-    assert queue.claim() is None and queue.standing().finished == 6
+    survived = [run_until_killed(kill_at) for kill_at in range(40)]
+    assert survived[-1] and not all(survived)
+    queue = open_queue()
+    assert queue.claim() is None and queue.status().finished == 6
     trials = optuna.load_study(study_name=queue.definition.name, storage=queue.storage.optuna).trials
     complete = Counter(t.user_attrs["number"] for t in trials if t.state == TrialState.COMPLETE)
     assert complete == Counter(range(6))
     assert not [t for t in trials if t.state in (TrialState.RUNNING, TrialState.WAITING)]
 
 
-def test_a_returned_run_keeps_its_number_values_and_folder(begin):
-    queue = begin()
+def test_a_requeued_run_keeps_its_number_values_and_folder(open_queue):
+    queue = open_queue()
     first = queue.claim()
-    queue.give_back(first)
+    queue.requeue(first)
     again = queue.claim()
     assert (again.number, again.point, again.run) == (first.number, first.point, first.run)
     assert again.trial != first.trial and not queue.finish(first, 1.0)
     assert queue.finish(again, 2.0) and finish_all(queue) == [1, 2, 3, 4, 5]
 
 
-def test_a_run_that_kills_its_process_fails_in_the_end(begin):
-    queue = begin(parameters="{model.x: {value: 1}}")
+def test_a_run_that_kills_its_process_too_often_fails(open_queue):
+    queue = open_queue(parameters="{model.x: {value: 1}}")
     for turn in range(3):
-        returned = queue.give_back(queue.claim(), "its process was ended by SIGKILL")
-        assert returned is (turn < 2)
+        requeued = queue.requeue(queue.claim(), "its process was killed by SIGKILL")
+        assert requeued is (turn < 2)
     assert queue.claim() is None
-    assert (queue.standing().failed, queue.standing().finished) == (1, 0)
+    assert (queue.status().failed, queue.status().finished) == (1, 0)
     assert queue.retry_failed() == 1 and finish_all(queue) == [0]
-    assert (queue.standing().failed, queue.standing().finished) == (0, 1)
+    assert (queue.status().failed, queue.status().finished) == (0, 1)
 
 
-def test_the_silent_lose_their_runs(begin, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(genlab.sweep.queue, "_machine", lambda: "elsewhere")
-    silent = begin(grace=1)
-    ticket = silent.claim()
+def test_a_process_without_heartbeats_loses_its_runs(open_queue, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(genlab.sweep.queue, "_machine_id", lambda: "elsewhere")
+    silent = open_queue(grace=1)
+    job = silent.claim()
     monkeypatch.undo()
     monkeypatch.setattr(genlab.sweep.queue, "SECONDS_BETWEEN_CHECKS", 0.0)
-    alive = begin(grace=1)
+    alive = open_queue(grace=1)
     other = alive.claim()
     assert other.number == 1
     for _ in range(30):
         threading.Event().wait(0.15)
-        alive.beat()
+        alive.heartbeat()
     taken = alive.claim()
-    assert taken.number == ticket.number
-    assert silent.beat() == [ticket] and not silent.finish(ticket, 1.0)
-    assert alive.beat() == [] and alive.finish(taken, 1.0) and alive.finish(other, 1.0)
+    assert taken.number == job.number
+    assert silent.heartbeat() == [job] and not silent.finish(job, 1.0)
+    assert alive.heartbeat() == [] and alive.finish(taken, 1.0) and alive.finish(other, 1.0)
 
 
-def test_a_claim_that_was_cut_off_goes_to_another(begin, monkeypatch: pytest.MonkeyPatch):
-    """The storage is lost after the run was marked as running, before anybody heard of it."""
-    queue = begin(grace=1)
+def test_an_interrupted_claim_is_claimed_by_another_process(open_queue, monkeypatch: pytest.MonkeyPatch):
+    """The connection is lost after the run was marked as running, before the process learned about it."""
+    queue = open_queue(grace=1)
     locked, times = queue.storage.locked, itertools.count()
 
     @contextlib.contextmanager
@@ -201,111 +203,111 @@ def test_a_claim_that_was_cut_off_goes_to_another(begin, monkeypatch: pytest.Mon
     deadline = time.monotonic() + HANG_SECONDS
     numbers = set()
     while 0 not in numbers and time.monotonic() < deadline:
-        if ticket := queue.claim():
-            numbers.add(ticket.number)
-        queue.beat()
+        if job := queue.claim():
+            numbers.add(job.number)
+        queue.heartbeat()
         time.sleep(0.2)
     assert 0 in numbers
 
 
-def test_waiting_for_a_storage_that_is_away(begin):
-    queue, said, tries = begin(), [], itertools.count()
+def test_the_queue_waits_for_a_storage_that_does_not_answer(open_queue):
+    queue, messages, tries = open_queue(), [], itertools.count()
 
-    def away_twice() -> str:
+    def fail_twice() -> str:
         if next(tries) < 2:
             raise OperationalError("select", {}, Exception("the server has gone"))
         return "back"
 
-    assert queue.storage.insist(away_twice, said.append, threading.Event()) == "back"
-    assert len(said) == 2 and "the server has gone); trying again" in said[0]
+    assert queue.storage.retry(fail_twice, messages.append, threading.Event()) == "back"
+    assert len(messages) == 2 and "the server has gone); trying again" in messages[0]
     stop, tries = threading.Event(), itertools.count()
     stop.set()
-    with pytest.raises(UsageError, match="the same command goes on"):
-        queue.storage.insist(away_twice, said.append, stop)
+    with pytest.raises(UsageError, match="give the same command again"):
+        queue.storage.retry(fail_twice, messages.append, stop)
 
 
-def test_a_changed_definition_is_refused_with_the_difference(begin):
-    begin()
-    begin(description="more words", run_cap=3)
+def test_a_changed_definition_is_an_error_with_the_differences(open_queue):
+    open_queue()
+    open_queue(description="more words", run_cap=3)
     with pytest.raises(UsageError, match=r"(?s)another definition.*model\.x.*\[1, 2, 3\].*\[1, 2\]"):
-        begin(parameters="{model.x: {values: [1, 2]}, model.y: {values: [a, b]}}")
+        open_queue(parameters="{model.x: {values: [1, 2]}, model.y: {values: [a, b]}}")
     with pytest.raises(UsageError, match="(?s)another definition.*maximize"):
-        begin(metric="{name: test/loss, goal: maximize}")
+        open_queue(metric="{name: test/loss, goal: maximize}")
 
 
-def test_run_cap_and_target(begin):
-    assert finish_all(begin(run_cap=2)) == [0, 1]
-    assert finish_all(begin(run_cap=4)) == [2, 3]
+def test_run_cap_and_target(open_queue):
+    assert finish_all(open_queue(run_cap=2)) == [0, 1]
+    assert finish_all(open_queue(run_cap=4)) == [2, 3]
 
 
-def test_the_target_ends_a_sweep(begin):
-    queue = begin(metric="{name: test/loss, goal: minimize, target: 0.5}")
+def test_the_target_ends_a_sweep(open_queue):
+    queue = open_queue(metric="{name: test/loss, goal: minimize, target: 0.5}")
     assert finish_all(queue) == [0]
 
 
-def test_random_points_are_the_same_for_any_number_of_hands(begin):
+def test_random_points_do_not_depend_on_the_number_of_processes(open_queue):
     search = {
         "method": "random",
         "run_cap": 8,
         "parameters": "{model.lr: {distribution: log_uniform_values, min: 1.0e-4, max: 1.0e-1}, "
         "model.kind: {values: [a, b, c]}}",
     }
-    one, other = begin(**search), begin(**search)
-    tickets = [queue.claim() for _ in range(4) for queue in (one, other)]
+    one, other = open_queue(**search), open_queue(**search)
+    jobs = [queue.claim() for _ in range(4) for queue in (one, other)]
     points = [one._search.point(number).point for number in range(8)]
-    assert [t.point for t in tickets] == points and one.claim() is None
+    assert [t.point for t in jobs] == points and one.claim() is None
     assert len({p["model.lr"] for p in points}) == 8 and {p["model.kind"] for p in points} == set("abc")
     assert all(1e-4 <= p["model.lr"] <= 1e-1 for p in points)
 
 
-def test_equal_random_points_get_folders_of_their_own(begin):
-    queue = begin(method="random", run_cap=5, parameters="{model.x: {values: [1]}, model.y: {values: [a]}}")
+def test_equal_random_points_get_different_folders(open_queue):
+    queue = open_queue(method="random", run_cap=5, parameters="{model.x: {values: [1]}, model.y: {values: [a]}}")
     runs = [t.run for t in iter(queue.claim, None)]
     assert runs == ["model.x=1,model.y=a", *(f"model.x=1,model.y=a-{k}" for k in (2, 3, 4, 5))]
 
 
-def test_bayes_finds_the_valley(begin):
+def test_bayes_finds_the_minimum(open_queue):
     """(x - 0.3)^2 + (kind is not b): among 25 points a Gaussian process has several within 0.05 of the lowest."""
-    queue = begin(
+    queue = open_queue(
         method="bayes",
         run_cap=25,
         parameters="{model.x: {min: 0.0, max: 1.0}, model.kind: {values: [a, b, c]}}",
     )
     near = 0
-    while (ticket := queue.claim()) is not None:
-        x, kind = ticket.point["model.x"], ticket.point["model.kind"]
-        queue.finish(ticket, (x - 0.3) ** 2 + (kind != "b"))
-        near += ticket.number >= 10 and abs(x - 0.3) < 0.05 and kind == "b"
-    assert near >= 5  # 15 random points have 5 or more there with a chance below 1e-4
-    assert queue.standing().best < 1e-3
+    while (job := queue.claim()) is not None:
+        x, kind = job.point["model.x"], job.point["model.kind"]
+        queue.finish(job, (x - 0.3) ** 2 + (kind != "b"))
+        near += job.number >= 10 and abs(x - 0.3) < 0.05 and kind == "b"
+    assert near >= 5  # of 15 random points, 5 or more lie there with a probability below 1e-4
+    assert queue.status().best < 1e-3
 
 
-def test_a_run_without_a_number_is_finished_and_not_best(begin):
-    queue = begin()
+def test_a_run_without_a_metric_counts_as_finished(open_queue):
+    queue = open_queue()
     queue.finish(queue.claim(), float("nan"))
     queue.finish(queue.claim(), None)
     queue.finish(queue.claim(), 3.0)
     queue.finish(queue.claim(), None, "UsageError: no")
-    standing = queue.standing()
-    assert (standing.finished, standing.failed, standing.best) == (3, 1, 3.0)
+    status = queue.status()
+    assert (status.finished, status.failed, status.best) == (3, 1, 3.0)
 
 
-def test_hyperband_compares_with_all_runs(begin):
-    queue = begin(
+def test_hyperband_compares_with_all_runs(open_queue):
+    queue = open_queue(
         parameters="{model.x: {values: [1, 2, 3]}}",
         early_terminate="{type: hyperband, min_iter: 1, eta: 2}",
         metric="{name: val/loss, goal: minimize}",
     )
     good, bad, between = queue.claim(), queue.claim(), queue.claim()
     assert [queue.report(good, epoch, 1.0) for epoch in (1, 2, 3)] == [False] * 3
-    assert [queue.report(bad, epoch, 9.0) for epoch in (1, 2)] == [False, False]  # of two, the worse is at the half
+    assert [queue.report(bad, epoch, 9.0) for epoch in (1, 2)] == [False, False]  # the worse of two is not stopped
     assert [queue.report(between, epoch, 9.5) for epoch in (1, 2)] == [False, True]
-    assert [queue.report(good, epoch, float("nan")) for epoch in (4, 5)] == [False, False]  # left out
-    queue.give_back(good)
-    assert queue.report(good, 6, 1.0)  # it is another's now: end it
+    assert [queue.report(good, epoch, float("nan")) for epoch in (4, 5)] == [False, False]  # ignored
+    queue.requeue(good)
+    assert queue.report(good, 6, 1.0)  # another process may have it now, so it is stopped
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "sqlite://", "postgresql://127.0.0.1:1/none"])
-def test_a_storage_that_cannot_be_used(url: str):
+def test_an_unusable_storage_is_an_error(url: str):
     with pytest.raises(UsageError, match="storage"):
         Storage(url, "sweep", 60)

@@ -1,4 +1,4 @@
-"""`sweep.py sync`: a sweep that ran offline arrives at W&B once, whatever happens in between."""
+"""`sweep.py sync`: the runs of an offline sweep are sent to W&B once, even after interruptions."""
 
 import json
 import os
@@ -17,13 +17,13 @@ import wandb
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 from genlab.sweep.sync import sync
-from tests import HANG_SECONDS, wait_for, warm
+from tests import HANG_SECONDS, preloaded, wait_for
 from tests.wandb_client import Client, finished
 from tests.wandb_server import Refused, WandbServer
 
 
 def send(folder: str, **place: str) -> None:
-    """Syncs; the last line is the tally."""
+    """Syncs a folder; the last line of output is the result."""
     try:
         print(json.dumps(asdict(sync(Path(folder), **place))))
     except UsageError as error:
@@ -32,16 +32,16 @@ def send(folder: str, **place: str) -> None:
 
 
 def log_offline(*names: str) -> None:
-    """Runs of a sweep as they lie after it; what becomes of one is in its name."""
+    """Logs the runs of a sweep offline; the name of a run says how it ends."""
     for name in names:
         log_part(name, [1.0, 2.0], int(name.startswith("failed")))
         if name.startswith("resumed"):
-            time.sleep(1.1)  # W&B names the folder of a part by the second
+            time.sleep(1.1)  # W&B puts the time in seconds into the folder's name
             log_part(name, [3.0], 0)
     for name in names:
         if name.startswith("killed"):
             (file,) = Path("runs/study", name).glob("wandb/offline-run-*/run-*.wandb")
-            file.write_bytes(file.read_bytes()[:7])  # what W&B's client leaves when it is killed at once
+            file.write_bytes(file.read_bytes()[:7])  # as W&B's client leaves it when it is killed at the start
 
 
 def log_part(name: str, scores: list[float], exit_code: int) -> None:
@@ -55,18 +55,18 @@ def log_part(name: str, scores: list[float], exit_code: int) -> None:
     run.finish(exit_code=exit_code)
 
 
-def tally(said: str) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(said.splitlines()[-1]).items() if value}
+def result(output: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(output.splitlines()[-1]).items() if value}
 
 
-def test_a_sweep_arrives_once(online: Client, server: WandbServer) -> None:
-    online.run(log_offline, "plain", "failed", "resumed", "killed", "going")
-    write_summary(online.home / "runs/study/going", {"state": "running", "host": socket.gethostname(), "pid": 1})
+def test_a_sweep_is_sent_once(online: Client, server: WandbServer) -> None:
+    online.run(log_offline, "plain", "failed", "resumed", "killed", "running")
+    write_summary(online.home / "runs/study/running", {"state": "running", "host": socket.gethostname(), "pid": 1})
     assert server.requests == []
 
-    assert tally(online.run(send, "runs/study")) == {
+    assert result(online.run(send, "runs/study")) == {
         "sent": ["failed", "plain", "resumed"],
-        "going_on": ["going"],
+        "running": ["running"],
         "empty": ["killed"],
     }
     runs = server.runs
@@ -80,14 +80,14 @@ def test_a_sweep_arrives_once(online: Client, server: WandbServer) -> None:
     assert runs["plain"].name == "study/plain"
 
     requests = len(server.requests)
-    write_summary(online.home / "runs/study/going", {"state": "finished"})
-    said = online.run(send, "runs/study")
-    assert tally(said)["sent"] == ["going"]
-    assert tally(said)["before"] == ["failed", "plain", "resumed"]
+    write_summary(online.home / "runs/study/running", {"state": "finished"})
+    output = online.run(send, "runs/study")
+    assert result(output)["sent"] == ["running"]
+    assert result(output)["sent_before"] == ["failed", "plain", "resumed"]
     assert not any(f"/{name}/" in request for request in server.requests[requests:] for name in ("plain", "failed"))
 
 
-def test_a_run_that_cannot_be_sent_does_not_keep_the_others(online: Client, server: WandbServer) -> None:
+def test_a_run_that_cannot_be_sent_does_not_block_the_others(online: Client, server: WandbServer) -> None:
     online.run(log_offline, "damaged", "other", "refused")
     (file,) = online.home.glob("runs/study/damaged/wandb/offline-run-*/run-*.wandb")
     file.write_bytes(file.read_bytes()[:300])
@@ -99,19 +99,16 @@ def test_a_run_that_cannot_be_sent_does_not_keep_the_others(online: Client, serv
         return upsert(variables)
 
     server.operations["UpsertBucket"] = refuse
-    said = online.run(
-        send,
-        "runs/study",
-    )
-    assert tally(said)["sent"] == ["other"]
-    assert set(tally(said)["failed"]) == {"damaged", "refused"}
-    assert "refused was not sent: " in said
-    assert "no such team" in said
+    output = online.run(send, "runs/study")
+    assert result(output)["sent"] == ["other"]
+    assert set(result(output)["failed"]) == {"damaged", "refused"}
+    assert "refused was not sent: " in output
+    assert "no such team" in output
     server.operations["UpsertBucket"] = upsert
-    assert tally(online.run(send, "runs/study"))["sent"] == ["refused"]
+    assert result(online.run(send, "runs/study"))["sent"] == ["refused"]
 
 
-def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> None:
+def test_an_interrupted_sync_can_be_continued(online: Client, server: WandbServer) -> None:
     names = [f"plain{number}" for number in range(5)]
     online.run(log_offline, *names)
     upsert = server.operations["UpsertBucket"]
@@ -121,7 +118,7 @@ def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> Non
         return list(online.home.glob("runs/study/*/wandb/offline-run-*/*.synced"))
 
     def slow(variables: dict[str, Any]) -> dict[str, Any]:
-        """Only the run that came first gets an answer before the interruption."""
+        """Answers only the first run before the interruption."""
         heard.append(variables["name"])
         if variables["name"] != heard[0]:
             server._lock.release()
@@ -130,25 +127,25 @@ def test_an_interrupted_sync_goes_on(online: Client, server: WandbServer) -> Non
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
-    online.executable = warm.COLD  # whose process and group are those that are killed
+    online.executable = preloaded.COLD  # so that the process group that is killed is its own
     process = online.start(send, "runs/study", start_new_session=True)
     wait_for(lambda: bool(sent()))
     again = online.start(send, "runs/study")
-    said, _ = again.communicate(timeout=HANG_SECONDS)
+    output, _ = again.communicate(timeout=HANG_SECONDS)
     assert again.returncode == 2
-    assert "another sync" in said
+    assert "another sync" in output
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(3)  # W&B's own service ends when it has noticed
+    time.sleep(3)  # W&B's service process notices it and ends
     interrupted.set()
     assert len(sent()) == 1
 
-    assert len(tally(online.run(send, "runs/study"))["sent"]) <= len(names) - 1
+    assert len(result(online.run(send, "runs/study"))["sent"]) <= len(names) - 1
     assert sorted(server.runs) == names
     assert all((run.state, run.column("score")) == ("finished", [1, 2]) for run in server.runs.values())
 
 
-def test_a_sync_that_was_killed_alone_keeps_its_lock(online: Client, server: WandbServer) -> None:
+def test_the_client_of_a_killed_sync_keeps_the_lock(online: Client, server: WandbServer) -> None:
     online.run(log_offline, "plain")
     upsert = server.operations["UpsertBucket"]
 
@@ -158,7 +155,7 @@ def test_a_sync_that_was_killed_alone_keeps_its_lock(online: Client, server: Wan
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
-    online.executable = warm.COLD  # whose process and group are those that are killed
+    online.executable = preloaded.COLD  # so that the process group that is killed is its own
     process = online.start(send, "runs/study")
     wait_for(lambda: any("RunResumeStatus" in request or "UpsertBucket" in request for request in server.requests))
     process.kill()
@@ -168,25 +165,25 @@ def test_a_sync_that_was_killed_alone_keeps_its_lock(online: Client, server: Wan
     wait_for(lambda: "plain" in server.runs and server.runs["plain"].state == "finished")
 
 
-def test_project_and_entity_can_be_chosen(online: Client, server: WandbServer) -> None:
+def test_project_and_entity_are_options(online: Client, server: WandbServer) -> None:
     online.run(log_offline, "plain")
     process = online.python(
         "-c",
         "import tests.genlab.sweep.test_sync as t; t.send('runs/study', project='other', entity='tester')",
     )
-    assert tally(finished(process))["sent"] == ["plain"]
+    assert result(finished(process))["sent"] == ["plain"]
     assert server.runs["plain"].project == "other"
 
 
 @pytest.mark.parametrize(
     ("environment", "folder", "reason"),
     [
-        ({}, "runs/none", "holds no offline runs"),
+        ({}, "runs/none", "contains no offline runs"),
         ({"WANDB_API_KEY": ""}, "runs/study", "no W&B API key"),
         ({"WANDB_BASE_URL": "http://127.0.0.1:9"}, "runs/study", "cannot be reached"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(
+def test_a_sync_that_cannot_work_prints_one_line(
     environment: dict[str, str], folder: str, reason: str, online: Client, server: WandbServer
 ) -> None:
     part = online.home / "runs/study/plain/wandb/offline-run-1-plain"
@@ -194,9 +191,9 @@ def test_what_cannot_work_is_said_in_one_line(
     (part / "run-plain.wandb").write_bytes(b"12345678")
     online.environment |= environment
     process = online.start(send, folder)
-    said, _ = process.communicate(timeout=HANG_SECONDS)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
-    (line,) = (line for line in said.splitlines() if "Loaded credentials" not in line)
+    (line,) = (line for line in output.splitlines() if "Loaded credentials" not in line)
     assert line.startswith("error: ")
     assert reason in line
     assert server.requests == []

@@ -1,4 +1,4 @@
-"""A sweep that the real client logged, or that lies on the server double, read back by the real public API."""
+"""A sweep that the real client logged, or that is on the mock server, read back by the real public API."""
 
 import math
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import wandb
 
 from genlab.report.records import SweepData
-from genlab.report.wandb_runs import load_wandb_sweep
+from genlab.report.wandb_records import load_wandb_sweep
 from genlab.runs.errors import UsageError
 from tests.wandb_client import Client, finished
 from tests.wandb_readback import Reading
@@ -31,8 +31,8 @@ CONFIG = {"model": "lit_models.Autoencoder", "model.latent_dim": 2, "model.betas
 
 
 def log(folder: str) -> None:
-    """What a short training logs."""
-    from genlab.runs.wandb_run import RunLogger  # costs seconds, which the other processes need not pay
+    """Logs like a short training."""
+    from genlab.runs.wandb_run import RunLogger  # its import takes seconds, which the other processes need not spend
 
     logger = RunLogger(Path(folder), "online", CONFIG, ("val/mse", "min"), name="capacity/one")
     for epoch, score in enumerate((3.0, 1.0, 2.0)):
@@ -42,7 +42,7 @@ def log(folder: str) -> None:
 
 
 def load(*paths: str) -> None:
-    """Reads sweeps, and leaves what came of each to be looked at."""
+    """Reads sweeps, and writes the data or the error of each to a file."""
     found: list[object] = []
     for path in paths:
         try:
@@ -53,21 +53,21 @@ def load(*paths: str) -> None:
 
 
 def loaded(reader: Client, path: str) -> SweepData:
-    said = reader.run(load, path)
+    output = reader.run(load, path)
     (data,) = pickle.loads((reader.home / "found").read_bytes())
-    assert isinstance(data, SweepData), (data, said)
+    assert isinstance(data, SweepData), (data, output)
     return data
 
 
-def refusals(reader: Client) -> list[str]:
-    """What was wrong with each path of a finished `load`."""
+def error_messages(reader: Client) -> list[str]:
+    """Returns the error of each path of a finished `load`."""
     errors = pickle.loads((reader.home / "found").read_bytes())
     assert all(isinstance(error, UsageError) and "\n" not in str(error) for error in errors)
     return [str(error) for error in errors]
 
 
 def many_runs(server: WandbServer, sweep: str, count: int) -> list[Run]:
-    """As the file stream leaves them: finished ones, and every tenth crashed before its test."""
+    """Adds runs as the file stream stores them: finished ones, and every tenth crashed before its test."""
     runs = []
     for i in range(count):
         run = Run(f"id{i}", "genlab", f"capacity/{i}", config={"model.latent_dim": i % 4}, sweep=sweep)
@@ -81,7 +81,7 @@ def many_runs(server: WandbServer, sweep: str, count: int) -> list[Run]:
     return runs
 
 
-def test_a_run_comes_back_as_it_was_logged(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, reading: Reading) -> None:
     sweep = server.add_sweep(DEFINITION | {"parameters": {"model.latent_dim": {"values": [2, 8]}}})
     sweep.config = DEFINITION
     reader.environment |= {"WANDB_SWEEP_ID": sweep.id, "WANDB_RUN_ID": "abc", "WANDB_PROJECT": "genlab"}
@@ -124,7 +124,7 @@ def test_a_run_comes_back_as_it_was_logged(reader: Client, server: WandbServer, 
     assert data.links["capacity/one abc"] == {"W&B": f"{server.url}/tester/genlab/runs/abc"}
 
 
-def test_many_runs_cost_a_request_each_and_can_be_reported(
+def test_many_runs_need_one_request_each_and_can_be_reported(
     reader: Client, server: WandbServer, reading: Reading, tmp_path: Path
 ) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {"model.latent_dim": {"values": [0, 1, 2, 3]}}})
@@ -140,13 +140,13 @@ def test_many_runs_cost_a_request_each_and_can_be_reported(
     assert asked.count("RunFullHistory") == 250
     assert asked.count("RunFiles") == 0
 
-    from genlab.report.sweep_report import write_sweep_report
+    from genlab.report.writer import write_report_files
 
-    names = [path.name for path in write_sweep_report(data, tmp_path / "report")]
+    names = [path.name for path in write_report_files(data, tmp_path / "report")]
     assert {"index.html", "runs.csv", "test_mse.png"} <= set(names)
 
 
-def test_a_picture_that_cannot_be_fetched_is_linked(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_picture_that_cannot_be_downloaded_is_linked(reader: Client, server: WandbServer, reading: Reading) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {}})
     names = [f"media/images/{name}.png" for name in ("here", "gone")]
     summary = {"media/all": {"_type": "images/separated", "filenames": names}, "text": {"_type": "table-file"}}
@@ -159,28 +159,28 @@ def test_a_picture_that_cannot_be_fetched_is_linked(reader: Client, server: Wand
     assert not (reader.home / "cache" / "abc" / names[1]).exists()
 
 
-def test_what_is_not_there_is_said_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_missing_sweep_is_reported_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
     empty = server.add_sweep({**DEFINITION, "parameters": {}}).id
     reader.run(load, f"genlab/{empty}", "tester/genlab/missing", "tester/nowhere/x", empty)
-    no_runs, no_sweep, no_project, no_place = refusals(reader)
+    no_runs, no_sweep, no_project, no_place = error_messages(reader)
     assert "has no runs yet" in no_runs
     assert "the sweep tester/genlab/missing" in no_sweep
     assert "the sweep tester/nowhere/x" in no_project
     assert "missing project" in no_place
 
 
-def test_a_server_that_is_away_is_said_in_one_line(reader: Client, server: WandbServer) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(reader: Client, server: WandbServer) -> None:
     server.stop()
     reader.run(load, "tester/genlab/x")
-    assert "W&B cannot be used" in refusals(reader)[0]
+    assert "W&B cannot be used" in error_messages(reader)[0]
 
 
-def test_without_a_key_nothing_is_asked_at_a_terminal(reader: Client, server: WandbServer) -> None:
+def test_without_a_key_there_is_no_prompt_at_a_terminal(reader: Client, server: WandbServer) -> None:
     del reader.environment["WANDB_API_KEY"]
     terminal, end = pty.openpty()
     process = reader.start(load, "tester/genlab/x", stdin=end, stdout=end, stderr=end)
     os.close(end)
     finished(process)
     os.close(terminal)
-    assert "wandb login" in refusals(reader)[0]
+    assert "wandb login" in error_messages(reader)[0]
     assert server.requests == []

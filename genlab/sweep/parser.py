@@ -1,7 +1,7 @@
-"""Reads a sweep's YAML, and names all that is wrong with it, each fault with its line.
+"""Parses the YAML file of a sweep and reports all errors in it, each with its line.
 
-Source: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys. Where that page is
-silent, the schema in https://github.com/wandb/sweeps holds.
+Source: W&B, "Sweep configuration options", https://docs.wandb.ai/models/sweeps/sweep-config-keys. Where that page says
+nothing, the schema in https://github.com/wandb/sweeps applies.
 """
 
 import math
@@ -15,19 +15,29 @@ from typing import Any
 import yaml
 
 from genlab.runs.errors import UsageError
+from genlab.suggestions import did_you_mean
 from genlab.sweep import distributions
-from genlab.sweep.definition import MACROS, PROGRAM, STARTERS, VARIABLE, Definition, Hyperband, Keys, shown
-from genlab.sweep.distributions import GRID_KINDS, Distribution, did_you_mean, read_distribution
+from genlab.sweep.definition import (
+    ARGUMENT_MACROS,
+    LAUNCHER_MACROS,
+    PROGRAM,
+    VARIABLE,
+    Definition,
+    Hyperband,
+    Keys,
+    as_text,
+)
+from genlab.sweep.distributions import GRID_KINDS, Distribution, read_distribution
 
 METHODS = ("grid", "random", "bayes")
 GOALS = ("minimize", "maximize")
 REQUIRED_KEYS = ("method", "metric", "parameters", "command")
 TEXT_KEYS = ("name", "program", "project", "entity", "description")
 IGNORED_KEYS = ("apiVersion", "kind", "controller")
-"""W&B knows these, and here they change nothing."""
+"""W&B defines these keys. They have no effect here."""
 TOP_KEYS = (*REQUIRED_KEYS, *TEXT_KEYS, *IGNORED_KEYS, "early_terminate", "run_cap")
 SERVER_KEYS = ("job", "image_uri", "scheduler", "metrics")
-"""W&B knows these, and they cannot work without its server."""
+"""W&B defines these keys. They cannot work without its server."""
 METRIC_KEYS = ("name", "goal", "target")
 HYPERBAND_KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
@@ -36,46 +46,51 @@ _MACRO = re.compile(r"\$\{.*?\}")
 
 
 def load_definition(path: Path, overrides: Sequence[str] = ()) -> Definition:
-    """Reads a sweep's YAML; each override `key=value[,value...]` sets or adds a parameter's values.
+    """Parses the YAML file of a sweep.
+
+    Args:
+        path: The YAML file.
+        overrides: Texts `key=value[,value...]`. Each sets the values of a parameter, or adds a parameter.
 
     Raises:
-        UsageError: the file cannot be read, or W&B or train.py could make nothing of it; names all faults, with lines.
+        UsageError: The file cannot be read, or it is not valid for W&B or for this program. The message lists all
+            errors with their lines.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the sweep {path} ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UsageError(f"cannot read the sweep {path} (it is no UTF-8 text)") from None
+        raise UsageError(f"cannot read the sweep {path} (it is not UTF-8 text)") from None
     reader = _Reader(_Document(text))
     entries = reader.entries(overrides)
-    if reader.faults:
-        raise UsageError(faults_text(path, reader.faults))
+    if reader.errors:
+        raise UsageError(format_errors(path, reader.errors))
     return Definition(path=path, **{"name": path.stem, **entries})
 
 
-Fault = tuple[int | None, str]
-"""A line of the file, if there is one, and what is wrong."""
+LineError = tuple[int | None, str]
+"""The line in the file, None if the error has no line, and the error message."""
 
 
-def faults_text(path: Path, faults: Sequence[Fault]) -> str:
-    """All faults of a file, one a line, in the file's order."""
-    ordered = sorted(faults, key=lambda fault: math.inf if fault[0] is None else fault[0])
+def format_errors(path: Path, errors: Sequence[LineError]) -> str:
+    """Formats all errors of a file, one per line, sorted by their lines in the file."""
+    ordered = sorted(errors, key=lambda error: math.inf if error[0] is None else error[0])
     lines = [message if line is None else f"line {line}: {message}" for line, message in ordered]
-    return "\n  ".join([f"{path} has {len(lines)} fault{'s' if len(lines) > 1 else ''}:", *lines])
+    return "\n  ".join([f"{path} has {len(lines)} error{'s' if len(lines) > 1 else ''}:", *lines])
 
 
 class _Document:
-    """YAML as plain JSON values, with the line of every key and list item, and what no sweep may hold.
+    """A YAML document as plain JSON values, with the line of each key and list item and the errors in the YAML.
 
     Args:
-        text: one YAML document.
+        text: One YAML document.
     """
 
     def __init__(self, text: str) -> None:
         self.value: Any = None
         self.lines: dict[Keys, int] = {}
-        self.faults: list[Fault] = []
+        self.errors: list[LineError] = []
         self._checked: set[int] = set()
         try:
             self._loader = yaml.SafeLoader(text)
@@ -84,14 +99,14 @@ class _Document:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or " ".join(str(error).split())
-            self.faults.append((mark.line + 1 if mark else None, f"no valid YAML: {problem}"))
+            self.errors.append((mark.line + 1 if mark else None, f"invalid YAML: {problem}"))
         except RecursionError:
-            self.faults.append((None, "no valid YAML: it is nested too deeply, or within itself"))
+            self.errors.append((None, "invalid YAML: it is nested too deeply, or contains itself"))
 
     def _build(self, node: yaml.Node, where: Keys) -> Any:
         self.lines.setdefault(where, node.start_mark.line + 1)
         if not isinstance(node, yaml.ScalarNode) and not node.tag.endswith((":map", ":seq")):
-            self.faults.append((node.start_mark.line + 1, f"no valid YAML: the tag {node.tag} has no place here"))
+            self.errors.append((node.start_mark.line + 1, f"invalid YAML: the tag {node.tag} is not allowed"))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
@@ -99,10 +114,10 @@ class _Document:
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, where: Keys) -> dict[str, Any]:
-        if id(node) not in self._checked:  # an alias shows the same node again
+        if id(node) not in self._checked:  # an alias repeats the same node
             self._checked.add(id(node))
             self._check_keys(node)
-        self._loader.flatten_mapping(node)  # `<<`, so that a key may now stand twice, the one that holds last
+        self._loader.flatten_mapping(node)  # resolves `<<`; a key can now occur twice, and the last one is valid
         built = {}
         for key, value in node.value:
             here = (*where, str(key.value))
@@ -116,9 +131,9 @@ class _Document:
             line = key.start_mark.line + 1
             if not key.tag.endswith((":str", ":merge")):
                 kind = key.tag.rsplit(":", 1)[-1]
-                self.faults.append((line, f"key {key.value} is read by YAML as a {kind}; put it in quotes"))
+                self.errors.append((line, f"key {key.value} is read by YAML as a {kind}; put it in quotes"))
             elif key.value in first:
-                self.faults.append((line, f"key {key.value!r} stands twice, first in line {first[key.value]}"))
+                self.errors.append((line, f"key {key.value!r} occurs twice, first in line {first[key.value]}"))
             else:
                 first[key.value] = line
 
@@ -127,19 +142,25 @@ class _Document:
         try:
             value = self._loader.construct_object(node)
             plain = isinstance(value, str | int | float | None)
-        except ValueError:  # such as the 31st of February
+        except ValueError:  # such as the date 2020-02-31
             value, plain = None, False
         if not plain:
             kind = node.tag.rsplit(":", 1)[-1]
-            self.faults.append((line, f"{node.value} is read by YAML as a {kind}; put it in quotes"))
+            self.errors.append((line, f"{node.value} is read by YAML as a {kind}; put it in quotes"))
         elif isinstance(value, float) and not math.isfinite(value):
-            self.faults.append((line, f"{node.value} is not finite"))
+            self.errors.append((line, f"{node.value} is not finite"))
         return value
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A parameter: its keys, where it stands in the file (nowhere for an override), its distribution if it has no fault."""
+    """One parameter.
+
+    Args:
+        path: Its keys, from the outermost block inwards.
+        where: Its position in the file; empty for an override.
+        distribution: Its distribution; None if it has errors.
+    """
 
     path: Keys
     where: Keys
@@ -147,25 +168,25 @@ class _Leaf:
 
 
 class _Reader:
-    """Turns a document into a Definition's fields; `faults` are those of the file and of the overrides."""
+    """Converts a document to the fields of a Definition; `errors` holds those of the file and of the overrides."""
 
     def __init__(self, document: _Document) -> None:
         self.raw = document.value
         self.lines = document.lines
-        self.faults = list(document.faults)
+        self.errors = list(document.errors)
 
-    def fault(self, message: str, *where: str) -> None:
-        """Notes what is wrong at a key; without one, or where the key is missing, at what holds it."""
+    def error(self, message: str, *where: str) -> None:
+        """Adds an error at a key, or at the innermost enclosing key that is in the file."""
         inner = where
         while inner and inner not in self.lines:
             inner = inner[:-1]
-        self.faults.append((self.lines.get(inner) if inner else None, message))
+        self.errors.append((self.lines.get(inner) if inner else None, message))
 
     def entries(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """A Definition's fields; they mean nothing when there are faults."""
+        """Returns the fields of a Definition, which are meaningless if there are errors."""
         if not isinstance(self.raw, dict):
-            if not self.faults:
-                self.fault(f"holds no sweep: it must map {', '.join(REQUIRED_KEYS)} to what they are")
+            if not self.errors:
+                self.error(f"is not a sweep: it must be a mapping with the keys {', '.join(REQUIRED_KEYS)}")
             return {}
         self._check_top()
         metric = self._mapping("metric", METRIC_KEYS)
@@ -180,7 +201,7 @@ class _Reader:
         texts = {key: self._text(self.raw, key, key) for key in TEXT_KEYS}
         program = texts.pop("program")
         if program and Path(program).suffix != ".py":
-            self.fault(f"program {program} is no Python file with a main(args, report), as {PROGRAM} is", "program")
+            self.error(f"program {program} is not a Python file with a main(args, report), as {PROGRAM} is", "program")
         return {
             **{key: text for key, text in texts.items() if key != "name" or text},
             "program": program or PROGRAM,
@@ -199,56 +220,56 @@ class _Reader:
     def _check_top(self) -> None:
         for key in self.raw:
             if key in SERVER_KEYS:
-                self.fault(f"{key} cannot work without W&B's server", key)
+                self.error(f"{key} cannot work without W&B's server", key)
             elif key not in TOP_KEYS:
-                self.fault(f"unknown key {key!r}{did_you_mean(key, TOP_KEYS)}", key)
+                self.error(f"unknown key {key!r}{did_you_mean(key, TOP_KEYS)}", key)
         for key in REQUIRED_KEYS:
             if key not in self.raw:
-                self.fault(f"{key} is missing")
+                self.error(f"{key} is missing")
         if "method" in self.raw and self.raw["method"] not in METHODS:
             near = did_you_mean(self.raw["method"], METHODS)
-            self.fault(f"method {self.raw['method']} is none of {', '.join(METHODS)}{near}", "method")
+            self.error(f"method {self.raw['method']} is none of {', '.join(METHODS)}{near}", "method")
 
     def _mapping(self, key: str, known: Sequence[str]) -> dict[str, Any]:
-        """The mapping at a top-level key; empty if there is none."""
+        """Returns the mapping at a top-level key; an empty one if the key is absent or invalid."""
         if key not in self.raw:
             return {}
         block = self.raw[key]
         if not isinstance(block, dict) or not block:
-            self.fault(f"{key} must map {', '.join(known)}", key)
+            self.error(f"{key} must be a mapping with keys among {', '.join(known)}", key)
             return {}
         for inner in block:
             if inner not in known:
-                self.fault(f"{key}: unknown key {inner!r}{did_you_mean(inner, known)}", key, inner)
+                self.error(f"{key}: unknown key {inner!r}{did_you_mean(inner, known)}", key, inner)
         return block
 
     def _text(self, block: Mapping[str, Any], key: str, name: str, *where: str) -> str | None:
         text = block.get(key)
         if key not in block or (isinstance(text, str) and text):
             return text
-        self.fault(f"{name} must be a text; put it in quotes" if text else f"{name} is empty", *(where or (key,)))
+        self.error(f"{name} must be a text; put it in quotes" if text else f"{name} is empty", *(where or (key,)))
         return None
 
     def _integer(self, block: Mapping[str, Any], key: str, *where: str) -> int | None:
         number = block.get(key)
         if key not in block or (isinstance(number, int) and not isinstance(number, bool) and number >= 1):
             return number
-        self.fault(f"{': '.join(where)} {shown(number)} is no whole number of at least 1", *where)
+        self.error(f"{': '.join(where)} {as_text(number)} is not a whole number of at least 1", *where)
         return None
 
     def _number(self, block: Mapping[str, Any], key: str, *where: str) -> Any:
-        wrong = distributions.number_faults(key, block[key]) if key in block else []
-        for message in wrong:
-            self.fault(f"{where[0]}: {message}", *where)
-        return None if wrong else block.get(key)
+        errors = distributions.number_errors(key, block[key]) if key in block else []
+        for message in errors:
+            self.error(f"{where[0]}: {message}", *where)
+        return None if errors else block.get(key)
 
     def _metric(self, metric: Mapping[str, Any]) -> dict[str, Any]:
         goal = metric.get("goal", GOALS[0])
         if metric and "name" not in metric:
-            self.fault("metric needs a name, such as test/mse", "metric")
+            self.error("metric needs a name, such as test/mse", "metric")
         if goal not in GOALS:
             near = did_you_mean(goal, GOALS)
-            self.fault(f"metric: goal {goal} is neither minimize nor maximize{near}", "metric", "goal")
+            self.error(f"metric: goal {goal} is neither minimize nor maximize{near}", "metric", "goal")
         name = self._text(metric, "name", "metric: name", "metric", "name")
         return {"metric": name, "goal": goal, "target": self._number(metric, "target", "metric", "target")}
 
@@ -258,64 +279,64 @@ class _Reader:
         if not block:
             return None
         if block.get("type") != "hyperband":
-            self.fault(f"{top}: type must be hyperband, the only one that there is", top, "type")
+            self.error(f"{top}: type must be hyperband, the only type that W&B defines", top, "type")
         if "min_iter" not in block and "max_iter" not in block:
-            self.fault(f"{top} needs min_iter, or max_iter and s", top)
+            self.error(f"{top} needs min_iter, or max_iter and s", top)
         if "max_iter" in block and "s" not in block:
-            self.fault(f"{top}: max_iter needs s, the number of brackets", top, "max_iter")
+            self.error(f"{top}: max_iter needs s, the number of brackets", top, "max_iter")
         if not isinstance(block.get("strict", False), bool):
-            self.fault(f"{top}: strict is neither true nor false", top, "strict")
+            self.error(f"{top}: strict is neither true nor false", top, "strict")
         eta = self._number({"eta": Hyperband.eta} | block, "eta", top, "eta")
         min_iter, max_iter, s = (self._integer(block, key, top, key) for key in ("min_iter", "max_iter", "s"))
         if eta is not None and eta <= 1:
-            self.fault(f"{top}: eta {eta} is not above 1", top, "eta")
+            self.error(f"{top}: eta {eta} is not above 1", top, "eta")
         elif eta and max_iter and max_iter < eta:
-            self.fault(f"{top}: max_iter {max_iter} is below eta {eta}, so there is no bracket", top, "max_iter")
+            self.error(f"{top}: max_iter {max_iter} is below eta {eta}, so there is no bracket", top, "max_iter")
         return Hyperband(min_iter, max_iter, s, eta, block.get("strict", False))
 
     def _leaves(self, overrides: Sequence[str]) -> dict[str, _Leaf]:
-        """Every parameter in W&B's order: sorted by key, block by block."""
+        """Returns all parameters in W&B's order: sorted by key within each block."""
         leaves: dict[str, _Leaf] = {}
         if "parameters" in self.raw:
             for path, where, spec in self._walk(self.raw["parameters"], (), ("parameters",)):
                 key = ".".join(path)
                 if key in leaves:
-                    self.fault(f"parameter {key} is given twice, in a block and with dots", *where)
-                wrong = distributions.faults(spec)
-                for inner, message in wrong:
-                    self.fault(f"{key}: {message}", *where, inner)
-                leaves[key] = _Leaf(path, where, None if wrong else read_distribution(spec))
+                    self.error(f"parameter {key} is given twice, in a block and with dots", *where)
+                errors = distributions.spec_errors(spec)
+                for inner, message in errors:
+                    self.error(f"{key}: {message}", *where, inner)
+                leaves[key] = _Leaf(path, where, None if errors else read_distribution(spec))
         for text in overrides:
             self._override(text, leaves)
         return dict(sorted(leaves.items(), key=lambda item: item[1].path))
 
     def _walk(self, block: Any, above: Keys, where: Keys) -> Iterator[tuple[Keys, Keys, Any]]:
-        """The path, the place and the settings of each parameter in a block."""
+        """Yields the keys, the position in the file, and the settings of each parameter in a block."""
         name = ".".join(above) or "parameters"
         if not isinstance(block, dict) or not block:
-            self.fault(f"{name} must map one or more keys to their settings", *where)
+            self.error(f"{name} must be a mapping with at least one parameter", *where)
             return
         for key, spec in block.items():
             path, here = (*above, key), (*where, key)
             if not _KEY.fullmatch(key):
-                self.fault(f"parameter {key!r} must begin with a letter and hold letters, digits, _ . - alone", *here)
+                self.error(f"parameter {key!r} must begin with a letter and contain only letters, digits, _ . -", *here)
             if not isinstance(spec, dict) or "parameters" not in spec:
                 yield path, here, spec
                 continue
             for other in [inner for inner in spec if inner != "parameters"]:
-                self.fault(f"{'.'.join(path)}: {other!r} cannot stand beside parameters", *here, other)
+                self.error(f"{'.'.join(path)}: {other!r} is not allowed beside parameters", *here, other)
             yield from self._walk(spec["parameters"], path, (*here, "parameters"))
 
     def _override(self, text: str, leaves: dict[str, _Leaf]) -> None:
         key, equals, listed = text.partition("=")
         document = _Document(f"[{listed}]")
         if not equals or not _KEY.fullmatch(key):
-            self.fault(f"override {text!r} is not of the form key=value[,value...]")
-        elif document.faults or not isinstance(document.value, list) or not document.value:
-            why = "".join(f": {message}" for _, message in document.faults)
-            self.fault(f"override {text!r} gives no values that can be read; write key=value[,value...]{why}")
+            self.error(f"override {text!r} is not of the form key=value[,value...]")
+        elif document.errors or not isinstance(document.value, list) or not document.value:
+            why = "".join(f": {message}" for _, message in document.errors)
+            self.error(f"override {text!r} has no readable values; write key=value[,value...]{why}")
         elif key in {".".join(leaf.path[:depth]) for leaf in leaves.values() for depth in range(1, len(leaf.path))}:
-            self.fault(f"override {text!r} would replace a whole block")
+            self.error(f"override {text!r} would replace a whole block")
         else:
             values = document.value
             spec = {"value": values[0]} if len(values) == 1 else {"values": values}
@@ -326,59 +347,59 @@ class _Reader:
         for key, leaf in leaves.items():
             if leaf.distribution and leaf.distribution.kind not in GRID_KINDS:
                 advice = "give values, or use method random or bayes"
-                self.fault(f"{key}: a grid cannot go through {leaf.distribution.kind}; {advice}", *leaf.where)
+                self.error(f"{key}: a grid cannot contain {leaf.distribution.kind}; {advice}", *leaf.where)
             elif leaf.distribution and leaf.distribution.choices is None:
-                self.fault(f"{key}: more than {distributions.MOST_CHOICES} values are too many for a grid", *leaf.where)
+                self.error(f"{key}: more than {distributions.MAX_CHOICES} values are too many for a grid", *leaf.where)
 
     def _command(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The command's words up to ${program}, and those after it."""
+        """Returns the words of the command up to ${program}, and the words after it."""
         items = self.raw.get("command")
         if "command" not in self.raw:
             return [], []
         if not isinstance(items, list) or not items:
-            self.fault("command must be a list of words, with ${program} and ${args}", "command")
+            self.error("command must be a list of words, with ${program} and ${args}", "command")
             return [], []
         words = [str(item) for item in items]
         if "${program}" not in words:
-            self.fault("command has no ${program}", "command")
+            self.error("command has no ${program}", "command")
             return [], words
         start = words.index("${program}") + 1
-        macros = [index for index in range(start, len(words)) if words[index] in MACROS]
+        macros = [index for index in range(start, len(words)) if words[index] in ARGUMENT_MACROS]
         if not macros:
-            self.fault("command has no ${args} after ${program}, so that no value would reach it", "command")
+            self.error("command has no ${args} after ${program}, so that it would receive no parameters", "command")
         for index, word in enumerate(words):
-            wrong = _word_faults(items[index], STARTERS if index < start else tuple(MACROS))
+            errors = _word_errors(items[index], LAUNCHER_MACROS if index < start else tuple(ARGUMENT_MACROS))
             if macros and index > macros[0]:
-                wrong += _late_faults(word, keys)
-            for message in wrong:
-                self.fault(f"command: {message}", "command", str(index))
+                errors += _order_errors(word, keys)
+            for message in errors:
+                self.error(f"command: {message}", "command", str(index))
         return words[:start], words[start:]
 
 
-def _word_faults(item: Any, macros: Sequence[str]) -> list[str]:
-    """What is wrong with one word of the command, given the macros that may stand in its place."""
+def _word_errors(item: Any, macros: Sequence[str]) -> list[str]:
+    """Returns the errors of one word of the command, given the macros that are allowed at its position."""
     if not isinstance(item, str | int | float):
-        return [f"{shown(item)} is no word"]
+        return [f"{as_text(item)} is not a word"]
     word = str(item)
-    wrong = [
+    errors = [
         f"${{envvar:{name}}} is not set in the environment" for name in VARIABLE.findall(word) if name not in os.environ
     ]
-    known = (*STARTERS, *MACROS)
+    known = (*LAUNCHER_MACROS, *ARGUMENT_MACROS)
     for macro in _MACRO.findall(VARIABLE.sub("", word)):
         if macro not in known:
-            wrong.append(f"{macro} is not known without W&B's agent{did_you_mean(macro, known)}")
+            errors.append(f"{macro} is not known without W&B's agent{did_you_mean(macro, known)}")
         elif macro != word:
-            wrong.append(f"{macro} must be an item of its own")
+            errors.append(f"{macro} must be a separate item")
         elif macro not in macros:
-            wrong.append(f"{macro} stands on the wrong side of ${{program}}")
-    return wrong
+            errors.append(f"{macro} is on the wrong side of ${{program}}")
+    return errors
 
 
-def _late_faults(word: str, keys: Sequence[str]) -> list[str]:
-    """What is wrong with a word after the point's own arguments: train.py lets the later one win."""
+def _order_errors(word: str, keys: Sequence[str]) -> list[str]:
+    """Returns the errors of a word after the parameters, which it would override: the last option takes precedence."""
     option = word.partition("=")[0]
     if option in ("--config", "-c"):
-        return [f"{option} stands after the parameters, so that the file would win over the sweep"]
+        return [f"{option} comes after the parameters, so that the file would override them"]
     if option.startswith("--") and option[2:] in keys:
-        return [f"{option} stands after the parameters, so that it would win over parameter {option[2:]}"]
+        return [f"{option} comes after the parameters, so that it would override parameter {option[2:]}"]
     return []

@@ -1,40 +1,48 @@
-"""What a sweep leaves to look at: a page, tables, charts as PNG."""
+"""Writes the report of a sweep: an HTML page, tables as CSV and charts as PNG."""
 
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from genlab.report import charts
 from genlab.report.html_page import write_page
 from genlab.report.importance import correlations, importances, relations
-from genlab.report.records import SEED, SweepData, load_runs, load_sweep, varied
+from genlab.report.records import SEED, SweepData, load_sweep, varied
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import safe_name
 
 
 def write_report(folder: Path, metrics: list[str] | None = None) -> list[Path]:
-    """Writes report/ inside an experiment's folder and returns the files.
+    """Writes the folder report/ in an experiment's folder and returns the files.
 
     Args:
-        folder: runs/<experiment>.
-        metrics: what to draw; by default the sweep's metric and everything measured on the test set.
+        folder: The folder of the experiment, runs/<experiment>.
+        metrics: The metrics to draw. By default the sweep's metric and all test metrics.
 
     Raises:
-        UsageError: the folder holds no run, or none that has finished; then the page and runs.csv say why.
+        UsageError: The folder contains no run, or no finished one. In the second case the page and runs.csv are written
+            and show what happened to the runs.
     """
-    return write_sweep_report(load_sweep(folder), folder / "report", metrics)
+    return write_report_files(load_sweep(folder), folder / "report", metrics)
 
 
-def write_sweep_report(data: SweepData, report: Path, metrics: list[str] | None = None) -> list[Path]:
-    """Writes index.html, runs.csv and, where the runs differ, tables of means, correlations and importances and PNGs.
+def write_report_files(data: SweepData, report: Path, metrics: list[str] | None = None) -> list[Path]:
+    """Writes a report and returns its files: index.html and runs.csv.
+
+    If the finished runs differ in a hyperparameter, it also writes tables of means, correlations and importances, and
+    charts as PNG.
+
+    Args:
+        data: The runs of the sweep.
+        report: The folder to write to.
+        metrics: The metrics to draw. By default the sweep's metric and all test metrics.
 
     Raises:
-        UsageError: no run has finished.
+        UsageError: No run has finished.
     """
     report.mkdir(parents=True, exist_ok=True)
-    metrics = metrics or offered_metrics(data)
+    metrics = metrics or default_metrics(data)
     finished = _finite(data.finished, metrics)
     hyperparameters = varied(finished, data.parameters)
     with_noise = [*hyperparameters, *([SEED] if SEED in finished and finished[SEED].nunique() > 1 else [])]
@@ -44,7 +52,7 @@ def write_sweep_report(data: SweepData, report: Path, metrics: list[str] | None 
         _csv(data.runs, report / "runs.csv"),
     ]
     if finished.empty:
-        raise UsageError(f"no run in {data.name} has finished; {written[0]} says what became of them")
+        raise UsageError(f"no run in {data.name} has finished; {written[0]} shows the state of each run")
     if not hyperparameters or not metrics:
         return written
     written.append(_csv(charts.means_table(finished, metrics, hyperparameters), report / "means.csv"))
@@ -59,8 +67,8 @@ def write_sweep_report(data: SweepData, report: Path, metrics: list[str] | None 
     return written
 
 
-def offered_metrics(data: SweepData) -> list[str]:
-    """The sweep's metric first, then all that was measured on the test set, or else in validation or training."""
+def default_metrics(data: SweepData) -> list[str]:
+    """Returns the sweep's metric and the test metrics; if there are none, those of validation, else of training."""
     finished = data.finished.dropna(axis="columns", how="all")
     own = [data.metric] if data.metric is not None and data.metric in finished else []
     for prefix in ("test/", "val/", "train/"):
@@ -70,25 +78,8 @@ def offered_metrics(data: SweepData) -> list[str]:
     return []
 
 
-class Best(NamedTuple):
-    folder: Path
-    score: float
-
-
-def best_run(folder: Path, metric: str, goal: str) -> Best | None:
-    """The finished run with the best value of a metric, if any has one."""
-    runs = load_runs(folder)
-    if metric not in runs or not (runs["state"] == "finished").any():
-        return None
-    scores = runs.loc[runs["state"] == "finished", metric].dropna()
-    if scores.empty:
-        return None
-    at = int(scores.to_numpy().argmin() if goal == "minimize" else scores.to_numpy().argmax())
-    return Best(folder / str(runs.loc[scores.index[at], "run"]), float(scores.iloc[at]))
-
-
 def _finite(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """A metric that diverged counts as one that was not measured."""
+    """Replaces infinite values of metrics by NaN, so that a diverged metric counts as missing."""
     return runs.assign(**{metric: runs[metric].replace([math.inf, -math.inf], math.nan) for metric in metrics})
 
 

@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases read back through its public API, in the form that reports are made of."""
+"""Reads a sweep from Weights & Biases through its public API, as the data of a report."""
 
 import math
 from collections import Counter
@@ -6,72 +6,82 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
-import wandb
-import wandb.errors
 from rich.console import Console
 from rich.progress import track
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from genlab.report.records import SweepData, parameter_names
 from genlab.runs.config import flatten
-from genlab.runs.errors import UsageError
-from genlab.runs.wandb_access import need_wandb, one_line
+from genlab.runs.errors import UsageError, error_message
 
-PAGE = 100
-"""Runs in one request."""
-MOST_ROWS = 1000
-"""Rows of a run's history; W&B samples longer ones."""
+if TYPE_CHECKING:
+    import wandb
+
+RUNS_PER_REQUEST = 100
+MAX_ROWS = 1000
+"""The maximum number of rows of a run's history. W&B samples longer histories."""
 THREADS = 16
-PICTURES = (".png", ".gif", ".jpg")
+PICTURE_SUFFIXES = (".png", ".gif", ".jpg")
 STEP = "trainer/global_step"
 SUMMARIES = ("min", "max", "mean", "best", "last", "first")
-"""What define_metric can make of a metric in the summary."""
+"""The kinds of summary that define_metric can store for a metric."""
 
 
-def connect() -> wandb.Api:
-    """W&B's public API; never asks for a key.
+def connect() -> "wandb.Api":
+    """Returns W&B's public API. Never prompts for a key.
 
     Raises:
-        UsageError: there is no key to use, or no server.
+        UsageError: There is no key, or no server.
     """
-    need_wandb(", or set WANDB_API_KEY")
+    import wandb
+
+    from genlab.runs.wandb_access import require_wandb
+
+    require_wandb(", or set WANDB_API_KEY")
     try:
         return wandb.Api()
     except wandb.errors.Error as error:
-        raise UsageError(f"W&B cannot be used ({one_line(error)})") from error
+        raise UsageError(f"W&B cannot be used ({error_message(error)})") from error
 
 
 @contextmanager
-def asking(what: str) -> Iterator[None]:
-    """Turns what W&B's API raises when it is asked for something into a UsageError."""
+def api_errors(what: str) -> Iterator[None]:
+    """Converts the errors of W&B's API into UsageErrors.
+
+    Args:
+        what: What is read, for the message.
+    """
+    import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
     try:
         yield
     except (wandb.errors.Error, WandbApiFailedError, ValueError) as error:
-        raise UsageError(f"W&B does not give {what} ({one_line(error)}); check the path and the key") from error
+        raise UsageError(f"W&B cannot read {what} ({error_message(error)}); check the path and the key") from error
 
 
 def load_wandb_sweep(path: str, cache: Path) -> SweepData:
-    """All that W&B knows of a sweep's runs, with links that hold from a folder beside `cache`.
+    """Reads all runs of a W&B sweep.
 
     Args:
-        path: ENTITY/PROJECT/ID, PROJECT/ID or ID; W&B's settings complete it.
-        cache: where the pictures go; those that are there are not fetched again.
+        path: ENTITY/PROJECT/ID, PROJECT/ID or ID of the sweep. W&B's settings give the parts that are left out.
+        cache: Folder for the pictures. Existing ones are not downloaded again. The links in the returned data are
+            relative to a folder beside this one.
 
     Raises:
-        UsageError: no key, no server, no such sweep, or a sweep without runs.
+        UsageError: There is no key, no server, or no such sweep, or the sweep has no runs.
     """
     api = connect()
-    with asking(f"the sweep {path}"):
+    with api_errors(f"the sweep {path}"):
         sweep = api.sweep(path)
-        place, ours = f"{sweep.entity}/{sweep.project}", {"$and": [{"sweep": sweep.id}]}
-        runs = list(api.runs(place, ours, per_page=PAGE, lazy=False))
+        project, filters = f"{sweep.entity}/{sweep.project}", {"$and": [{"sweep": sweep.id}]}
+        runs = list(api.runs(project, filters, per_page=RUNS_PER_REQUEST, lazy=False))
     if not runs:
-        raise UsageError(f"the sweep {path} has no runs yet; `wandb agent {path}` makes them")
-    with asking(f"the runs of {path}"), ThreadPoolExecutor(THREADS) as pool:
+        raise UsageError(f"the sweep {path} has no runs yet; `wandb agent {path}` creates them")
+    with api_errors(f"the runs of {path}"), ThreadPoolExecutor(THREADS) as pool:
         reading = pool.map(lambda run: (_history(run), _pictures(run, cache)), runs)
         shown = track(reading, f"reading {path}", len(runs), console=Console(stderr=True), transient=True)
         parts = list(shown)
@@ -91,7 +101,7 @@ def load_wandb_sweep(path: str, cache: Path) -> SweepData:
 
 
 def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a run, as records.load_runs makes them from run folders."""
+    """Returns a table with one row per run, in the format of records.load_runs."""
     rows = []
     for name, run in zip(_unique_names(runs), runs, strict=True):
         config = {key: str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
@@ -102,21 +112,21 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics among what was logged or is in a summary, without W&B's and Lightning's own counters."""
+    """Returns the metrics among logged or summary values, without the counters of W&B and Lightning."""
     found = {key: _number(value) for key, value in values.items() if not key.startswith("_")}
     return {key: value for key, value in found.items() if value is not None and key not in ("epoch", STEP)}
 
 
 def media_files(value: Any) -> list[str]:
-    """The picture files of something in a run's summary."""
+    """Returns the picture files of a value in a run's summary."""
     if not isinstance(value, dict) or "_type" not in value:
         return []
     files = value.get("filenames") or [value.get("path")]
-    return [str(name) for name in files if str(name).endswith(PICTURES)]
+    return [str(name) for name in files if str(name).endswith(PICTURE_SUFFIXES)]
 
 
 def _number(value: Any) -> float | None:
-    """W&B writes 'NaN' and 'Infinity' as words, and what define_metric keeps as {"min": 0.1}."""
+    """Converts a value of W&B: it writes NaN and infinity as texts, and summaries of define_metric as {"min": 0.1}."""
     if isinstance(value, dict):
         return next((_number(value[kind]) for kind in SUMMARIES if kind in value), None)
     if value in ("NaN", "Infinity", "-Infinity") or (isinstance(value, int | float) and not isinstance(value, bool)):
@@ -125,29 +135,31 @@ def _number(value: Any) -> float | None:
 
 
 def _unique_names(runs: Sequence[Any]) -> list[str]:
-    """What the runs are called; those that share a name, and those without one, by their ids as well."""
+    """Returns the names of the runs, with the id appended where a name is empty or not unique."""
     counts = Counter(run.name for run in runs)
     return [run.name if run.name and counts[run.name] == 1 else f"{run.name or ''} {run.id}".strip() for run in runs]
 
 
 def _history(run: Any) -> pd.DataFrame:
-    """Columns step, epoch and metrics; one row a logging event."""
+    """Returns a table with the columns step, epoch and the metrics, and one row per logging event."""
     rows = [
         {"step": row.get(STEP, row["_step"]), "epoch": row.get("epoch", math.nan), **numbers(row)}
-        for row in run.history(samples=MOST_ROWS, pandas=False)
+        for row in run.history(samples=MAX_ROWS, pandas=False)
     ]
     return pd.DataFrame(rows, dtype=float)
 
 
 def _pictures(run: Any, cache: Path) -> list[str]:
-    """Links to the pictures that the run logged last, fetched into the cache; to W&B where that failed."""
+    """Downloads the pictures that the run logged last; returns links to them, or to W&B where the download failed."""
     names = [name for value in run.summary_metrics.values() for name in media_files(value)]
     if not names:
         return []
-    return [_fetched(file, cache / run.id) for file in run.files(names=names)]
+    return [_download(file, cache / run.id) for file in run.files(names=names)]
 
 
-def _fetched(file: Any, folder: Path) -> str:
+def _download(file: Any, folder: Path) -> str:
+    import wandb
+
     try:
         file.download(root=str(folder), exist_ok=True).close()
     except wandb.errors.Error:

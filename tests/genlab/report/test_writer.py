@@ -1,4 +1,4 @@
-"""Tables and charts against numbers that are known beforehand."""
+"""Tables and charts against known numbers."""
 
 import itertools
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from genlab.report.charts import grouped_figure, means_table, save_figure, side_by_side
 from genlab.report.importance import correlations
 from genlab.report.records import load_runs, varied
-from genlab.report.sweep_report import best_run, write_report
+from genlab.report.writer import write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 
@@ -35,13 +35,13 @@ def finished(folder: Path) -> pd.DataFrame:
     return runs[runs["state"] == "finished"]
 
 
-def test_every_run_is_a_row_failed_ones_too(experiment: Path):
+def test_each_run_is_a_row_including_failed_ones(experiment: Path):
     runs = load_runs(experiment)
     assert len(runs) == 9 and (runs["state"] == "failed").sum() == 1
 
 
-def test_what_varies_is_found_once(experiment: Path):
-    """encoder.latent_dim goes with model.latent_dim; the batch size does not vary; the seed is not a hyperparameter."""
+def test_varying_keys_are_found_once(experiment: Path):
+    """encoder.latent_dim repeats model.latent_dim, the batch size is constant, and the seed is not a hyperparameter."""
     assert varied(finished(experiment)) == ["model.latent_dim", "model.depth", "model.channels"]
 
 
@@ -58,7 +58,7 @@ def test_correlations_are_pearsons(experiment: Path):
     table = correlations(runs, ["test/mse"], ["model.latent_dim", "model.depth", "model.channels"])
     expected = np.corrcoef(runs["model.latent_dim"].astype(float), runs["test/mse"])[0, 1]
     assert table.loc["model.latent_dim", "test/mse"] == pytest.approx(expected) and expected < -0.9
-    assert list(table.index) == ["model.latent_dim", "model.depth"]  # words have no correlation
+    assert list(table.index) == ["model.latent_dim", "model.depth"]  # texts have no correlation
 
 
 def test_the_chart_shows_the_means(experiment: Path):
@@ -69,18 +69,15 @@ def test_the_chart_shows_the_means(experiment: Path):
     assert lines["depth 2"] == pytest.approx([0.2205, 0.1205]) and len(lines) == 3
 
 
-def test_a_report_is_files_that_say_what_they_are(experiment: Path):
+def test_the_files_of_a_report(experiment: Path):
     names = [path.name for path in write_report(experiment)]
     tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
     assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
     assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 9
-    assert best_run(experiment, "test/mse", "minimize").folder.name == "10-1-0"
-    assert best_run(experiment, "test/mse", "maximize").folder.name == "5-2-1"
-    assert best_run(experiment, "none", "minimize") is None
 
 
-def test_nothing_to_report_is_an_error_that_says_so(tmp_path: Path):
-    with pytest.raises(UsageError, match="holds no runs"):
+def test_a_report_without_finished_runs_is_an_error(tmp_path: Path):
+    with pytest.raises(UsageError, match="contains no runs"):
         write_report(tmp_path)
     (tmp_path / "r").mkdir()
     write_summary(tmp_path / "r", {"state": "running"})

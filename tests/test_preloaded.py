@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import HANG_SECONDS, wait_for, warm
+from tests import HANG_SECONDS, preloaded, wait_for
 
 PROGRAM = """
 import os, sys, threading, time
@@ -53,7 +53,7 @@ def says(python: str, folder: Path, *args: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("how", [["program.py", "a", "-b"], ["-c", PROGRAM, "a"], ["-m", "program", "a"]])
 def test_it_says_what_python_says(how: list[str], tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    mine, its = says(warm.python(), tmp_path, *how), says(sys.executable, tmp_path, *how)
+    mine, its = says(preloaded.python(), tmp_path, *how), says(sys.executable, tmp_path, *how)
     assert mine[0] == 0 and "a question" in mine[1] and "the last thread" in mine[1] and mine[2] == "wrong\n"
     first = str(tmp_path)  # -c leaves it empty, which is the same folder
     assert [mine[0], mine[1].replace(first, ""), mine[2]] == [its[0], its[1].replace(first, ""), its[2]]
@@ -61,12 +61,12 @@ def test_it_says_what_python_says(how: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("program", "status"), ENDS)
 def test_it_ends_as_python_ends(program: str, status: int, tmp_path: Path) -> None:
-    assert says(warm.python(), tmp_path, "-c", program)[0] == status
+    assert says(preloaded.python(), tmp_path, "-c", program)[0] == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_reaches_it(number: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen([warm.python(), "-c", WAITS], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([preloaded.python(), "-c", WAITS], cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for((tmp_path / "here").exists)
     pid = int((tmp_path / "here").read_text())
     process.send_signal(number)
@@ -75,5 +75,5 @@ def test_a_signal_reaches_it(number: signal.Signals, tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_program_goes_to_python_itself(tmp_path: Path) -> None:
-    status, said, _ = says(warm.python(), tmp_path, "--version")
+    status, said, _ = says(preloaded.python(), tmp_path, "--version")
     assert status == 0 and said.startswith("Python 3")
