@@ -40,7 +40,7 @@ from lit_models import (
     StyleTransfer,
     TextureSynthesis,
 )
-from lit_models.common.adversarial import Adversarial
+from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe
 from lit_models.common.capabilities import (
     Decodes,
     Encodes,
@@ -77,7 +77,7 @@ from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
-from lit_models.networks.unet import UNet
+from lit_models.common.noise_predictors import UNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -116,6 +116,7 @@ class SmallStyles(StyleTransferDataModule):
 
 
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
+EMA = AdversarialRecipe(ema_decay=0.9)
 SMALL_GAN = {"latent_dim": 5, "generator": DCGANGenerator(4), "discriminator": DCGANDiscriminator(4)}
 SMALL_CYCLE = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1)}
 SMALL_CONV = {"generator": ConvTranslator((4,), 3), "discriminator": PoolingDiscriminator((2, 2), 4, 3)}
@@ -163,11 +164,16 @@ MODELS = {
     ),
     "vae_efficientnet": Row(VAE, {"latent_dim": 3, "networks": EfficientNetNetworks(freeze=True)}),
     "vae_joint": Row(VAE, {"latent_dim": 2, "law": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}),
-    "gan": Row(GAN, {**SMALL_GAN, "ema_decay": 0.9}),
-    "gan_packed": Row(GAN, {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "micro_batches": 2}),
+    "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
+    "gan_packed": Row(GAN, {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)}),
     "gan_wasserstein": Row(
         GAN,
-        {**SMALL_GAN, "objective": Wasserstein(), "discriminator": DCGANDiscriminator(4, norm="layer"), "clip": 1.0},
+        {
+            **SMALL_GAN,
+            "objective": Wasserstein(),
+            "discriminator": DCGANDiscriminator(4, norm="layer"),
+            "recipe": AdversarialRecipe(gradient_clip_val=1.0),
+        },
     ),
     "gan_spectral": Row(
         GAN,
@@ -180,7 +186,7 @@ MODELS = {
     ),
     "gan_linear": Row(GAN, {**SMALL_GAN, "generator": LinearGenerator(), "objective": Minimax()}),
     "conditional_gan_projection": Row(ConditionalGAN, {**SMALL_GAN, "embedding_dim": 3}),
-    "conditional_gan_embedding": Row(ConditionalGAN, {**SMALL_GAN, "conditioning": "embedding", "ema_decay": 0.9}),
+    "conditional_gan_embedding": Row(ConditionalGAN, {**SMALL_GAN, "conditioning": "embedding", "recipe": EMA}),
     "acgan": Row(ACGAN, {**SMALL_GAN, "image_shape": (1, 28, 28)}),
     "acgan_of_the_paper": Row(
         ACGAN,
@@ -193,11 +199,23 @@ MODELS = {
     ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
-        CycleGAN, {**SMALL_CONV, "step_order": "alternating", "pool_size": 0, "clip": 1.0}, data=RecoloredDigits
+        CycleGAN,
+        {
+            **SMALL_CONV,
+            "step_order": "alternating",
+            "pool_size": 0,
+            "recipe": AdversarialRecipe(gradient_clip_val=1.0),
+        },
+        data=RecoloredDigits,
     ),
     "cyclegan_identity": Row(
         CycleGAN,
-        {**SMALL_CYCLE, "identity_weight": 5.0, "pool_size": 30, "ema_decay": 0.9, "micro_batches": 2},
+        {
+            **SMALL_CYCLE,
+            "identity_weight": 5.0,
+            "pool_size": 30,
+            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2),
+        },
         data=RecoloredDigits,
     ),
     "cyclegan_u_net": Row(
@@ -207,18 +225,18 @@ MODELS = {
             "discriminator": DCGANDiscriminator(2, 2),
             "objective": NonSaturating(),
             "step_order": "alternating",
-            "ema_decay": 0.9,
+            "recipe": EMA,
         },
         data=RecoloredDigits,
     ),
     "cyclegan_wasserstein": Row(CycleGAN, {**SMALL_CYCLE, "objective": Wasserstein()}, data=RecoloredDigits),
     "pix2pix": Row(
         Pix2Pix,
-        {"generator": UNetTranslator(2, 3, 0.5), "discriminator": PatchDiscriminator(2, 1, "batch"), "ema_decay": 0.9},
+        {"generator": UNetTranslator(2, 3, 0.5), "discriminator": PatchDiscriminator(2, 1, "batch"), "recipe": EMA},
         data=ColoredPairsOfDigits,
     ),
     "srgan": Row(
-        SRGAN, {"generator": SRResNet(2, 1), "discriminator": DCGANDiscriminator(2), "ema_decay": 0.9}, data=HalfDigits
+        SRGAN, {"generator": SRResNet(2, 1), "discriminator": DCGANDiscriminator(2), "recipe": EMA}, data=HalfDigits
     ),
     "srgan_with_noise": Row(
         SRGAN,
@@ -330,15 +348,15 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
     if isinstance(model, CycleGAN):
         fakes = [model.generator[direction](x).detach() for direction, x in (("ba", batch[1]), ("ab", batch[0]))]
         return {
-            "critic.": model.discriminator_terms(*batch, *fakes),
+            "discriminator.": model.discriminator_terms(*batch, *fakes),
             "generator.": model.generator_terms(*batch),
         }
     if isinstance(model, GLO):
         model.table.fill(len(batch[0]))
         return {"": model.loss_terms((*batch, torch.arange(len(batch[0]))))}
-    if isinstance(model, Adversarial):
-        of_d, of_g = model.discriminator_inputs(batch), model.generator_inputs(batch)
-        return {"critic.": model.discriminator_terms(*of_d), "generator.": model.generator_terms(*of_g)}
+    if isinstance(model, AdversarialBase):
+        of_d, of_g = model.discriminator_step_inputs(batch), model.generator_step_inputs(batch)
+        return {"discriminator.": model.discriminator_terms(*of_d), "generator.": model.generator_terms(*of_g)}
     return {"": model.loss_terms(batch)}
 
 
@@ -372,7 +390,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encode
         for parameter, gradient in zip(own.values(), gradients, strict=True):
             parameter.grad = gradient
     for name, parameter in model.named_parameters():
-        of_difference = name.startswith("critic.") and name.endswith("head.bias")  # of two outputs, where it cancels
+        of_difference = name.startswith("discriminator.") and name.endswith("head.bias")  # of two outputs, where it cancels
         got = parameter.grad is not None and (of_difference or bool(parameter.grad.abs().sum() > 0))
         assert got == parameter.requires_grad, name
 
@@ -432,5 +450,5 @@ def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
 def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_path: Path):
     model = row.build(encoder_checkpoint)
     trainer = trained(row, model, tmp_path)
-    by_samples = isinstance(model, Adversarial | GLO)  # measured by a callback
+    by_samples = isinstance(model, AdversarialBase | GLO)  # measured by a callback
     assert model.monitor is None or by_samples or model.monitor[0] in trainer.callback_metrics

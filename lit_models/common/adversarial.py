@@ -1,8 +1,9 @@
-"""What models of generators against discriminators share."""
+"""Base of models with a generator and a discriminator, and the settings of adversarial training."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,20 +12,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lit_models.common.ema import follow, moving_average, refuse_half
-from lit_models.common.manual_optimization import Terms, keeping_statistics, optimizer_step
+from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
+from lit_models.common.manual_optimization import Terms, frozen_statistics, optimizer_step
 from lit_models.common.module import GenerativeModule
-from lit_models.common.objectives import Objective, gradient_penalty
+from lit_models.common.objectives import Objective
+from lit_models.losses.gradient_penalty import gradient_penalty
 from lit_models.networks.minibatch_std import MinibatchStd
-
-if TYPE_CHECKING:
-    Base = GenerativeModule
-else:
-    Base = object  # it stands before GenerativeModule among a model's bases
 
 
 class DCGANAdam(torch.optim.Adam):
-    """Adam with the rates of Radford et al. 2015, arXiv 1511.06434, section 4: a short memory of the gradient."""
+    """Adam with the settings of Radford et al. 2015, arXiv 1511.06434, section 4."""
 
     def __init__(
         self,
@@ -37,198 +34,218 @@ class DCGANAdam(torch.optim.Adam):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
-class Recipe(NamedTuple):
-    """How two networks are trained against each other.
+@dataclass(frozen=True)
+class AdversarialRecipe:
+    """Settings of adversarial training.
+
+    >>> AdversarialRecipe(n_critic=5, ema_decay=0.999)
+    AdversarialRecipe(n_critic=5, ema_decay=0.999, gradient_clip_val=None, accumulate_grad_batches=1, \
+discriminator_lr_factor=1.0)
 
     Args:
-        n_critic: the discriminator's steps, each on images of its own, for one of the generator's.
-        ema_decay: of the moving average of the generator's weights, which makes the images; 0 for none.
-        clip: the largest norm of each network's gradient; None for any.
-        micro_batches: parts that a batch is cut into, one after the other, so that a larger one fits into memory.
-        discriminator_lr_factor: the discriminator's learning rate in units of the generator's.
+        n_critic: Number of discriminator steps, each on a batch of its own, for each generator step.
+        ema_decay: Decay of the exponential moving average (EMA) of the generator's weights, which makes the samples; 0
+            for no EMA.
+        gradient_clip_val: Maximum norm of the gradient in each step; None for no clipping.
+        accumulate_grad_batches: Number of equal parts that each batch is split into. Their gradients are accumulated,
+            so that a large batch needs less memory; data.batch_size remains the batch size of a step.
+        discriminator_lr_factor: Learning rate of the discriminator as a multiple of the generator's.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
-    n_critic: int
-    ema_decay: float
-    clip: float | None
-    micro_batches: int
-    discriminator_lr_factor: float
+    n_critic: int = 1
+    ema_decay: float = 0.0
+    gradient_clip_val: float | None = None
+    accumulate_grad_batches: int = 1
+    discriminator_lr_factor: float = 1.0
 
-    def check(self) -> "Recipe":
-        """The recipe itself.
-
-        Raises:
-            ValueError: a number that no training could have.
-        """
-        if self.n_critic < 1 or self.micro_batches < 1:
+    def __post_init__(self) -> None:
+        if self.n_critic < 1 or self.accumulate_grad_batches < 1:
             raise ValueError(
-                f"n_critic is {self.n_critic} and micro_batches {self.micro_batches}; they must be at least 1"
+                f"n_critic is {self.n_critic} and accumulate_grad_batches {self.accumulate_grad_batches}; both must be"
+                " at least 1"
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        if (self.clip is not None and not self.clip > 0) or not self.discriminator_lr_factor > 0:
+        if (self.gradient_clip_val is not None and not self.gradient_clip_val > 0) or not (
+            self.discriminator_lr_factor > 0
+        ):
             raise ValueError(
-                f"clip is {self.clip} and discriminator_lr_factor {self.discriminator_lr_factor}; they must be positive"
+                f"gradient_clip_val is {self.gradient_clip_val} and discriminator_lr_factor"
+                f" {self.discriminator_lr_factor}; both must be positive"
             )
-        return self
 
 
-def not_negative(**numbers: float) -> None:
+def check_not_negative(**numbers: float) -> None:
     """
     Raises:
-        ValueError: one of them is.
+        ValueError: one of the numbers is negative or NaN.
     """
     for name, number in numbers.items():
         if not number >= 0:
-            raise ValueError(f"{name} is {number}; it may not be negative")
+            raise ValueError(f"{name} is {number}; it must be at least 0")
 
 
-class Adversarial(Base):
-    """Networks that make images, `generator`, against those that tell them from real ones, `critic`.
+class AdversarialBase(GenerativeModule):
+    """Base of models with a `generator` and a `discriminator`, which are optimised in alternating steps.
 
-    The discriminator's step takes generated images as they are, without a gradient, and leaves the generator as it is,
-    batch norms' statistics too; so does the generator's step with the discriminator. Under DDP each process normalises
-    its own batch unless `trainer.sync_batchnorm` is on.
+    The discriminator's step takes generated images without a gradient and does not change the generator, not even the
+    statistics of its batch norms; likewise the generator's step and the discriminator. Under DDP each process
+    normalises its own part of the batch unless `trainer.sync_batchnorm` is on.
 
-    A moving average of the generator's weights (Yazici et al. 2018, arXiv 1806.04498), if there is one, makes the
-    images. Lightning's own averaging callback averages the discriminator along, swaps the weights back before the best
-    checkpoint is written, and is left out of checkpoints of weights alone: best.ckpt would not hold what was measured.
-
-    It stands before GenerativeModule among a model's bases.
+    If `recipe.ema_decay` is positive, an EMA of the generator's weights (Yazici et al. 2018, arXiv 1806.04498) makes
+    the samples. Lightning's callback for weight averaging is not used: it averages the discriminator too, restores the
+    current weights before the best checkpoint is written, and is not in checkpoints of weights alone, so that best.ckpt
+    would not contain the weights that were evaluated.
     """
 
     monitor = ("val/frechet_classifier", "min")
     generator: nn.Module
-    critic: nn.Module
-    average: nn.Module | None
+    discriminator: nn.Module
+    ema_generator: nn.Module | None
     objective: Objective
-    recipe: Recipe
-    discriminator_inputs: Callable[[Any], tuple[Tensor, ...]]
-    """What `discriminator_terms` takes, each of as many rows as the batch, of which it is made."""
-    generator_inputs: Callable[[Any], tuple[Tensor, ...]]
-    """The same for `generator_terms`."""
+    recipe: AdversarialRecipe
+    discriminator_step_inputs: Callable[[Any], tuple[Tensor, ...]]
+    """Turns a batch into the arguments of `discriminator_terms`, each with as many rows as the batch."""
+    generator_step_inputs: Callable[[Any], tuple[Tensor, ...]]
+    """Turns a batch into the arguments of `generator_terms`, each with as many rows as the batch."""
     discriminator_terms: Callable[..., dict[str, Tensor]]
-    """Scalars; the discriminator minimises the first, `loss_d`."""
+    """Named scalars; the discriminator minimises the first, `loss_d`."""
     generator_terms: Callable[..., dict[str, Tensor]]
-    """Scalars; the generator minimises the first, `loss_g`."""
+    """Named scalars; the generator minimises the first, `loss_g`."""
 
-    def oppose(self, generator: nn.Module, critic: nn.Module, objective: Objective, recipe: Recipe) -> None:
-        """Sets the parts, after `save_hyperparameters`.
+    def setup_networks(
+        self, generator: nn.Module, discriminator: nn.Module, objective: Objective, recipe: AdversarialRecipe
+    ) -> None:
+        """Sets the networks and how they are trained. A constructor calls it after `save_hyperparameters`.
 
         Raises:
-            ValueError: they do not go together.
+            ValueError: the objective does not fit the discriminator.
         """
-        if objective.gradient_penalty and any(isinstance(m, _BatchNorm | MinibatchStd) for m in critic.modules()):
+        if objective.gradient_penalty and any(
+            isinstance(m, _BatchNorm | MinibatchStd) for m in discriminator.modules()
+        ):
             raise ValueError(
-                "a gradient penalty is of each image alone, which batch norm and the minibatch standard deviation mix:"
-                " use a discriminator without them, such as --model.discriminator.norm layer"
+                "a gradient penalty needs a discriminator that treats each image alone, without batch norm and"
+                " minibatch standard deviation: use for example --model.discriminator.norm layer"
             )
         self.automatic_optimization = False
         self.generator = generator
-        self.critic = critic
+        self.discriminator = discriminator
         self.objective = objective
-        self.recipe = recipe.check()
-        self.average = moving_average(generator) if recipe.ema_decay else None
+        self.recipe = recipe
+        self.ema_generator = ema_copy(generator) if recipe.ema_decay else None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self.optimizer_of_critic(self.critic), self.make_optimizer(self.generator.parameters())]
+        return [self.discriminator_optimizer(self.discriminator), self.make_optimizer(self.generator.parameters())]
 
-    def optimizer_of_critic(self, critic: nn.Module) -> torch.optim.Optimizer:
-        optimizer = self.make_optimizer(critic.parameters())
+    def discriminator_optimizer(self, discriminator: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of a discriminator, with its own learning rate."""
+        optimizer = self.make_optimizer(discriminator.parameters())
         for group in optimizer.param_groups:
             group["lr"] *= self.recipe.discriminator_lr_factor
         return optimizer
 
     def on_fit_start(self) -> None:
-        if self.average is not None:
-            refuse_half(self)
+        if self.ema_generator is not None:
+            check_ema_precision(self)
 
     def on_validation_start(self) -> None:
-        """All processes take the first one's statistics, so that what is measured is what its checkpoint holds."""
+        """Gives all processes the statistics of the first one, so that the model of its checkpoint is evaluated."""
         if dist.is_available() and dist.is_initialized():
-            for network in (self.generator, self.critic, self.average):
+            for network in (self.generator, self.discriminator, self.ema_generator):
                 for buffer in network.buffers() if network is not None else ():
                     dist.broadcast(buffer, 0)
 
     @property
-    def maker(self) -> nn.Module:
-        """The network that makes the images that are looked at: the average where there is one."""
-        return self.generator if self.average is None else self.average
+    def sampling_generator(self) -> nn.Module:
+        """The network that makes samples: the EMA of the generator if there is one, else the generator."""
+        return self.generator if self.ema_generator is None else self.ema_generator
 
     # Training.
 
     @torch.no_grad()
-    def fakes(self, *inputs: Tensor) -> Tensor:
-        """Images for the discriminator's step, without a gradient."""
-        with keeping_statistics(self.generator):
+    def generate(self, *inputs: Tensor) -> Tensor:
+        """Generated images for the discriminator's step: without a gradient and without changing the generator."""
+        with frozen_statistics(self.generator):
             return self.generator(*inputs)
 
-    def contest(self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Scalars of a discriminator's logits on real and on generated images; it minimises the first."""
-        on_real, on_fake = critic(real).float(), critic(fake).float()
-        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.scores(on_real, on_fake)}
-        return self.penalised(terms, critic, real, fake)
+    def discriminator_loss(
+        self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
+    ) -> dict[str, Tensor]:
+        """Named scalars of a discriminator's logits on real and on generated images; it minimises the first."""
+        on_real, on_fake = discriminator(real).float(), discriminator(fake).float()
+        terms = {"loss_d": self.objective.discriminator(on_real, on_fake), **self.mean_scores(on_real, on_fake)}
+        return self.add_gradient_penalty(terms, discriminator, real, fake)
 
-    def scores(self, on_real: Tensor, on_fake: Tensor) -> dict[str, Tensor]:
+    def mean_scores(self, on_real: Tensor, on_fake: Tensor) -> dict[str, Tensor]:
+        """The objective's mean scores of real and of generated images, from their logits."""
         return {"d_real": self.objective.score(on_real).mean(), "d_fake": self.objective.score(on_fake).mean()}
 
-    def penalised(
-        self, terms: dict[str, Tensor], critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
+    def add_gradient_penalty(
+        self, terms: dict[str, Tensor], discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
     ) -> dict[str, Tensor]:
-        """The discriminator's terms with the objective's gradient penalty, if it has one."""
+        """The discriminator's terms, with the gradient penalty if the objective has one."""
         weight = self.objective.gradient_penalty
         if not weight:
             return terms
-        penalty = gradient_penalty(critic, real, fake)
+        penalty = gradient_penalty(discriminator, real, fake)
         return terms | {"loss_d": terms["loss_d"] + weight * penalty, "gradient_penalty": penalty}
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        self.check_parts(len(batch[0]))
+        self.check_batch_size(len(batch[0]))
         optimizers: Any = self.optimizers()
-        terms = self.step_of("d", optimizers[0], self.discriminator_terms, *self.discriminator_inputs(batch))
-        if self.generators_turn():
-            with keeping_statistics(self.critic):
-                terms |= self.step_of("g", optimizers[1], self.generator_terms, *self.generator_inputs(batch))
-            self.follow(self.recipe.n_critic + 1)
+        terms = self.take_step("d", optimizers[0], self.discriminator_terms, *self.discriminator_step_inputs(batch))
+        if self.is_generator_step():
+            with frozen_statistics(self.discriminator):
+                terms |= self.take_step("g", optimizers[1], self.generator_terms, *self.generator_step_inputs(batch))
+            self.update_ema_generator(self.recipe.n_critic + 1)
         self.log_terms("train", terms, len(batch[0]))
         return terms
 
-    def generators_turn(self) -> bool:
-        """Whether the generator takes a step on this batch, as on each `n_critic`-th one of the whole training."""
+    def is_generator_step(self) -> bool:
+        """Whether the generator takes a step on this batch: on every `n_critic`-th batch of the whole training."""
         return (self.trainer.fit_loop.epoch_loop.total_batch_idx + 1) % self.recipe.n_critic == 0
 
-    def check_parts(self, count: int, least: int = 1) -> None:
+    def check_batch_size(self, batch_size: int, min_part_size: int = 1) -> None:
         """
         Raises:
-            MisconfigurationException: a batch of so many images cannot be cut into equal parts, or too small ones.
+            MisconfigurationException: a batch of this size cannot be split into equal parts of at least this size.
         """
-        size, rest = divmod(count, self.recipe.micro_batches)
-        if rest or size < least:
+        parts = self.recipe.accumulate_grad_batches
+        part_size, rest = divmod(batch_size, parts)
+        if rest or part_size < min_part_size:
             raise MisconfigurationException(
-                f"a batch of {count} cannot be cut into {self.recipe.micro_batches} equal parts of at least {least}"
-                f" images; change data.batch_size{'' if least == 1 else ', model.pack'} or model.micro_batches"
+                f"a batch of {batch_size} cannot be split into {parts} equal parts of at least {min_part_size} images;"
+                f" change data.batch_size{'' if min_part_size == 1 else ', model.pack'} or"
+                " model.recipe.accumulate_grad_batches"
             )
 
-    def step_of(
-        self, name: str, optimizer: LightningOptimizer, terms_of: Callable[..., Terms], *whole: Tensor
+    def take_step(
+        self, network: str, optimizer: LightningOptimizer, terms: Callable[..., Terms], *inputs: Tensor
     ) -> dict[str, Tensor]:
-        """One step on the terms of these inputs, in parts; also tells `grad_norm_<name>`."""
-        parts = zip(*(tensor.chunk(self.recipe.micro_batches) for tensor in whole), strict=True)
-        losses = [partial(terms_of, *part) for part in parts]
-        found = optimizer_step(self, optimizer, losses, self.recipe.clip, measure=self.logs_this_step())
-        return {f"grad_norm_{name}" if term == "grad_norm" else term: value for term, value in found.items()}
+        """One optimizer step on the terms of these inputs, in parts. Returns the terms and `grad_norm_<network>`."""
+        parts = zip(*(tensor.chunk(self.recipe.accumulate_grad_batches) for tensor in inputs), strict=True)
+        losses = [partial(terms, *part) for part in parts]
+        measured = optimizer_step(
+            self, optimizer, losses, self.recipe.gradient_clip_val, measure_norm=self.logs_this_step()
+        )
+        return {f"grad_norm_{network}" if name == "grad_norm" else name: value for name, value in measured.items()}
 
-    def follow(self, steps_a_turn: int) -> None:
-        """Moves the average towards the generator.
+    def update_ema_generator(self, steps_per_update: int) -> None:
+        """Updates the EMA of the generator's weights, if there is one.
 
         Args:
-            steps_a_turn: of all optimizers, for one of the generator's.
+            steps_per_update: Number of optimizer steps, of all optimizers together, between two updates.
         """
-        if self.average is not None:
-            follow(self.average, self.generator, self.recipe.ema_decay, self.trainer.global_step // steps_a_turn)
+        if self.ema_generator is not None:
+            step = self.trainer.global_step // steps_per_update
+            update_ema(self.ema_generator, self.generator, self.recipe.ema_decay, step)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing: a loss tells neither how good the images are nor which checkpoint is best."""
+        """Does nothing: an adversarial loss does not say how good the images are. Callbacks evaluate samples."""
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing, as in validation."""
+        """Does nothing, as `validation_step`."""

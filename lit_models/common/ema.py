@@ -1,4 +1,4 @@
-"""A moving average of a network's weights."""
+"""Exponential moving average (EMA) of a network's weights."""
 
 import copy
 from typing import TypeVar
@@ -11,29 +11,37 @@ from torch import nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def moving_average(network: Network) -> Network:
-    """A copy of the network that learns nothing itself, to `follow` it."""
+def ema_copy(network: Network) -> Network:
+    """A copy of the network without gradients, whose weights `update_ema` turns into the EMA of the network's."""
     return copy.deepcopy(network).requires_grad_(False)
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Moves the average towards the network, faster in the first steps, and gives it the same statistics.
+def update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Moves the EMA towards the network's weights and copies the network's buffers.
+
+    The decay is min(decay, (1 + step) / (10 + step)), so that the EMA moves faster in the first steps.
 
     Args:
-        decay: share of the average that is kept.
-        step: of training, from 1.
+        ema: Network made by `ema_copy`.
+        network: Network that is trained.
+        decay: Weight of the old average, in [0, 1).
+        step: Number of the training step, from 1.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for mean, current in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(current)
+    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
+    for averaged, current in zip(ema.buffers(), network.buffers(), strict=True):
+        averaged.copy_(current)
 
 
-def refuse_half(module: LightningModule) -> None:
-    """
+def check_ema_precision(module: LightningModule) -> None:
+    """Raises an error if the weights are in half precision, where an EMA rounds to its old value.
+
     Raises:
-        MisconfigurationException: its moving average would stand still in half precision.
+        MisconfigurationException: the module's weights are float16 or bfloat16.
     """
     if module.dtype in (torch.float16, torch.bfloat16):
-        raise MisconfigurationException("a moving average stands still in half precision: use bf16-mixed or 16-mixed")
+        raise MisconfigurationException(
+            "an EMA of weights does not change in half precision: use --trainer.precision bf16-mixed or 16-mixed, or"
+            " an ema_decay of 0"
+        )

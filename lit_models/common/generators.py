@@ -1,33 +1,35 @@
-"""Generators, to be injected into an adversarial model."""
+"""Generators: components that build networks from codes to images."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from lit_models.common.component import Component
-from lit_models.networks.acgan import ACGANUp
-from lit_models.networks.dcgan import Enlarging
+from lit_models.networks.acgan import ACGANDecoder
+from lit_models.networks.dcgan import DCGANDecoder
 from lit_models.networks.mlp import mlp
-from lit_models.networks.pooling import PoolingDecoder
+from lit_models.networks.pooling import PoolingImageDecoder
 
 
 class Generator(Component, ABC):
+    """Component that builds a network from codes to images."""
+
     @abstractmethod
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        """Codes, N x in_dim, to images in [0, 1], N x C x H x W."""
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        """A network from codes, N x in_dim, to images in [0, 1], N x C x H x W."""
 
 
 class DCGANGenerator(Generator):
     """Transposed convolutions with batch norm (Radford et al. 2015, arXiv 1511.06434).
 
     Args:
-        channels: of the maps at half the image's size; twice as many at each smaller size.
-        depth: number of transposed convolutions, each of which doubles the size.
+        channels: Channels of the maps at half the image's size; twice as many at each smaller size.
+        depth: Number of transposed convolutions, each of which doubles the size.
 
     Raises:
-        ValueError: a number is below one; from `network`, the image is too small to be halved so often.
+        ValueError: a number is below one; from `build`, the image is too small to be halved `depth` times.
     """
 
     def __init__(self, channels: int = 64, depth: int = 3) -> None:
@@ -36,43 +38,38 @@ class DCGANGenerator(Generator):
         self.channels = channels
         self.depth = depth
 
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return Enlarging(image_shape, in_dim, self.channels, self.depth)
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return DCGANDecoder(image_shape, in_dim, self.channels, self.depth)
 
 
 class ACGANGenerator(Generator):
-    """The one of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10."""
+    """The generator of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10."""
 
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return ACGANUp(image_shape, in_dim)
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return ACGANDecoder(image_shape, in_dim)
 
 
 class PoolingGenerator(Generator):
-    """Of the shape of PoolingAutoencoder's decoder, and with its layers' names."""
+    """The decoder of PoolingAutoencoder with a sigmoid. Its layers have the same names, so that they can be loaded."""
 
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return _Painting(image_shape, in_dim)
-
-
-class _Painting(PoolingDecoder):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes).sigmoid()
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return PoolingImageDecoder(image_shape, in_dim)
 
 
 class LinearGenerator(Generator):
-    """One fully connected layer and a sigmoid: the ablation that cannot draw."""
+    """One fully connected layer and a sigmoid, as a baseline."""
 
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         return nn.Sequential(
             nn.Linear(in_dim, math.prod(image_shape)), nn.Sigmoid(), nn.Unflatten(1, tuple(image_shape))
         )
 
 
 class MLPGenerator(Generator):
-    """Fully connected layers of these widths, and a sigmoid.
+    """Fully connected layers with ReLU between them, and a sigmoid.
 
     Args:
-        hidden_dims: widths between the code and the image.
+        hidden_dims: Widths of the hidden layers, from the code to the image.
 
     Raises:
         ValueError: a width is below one.
@@ -83,6 +80,6 @@ class MLPGenerator(Generator):
             raise ValueError(f"hidden_dims are {list(hidden_dims)}; each must be at least 1")
         self.hidden_dims = hidden_dims
 
-    def network(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         layers = mlp([in_dim, *self.hidden_dims, math.prod(image_shape)], "relu")
         return nn.Sequential(*layers, nn.Sigmoid(), nn.Unflatten(1, tuple(image_shape)))

@@ -1,167 +1,202 @@
-"""What adversarial models share whose generators make images out of codes."""
+"""Base of adversarial models that generate images from latent codes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lit_models.common.adversarial import Adversarial, Recipe
-from lit_models.common.capabilities import LatentBlock
+from lit_models.common.adversarial import AdversarialBase
+from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule
-from lit_models.common.objectives import Objective
-from lit_models.common.priors import Law
+from lit_models.common.prior_distributions import PriorDistribution
+from lit_models.common.priors import Prior
 from lit_models.losses.classification import class_of
 
 
-class LatentGAN(Adversarial):
-    """A generator of images out of codes that a prior draws: `class GAN(LatentGAN, GenerativeModule)`."""
+class LatentGAN(AdversarialBase):
+    """Base of adversarial models whose generator turns codes, drawn from a prior, into images.
 
-    law: Law
+    If the model has labels (`num_classes` is not None), a code is a draw of the prior, N x d, with the one-hot label
+    after it, N x (d + K).
+    """
+
+    prior: PriorDistribution
+    num_classes: int | None = None
     pack = 1
-    taken_layers: "Taken | None" = None
+    loaded_layers: "LoadedLayers | None" = None
 
-    def assemble(self, generator: nn.Module, critic: nn.Module, law: Law, objective: Objective, recipe: Recipe) -> None:
-        """Sets the parts, after `save_hyperparameters`.
+    def setup_prior(self, prior: Prior, latent_dim: int) -> None:
+        """Builds the distribution of z. A constructor calls it after `save_hyperparameters`.
 
         Raises:
-            ValueError: they do not go together.
+            ValueError: the prior cannot be built.
         """
-        self.oppose(generator, critic, objective, recipe)
-        self.law = law
-        # The same in each process from the start, and DDP need not send thousands of codes before every step.
-        self._ddp_params_and_buffers_to_ignore = [f"law.{name}" for name, _ in law.named_buffers()]
+        self.hparams["prior"] = prior  # a checkpoint then records it without its initial weights
+        self.prior = prior.build(latent_dim)
+        # Its buffers are equal in all processes, and DDP need not send thousands of codes before every step.
+        self._ddp_params_and_buffers_to_ignore = [f"prior.{name}" for name, _ in self.prior.named_buffers()]
 
     def on_fit_start(self) -> None:
-        """Says which layers the generator starts with; raises as Adversarial's."""
+        """Prints which layers of the generator were loaded from a checkpoint."""
         super().on_fit_start()
-        if self.taken_layers is not None and self.trainer.is_global_zero and self.trainer.ckpt_path is None:
-            print(self.taken_layers, flush=True)
+        if self.loaded_layers is not None and self.trainer.is_global_zero and self.trainer.ckpt_path is None:
+            print(self.loaded_layers, flush=True)
 
-    # What is asked of a model that makes images.
+    # Sampling.
 
     def latent_blocks(self) -> list[LatentBlock]:
-        return [LatentBlock("continuous", 0, self.law.dim)]
+        d = self.prior.dim
+        blocks = [LatentBlock("continuous", 0, d)]
+        if self.num_classes is not None:
+            blocks.append(LatentBlock("categorical", d, d + self.num_classes, self.num_classes))
+        return blocks
 
     def sample_prior(self, n: int) -> Tensor:
-        return self.law.sample(n).to(self.dtype)
+        """Codes of n images, N x d, or N x (d + K) with labels drawn uniformly."""
+        if self.num_classes is None:
+            return self.prior.sample(n).to(self.dtype)
+        return self.sample_codes(torch.randint(self.num_classes, (n,), device=self.device))
+
+    def sample_codes(self, labels: Tensor) -> Tensor:
+        """A code for each label, N x d, or N x (d + K) if the model has labels."""
+        z = self.prior.sample(len(labels)).to(self.dtype)
+        if self.num_classes is None:
+            return z
+        return torch.cat([z, F.one_hot(labels, self.num_classes).to(self.dtype)], dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.maker(codes)
+        return self.sampling_generator(codes)
 
     def forward(self, codes: Tensor) -> Tensor:
         return self.decode(codes)
 
+    def sample(self, n: int, label: int | None = None) -> Tensor:
+        """n images, N x C x H x W: of one class, or of uniformly drawn classes if the model has labels.
+
+        Raises:
+            ValueError: the model has no such class, or no labels.
+        """
+        if label is None:
+            return self.decode(self.sample_prior(n))
+        if self.num_classes is None:
+            refuse_label(self, label)
+        elif not 0 <= label < self.num_classes:
+            raise ValueError(f"there is no class {label}; they are 0 to {self.num_classes - 1}")
+        return self.decode(self.sample_codes(torch.full((n,), label, device=self.device)))
+
     def backbone(self) -> nn.Module:
         """The discriminator without its last layer.
 
-        Radford et al. 2015, arXiv 1511.06434, section 5.1, pool the maps of all its layers and join them.
+        Radford et al. 2015, arXiv 1511.06434, section 5.1, pool and concatenate the maps of all its layers instead.
         """
-        return _Features(self.critic, self.pack)
+        return _DiscriminatorBackbone(self.discriminator, self.pack)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return {"features": self.backbone()(batch[0]), "labels": batch[1]}
 
     # Training.
 
-    def codes_for(self, labels: Tensor) -> Tensor:
-        """A draw of the prior for each label, N x d."""
-        return self.law.sample(len(labels)).to(self.dtype)
-
-    def discriminator_inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def discriminator_step_inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         labels = class_of(batch[1])
-        return batch[0], self.codes_for(labels), labels
+        return batch[0], self.sample_codes(labels), labels
 
-    def generator_inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def generator_step_inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         labels = class_of(batch[1])
-        return self.codes_for(labels), labels
+        return self.sample_codes(labels), labels
 
-    def judged(self, images: Tensor, labels: Tensor) -> Tensor:
+    def discriminator_logits(self, images: Tensor, labels: Tensor) -> Tensor:
         """The discriminator's logits, N (/ pack)."""
-        return self.critic(packed(images, self.pack), labels)
+        return self.discriminator(pack_images(images, self.pack), labels)
 
     def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars of real images and as many codes; the discriminator minimises the first."""
-        real, fake = packed(images, self.pack), packed(self.fakes(codes), self.pack)
-        return self.contest(lambda seen: self.critic(seen, labels), real, fake)
+        """Named scalars of real images and as many codes; the discriminator minimises the first."""
+        real, fake = pack_images(images, self.pack), pack_images(self.generate(codes), self.pack)
+        return self.discriminator_loss(lambda packs: self.discriminator(packs, labels), real, fake)
 
     def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars of codes; the generator minimises the first."""
-        return {"loss_g": self.objective.generator(self.judged(self.generator(codes), labels).float())}
+        """Named scalars of codes; the generator minimises the first."""
+        logits = self.discriminator_logits(self.generator(codes), labels)
+        return {"loss_g": self.objective.generator(logits.float())}
 
-    def check_parts(self, count: int, least: int = 1) -> None:
-        super().check_parts(count, max(least, self.pack))
+    def check_batch_size(self, batch_size: int, min_part_size: int = 1) -> None:
+        super().check_batch_size(batch_size, max(min_part_size, self.pack))
 
 
-class _Features(nn.Module):
-    """A discriminator's features of single images: each fills a pack alone, and is of any class."""
+class _DiscriminatorBackbone(nn.Module):
+    """A discriminator's features of single images: each image fills a pack alone, and has no class."""
 
-    def __init__(self, critic: Any, pack: int) -> None:
+    def __init__(self, discriminator: Any, pack: int) -> None:
         super().__init__()
-        self.critic = critic
+        self.discriminator = discriminator
         self.pack = pack
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.repeat(1, self.pack, 1, 1)
-        of_any_class = getattr(self.critic, "of_any_class", self.critic.features)
-        return of_any_class(images).flatten(1)  # (N, F)
+        features = getattr(self.discriminator, "unconditional_features", self.discriminator.features)
+        return features(images).flatten(1)  # (N, F)
 
 
-def packed(images: Tensor, pack: int) -> Tensor:
-    """`pack` images as the channels of one: N x C x H x W -> (N / pack) x (pack C) x H x W; a rest is left out."""
+def pack_images(images: Tensor, pack: int) -> Tensor:
+    """`pack` images as channels of one: N x C x H x W -> (N / pack) x (pack C) x H x W; a remainder is left out."""
     if pack == 1:
         return images
     groups = len(images) // pack
     return images[: groups * pack].reshape(groups, pack * images.shape[1], *images.shape[2:])
 
 
-class Taken(NamedTuple):
-    """Layers of a generator whose first weights are those of a checkpoint, and those that are new."""
+@dataclass(frozen=True)
+class LoadedLayers:
+    """Names of a generator's layers that were loaded from a checkpoint, and of those that were not."""
 
     checkpoint: str
-    taken: list[str]
-    left: list[str]
+    loaded: list[str]
+    new: list[str]
 
     def __str__(self) -> str:
-        new = f"; not {', '.join(self.left)}" if self.left else ""
-        return f"the generator starts with {', '.join(self.taken)} of {self.checkpoint}{new}"
+        new = f"; not {', '.join(self.new)}" if self.new else ""
+        return f"the generator starts with {', '.join(self.loaded)} of {self.checkpoint}{new}"
 
 
-def take_layers(network: nn.Module, checkpoint: Path, wanted: Sequence[str] | None) -> Taken:
-    """Gives layers of a generator the weights of the layers of the same names and shapes of a checkpoint's decoder.
+def load_pretrained_layers(network: nn.Module, checkpoint: Path, layers: Sequence[str] | None) -> LoadedLayers:
+    """Initialises layers of a generator with the layers of a checkpoint's decoder of the same names and shapes.
 
     Args:
-        network: whose direct children are its layers.
-        checkpoint: of a model with a `decoder`, such as PoolingAutoencoder.
-        wanted: names of the layers; None for all that fit.
+        network: Generator, whose direct children are its layers.
+        checkpoint: Checkpoint of a model with a `decoder`, such as PoolingAutoencoder.
+        layers: Names of the layers; None for all that fit.
 
     Raises:
-        CheckpointError: no such checkpoint, no decoder in it, or a wanted layer, or all of them, does not fit.
+        CheckpointError: there is no such checkpoint, it has no decoder, or a named layer, or every layer, does not fit.
     """
-    with isolate_rng():  # the rest of the run draws what it would draw without a start
+    with isolate_rng():  # the run's other random draws do not depend on it
         model = GenerativeModule.load(checkpoint)
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Module):
         raise CheckpointError(f"{checkpoint} holds a {type(model).__name__}, which has no decoder to start from")
     theirs = dict(decoder.named_children())
     ours = {name: layer for name, layer in network.named_children() if layer.state_dict()}
-    fit = [name for name, layer in ours.items() if name in theirs and _shapes(layer) == _shapes(theirs[name])]
-    for name in wanted if wanted is not None else fit[:0]:
-        if name not in fit:
+    fitting = [name for name, layer in ours.items() if name in theirs and _shapes(layer) == _shapes(theirs[name])]
+    for name in layers or ():
+        if name not in fitting:
             raise CheckpointError(
-                f"{checkpoint} has no layer {name} that fits the generator's; those that do: {', '.join(fit) or 'none'}"
+                f"{checkpoint} has no layer {name} that fits the generator's; those that do:"
+                f" {', '.join(fitting) or 'none'}"
             )
-    taken = fit if wanted is None else [name for name in fit if name in wanted]
-    if not taken:
+    loaded = fitting if layers is None else [name for name in fitting if name in layers]
+    if not loaded:
         raise CheckpointError(
             f"{checkpoint} has no layer that fits the generator's, {', '.join(ours)};"
             " use --model.generator PoolingGenerator and the latent_dim that it was trained with"
         )
-    for name in taken:
+    for name in loaded:
         ours[name].load_state_dict(theirs[name].state_dict())
-    return Taken(str(checkpoint), taken, [name for name in ours if name not in taken])
+    return LoadedLayers(str(checkpoint), loaded, [name for name in ours if name not in loaded])
 
 
 def _shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:

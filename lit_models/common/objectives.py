@@ -1,9 +1,7 @@
-"""What a discriminator and a generator minimise."""
+"""Adversarial objectives: the losses that a discriminator and a generator minimise."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,30 +9,32 @@ from lit_models.common.component import Component
 
 
 class Objective(Component, ABC):
-    """Losses from the discriminator's outputs, which are logits or real numbers of any size, N."""
+    """Losses of the discriminator's outputs: logits or unbounded real numbers, N, or N x h x w for patches."""
 
     gradient_penalty: float = 0.0
-    """Weight of `gradient_penalty` in the discriminator's loss."""
+    """Weight of the gradient penalty in the discriminator's loss."""
     score_is_probability: bool = False
+    """Whether `score` is a probability."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The discriminator's loss by its outputs on real and on generated images, a mean."""
+        """The discriminator's loss, a mean, from its outputs on real and on generated images."""
 
     @abstractmethod
     def generator(self, fake: Tensor) -> Tensor:
-        """The generator's loss by the discriminator's outputs on its images, a mean."""
+        """The generator's loss, a mean, from the discriminator's outputs on generated images."""
 
     def score(self, logits: Tensor) -> Tensor:
-        """How real the discriminator finds images: a probability where there is one, else its output."""
+        """The probability that each image is real if the objective defines one, else the discriminator's output."""
         return logits
 
 
 class CrossEntropy(Objective):
-    """D is the probability that an image is real: D minimises -log D(x) - log(1 - D(G(z))).
+    """D(x) is the probability that an image is real: D minimises -log D(x) - log(1 - D(G(z))).
 
     Args:
-        label_smoothing: D is asked to give real images 1 minus this (one-sided, Salimans et al. 2016, 1606.03498).
+        label_smoothing: The target of real images is 1 minus this number (one-sided label smoothing, Salimans et al.
+            2016, arXiv 1606.03498).
 
     Raises:
         ValueError: `label_smoothing` is not in [0, 0.5).
@@ -56,14 +56,28 @@ class CrossEntropy(Objective):
 
 
 class Minimax(CrossEntropy):
-    """G minimises log(1 - D(G(z))): Goodfellow et al. 2014, arXiv 1406.2661, eq. 1. Flat where D is sure."""
+    """G minimises log(1 - D(G(z))): Goodfellow et al. 2014, arXiv 1406.2661, eq. 1.
+
+    Its gradient vanishes where D is certain that an image is generated.
+
+    Args:
+        label_smoothing: The target of real images is 1 minus this number (one-sided label smoothing, Salimans et al.
+            2016, arXiv 1606.03498).
+    """
 
     def generator(self, fake: Tensor) -> Tensor:
         return -F.softplus(fake).mean()
 
 
 class NonSaturating(CrossEntropy):
-    """G minimises -log D(G(z)): Goodfellow et al. 2014, arXiv 1406.2661, section 3. Steep where D is sure."""
+    """G minimises -log D(G(z)): Goodfellow et al. 2014, arXiv 1406.2661, section 3.
+
+    Its gradient is large where D is certain that an image is generated.
+
+    Args:
+        label_smoothing: The target of real images is 1 minus this number (one-sided label smoothing, Salimans et al.
+            2016, arXiv 1606.03498).
+    """
 
     def generator(self, fake: Tensor) -> Tensor:
         return F.softplus(-fake).mean()
@@ -82,16 +96,19 @@ class LeastSquares(Objective):
 class Wasserstein(Objective):
     """D minimises D(G(z)) - D(x), G -D(G(z)): Arjovsky et al. 2017, arXiv 1701.07875.
 
-    D is held to slopes of one by a penalty (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3); it goes with a
-    discriminator without batch norm, and with `n_critic` of about 5.
+    A gradient penalty keeps the norm of D's gradient near one (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3). It
+    needs a discriminator without batch norm; the paper takes n_critic = 5.
 
     Args:
-        gradient_penalty: its weight.
+        gradient_penalty: Weight of the gradient penalty.
+
+    Raises:
+        ValueError: `gradient_penalty` is negative.
     """
 
     def __init__(self, gradient_penalty: float = 10.0) -> None:
         if not gradient_penalty >= 0:
-            raise ValueError(f"gradient_penalty is {gradient_penalty}; it may not be negative")
+            raise ValueError(f"gradient_penalty is {gradient_penalty}; it must be at least 0")
         self.gradient_penalty = gradient_penalty
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -109,24 +126,3 @@ class Hinge(Objective):
 
     def generator(self, fake: Tensor) -> Tensor:
         return -fake.mean()
-
-
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """E[(|grad D(x^)| - 1)^2] at x^ = a x + (1 - a) G(z), one uniform a an image (Gulrajani et al. 2017, 1704.00028).
-
-    The norm is over all of an image's pixels, of D's raw output, which is the mean where D has one for each patch. In
-    single precision under autocast: gradients of gradients do not fit into half.
-
-    Args:
-        critic: images, N x C x H x W, to outputs, N or N x h x w, each by its own image alone.
-        real, fake: N x C x H x W.
-    """
-    dtype = torch.float32 if torch.is_autocast_enabled(real.device.type) else real.dtype
-    share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=dtype)
-    between = torch.lerp(fake.detach().to(dtype), real.to(dtype), share).requires_grad_()
-    with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
-        outputs = critic(between)
-        whole = outputs.reshape(len(outputs), -1).mean(dim=1)
-        [gradient] = torch.autograd.grad(whole.sum(), between, create_graph=True)
-    norm = gradient.flatten(1).float().square().sum(dim=1).add(1e-12).sqrt()  # the root has no slope at zero
-    return (norm - 1).square().mean()

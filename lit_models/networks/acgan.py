@@ -1,4 +1,4 @@
-"""The networks of Odena et al. 2016 (AC-GAN, arXiv 1610.09585, appendix A) for CIFAR-10, and for other images."""
+"""Networks of AC-GAN for CIFAR-10 (Odena et al. 2016, arXiv 1610.09585, appendix A), for images of any shape."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,21 +10,28 @@ from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.noise import GaussianNoise
 
-CHANNELS_UP = (384, 192, 96)
-CHANNELS_DOWN = (16, 32, 64, 128, 256, 512)
-STRIDES_DOWN = (2, 1, 2, 1, 2, 1)
+DECODER_CHANNELS = (384, 192, 96)
+FEATURE_CHANNELS = (16, 32, 64, 128, 256, 512)
+FEATURE_STRIDES = (2, 1, 2, 1, 2, 1)
 
 
-class ACGANUp(nn.Module):
-    """FC to 384 x 4 x 4, ReLU; transposed convolutions 5 x 5 of stride 2 to 192, 96 (batch norm, ReLU) and C; tanh."""
+class ACGANDecoder(nn.Module):
+    """Codes to images: a fully connected layer to 384 maps with ReLU, then three transposed convolutions; tanh.
+
+    The transposed convolutions are 5 x 5 of stride 2, to 192 and 96 maps with batch norm and ReLU, and to the image.
+
+    Args:
+        image_shape: Channels, height, width.
+        in_dim: Width of the code.
+    """
 
     def __init__(self, image_shape: Sequence[int], in_dim: int) -> None:
         super().__init__()
         sizes = strided_sizes((image_shape[1], image_shape[2]), 3, 5)[::-1]  # (4, 4), (7, 7), (14, 14), (28, 28)
-        widths = [*CHANNELS_UP, image_shape[0]]
-        small = (widths[0], *sizes[0])
+        widths = [*DECODER_CHANNELS, image_shape[0]]
+        smallest = (widths[0], *sizes[0])
         self.project = nn.Sequential(
-            nn.Linear(in_dim, small[0] * small[1] * small[2]), nn.Unflatten(1, small), nn.ReLU()
+            nn.Linear(in_dim, smallest[0] * smallest[1] * smallest[2]), nn.Unflatten(1, smallest), nn.ReLU()
         )
         self.layers = nn.Sequential()
         for c_in, c_out, at, to in zip(widths, widths[1:], sizes, sizes[1:], strict=False):
@@ -40,15 +47,22 @@ class ACGANUp(nn.Module):
         return (self.layers(self.project(codes)).tanh() + 1) / 2
 
 
-class ACGANDown(FeatureNetwork):
-    """Six convolutions 3 x 3 to 16, 32, ..., 512 maps of strides 2, 1, 2, 1, 2, 1, each with batch norm but the first,
-    LeakyReLU of slope 0.2, Gaussian noise and dropout; flat features."""
+class ACGANFeatures(FeatureNetwork):
+    """Images to features: six 3 x 3 convolutions to 16, 32, ..., 512 maps, of strides 2, 1, 2, 1, 2, 1.
+
+    Each has batch norm (but the first), LeakyReLU of slope 0.2, Gaussian noise and dropout.
+
+    Args:
+        image_shape: Channels, height, width.
+        noise_std: Standard deviation of Gaussian noise on the activations, in training.
+        dropout: Probability that training drops an activation.
+    """
 
     def __init__(self, image_shape: Sequence[int], noise_std: float, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential()
-        widths = [image_shape[0], *CHANNELS_DOWN]
-        for level, ((c_in, c_out), stride) in enumerate(zip(itertools.pairwise(widths), STRIDES_DOWN, strict=True)):
+        widths = [image_shape[0], *FEATURE_CHANNELS]
+        for level, ((c_in, c_out), stride) in enumerate(zip(itertools.pairwise(widths), FEATURE_STRIDES, strict=True)):
             self.layers.append(nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1))
             if level:
                 self.layers.append(nn.BatchNorm2d(c_out))
@@ -56,7 +70,7 @@ class ACGANDown(FeatureNetwork):
             self.layers.append(GaussianNoise(noise_std))
             self.layers.append(nn.Dropout(dropout))
         height, width = strided_sizes((image_shape[1], image_shape[2]), 3, 3)[-1]
-        self.out_dim = CHANNELS_DOWN[-1] * height * width
+        self.out_dim = FEATURE_CHANNELS[-1] * height * width
         dcgan_init(self)
 
     def forward(self, images: Tensor) -> Tensor:

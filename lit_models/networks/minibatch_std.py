@@ -3,13 +3,14 @@ from torch import Tensor, nn
 
 
 class MinibatchStd(nn.Module):
-    """Appends a map of how much the images of a batch differ: N x C x H x W -> N x (C + 1) x H x W.
+    """Appends a map with the standard deviation of the batch: N x C x H x W -> N x (C + 1) x H x W.
 
-    The standard deviation over the images of a group at each place and channel, averaged to one number a group (Karras
-    et al. 2017, arXiv 1710.10196, section 3). A generator that repeats itself shows there.
+    The standard deviation over the images of a group is computed at each place and channel, and averaged to one number
+    a group (Karras et al. 2017, arXiv 1710.10196, section 3). It shows the discriminator a generator that makes the
+    same image again and again.
 
     Args:
-        group: images that are compared, the whole batch where it is not a multiple of it.
+        group: Number of images in a group. If the batch is not a multiple of it, the whole batch is one group.
     """
 
     def __init__(self, group: int = 4) -> None:

@@ -6,7 +6,7 @@ class GaussianNoise(nn.Module):
     """Adds N(0, std^2) to activations of any shape, in training only.
 
     Args:
-        std: at least 0, which adds nothing.
+        std: Standard deviation; 0 adds no noise.
     """
 
     def __init__(self, std: float) -> None:

@@ -1,13 +1,12 @@
-"""Wall time of training DCGAN and AC-GAN by `train.py fit`, logging on, against a bare PyTorch loop; images a second.
+"""Wall time of training DCGAN and AC-GAN by `train.py fit` with logging against a bare PyTorch loop; images/s.
 
 python -m studies.benchmarks.adversarial --root data
 
-DCGAN on MNIST and AC-GAN on CIFAR-10, each with its model's own defaults. The bare loop trains copies of the networks
-on the same batches with the same objective and the same optimizers, and nothing else: in both, a step takes one draw
-of z for the discriminator and another for the generator, whose images are not kept from one to the other, and the
-discriminator's weights get no gradients in the generator's step. Everything alternates in one process as in
-studies/benchmarks/overhead.py. An epoch is `--steps` batches, without validation and without pictures: how good the images
-are is measured there and is no part of a step. All else that `fit` does is counted.
+DCGAN on MNIST and AC-GAN on CIFAR-10, each with the defaults of its model. The bare loop trains copies of the networks
+on the same batches with the same objective and optimizers, and does nothing else. In both loops the discriminator's and
+the generator's step draw their own z, and the discriminator's weights get no gradients in the generator's step. The two
+loops alternate in one process as in studies/benchmarks/overhead.py. An epoch has `--steps` batches, without validation
+and pictures, which are not part of a training step. Everything else that `fit` does is measured.
 """
 
 import argparse
@@ -64,10 +63,10 @@ LOSSES: dict[str, tuple[Loss, Loss]] = {
 
 
 def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
-    """The loop that one would write by hand, with copies of the networks that the trainer is about to train."""
+    """A training loop in plain PyTorch, on copies of the networks that the trainer will train."""
     module: Any = trainer.lightning_module
     loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.discriminator).train()
     optimizer_d, optimizer_g = (torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (d, g))
     loss_d, loss_g = LOSSES[model]
 

@@ -1,11 +1,12 @@
-"""Wall time of training CycleGAN and pix2pix by `train.py fit`, logging on, against a bare PyTorch loop; pairs/s.
+"""Wall time of training CycleGAN and pix2pix by `train.py fit` with logging against a bare PyTorch loop; pairs/s.
 
 python -m studies.benchmarks.translation --root data
 
-Their configs' networks, objectives and batch sizes. The bare loop trains copies of the networks on the same batches
-with the same losses, optimizers, image pool and moving average, and nothing else. In both, a CycleGAN's discriminators
-take the translations that its generators' step has made, and no network gets gradients in another's step. Everything
-alternates in one process as in studies/benchmarks/overhead.py. An epoch is `--steps` batches, without validation and pictures.
+The networks, objectives and batch sizes are those of the configs. The bare loop trains copies of the networks on the
+same batches with the same losses, optimizers, image pool and EMA, and does nothing else. In both loops a CycleGAN's
+discriminators take the translations of its generators' step, and no network gets gradients in another network's step.
+The two loops alternate in one process as in studies/benchmarks/overhead.py. An epoch has `--steps` batches, without
+validation and pictures.
 """
 
 import argparse
@@ -41,35 +42,35 @@ def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def followed(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+def ema_and_weights(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return [p.detach().clone() for p in network.parameters()], [p.detach() for p in network.parameters()]
 
 
 class Pool:
-    """As people write it, image by image."""
+    """An image pool that handles one image after the other."""
 
     def __init__(self) -> None:
         self.images: list[Tensor] = []
 
     def __call__(self, fakes: Tensor) -> Tensor:
-        shown = []
+        returned = []
         for fake in fakes:
             if len(self.images) < POOL:
                 self.images.append(fake.clone())
-                shown.append(fake)
+                returned.append(fake)
             elif torch.rand(()).item() < 0.5:
                 k = int(torch.randint(POOL, ()).item())
-                shown.append(self.images[k])
+                returned.append(self.images[k])
                 self.images[k] = fake.clone()
             else:
-                shown.append(fake)
-        return torch.stack(shown)
+                returned.append(fake)
+        return torch.stack(returned)
 
 
 def cyclegan(module: Any) -> Step:
-    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.discriminator).train()
     optimizer_g, optimizer_d = adam([g], 5e-4), adam([d], 5e-4)
-    pool_a, pool_b, (average, current) = Pool(), Pool(), followed(g)
+    pool_a, pool_b, (ema, current) = Pool(), Pool(), ema_and_weights(g)
 
     def step(a: Tensor, b: Tensor) -> None:
         d.requires_grad_(False)
@@ -77,7 +78,7 @@ def cyclegan(module: Any) -> Step:
         fooled = softplus(-d["b"](fake_b)).mean() + softplus(-d["a"](fake_a)).mean()
         optimizer_step(optimizer_g, fooled + l1_loss(g["ba"](fake_b), a) + l1_loss(g["ab"](fake_a), b))
         d.requires_grad_(True)
-        torch._foreach_lerp_(average, current, 1 - DECAY)
+        torch._foreach_lerp_(ema, current, 1 - DECAY)
         losses = [
             softplus(-d[kind](real)).mean() + softplus(d[kind](pool(fake.detach()))).mean()
             for kind, real, pool, fake in (("b", b, pool_b, fake_b), ("a", a, pool_a, fake_a))
@@ -88,9 +89,9 @@ def cyclegan(module: Any) -> Step:
 
 
 def pix2pix(module: Any) -> Step:
-    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.critic).train()
+    g, d = copy.deepcopy(module.generator).train(), copy.deepcopy(module.discriminator).train()
     optimizer_g, optimizer_d = adam([g], 2e-4), adam([d], 2e-4)
-    average, current = followed(g)
+    ema, current = ema_and_weights(g)
 
     def step(source: Tensor, target: Tensor) -> None:
         with torch.no_grad():
@@ -102,7 +103,7 @@ def pix2pix(module: Any) -> Step:
         fooled = softplus(-d(torch.cat([source, fake], 1))).mean()
         optimizer_step(optimizer_g, fooled + 100 * l1_loss(fake, target))
         d.requires_grad_(True)
-        torch._foreach_lerp_(average, current, 1 - DECAY)
+        torch._foreach_lerp_(ema, current, 1 - DECAY)
 
     return step
 

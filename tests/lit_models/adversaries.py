@@ -1,4 +1,4 @@
-"""What tests of adversarial models share: trainings watched step by step, on two processes, in fp16, and resumed."""
+"""Helpers of tests of adversarial models: recorded steps, training on two processes, in fp16, and resumed."""
 
 import itertools
 import os
@@ -16,13 +16,13 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 import train
-from datamodules import BatchLoader, Render
+from datamodules import BatchLoader, BatchTransform
 from lit_models.common import adversarial
 from lit_models.common.objectives import NonSaturating
 from tests.helpers import same
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
-PARTS = ("critic", "generator", "average")
+NETWORKS = ("discriminator", "generator", "ema_generator")
 Snapshot = dict[str, Tensor]
 
 
@@ -35,9 +35,9 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 
 
 def batches_of(
-    images: Tensor, batch_size: int, rank: int = 0, world_size: int = 1, render: Render | None = None
+    images: Tensor, batch_size: int, rank: int = 0, world_size: int = 1, batch_transform: BatchTransform | None = None
 ) -> BatchLoader:
-    """Images as uint8, each labelled by its number, in an order of their own."""
+    """A loader of uint8 images in shuffled order. The label of each image is its index."""
     numbers = torch.arange(len(images))
     return BatchLoader(
         images,
@@ -47,7 +47,7 @@ def batches_of(
         seed=3,
         rank=rank,
         world_size=world_size,
-        render=render,
+        batch_transform=batch_transform,
     )
 
 
@@ -68,9 +68,9 @@ def fitted(
 
 
 def networks_of(model: Any) -> dict[str, nn.Module]:
-    """The networks and the averages of some; a dictionary's one by one, such as generator.ab."""
+    """The networks of a model and its EMA; each entry of a ModuleDict by itself, such as generator.ab."""
     found: dict[str, nn.Module] = {}
-    for name in PARTS:
+    for name in NETWORKS:
         network = getattr(model, name)
         if isinstance(network, nn.ModuleDict):
             found |= {f"{name}.{part}": child for part, child in network.items()}
@@ -88,7 +88,7 @@ def gradients_of(network: nn.Module) -> Snapshot:
 
 
 def assert_close(a: Snapshot, b: Snapshot) -> None:
-    """Equal but for the rounding of double precision, as sums are taken in another order."""
+    """Equal up to rounding in double precision, as the order of summation may differ."""
     assert a.keys() == b.keys() and a
     for name in a:
         assert a[name].dtype == torch.float64 or not a[name].is_floating_point(), name
@@ -97,10 +97,10 @@ def assert_close(a: Snapshot, b: Snapshot) -> None:
 
 @dataclass
 class Step:
-    """One optimizer's step: weights and gradients of every network before and after it."""
+    """One optimizer step: weights and gradients of every network before and after it."""
 
     own: tuple[str, ...]
-    """The networks whose parameters it optimizes."""
+    """Names of the networks whose parameters the step optimizes."""
     before: dict[str, tuple[Snapshot, Snapshot]]
     after: dict[str, tuple[Snapshot, Snapshot]]
     terms: dict[str, Tensor]
@@ -110,8 +110,8 @@ class Step:
         [name] = self.own
         return name
 
-    def assert_touches_its_own_alone(self, model: Any) -> None:
-        """Parameters, buffers and gradients of all others stay, to the last bit."""
+    def assert_changes_only_its_own(self, model: Any) -> None:
+        """Parameters, buffers and gradients of all other networks are unchanged, bit for bit."""
         for name, (values, gradients) in self.before.items():
             after, gradients_after = self.after[name]
             if name not in self.own:
@@ -122,17 +122,17 @@ class Step:
             assert gradients_after.keys() == parameters.keys()
 
 
-def assert_nothing_between(steps: list[Step]) -> None:
-    """Only steps change networks, to the last bit; averages follow in between."""
+def assert_no_change_between(steps: list[Step]) -> None:
+    """Networks change only in steps, except for the EMA, which is updated between them."""
     for step, following in itertools.pairwise(steps):
         for name, (values, _) in following.before.items():
-            assert name.startswith("average") or same(step.after[name][0], values), name
+            assert name.startswith("ema_generator") or same(step.after[name][0], values), name
 
 
 @contextmanager
-def watched() -> Iterator[list[Step]]:
-    """The steps that are done meanwhile."""
-    seen: list[Step] = []
+def recorded_steps() -> Iterator[list[Step]]:
+    """The optimizer steps that are taken inside the context."""
+    steps: list[Step] = []
     original = adversarial.optimizer_step
 
     def state(model: Any) -> dict[str, tuple[Snapshot, Snapshot]]:
@@ -142,15 +142,15 @@ def watched() -> Iterator[list[Step]]:
         before = state(model)
         terms = original(model, optimizer, *rest, **options)
         optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        parts = {name: {id(p) for p in network.parameters()} for name, network in networks_of(model).items()}
-        own = tuple(name for name, parameters in parts.items() if parameters <= optimized)
-        assert set().union(*(parts[name] for name in own)) == optimized
-        seen.append(Step(own, before, state(model), terms))
+        parameters = {name: {id(p) for p in network.parameters()} for name, network in networks_of(model).items()}
+        own = tuple(name for name, ids in parameters.items() if ids <= optimized)
+        assert set().union(*(parameters[name] for name in own)) == optimized
+        steps.append(Step(own, before, state(model), terms))
         return terms
 
     adversarial.optimizer_step = optimizer_step  # type: ignore[assignment]
     try:
-        yield seen
+        yield steps
     finally:
         adversarial.optimizer_step = original
 
@@ -158,11 +158,11 @@ def watched() -> Iterator[list[Step]]:
 # Two processes.
 
 DDP = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
-"""Lightning's plain `ddp`, for a trainer `in_two_processes`."""
+"""Options of a trainer that runs `in_two_processes`."""
 
 
 def in_two_processes(work: Callable[[int, Path], Any], folder: Path) -> list[Any]:
-    """What `work(rank, folder)`, a function of a module, gives in each of two processes: tensors and plain values."""
+    """What `work(rank, folder)`, a function of a module, returns in each of two processes: tensors and plain values."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -176,7 +176,7 @@ def _rank(rank: int, work: Callable[[int, Path], Any], port: int, folder: Path) 
     torch.save(work(rank, folder), folder / f"{rank}.pt")
 
 
-# Half precision, with a scaler on the CPU.
+# Half precision, with a gradient scaler on the CPU.
 
 
 def half(scale: float, growth_interval: int = 1000) -> MixedPrecision:
@@ -184,48 +184,50 @@ def half(scale: float, growth_interval: int = 1000) -> MixedPrecision:
 
 
 class Overflowing(NonSaturating):
-    """Far too large, once, in one kind of networks' loss.
+    """Non-saturating losses, one of which is once far too large for half precision.
 
     Args:
-        part: critic or generator.
-        call: of that loss, counted from 1.
+        network: discriminator or generator, whose loss it is.
+        call: Number of the call of that loss, from 1.
     """
 
-    def __init__(self, part: str, call: int) -> None:
+    def __init__(self, network: str, call: int) -> None:
         super().__init__()
-        self.part = part
+        self.network = network
         self.call = call
-        self.calls = {"critic": 0, "generator": 0}
+        self.calls = {"discriminator": 0, "generator": 0}
 
-    def _factor(self, part: str) -> float:
-        self.calls[part] += 1
-        return 1e30 if part == self.part and self.calls[part] == self.call else 1.0
+    def _factor(self, network: str) -> float:
+        self.calls[network] += 1
+        return 1e30 if network == self.network and self.calls[network] == self.call else 1.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        return super().discriminator(real, fake) * self._factor("critic")
+        return super().discriminator(real, fake) * self._factor("discriminator")
 
     def generator(self, fake: Tensor) -> Tensor:
         return super().generator(fake) * self._factor("generator")
 
 
 @dataclass
-class Moment:
-    """After a batch: the scaler's factor, the weights, and how many steps each optimizer took."""
+class State:
+    """State after a batch: the gradient scale, the weights, and the number of steps of each optimizer."""
 
     scale: float
     weights: dict[str, Snapshot]
     steps: list[int]
 
 
-class Scales(Callback):
+class StateRecorder(Callback):
+    """Records the state after every batch."""
+
     def __init__(self) -> None:
-        self.seen: list[Moment] = []
+        self.states: list[State] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         scale = trainer.precision_plugin.scaler.get_scale()  # type: ignore[union-attr]
-        taken = [max(int(s["step"]) for s in optimizer.state.values()) for optimizer in trainer.optimizers]
-        state = {name: weights_of(network) for name, network in networks_of(pl_module).items()}
-        self.seen.append(Moment(scale, state, taken))
+        steps = [max(int(s["step"]) for s in optimizer.state.values()) for optimizer in trainer.optimizers]
+        weights = {name: weights_of(network) for name, network in networks_of(pl_module).items()}
+        self.states.append(State(scale, weights, steps))
 
 
 # Resuming.
@@ -235,15 +237,15 @@ def run(config: Path, root: Path, *args: str) -> Path:
     return train.main(["fit", f"--config={config}", f"--run.root={root}", *args]).folder
 
 
-def kept(folder: Path, *more: str) -> dict[str, Any]:
-    """All of a run's last checkpoint that decides how it goes on; `more` names what only some have."""
+def training_state(folder: Path, *more: str) -> dict[str, Any]:
+    """The parts of a run's last checkpoint that determine how training continues; `more` names additional keys."""
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     rest = {key: saved[key] for key in ("global_step", "epoch", "state_dict", "optimizer_states", *more)}
-    return rest | {"noise": saved["callbacks"]["ExactResume"]}
+    return rest | {"random": saved["callbacks"]["ExactResume"]}
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Equal to the last bit, all the way down."""
+    """Whether nested values are equal, bit for bit."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and torch.equal(a, b)
     if isinstance(a, dict):

@@ -2,11 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lit_models.adversaries import Step, watched
+from tests.lit_models.adversaries import Step, recorded_steps
 
 
 @pytest.fixture
 def steps() -> Iterator[list[Step]]:
-    """The steps of optimizers that an adversarial training does."""
-    with watched() as seen:
-        yield seen
+    """The optimizer steps that adversarial models take in the test."""
+    with recorded_steps() as recorded:
+        yield recorded

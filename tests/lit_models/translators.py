@@ -1,4 +1,4 @@
-"""Small models of images to images, and pairs for them."""
+"""Small models of image-to-image translation, and image pairs for them."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from tests.lit_models.adversaries import batches_of, sgd
 
 ORDERS = ("joint", "alternating")
 STEPS = {
-    "joint": [("generator.ab", "generator.ba"), ("critic.a", "critic.b")],
-    "alternating": [("critic.b",), ("generator.ab",), ("critic.a",), ("generator.ba",)],
+    "joint": [("generator.ab", "generator.ba"), ("discriminator.a", "discriminator.b")],
+    "alternating": [("discriminator.b",), ("generator.ab",), ("discriminator.a",), ("generator.ba",)],
 }
-"""The networks of each step on a batch."""
+"""The networks of each optimizer step on a batch."""
 IMAGES, SIDE = 32, 12
 
 
 def cyclegan(step_order: str = "joint", **options: Any) -> CycleGAN:
-    """Small, each image translated and judged alone."""
+    """A small model whose networks treat each image alone."""
     torch.manual_seed(0)
     parts = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1), "optimizer": sgd}
     shapes = {"source_shape": (1, SIDE, SIDE), "image_shape": (1, SIDE, SIDE)}
@@ -32,7 +32,7 @@ def cyclegan(step_order: str = "joint", **options: Any) -> CycleGAN:
 
 
 def one_way(kind: type[ImageToImageGAN], **options: Any) -> Any:
-    """The same for the others, but for SRGAN's batch norm."""
+    """The same for the other models, except that SRGAN has batch norm."""
     torch.manual_seed(0)
     source = (1, SIDE // 2, SIDE // 2) if kind is SRGAN else (1, SIDE, SIDE)
     parts = {

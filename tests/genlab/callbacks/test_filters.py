@@ -10,8 +10,8 @@ from genlab.media import image_grid
 from lit_models import GAN, Autoencoder, Classifier, ConditionalGAN, LinearAutoencoder
 from lit_models.common.discriminators import DCGANDiscriminator, MLPDiscriminator
 from lit_models.common.generators import DCGANGenerator
-from tests.genlab.callbacks.generators import Generator, after_test
-from tests.genlab.callbacks.toys import contains, picture
+from tests.genlab.callbacks.toy_generators import Generator, after_test
+from tests.genlab.callbacks.toy_models import contains, picture
 
 SMALL = {"latent_dim": 4, "generator": DCGANGenerator(4)}
 
@@ -28,7 +28,7 @@ class DiscriminatorModel(Generator):
         return nn.Sequential(self.convolution, nn.Flatten())
 
 
-def test_a_filter_is_on_its_own_scale_around_zero():
+def test_filters_are_scaled_separately():
     weight = torch.zeros(3, 1, 2, 2)
     weight[0, 0] = torch.tensor([[4.0, -2.0], [0.0, 1.0]])
     weight[1, 0] = torch.tensor([[0.0, -0.1], [0.05, 0.0]])
@@ -39,7 +39,7 @@ def test_a_filter_is_on_its_own_scale_around_zero():
 
 
 @pytest.mark.parametrize(("channels", "shape", "across"), [(1, (16, 1), 4), (3, (16, 3), 4), (4, (64, 1), 8)])
-def test_three_channels_are_colours_and_others_tiles(channels: int, shape: tuple[int, int], across: int):
+def test_three_channels_are_drawn_in_colour_and_others_as_tiles(channels: int, shape: tuple[int, int], across: int):
     weight = torch.randn(16, channels, 5, 5, generator=torch.Generator().manual_seed(0))
     tiles, columns = filter_tiles(weight)
     assert tiles.shape == (*shape, 5, 5) and columns == across
@@ -50,12 +50,12 @@ def test_three_channels_are_colours_and_others_tiles(channels: int, shape: tuple
 
 def test_the_picture_shows_the_filters(tmp_path: Path):
     weight = torch.randn(9, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    Filters(most=4).on_test_end(after_test(tmp_path), DiscriminatorModel(weight))  # type: ignore[arg-type]
+    Filters(max_filters=4).on_test_end(after_test(tmp_path), DiscriminatorModel(weight))  # type: ignore[arg-type]
     tiles = 0.5 + 0.5 * weight[:4] / weight[:4].flatten(1).abs().amax(dim=1)[:, None, None, None]
     assert contains(picture(tmp_path, "filters.png"), np.asarray(image_grid(tiles, 2, 1, 8)))
 
 
-def test_the_first_convolution_of_discriminators_encoders_and_classifiers():
+def test_first_convolution_of_discriminators_encoders_and_classifiers():
     sizes = {
         GAN(**SMALL, discriminator=DCGANDiscriminator(4)): (4, 1, 4, 4),
         GAN(**SMALL, discriminator=DCGANDiscriminator(4, spectral_norm=True), pack=2): (4, 2, 4, 4),
@@ -68,14 +68,14 @@ def test_the_first_convolution_of_discriminators_encoders_and_classifiers():
         assert found is not None and shape in (None, tuple(found.weight.shape))
 
 
-def test_without_features_of_its_own_it_is_the_discriminators():
+def test_first_convolution_of_a_model_with_two_discriminators():
     """As of a model of two of them, the first one's."""
     model = Generator(2, None)
     model.discriminator = nn.ModuleDict({"a": nn.Sequential(nn.Conv2d(3, 5, 4)), "b": nn.Conv2d(3, 6, 4)})
     assert first_convolution(model) is model.discriminator["a"][0]
 
 
-def test_no_filters_without_convolutions(tmp_path: Path):
+def test_no_picture_without_convolutions(tmp_path: Path):
     for model in (GAN(**SMALL, discriminator=MLPDiscriminator((8,))), LinearAutoencoder(3), Generator(2, None)):
         Filters().on_test_end(after_test(tmp_path), model)  # type: ignore[arg-type]
     assert not (tmp_path / "media").exists()

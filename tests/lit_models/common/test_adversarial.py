@@ -1,4 +1,4 @@
-"""How adversarial models are trained: each step on its own network, under DDP, fp16, accumulation, and resumed."""
+"""Training of adversarial models: single steps, gradient accumulation, two processes, fp16, and resuming."""
 
 import copy
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules import BatchLoader
 from lit_models import ACGAN, GAN, ConditionalGAN
+from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.discriminators import DCGANDiscriminator
 from lit_models.common.generators import LinearGenerator, MLPGenerator
 from lit_models.common.latent_gan import LatentGAN
@@ -20,33 +21,33 @@ from tests.helpers import stop_at, weights
 from tests.lit_models.adversaries import (
     DDP,
     Overflowing,
-    Scales,
     Snapshot,
+    StateRecorder,
     Step,
     adam,
     assert_close,
-    assert_nothing_between,
+    assert_no_change_between,
     batches_of,
     equal,
     fitted,
     gradients_of,
     half,
     in_two_processes,
-    kept,
     networks_of,
     run,
     sgd,
+    training_state,
     weights_of,
 )
 from tests.test_models import MODELS, Row, trained
 
 ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, LatentGAN)}
-NETWORKS = ("critic", "generator")
+NETWORKS = ("discriminator", "generator")
 IMAGES = 64
 
 
 def model_of(kind: str = "gan", **options: Any) -> Any:
-    """Small, and each image judged alone: no batch norm."""
+    """A small model without batch norm, so that the networks treat each image alone."""
     torch.manual_seed(0)
     parts = {"generator": MLPGenerator((16,)), "discriminator": DCGANDiscriminator(4, norm="layer"), "optimizer": sgd}
     if kind == "batch_norm":
@@ -66,56 +67,56 @@ def loader(batch_size: int, rank: int = 0, world_size: int = 1) -> BatchLoader:
 
 @pytest.fixture
 def fixed_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LatentGAN, "codes_for", codes_by_number)
+    monkeypatch.setattr(LatentGAN, "sample_codes", codes_by_label)
 
 
-def codes_by_number(self: LatentGAN, labels: Tensor) -> Tensor:
-    """The code of each image is always the same, whatever the batch or the process."""
-    table = torch.randn(IMAGES, self.law.dim, dtype=torch.float32, generator=torch.Generator().manual_seed(2))
+def codes_by_label(self: LatentGAN, labels: Tensor) -> Tensor:
+    """Each image always has the same code, in every batch and process."""
+    table = torch.randn(IMAGES, self.prior.dim, dtype=torch.float32, generator=torch.Generator().manual_seed(2))
     return table[labels].to(self.dtype)
 
 
 @pytest.mark.parametrize("name", list(ROWS))
-def test_a_step_leaves_the_other_network_untouched(name: str, steps: list[Step], tmp_path: Path):
-    """The average is no network's step at all."""
+def test_a_step_changes_only_its_own_network(name: str, steps: list[Step], tmp_path: Path):
+    """The EMA is changed by no step."""
     row: Row = ROWS[name]
     model = row.build(tmp_path)
     required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     trained(row, model, tmp_path)
-    assert [step.network for step in steps] == ["critic", "generator"] * 2
+    assert [step.network for step in steps] == ["discriminator", "generator"] * 2
     for step in steps:
-        step.assert_touches_its_own_alone(model)
-    assert_nothing_between(steps)
+        step.assert_changes_only_its_own(model)
+    assert_no_change_between(steps)
     assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == required
 
 
 @pytest.mark.parametrize("name", list(ROWS))
-def test_the_discriminators_loss_does_not_reach_the_generator(name: str, tmp_path: Path):
+def test_the_discriminators_loss_has_no_gradient_in_the_generator(name: str, tmp_path: Path):
     model = ROWS[name].build(tmp_path).train()
     images, labels = torch.rand(8, 1, 28, 28), torch.arange(8)
-    loss = model.discriminator_terms(images, model.codes_for(labels), labels)["loss_d"]
+    loss = model.discriminator_terms(images, model.sample_codes(labels), labels)["loss_d"]
     found = torch.autograd.grad(loss, list(model.generator.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in found)
 
 
-def test_the_discriminators_step_sees_generated_images_without_a_gradient(monkeypatch: pytest.MonkeyPatch):
+def test_the_discriminators_step_takes_generated_images_without_a_gradient(monkeypatch: pytest.MonkeyPatch):
     model, seen = model_of("acgan"), []
-    monkeypatch.setattr(model, "fakes", lambda codes: seen.append(type(model).fakes(model, codes)) or seen[-1])
+    monkeypatch.setattr(model, "generate", lambda codes: seen.append(type(model).generate(model, codes)) or seen[-1])
     fitted(model, loader(16))
     assert len(seen) == 4 and not any(fake.requires_grad or fake.grad_fn for fake in seen)
 
 
-def test_the_discriminator_steps_n_critic_times_for_one_of_the_generators(steps: list[Step]):
-    """Eight batches in two epochs: the count goes on from epoch to epoch."""
-    fitted(model_of(n_critic=3, ema_decay=0.9), loader(16), max_epochs=2)
-    critic, generator = "critic", "generator"
-    assert [step.network for step in steps] == [*[critic] * 3, generator] * 2 + [critic] * 2
+def test_the_discriminator_takes_n_critic_steps_for_each_generator_step(steps: list[Step]):
+    """Eight batches in two epochs: the count continues from epoch to epoch."""
+    fitted(model_of(recipe=AdversarialRecipe(n_critic=3, ema_decay=0.9)), loader(16), max_epochs=2)
+    d, g = "discriminator", "generator"
+    assert [step.network for step in steps] == [d, d, d, g] * 2 + [d, d]
 
 
-def test_the_outputs_of_a_step_are_detached_numbers():
+def test_the_outputs_of_a_step_are_detached_scalars():
     seen: list[dict[str, Tensor]] = []
     heard = LambdaCallback(on_train_batch_end=lambda trainer, model, outputs, batch, index: seen.append(outputs))
-    fitted(model_of(n_critic=2, clip=1.0), loader(16), heard)
+    fitted(model_of(recipe=AdversarialRecipe(n_critic=2, gradient_clip_val=1.0)), loader(16), heard)
     of_d = {"loss_d", "d_real", "d_fake", "grad_norm_d"}
     both = of_d | {"loss_g", "grad_norm_g"}
     assert [set(outputs) for outputs in seen] == [of_d, both, of_d, both]
@@ -124,32 +125,32 @@ def test_the_outputs_of_a_step_are_detached_numbers():
 
 
 @pytest.mark.parametrize("scale", [None, 2.0**10])
-def test_clip_bounds_the_norm_of_the_gradient(scale: float | None, steps: list[Step], fixed_codes: None):
-    """A step of SGD is lr times the gradient; the norm that is told is the one before, fp16's factor taken out."""
+def test_gradient_clip_val_limits_the_norm_of_the_gradient(scale: float | None, steps: list[Step], fixed_codes: None):
+    """An SGD step is lr times the gradient. The returned norm is that of the unscaled gradient before clipping."""
     clip, plugins = 1e-3, [] if scale is None else [half(scale)]
-    model = model_of(clip=clip)
+    model = model_of(recipe=AdversarialRecipe(gradient_clip_val=clip))
     fitted(model, loader(16), plugins=plugins, limit_train_batches=1)
     free = model_of()
     fitted(free, loader(16), limit_train_batches=1)
-    told = [step.terms["grad_norm"].item() for step in steps]
-    for step, norm, unclipped in zip(steps, told, told[2:], strict=False):
+    norms = [step.terms["grad_norm"].item() for step in steps]
+    for step, norm, unclipped in zip(steps, norms, norms[2:], strict=False):
         (before, _), (after, gradients) = step.before[step.network], step.after[step.network]
         moved = torch.stack([(after[name] - before[name]).norm() for name in gradients]).norm().item()
         assert norm > 2 * clip and moved == pytest.approx(0.05 * clip, rel=1e-3)
-        if step.network == "critic":  # the generator's gradient is taken at another discriminator
+        if step.network == "discriminator":  # the generator's gradient depends on the discriminator's step
             assert norm == pytest.approx(unclipped, rel=1e-4 if scale is None else 0.02)
 
 
-def test_a_gradient_within_the_bound_is_left_alone():
-    models = [model_of(clip=clip) for clip in (1e6, None)]
+def test_a_gradient_below_gradient_clip_val_is_unchanged():
+    models = [model_of(recipe=AdversarialRecipe(gradient_clip_val=clip)) for clip in (1e6, None)]
     for model in models:
         fitted(model, loader(16))
     assert same_tensors(*(weights_of(model) for model in models))
 
 
 @pytest.mark.parametrize("kind", ["gan", "conditional", "acgan"])
-def test_parts_of_a_batch_one_after_the_other_are_the_batch(kind: str, steps: list[Step], fixed_codes: None):
-    whole, parts = model_of(kind), model_of(kind, micro_batches=4)
+def test_accumulated_gradients_equal_those_of_the_whole_batch(kind: str, steps: list[Step], fixed_codes: None):
+    whole, parts = model_of(kind), model_of(kind, recipe=AdversarialRecipe(accumulate_grad_batches=4))
     for model in (whole, parts):
         fitted(model, loader(16), precision="64-true")
     assert_close(weights_of(parts), weights_of(whole))
@@ -165,8 +166,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "gan": {},
     "conditional": {},
     "acgan": {},
-    "parts": {"micro_batches": 2},
-    "n_critic": {"n_critic": 2, "clip": 0.1, "ema_decay": 0.9},
+    "parts": {"recipe": AdversarialRecipe(accumulate_grad_batches=2)},
+    "n_critic": {"recipe": AdversarialRecipe(n_critic=2, gradient_clip_val=0.1, ema_decay=0.9)},
     "batch_norm": {},
 }
 
@@ -180,18 +181,18 @@ def results(kind: str, batches: BatchLoader, **options: Any) -> dict[str, Snapsh
 
 
 def _two(rank: int, folder: Path) -> dict[str, dict[str, Snapshot]]:
-    LatentGAN.codes_for = codes_by_number  # type: ignore[method-assign]
+    LatentGAN.sample_codes = codes_by_label  # type: ignore[method-assign]
     return {kind: results(kind, loader(8, rank, 2), **DDP) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Snapshot]]]:
-    """What each of two gloo processes ends with, by kind."""
+    """Results of each of two gloo processes, by kind."""
     return in_two_processes(_two, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "batch_norm"])
-def test_two_processes_do_what_one_does_on_the_joined_batches(kind: str, ranks: Any, fixed_codes: None):
+def test_two_processes_equal_one_on_the_joined_batches(kind: str, ranks: Any, fixed_codes: None):
     expected = results(kind, loader(16))
     for found in (rank[kind] for rank in ranks):
         for what in expected:
@@ -199,8 +200,8 @@ def test_two_processes_do_what_one_does_on_the_joined_batches(kind: str, ranks: 
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_two_processes_keep_the_same_weights(kind: str, ranks: Any):
-    """With batch norm too, though each normalises its own images: statistics are then each process's own."""
+def test_two_processes_have_the_same_weights(kind: str, ranks: Any):
+    """Also with batch norm, where each process normalises its own images and has its own statistics."""
     a, b = (rank[kind] for rank in ranks)
     parameters = {name for name, _ in model_of(kind, **KINDS[kind]).named_parameters()}
     assert same_tensors(*({name: x["weights"][name] for name in parameters} for x in (a, b)))
@@ -212,25 +213,30 @@ def test_two_processes_keep_the_same_weights(kind: str, ranks: Any):
 
 @pytest.mark.parametrize("generator", [LinearGenerator(), MLPGenerator((16,))], ids=["linear", "mlp"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_an_overflow_skips_one_networks_step_and_not_the_others(network: str, generator: Any, steps: list[Step]):
-    model = model_of(objective=Overflowing(network, 2), clip=1.0, generator=generator, optimizer=adam)
-    scales = Scales()
-    fitted(model, loader(16), scales, plugins=[half(2.0**8)])
+def test_an_overflow_skips_the_step_of_one_network_only(network: str, generator: Any, steps: list[Step]):
+    model = model_of(
+        objective=Overflowing(network, 2),
+        recipe=AdversarialRecipe(gradient_clip_val=1.0),
+        generator=generator,
+        optimizer=adam,
+    )
+    recorder = StateRecorder()
+    fitted(model, loader(16), recorder, plugins=[half(2.0**8)])
     [other] = set(NETWORKS) - {network}
-    first, second, third = (moment.weights for moment in scales.seen[:3])
-    assert [moment.scale for moment in scales.seen] == [256, 128, 128, 128]
+    first, second, third = (state.weights for state in recorder.states[:3])
+    assert [state.scale for state in recorder.states] == [256, 128, 128, 128]
     assert same_tensors(first[network], second[network]) and not same_tensors(second[network], third[network])
     assert not same_tensors(first[other], second[other])
-    assert scales.seen[-1].steps == [3 if name == network else 4 for name in NETWORKS]
+    assert recorder.states[-1].steps == [3 if name == network else 4 for name in NETWORKS]
     for values in model.state_dict().values():
         assert values.isfinite().all()
-    told = [(step.network, "grad_norm" in step.terms) for step in steps]
-    assert told.count((network, False)) == 1 and told.count((other, False)) == 0
+    measured = [(step.network, "grad_norm" in step.terms) for step in steps]
+    assert measured.count((network, False)) == 1 and measured.count((other, False)) == 0
     assert all(step.terms["grad_norm"].isfinite() for step in steps if "grad_norm" in step.terms)
 
 
-def test_half_precision_learns_as_single_does(steps: list[Step], fixed_codes: None):
-    """Losses of two batches, within the rounding of half precision, which Adam's first steps enlarge later."""
+def test_half_precision_has_the_losses_of_single_precision(steps: list[Step], fixed_codes: None):
+    """Losses of two batches, up to rounding in half precision. Adam's first steps enlarge it later."""
     for plugins in ([], [half(2.0**10)]):
         fitted(model_of(), loader(16), plugins=plugins)
     single, mixed = (torch.stack([next(iter(s.terms.values())) for s in part]) for part in (steps[:4], steps[8:12]))
@@ -261,8 +267,7 @@ model:
     latent_dim: 5
     generator: {class_path: DCGANGenerator, init_args: {channels: 4}}
     discriminator: {class_path: DCGANDiscriminator, init_args: {channels: 4, noise_std: 0.1, spectral_norm: true}}
-    ema_decay: 0.9
-    n_critic: 2
+    recipe: {ema_decay: 0.9, n_critic: 2}
 data: {class_path: DigitsDataModule, init_args: {batch_size: 32, val_size: 0, shift: 1}}
 run: {pictures: false}
 """
@@ -280,29 +285,33 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(config, tmp_path_factory.mktemp("whole"))
 
 
-def test_a_checkpoint_holds_all_that_training_goes_by(whole: Path):
-    found = kept(whole, "MixedPrecision")
+def test_a_checkpoint_contains_the_state_of_training(whole: Path):
+    found = training_state(whole, "MixedPrecision")
     steps = [{int(state["step"]) for state in states["state"].values()} for states in found["optimizer_states"]]
     assert steps == [{3 * BATCHES}, {3 * BATCHES // 2}]
     assert found["MixedPrecision"]["scale"] == 64 * 2 ** ((3 * BATCHES + 3 * BATCHES // 2) // 7)
-    assert any(name.startswith("average.") for name in found["state_dict"])
+    assert any(name.startswith("ema_generator.") for name in found["state_dict"])
 
 
 @pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
 def test_resume_is_exact(batch: int, config: Path, whole: Path, tmp_path: Path):
-    """Both optimizers, the scaler, the average, the noise, the turn of n_critic."""
+    """Both optimizers, the gradient scaler, the EMA, the random state, and the count of n_critic."""
     with pytest.raises(SystemExit):
         run(config, tmp_path, "--run.name=x", *stop_at(batch, "term"))
     stopped = tmp_path / "resume" / "x"
-    found = kept(stopped, "MixedPrecision")
-    assert found["global_step"] == batch + batch // 2 and not equal(found, kept(whole, "MixedPrecision"))
+    found = training_state(stopped, "MixedPrecision")
+    assert found["global_step"] == batch + batch // 2 and not equal(found, training_state(whole, "MixedPrecision"))
     resumed = run(config, tmp_path, f"--ckpt_path={stopped}/checkpoints/last.ckpt")
-    assert resumed == stopped and equal(kept(resumed, "MixedPrecision"), kept(whole, "MixedPrecision"))
+    assert resumed == stopped and equal(
+        training_state(resumed, "MixedPrecision"), training_state(whole, "MixedPrecision")
+    )
 
 
-def test_the_average_is_part_of_the_weights_alone(whole: Path):
+def test_the_ema_is_loaded_from_a_checkpoint(whole: Path):
     model = GAN.load(whole / "checkpoints" / "last.ckpt")
-    assert model.average is not None
-    copied = copy.deepcopy(model.average.state_dict())
-    expected = {k.removeprefix("average."): v for k, v in weights(whole).items() if k.startswith("average.")}
+    assert model.ema_generator is not None
+    copied = copy.deepcopy(model.ema_generator.state_dict())
+    expected = {
+        k.removeprefix("ema_generator."): v for k, v in weights(whole).items() if k.startswith("ema_generator.")
+    }
     assert same_tensors(dict(copied), expected)

@@ -1,4 +1,4 @@
-"""Adversarial objectives against their definitions, and the gradient penalty against a hand's computation."""
+"""Adversarial objectives against their definitions, and the gradient penalty against computations by hand."""
 
 import math
 
@@ -14,15 +14,15 @@ from lit_models.common.objectives import (
     NonSaturating,
     Objective,
     Wasserstein,
-    gradient_penalty,
 )
+from lit_models.losses.gradient_penalty import gradient_penalty
 
 REAL, FAKE = torch.tensor([1.5, -0.5, 30.0]), torch.tensor([-2.0, 0.25, -40.0])
 EVERY = [Minimax(), NonSaturating(), LeastSquares(), Wasserstein(), Hinge()]
 
 
 def test_minimax_is_the_value_of_the_game():
-    """V = E[log D(x)] + E[log(1 - D(G(z)))]: D minimises -V, G the part of V that it has a hand in."""
+    """V = E[log D(x)] + E[log(1 - D(G(z)))]: D minimises -V, G the part of V that depends on it."""
     d_real, d_fake = REAL.double().sigmoid(), FAKE.double().sigmoid()
     value = d_real.log().mean() + (1 - d_fake).log().mean()
     assert Minimax().discriminator(REAL, FAKE).item() == pytest.approx(-value.item(), rel=1e-5)
@@ -37,19 +37,19 @@ def test_non_saturating_is_minus_log_d():
 
 
 @pytest.mark.parametrize("objective", [Minimax, NonSaturating])
-def test_smoothing_is_cross_entropy_with_a_lower_target(objective: type[Minimax]):
+def test_label_smoothing_is_cross_entropy_with_a_lower_target(objective: type[Minimax]):
     expected = F.binary_cross_entropy_with_logits(REAL, torch.full((3,), 0.9))
     expected = expected + F.binary_cross_entropy_with_logits(FAKE, torch.zeros(3))
     torch.testing.assert_close(objective(label_smoothing=0.1).discriminator(REAL, FAKE), expected)
 
 
-def test_saturation():
-    """Where D is sure, minimax leaves the generator sigmoid(logit) of slope, non-saturating 1 minus that."""
+def test_gradients_where_the_discriminator_is_certain():
+    """The slope of minimax is sigmoid(logit), that of the non-saturating objective 1 minus that."""
     logit = torch.tensor([-12.0], requires_grad=True)
     [flat] = torch.autograd.grad(Minimax().generator(logit), logit)
     [steep] = torch.autograd.grad(NonSaturating().generator(logit), logit)
-    sure = 1 / (1 + math.exp(12))
-    assert flat.item() == pytest.approx(-sure, rel=1e-4) and steep.item() == pytest.approx(sure - 1, rel=1e-4)
+    certain = 1 / (1 + math.exp(12))
+    assert flat.item() == pytest.approx(-certain, rel=1e-4) and steep.item() == pytest.approx(certain - 1, rel=1e-4)
 
 
 def test_least_squares_wasserstein_and_hinge_by_hand():
@@ -61,7 +61,7 @@ def test_least_squares_wasserstein_and_hinge_by_hand():
 
 
 @pytest.mark.parametrize("objective", EVERY, ids=lambda objective: type(objective).__name__)
-def test_each_pulls_the_right_way(objective: Objective):
+def test_gradients_have_the_right_sign(objective: Objective):
     """The discriminator's gradient raises real outputs and lowers generated ones; the generator's raises its own."""
     real, fake = (torch.full((4,), 0.5, requires_grad=True) for _ in range(2))
     on_real, on_fake = torch.autograd.grad(objective.discriminator(real, fake), [real, fake])
@@ -79,7 +79,7 @@ def test_arguments_are_checked():
         Wasserstein(-1.0)
 
 
-def test_penalty_of_a_linear_critic_is_that_of_its_slope():
+def test_the_penalty_of_a_linear_discriminator():
     """D(x) = w x has the gradient w everywhere: the penalty is (|w| - 1)^2, its gradient 2 (|w| - 1) w / |w|."""
     weight = torch.tensor([[3.0, 0.0, 0.0, 4.0]], requires_grad=True)
     penalty = gradient_penalty(
@@ -90,50 +90,50 @@ def test_penalty_of_a_linear_critic_is_that_of_its_slope():
     torch.testing.assert_close(slope, 2 * 4 * weight.detach() / 5)
 
 
-def test_penalty_by_hand_at_each_images_own_place_between():
-    """D(x) = |x|^2 / 2 has the gradient x: the penalty tells the norms of the interpolated images."""
+def test_the_penalty_is_taken_between_real_and_generated_images():
+    """D(x) = |x|^2 / 2 has the gradient x: the penalty depends on the norms of the interpolated images."""
     torch.manual_seed(0)
     real, fake = torch.rand(6, 1, 3, 3), torch.rand(6, 1, 3, 3)
     seen: list[torch.Tensor] = []
 
-    def critic(x: torch.Tensor) -> torch.Tensor:
+    def discriminator(x: torch.Tensor) -> torch.Tensor:
         seen.append(x.detach())
         return x.flatten(1).square().sum(dim=1) / 2
 
-    penalty = gradient_penalty(critic, real, fake)
+    penalty = gradient_penalty(discriminator, real, fake)
     [between] = seen
-    share = (between - fake) / (real - fake)  # the same for all pixels of an image, another for each
+    share = (between - fake) / (real - fake)  # one number for each image
     assert share.flatten(1).std(dim=1).max() < 1e-3
     assert share.flatten(1).mean(dim=1).std() > 0.05 and share.min() >= 0 and share.max() <= 1 + 1e-4
     expected = (between.flatten(1).norm(dim=1) - 1).square().mean()
     torch.testing.assert_close(penalty, expected)
 
 
-def test_penalty_keeps_single_precision_under_autocast():
-    """In half precision a slope of 1e-6 would vanish; the penalty of such a critic is (1e-6 - 1)^2."""
+def test_the_penalty_is_in_single_precision_under_autocast():
+    """In half precision a slope of 1e-6 would vanish; the penalty of such a discriminator is (1e-6 - 1)^2."""
     linear = nn.Linear(16, 1, bias=False)
     nn.init.constant_(linear.weight, 1e-6 / 4)
-    kinds = []
+    dtypes = []
 
-    def critic(x: torch.Tensor) -> torch.Tensor:
-        kinds.append(linear(x.flatten(1)).dtype)
+    def discriminator(x: torch.Tensor) -> torch.Tensor:
+        dtypes.append(linear(x.flatten(1)).dtype)
         return linear(x.flatten(1))[:, 0]
 
     with torch.autocast("cpu", torch.bfloat16):
-        penalty = gradient_penalty(critic, torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4).bfloat16())
+        penalty = gradient_penalty(discriminator, torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4).bfloat16())
         assert linear(torch.rand(3, 16)).dtype == torch.bfloat16
-    assert kinds == [torch.float32] and penalty.item() == pytest.approx((1e-6 - 1) ** 2, rel=1e-5)
+    assert dtypes == [torch.float32] and penalty.item() == pytest.approx((1e-6 - 1) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_penalty_in_another_precision(dtype: torch.dtype):
-    """Where everything is of one type, as in 64-true and bf16-true: a slope of 2 gives (2 - 1)^2."""
+def test_the_penalty_in_another_precision(dtype: torch.dtype):
+    """All tensors have one dtype, as in 64-true and bf16-true: a gradient of norm 2 gives (2 - 1)^2."""
     weight = torch.ones(4, dtype=dtype)
     images = torch.rand(3, 1, 2, 2, dtype=dtype)
     assert gradient_penalty(lambda x: x.flatten(1) @ weight, images, images.flip(0)).item() == pytest.approx(1.0)
 
 
-def test_penalty_of_a_flat_critic_has_a_finite_gradient():
+def test_the_penalty_of_a_constant_discriminator_has_a_finite_gradient():
     weight = torch.zeros(1, 4, requires_grad=True)
     penalty = gradient_penalty(
         lambda x: (x.flatten(1) @ weight.T)[:, 0], torch.rand(2, 1, 2, 2), torch.rand(2, 1, 2, 2)

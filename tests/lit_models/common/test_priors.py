@@ -1,4 +1,4 @@
-"""Each law against its closed form, numpy or scipy. Tests of chance are at 10^-4, their false alarms, or say so."""
+"""Priors against closed forms, numpy or scipy. Statistical tests have a level of 10^-4 unless they say otherwise."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,15 @@ import torch
 from scipy.stats import chisquare, gaussian_kde, kstest
 
 from genlab.metrics.two_sample import permutation_test
+from lit_models.common.prior_distributions import PriorDistribution, UnitDiscDistribution
 from lit_models.common.priors import (
     Empirical,
-    Law,
     LinearDensity,
     Mixture,
     Normal,
     Prior,
     Uniform,
     UnitDisc,
-    UnitDiscLaw,
     read_codes,
 )
 
@@ -71,76 +70,76 @@ def grid(low: float, high: float, points: int = 801) -> tuple[torch.Tensor, floa
     return torch.cartesian_prod(at, at), side**2
 
 
-# What every law does.
+# All priors.
 
 
-def test_draws_are_single_precision_and_follow_from_torchs_seed(prior: Prior):
-    law = prior.law(D)
-    drawn = law.sample(7)
-    assert drawn.shape == (7, D) and drawn.dtype == torch.float32 and drawn.isfinite().all() and law.dim == D
+def test_draws_are_single_precision_and_depend_on_torchs_seed(prior: Prior):
+    distribution = prior.build(D)
+    drawn = distribution.sample(7)
+    assert drawn.shape == (7, D) and drawn.dtype == torch.float32 and drawn.isfinite().all() and distribution.dim == D
     torch.manual_seed(0)
-    assert torch.equal(prior.law(D).sample(7), drawn)
-    assert not torch.equal(law.sample(7), drawn)
-    assert law.sample(0).shape == (0, D)
+    assert torch.equal(prior.build(D).sample(7), drawn)
+    assert not torch.equal(distribution.sample(7), drawn)
+    assert distribution.sample(0).shape == (0, D)
 
 
-def test_a_law_in_half_precision_still_draws_in_single(prior: Prior):
-    assert prior.law(D).bfloat16().sample(3).dtype == torch.float32
+def test_a_distribution_in_half_precision_draws_in_single_precision(prior: Prior):
+    assert prior.build(D).bfloat16().sample(3).dtype == torch.float32
 
 
-def test_draws_lie_where_the_law_does(prior: Prior):
-    law = prior.law(D).to("meta")
-    assert law.device.type == "meta" and law.sample(3).device.type == "meta"
+def test_draws_are_on_the_device_of_the_distribution(prior: Prior):
+    distribution = prior.build(D).to("meta")
+    assert distribution.device.type == "meta" and distribution.sample(3).device.type == "meta"
 
 
-def test_a_law_is_rebuilt_from_its_arguments_and_its_state(prior: Prior):
-    law, again = prior.law(D), rebuilt(prior).law(D)
-    again.load_state_dict(law.state_dict())
+def test_a_prior_is_rebuilt_from_its_arguments_and_state_dict(prior: Prior):
+    distribution, again = prior.build(D), rebuilt(prior).build(D)
+    again.load_state_dict(distribution.state_dict())
     drawn = []
-    for each in (law, again):
+    for each in (distribution, again):
         torch.manual_seed(1)
         drawn.append(each.sample(9))
-    assert torch.equal(*drawn) and not list(law.parameters())
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in law.state_dict().items())
+    assert torch.equal(*drawn) and not list(distribution.parameters())
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in distribution.state_dict().items())
 
 
-def test_a_checkpoint_brings_the_codes(codes_file: str, codes: np.ndarray):
-    """Also into a law that has others, and inside a model; the file is not asked for again."""
+def test_codes_are_loaded_from_a_state_dict(codes_file: str, codes: np.ndarray):
+    """Also into a distribution with other codes, and inside a model. The file is not read again."""
     assert Empirical(codes_file).as_config()["init_args"] == {"codes": None, "jitter": 0.0}
-    state = {"law.codes": torch.zeros(3, D), "law.scale": torch.ones(D)}
+    state = {"prior.codes": torch.zeros(3, D), "prior.scale": torch.ones(D)}
     for prior in (Empirical(codes=None), Empirical(codes_file)):
-        model = torch.nn.ModuleDict({"law": prior.law(D)})
+        model = torch.nn.ModuleDict({"prior": prior.build(D)})
         model.load_state_dict(state)
-        assert torch.equal(model["law"].sample(5), torch.zeros(5, D))
+        assert torch.equal(model["prior"].sample(5), torch.zeros(5, D))
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Empirical(codes_file).law(D).load_state_dict({"codes": torch.zeros(3, D + 1), "scale": torch.ones(D + 1)})
-    with pytest.raises(ValueError, match=r"neither a file of codes nor a checkpoint's"):
-        Empirical(codes=None).law(D).sample(1)
+        Empirical(codes_file).build(D).load_state_dict({"codes": torch.zeros(3, D + 1), "scale": torch.ones(D + 1)})
+    with pytest.raises(ValueError, match="neither from a file nor from a checkpoint"):
+        Empirical(codes=None).build(D).sample(1)
 
 
-def test_log_prob_of_draws_is_finite_and_of_a_batch_row_by_row(prior: Prior):
-    law = prior.law(D)
+def test_log_prob_is_finite_and_computed_row_by_row(prior: Prior):
+    distribution = prior.build(D)
     if isinstance(prior, Empirical) and not prior.jitter:
         with pytest.raises(NotImplementedError, match="no density without jitter"):
-            law.log_prob(torch.zeros(1, D))
+            distribution.log_prob(torch.zeros(1, D))
         return
-    z = law.sample(600)  # more than a chunk
-    together = law.log_prob(z)
+    z = distribution.sample(600)  # more than a chunk
+    together = distribution.log_prob(z)
     assert together.shape == (600,) and together.isfinite().all()
-    assert torch.allclose(together[::50], torch.cat([law.log_prob(row[None]) for row in z[::50]]), atol=1e-4)
+    assert torch.allclose(together[::50], torch.cat([distribution.log_prob(row[None]) for row in z[::50]]), atol=1e-4)
 
 
 @pytest.mark.parametrize("prior", [Normal(), Uniform(-2, 3), Mixture(5, 0.3, 2), LinearDensity(), UnitDisc()])
-def test_draws_and_density_are_of_one_law(prior: Prior):
-    """E[exp(-log p(z))] over the draws that fall into a box is the box's volume, if draws and density are of one law.
+def test_draws_have_the_density(prior: Prior):
+    """E[exp(-log p(z))] over the draws that fall into a box is the box's volume, if the draws have the density.
 
-    Five standard errors: a false alarm in 10^6.
+    Five standard errors: a false positive in 10^6.
     """
-    law = prior.law(2)
-    z = law.sample(200_000)
+    distribution = prior.build(2)
+    z = distribution.sample(200_000)
     low, high = (0.1, 0.6) if not isinstance(prior, Mixture) else (-0.4, 0.4)
     inside = ((z > low) & (z < high)).all(dim=1)
-    weights = torch.where(inside, (-law.log_prob(z)).exp(), 0).double()
+    weights = torch.where(inside, (-distribution.log_prob(z)).exp(), 0).double()
     assert abs(weights.mean() - (high - low) ** 2) < 5 * weights.std() / math.sqrt(len(z))
 
 
@@ -155,76 +154,80 @@ def test_draws_and_density_are_of_one_law(prior: Prior):
     ],
 )
 def test_the_density_integrates_to_one(prior: Prior, low: float, high: float, tolerance: float):
-    """Over a square; a density with an edge is off by the cells on it."""
+    """Over a square with a tolerance for the cells on the edge of the support."""
     points, area = grid(low, high)
-    assert float(prior.law(2).double().log_prob(points).exp().sum() * area) == pytest.approx(1, abs=tolerance)
+    assert float(prior.build(2).double().log_prob(points).exp().sum() * area) == pytest.approx(1, abs=tolerance)
 
 
-# Each law by itself.
+# Single priors.
 
 
 def test_normal():
-    law = Normal().law(D)
-    z = law.sample(N)
+    distribution = Normal().build(D)
+    z = distribution.sample(N)
     assert all(kstest(column, "norm").pvalue > 1e-4 for column in z.T.numpy())
-    assert torch.allclose(law.log_prob(z), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1), atol=1e-4)
+    assert torch.allclose(distribution.log_prob(z), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1), atol=1e-4)
     assert (torch.corrcoef(z.T) - torch.eye(D)).abs().max() < 5 / math.sqrt(N)
 
 
 def test_uniform():
-    law = Uniform(-2, 3).law(D)
-    z = law.sample(N)
+    distribution = Uniform(-2, 3).build(D)
+    z = distribution.sample(N)
     assert all(kstest(column, "uniform", args=(-2, 5)).pvalue > 1e-4 for column in z.T.numpy())
-    assert torch.allclose(law.log_prob(z), torch.distributions.Uniform(-2.0, 3.0).log_prob(z).sum(1), atol=1e-5)
+    assert torch.allclose(
+        distribution.log_prob(z), torch.distributions.Uniform(-2.0, 3.0).log_prob(z).sum(1), atol=1e-5
+    )
     assert (torch.corrcoef(z.T) - torch.eye(D)).abs().max() < 5 / math.sqrt(N)
-    assert law.log_prob(torch.tensor([[0.0, 0, 0, 3.1], [-2.1, 0, 0, 0]])).tolist() == [-math.inf] * 2
+    assert distribution.log_prob(torch.tensor([[0.0, 0, 0, 3.1], [-2.1, 0, 0, 0]])).tolist() == [-math.inf] * 2
 
 
-def test_mixture_is_numpys_about_its_centers():
-    law = Mixture(components=5, std=0.3, seed=2).law(2)
+def test_mixture_draws_equal_numpys_in_distribution():
+    distribution = Mixture(components=5, std=0.3, seed=2).build(2)
     random = np.random.default_rng(0)
-    centers = law.centers.numpy()
+    centers = distribution.centers.numpy()
     theirs = centers[random.integers(5, size=500)] + 0.3 * random.normal(size=(500, 2))
-    assert permutation_test(law.sample(500), torch.from_numpy(theirs).float(), 1999) > 1e-3  # its false alarm
-    narrow = Mixture(components=5, std=1e-3, seed=2).law(2)
+    assert (
+        permutation_test(distribution.sample(500), torch.from_numpy(theirs).float(), 1999) > 1e-3
+    )  # the level of the test
+    narrow = Mixture(components=5, std=1e-3, seed=2).build(2)
     distances, which = torch.cdist(narrow.sample(N).double(), narrow.centers.double(), compute_mode=EXACT).min(dim=1)
     assert distances.max() < 0.01 and chisquare(which.bincount(minlength=5)).pvalue > 1e-4
     assert kstest((distances / 1e-3).numpy(), "rayleigh").pvalue > 1e-4
 
 
 def test_mixture_density_is_torchs():
-    law = Mixture().law(3)
-    parts = torch.distributions.Independent(torch.distributions.Normal(law.centers, 0.1), 1)
+    distribution = Mixture().build(3)
+    parts = torch.distributions.Independent(torch.distributions.Normal(distribution.centers, 0.1), 1)
     theirs = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(10)), parts)
-    z = torch.cat([law.sample(100), 2 * torch.randn(100, 3)])
-    assert torch.allclose(law.log_prob(z), theirs.log_prob(z), rtol=1e-5, atol=1e-4)
+    z = torch.cat([distribution.sample(100), 2 * torch.randn(100, 3)])
+    assert torch.allclose(distribution.log_prob(z), theirs.log_prob(z), rtol=1e-5, atol=1e-4)
 
 
-def test_the_centers_follow_from_their_own_seed_and_fill_the_cube():
+def test_the_centers_depend_on_their_own_seed_and_are_uniform():
     state = torch.get_rng_state()
-    centers = Mixture(components=2000, seed=1).law(3).centers
+    centers = Mixture(components=2000, seed=1).build(3).centers
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(9)
-    assert torch.equal(Mixture(components=2000, seed=1).law(3).centers, centers)
-    assert not torch.equal(Mixture(components=2000, seed=2).law(3).centers, centers)
+    assert torch.equal(Mixture(components=2000, seed=1).build(3).centers, centers)
+    assert not torch.equal(Mixture(components=2000, seed=2).build(3).centers, centers)
     assert all(kstest(column, "uniform", args=(-1, 2)).pvalue > 1e-4 for column in centers.T.numpy())
 
 
 def test_linear_density():
-    law = LinearDensity().law(D)
-    z = law.sample(N)
+    distribution = LinearDensity().build(D)
+    z = distribution.sample(N)
     assert z.min() >= 0 and z.max() <= 1
     assert all(kstest(column, lambda y: (y + y**2) / 2).pvalue > 1e-4 for column in z.T.numpy())
     assert (torch.corrcoef(z.T) - torch.eye(D)).abs().max() < 5 / math.sqrt(N)
-    assert torch.allclose(law.log_prob(z), (0.5 + z).log().sum(1), atol=1e-5)
-    assert law.log_prob(torch.tensor([[0.5, 0.5, 0.5, -0.1], [1.1, 0, 0, 0]])).tolist() == [-math.inf] * 2
+    assert torch.allclose(distribution.log_prob(z), (0.5 + z).log().sum(1), atol=1e-5)
+    assert distribution.log_prob(torch.tensor([[0.5, 0.5, 0.5, -0.1], [1.1, 0, 0, 0]])).tolist() == [-math.inf] * 2
 
 
-def test_disc_has_the_closed_forms_of_a_uniform_disc():
-    """Each coordinate's distribution is the semicircle's, the squared radius and the angle are uniform and apart."""
-    law = UnitDisc().law(D)
-    z = law.sample(N)
-    assert law.log_prob(z).tolist() == pytest.approx([-2 * math.log(math.pi)] * N)
+def test_disc_draws_are_uniform_on_the_disc():
+    """Each coordinate has the semicircle distribution; squared radius and angle are uniform and independent."""
+    distribution = UnitDisc().build(D)
+    z = distribution.sample(N)
+    assert distribution.log_prob(z).tolist() == pytest.approx([-2 * math.log(math.pi)] * N)
     for pair in z.unflatten(1, (-1, 2)).unbind(dim=1):
         x, y = pair.double().numpy().T
         for column in (x, y):
@@ -235,7 +238,7 @@ def test_disc_has_the_closed_forms_of_a_uniform_disc():
         assert kstest(angle, "uniform", args=(-math.pi, 2 * math.pi)).pvalue > 1e-4
         for dependent in (np.corrcoef(radius, np.cos(2 * angle)), np.corrcoef(radius, np.sin(2 * angle))):
             assert abs(dependent[0, 1]) < 5 / math.sqrt(N)
-    squares = z.square()  # coordinates of one pair hang together in their squares, those of two do not
+    squares = z.square()  # squares within a pair are correlated, squares of two pairs are not
     assert torch.corrcoef(squares.T)[:2, 2:].abs().max() < 5 / math.sqrt(N)
     assert torch.corrcoef(squares.T)[0, 1] < -0.2
 
@@ -245,10 +248,10 @@ def rejection_sampled(n: int) -> torch.Tensor:
     return torch.from_numpy(square[(square**2).sum(1) <= 1][:n]).float()
 
 
-def test_disc_is_that_of_rejection_sampling():
-    """False alarm 10^-3. Draws of the bounds without their root, +-(1 - y^2), are told apart."""
+def test_disc_draws_equal_rejection_sampling_in_distribution():
+    """At a level of 10^-3. Draws with wrong bounds, +-(1 - y^2) without the root, are rejected."""
     theirs = rejection_sampled(1500)
-    assert permutation_test(UnitDisc().law(2).sample(1500), theirs) > 1e-3
+    assert permutation_test(UnitDisc().build(2).sample(1500), theirs) > 1e-3
     y = torch.zeros(1500)
     for _ in range(8):
         x = (2 * torch.rand(1500) - 1) * (1 - y**2)
@@ -260,24 +263,24 @@ def test_disc_is_that_of_rejection_sampling():
 def test_the_sweeps_mix_as_fast_as_their_closed_form(steps: int):
     """From the centre, E[y^2] = (1 - 9^-s) / 4 and E[x^2] = (1 + 3^(1 - 2s)) / 4 after s sweeps.
 
-    Five standard errors: a false alarm in 10^6. After three sweeps y is 3 10^-4 from its limit, which none would see.
+    Five standard errors: a false positive in 10^6. After three sweeps y is 3 10^-4 from its limit.
     """
-    squares = UnitDisc(steps).law(2).sample(400_000).double().square()
+    squares = UnitDisc(steps).build(2).sample(400_000).double().square()
     expected = torch.tensor([1 + 3.0 ** (1 - 2 * steps), 1 - 9.0**-steps]).double() / 4
     error = squares.std(dim=0) / math.sqrt(len(squares))
     assert ((squares.mean(dim=0) - expected).abs() < 5 * error).all()
     if steps == 1:
-        assert (squares.mean(dim=0)[0] - 0.25) > 50 * error[0]  # and too few sweeps would be seen
+        assert (squares.mean(dim=0)[0] - 0.25) > 50 * error[0]  # so that too few sweeps are detected
 
 
-def test_the_default_sweeps_leave_nothing_that_single_precision_shows():
+def test_the_error_of_the_default_sweeps_is_below_single_precision():
     steps = UnitDisc().steps
     bound = 0.5 * math.sqrt(sum((2 * k + 1.0) ** (2 - 4 * steps) for k in range(1, 1000)))
     assert bound < torch.finfo(torch.float32).eps
 
 
 def test_conditional_means_of_the_chebyshev_polynomials():
-    """What the bound on the sweeps rests on: E[U_m(y) | x] over y uniform on +-sqrt(1 - x^2), by Gauss-Legendre."""
+    """The basis of the bound on the sweeps: E[U_m(y) | x] over y uniform on +-sqrt(1 - x^2), by Gauss-Legendre."""
     from scipy.special import eval_chebyu
 
     nodes, weights = np.polynomial.legendre.leggauss(20)
@@ -288,56 +291,62 @@ def test_conditional_means_of_the_chebyshev_polynomials():
             assert mean == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_draw_on_the_rim_is_inside_and_one_beyond_it_is_not(monkeypatch: pytest.MonkeyPatch):
-    law = UnitDisc().law(2)
-    assert law.log_prob(torch.tensor([[0.6, 0.81], [1.0, 0.1]])).tolist() == [-math.inf] * 2
-    monkeypatch.setattr(UnitDiscLaw, "uniform", lambda self, *shape: torch.zeros(shape))  # the farthest there is
-    assert law.sample(1).isfinite().all() and law.log_prob(law.sample(1)).isfinite().all()
+def test_a_draw_on_the_rim_is_inside_the_disc_and_one_outside_is_not(monkeypatch: pytest.MonkeyPatch):
+    distribution = UnitDisc().build(2)
+    assert distribution.log_prob(torch.tensor([[0.6, 0.81], [1.0, 0.1]])).tolist() == [-math.inf] * 2
+    monkeypatch.setattr(
+        UnitDiscDistribution, "uniform", lambda self, *shape: torch.zeros(shape)
+    )  # the draw that is farthest from the centre
+    assert distribution.sample(1).isfinite().all() and distribution.log_prob(distribution.sample(1)).isfinite().all()
 
 
-def test_empirical_draws_each_code_as_often(codes_file: str, codes: np.ndarray):
-    law = Empirical(codes_file).law(D)
-    distances, which = torch.cdist(law.sample(N), torch.from_numpy(codes), compute_mode=EXACT).min(dim=1)
+def test_empirical_draws_each_code_with_the_same_probability(codes_file: str, codes: np.ndarray):
+    distribution = Empirical(codes_file).build(D)
+    distances, which = torch.cdist(distribution.sample(N), torch.from_numpy(codes), compute_mode=EXACT).min(dim=1)
     assert distances.max() == 0 and chisquare(which.bincount(minlength=50)).pvalue > 1e-4
 
 
-def test_jitter_adds_its_share_of_the_variance(codes_file: str, codes: np.ndarray):
-    """Five standard errors of a variance of normal draws, sqrt(2 / n): a false alarm in 10^6."""
-    law = Empirical(codes_file, jitter=0.5).law(D)
-    assert np.allclose(law.state_dict()["scale"], codes.std(0), rtol=1e-5)
-    z = law.sample(N)
+def test_jitter_adds_noise_in_proportion_to_the_standard_deviations(codes_file: str, codes: np.ndarray):
+    """Five standard errors of a variance of normal draws, sqrt(2 / n): a false positive in 10^6."""
+    distribution = Empirical(codes_file, jitter=0.5).build(D)
+    assert np.allclose(distribution.state_dict()["scale"], codes.std(0), rtol=1e-5)
+    z = distribution.sample(N)
     torch.manual_seed(0)
-    noise = (z - Empirical(codes_file).law(D).sample(N)) / torch.from_numpy(0.5 * codes.std(0))  # of the same codes
+    noise = (z - Empirical(codes_file).build(D).sample(N)) / torch.from_numpy(
+        0.5 * codes.std(0)
+    )  # the same codes are drawn
     assert ((noise.var(dim=0) - 1).abs() < 5 * math.sqrt(2 / N)).all()
     assert all(kstest(column, "norm").pvalue > 1e-4 for column in noise.T.numpy())
     assert (torch.corrcoef(noise.T) - torch.eye(D)).abs().max() < 5 / math.sqrt(N)
 
 
 def test_the_jittered_density_is_scipys_kernel_density():
-    """scipy's kernel has the covariance factor^2 cov(codes): equal for codes without correlation."""
+    """scipy's kernel has the covariance factor^2 cov(codes): equal for uncorrelated codes."""
     base = np.random.default_rng(1).normal(size=(300, 2))
     white = np.linalg.solve(np.linalg.cholesky(np.cov(base.T, bias=True)), (base - base.mean(0)).T).T
-    law = empirical_law(white * [0.5, 4.0], jitter=0.3)
-    theirs = gaussian_kde((white * [0.5, 4.0]).T, bw_method=0.3 * math.sqrt(299 / 300))  # its covariance is by n - 1
-    z = law.sample(500)
-    assert np.allclose(law.log_prob(z).numpy(), theirs.logpdf(z.double().numpy().T), atol=1e-4)
+    distribution = empirical(white * [0.5, 4.0], jitter=0.3)
+    theirs = gaussian_kde(
+        (white * [0.5, 4.0]).T, bw_method=0.3 * math.sqrt(299 / 300)
+    )  # scipy's covariance divides by n - 1
+    z = distribution.sample(500)
+    assert np.allclose(distribution.log_prob(z).numpy(), theirs.logpdf(z.double().numpy().T), atol=1e-4)
 
 
-def empirical_law(codes: np.ndarray, jitter: float) -> Law:
-    law = Empirical(None, jitter).law(codes.shape[1])
+def empirical(codes: np.ndarray, jitter: float) -> PriorDistribution:
+    distribution = Empirical(None, jitter).build(codes.shape[1])
     tensor = torch.from_numpy(codes).float()
-    law.load_state_dict({"codes": tensor, "scale": tensor.std(dim=0, correction=0)})
-    return law
+    distribution.load_state_dict({"codes": tensor, "scale": tensor.std(dim=0, correction=0)})
+    return distribution
 
 
-def test_a_column_that_does_not_vary_is_drawn_and_has_no_density():
-    law = empirical_law(np.stack([np.arange(9), np.full(9, 2)], axis=1), jitter=0.1)
-    assert torch.equal(law.sample(100)[:, 1], torch.full((100,), 2.0))
-    with pytest.raises(NotImplementedError, match="does not vary"):
-        law.log_prob(torch.zeros(1, 2))
+def test_codes_with_a_constant_column_are_drawn_and_have_no_density():
+    distribution = empirical(np.stack([np.arange(9), np.full(9, 2)], axis=1), jitter=0.1)
+    assert torch.equal(distribution.sample(100)[:, 1], torch.full((100,), 2.0))
+    with pytest.raises(NotImplementedError, match="is constant"):
+        distribution.log_prob(torch.zeros(1, 2))
 
 
-# Bad input.
+# Invalid input.
 
 
 @pytest.mark.parametrize(
@@ -350,19 +359,19 @@ def test_a_column_that_does_not_vary_is_drawn_and_has_no_density():
         (lambda: Mixture(std=0), "std 0"),
         (lambda: Mixture(std=math.nan), "std nan"),
         (lambda: UnitDisc(0), "steps is 0"),
-        (lambda: UnitDisc().law(5), "in pairs; a code of 5"),
+        (lambda: UnitDisc().build(5), "pairs of coordinates, but latent_dim is 5"),
         (lambda: Empirical("codes.npz", jitter=-1), "jitter is -1"),
         (lambda: Empirical("codes.npz", jitter=math.nan), "jitter is nan"),
     ],
 )
-def test_impossible_laws_are_refused(make: Callable[[], object], complaint: str):
+def test_invalid_arguments_are_an_error(make: Callable[[], object], complaint: str):
     with pytest.raises(ValueError, match=complaint):
         make()
 
 
-def refusal(path: Path | str, dim: int = D) -> str:
+def error_message(path: Path | str, dim: int = D) -> str:
     with pytest.raises(ValueError) as caught:
-        Empirical(str(path)).law(dim)
+        Empirical(str(path)).build(dim)
     message = str(caught.value)
     assert str(path) in message and "\n" not in message
     return message
@@ -370,37 +379,37 @@ def refusal(path: Path | str, dim: int = D) -> str:
 
 def test_a_missing_file_names_the_command_that_writes_it(tmp_path: Path):
     command = "`python train.py predict --ckpt_path {}/checkpoints/best.ckpt --data.predict_split train` writes"
-    assert command.format("RUN") in refusal(tmp_path / "codes.npz")
+    assert command.format("RUN") in error_message(tmp_path / "codes.npz")
     run = tmp_path / "runs" / "mine" / "default"
-    assert command.format(run) in refusal(run / "predict" / "predictions.npz")
+    assert command.format(run) in error_message(run / "predict" / "predictions.npz")
 
 
-def test_files_of_another_kind_are_refused(tmp_path: Path, codes: np.ndarray, codes_file: str):
+def test_damaged_and_other_files_are_an_error(tmp_path: Path, codes: np.ndarray, codes_file: str):
     path = tmp_path / "codes.npz"
     whole = Path(codes_file).read_bytes()
     for content in (b"", b"not an archive", whole[: len(whole) // 2], whole[:100] + b"\0" * 40 + whole[140:]):
         path.write_bytes(content)
-        assert "holds no array `codes` as `python train.py predict` writes it" in refusal(path)
+        assert "holds no array `codes` as `python train.py predict` writes it" in error_message(path)
     np.savez(path, labels=np.zeros(3))
-    assert "holds no array `codes`" in refusal(path)
+    assert "holds no array `codes`" in error_message(path)
     np.savez(path, codes=np.array([["a", "b"]]))
-    assert "holds no array `codes`" in refusal(path)
+    assert "holds no array `codes`" in error_message(path)
     np.savez(path, codes=np.array([object()], dtype=object))
-    assert "allow_pickle=False" in refusal(path)
+    assert "allow_pickle=False" in error_message(path)
     with open(path, "wb") as file:
         np.save(file, codes)
-    assert "holds no array `codes`" in refusal(path)
+    assert "holds no array `codes`" in error_message(path)
 
 
-def test_codes_that_do_not_fit_are_refused(tmp_path: Path, codes: np.ndarray, codes_file: str):
-    assert "codes of shape [50, 4], but model.latent_dim is 7" in refusal(codes_file, 7)
+def test_codes_of_another_shape_or_not_finite_are_an_error(tmp_path: Path, codes: np.ndarray, codes_file: str):
+    assert "codes of shape [50, 4], but model.latent_dim is 7" in error_message(codes_file, 7)
     path = tmp_path / "codes.npz"
     for wrong in (codes[0], codes[:0], codes[None]):
         np.savez(path, codes=wrong)
-        assert "holds codes of shape" in refusal(path)
+        assert "holds codes of shape" in error_message(path)
     for value in (np.nan, np.inf, 1e300):
         np.savez(path, codes=np.full((3, D), value))
-        assert "not finite" in refusal(path)
+        assert "not finite" in error_message(path)
 
 
 def test_codes_of_any_number_type_are_read_as_single_precision(tmp_path: Path, codes: np.ndarray):

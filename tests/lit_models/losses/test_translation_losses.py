@@ -1,4 +1,4 @@
-"""What models of images to images minimise, by hand; how they are trained is in test_translating.py."""
+"""Losses of image-to-image models against independent computations. Their training is in test_translating.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,31 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models import SRGAN, CycleGAN, Pix2Pix, RestorationGAN
+from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.discriminators import DCGANDiscriminator, PoolingDiscriminator
 from lit_models.common.objectives import Wasserstein
 from lit_models.common.perceptual import PerceptualFeatures
 from lit_models.common.translators import ConvTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
 from lit_models.losses.spectrum import FLOOR, spectrum_penalty
-from tests.lit_models.adversaries import (
-    Step,
-    fitted,
-    networks_of,
-)
+from tests.lit_models.adversaries import Step, fitted, networks_of
 from tests.lit_models.translators import ORDERS, SIDE, STEPS, cyclegan, first_batch, loader, one_way
 from tests.test_models import losses_of
 
 
-def standing(parameters: Any) -> torch.optim.Optimizer:
+def fixed_weights(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.0)
 
 
-def least_squares(logits: Tensor, wanted: float) -> Tensor:
-    return (logits - wanted).square().mean() / 2
+def least_squares(logits: Tensor, target: float) -> Tensor:
+    return (logits - target).square().mean() / 2
 
 
-def cross_entropy(logits: Tensor, wanted: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
+def cross_entropy(logits: Tensor, target: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
 def l1(x: Tensor, y: Tensor) -> Tensor:
@@ -43,25 +40,32 @@ def l1(x: Tensor, y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_cyclegan_minimises_what_the_paper_does(order: str, steps: list[Step]):
-    """Losses and gradients of one batch by hand, the weights standing still (Zhu et al. 2017, eq. 1-3, section 5.2)."""
+def test_cyclegan_losses_are_the_papers(order: str, steps: list[Step]):
+    """Losses and gradients of one batch by hand, with fixed weights (Zhu et al. 2017, eq. 1-3, section 5.2)."""
     seen: list[dict[str, Tensor]] = []
     heard = LambdaCallback(on_train_batch_end=lambda trainer, model, outputs, batch, index: seen.append(outputs))
-    model: Any = cyclegan(order, cycle_weight=3.0, identity_weight=0.5, optimizer=standing)
+    model: Any = cyclegan(order, cycle_weight=3.0, identity_weight=0.5, optimizer=fixed_weights)
     fitted(model, loader(8), heard, precision="64-true", limit_train_batches=1)
 
     (a, b), ab, ba = first_batch(), model.generator["ab"], model.generator["ba"]
     fake_b, fake_a = ab(a), ba(b)
     cycle, identity = l1(ba(fake_b), a) + l1(ab(fake_a), b), l1(ba(a), a) + l1(ab(b), b)
-    fooling = {"ab": least_squares(model.critic["b"](fake_b), 1), "ba": least_squares(model.critic["a"](fake_a), 1)}
-    judging = {
-        kind: least_squares(model.critic[kind](real), 1) + least_squares(model.critic[kind](fake.detach()), 0)
+    adversarial = {
+        "ab": least_squares(model.discriminator["b"](fake_b), 1),
+        "ba": least_squares(model.discriminator["a"](fake_a), 1),
+    }
+    discriminating = {
+        kind: least_squares(model.discriminator[kind](real), 1)
+        + least_squares(model.discriminator[kind](fake.detach()), 0)
         for kind, real, fake in (("a", a, fake_a), ("b", b, fake_b))
     }
-    consistent = 3 * cycle + 0.5 * identity
-    expected = {f"critic.{kind}": loss for kind, loss in judging.items()}
-    expected |= {f"generator.{direction}": loss + consistent for direction, loss in fooling.items()}
-    joint = {"critic": judging["a"] + judging["b"], "generator": fooling["ab"] + fooling["ba"] + consistent}
+    consistency = 3 * cycle + 0.5 * identity
+    expected = {f"discriminator.{kind}": loss for kind, loss in discriminating.items()}
+    expected |= {f"generator.{direction}": loss + consistency for direction, loss in adversarial.items()}
+    joint = {
+        "discriminator": discriminating["a"] + discriminating["b"],
+        "generator": adversarial["ab"] + adversarial["ba"] + consistency,
+    }
 
     assert len(steps) == len(STEPS[order])
     for step in steps:
@@ -74,41 +78,41 @@ def test_cyclegan_minimises_what_the_paper_does(order: str, steps: list[Step]):
                 torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-7, msg=f"{name}.{key}")
 
     [logged] = seen
-    twice = 1 if order == "joint" else 2  # two losses of generators hold the consistency of both
+    twice = 1 if order == "joint" else 2  # each generator's loss contains the consistency losses of both
     by_hand = {
-        "loss_g": fooling["ab"] + fooling["ba"] + twice * consistent,
-        "loss_d": judging["a"] + judging["b"],
-        "adversarial": fooling["ab"] + fooling["ba"],
+        "loss_g": adversarial["ab"] + adversarial["ba"] + twice * consistency,
+        "loss_d": discriminating["a"] + discriminating["b"],
+        "adversarial": adversarial["ab"] + adversarial["ba"],
         "cycle_l1": cycle,
         "identity_l1": identity,
-        "d_real": (model.critic["a"](a).mean() + model.critic["b"](b).mean()) / 2,
-        "d_fake": (model.critic["a"](fake_a).mean() + model.critic["b"](fake_b).mean()) / 2,
+        "d_real": (model.discriminator["a"](a).mean() + model.discriminator["b"](b).mean()) / 2,
+        "d_fake": (model.discriminator["a"](fake_a).mean() + model.discriminator["b"](fake_b).mean()) / 2,
     }
     for name, value in by_hand.items():
         assert logged[name].item() == pytest.approx(value.item(), rel=1e-5), name
 
 
-def test_an_alternating_generators_loss_has_gradients_for_its_own_network_alone(steps: list[Step]):
-    """No other network has ever had one when the first of them has stepped."""
+def test_an_alternating_generators_loss_has_gradients_in_its_own_network_only(steps: list[Step]):
+    """After the first generator step no other network has had a generator's gradient."""
     fitted(cyclegan("alternating", identity_weight=1.0), loader(8), limit_train_batches=1)
     first = steps[1]
     assert first.network == "generator.ab"
     assert all(gradient.abs().sum() > 0 for gradient in first.after["generator.ab"][1].values())
-    assert not first.after["generator.ba"][1] and not first.after["critic.a"][1]
+    assert not first.after["generator.ba"][1] and not first.after["discriminator.a"][1]
 
 
-def test_without_a_weight_a_loss_is_not_computed():
+def test_a_loss_without_a_weight_is_not_computed():
     model: Any = cyclegan(cycle_weight=0.0)
-    asked: list[str] = []
+    called: list[str] = []
     for direction, network in model.generator.items():
-        network.register_forward_hook(lambda net, inputs, out, direction=direction: asked.append(direction))
+        network.register_forward_hook(lambda net, inputs, out, direction=direction: called.append(direction))
     assert set(model.generator_terms(*first_batch(torch.float32))) == {"loss_g", "adversarial"}
-    assert asked == ["ab", "ba"]
+    assert called == ["ab", "ba"]
 
 
-def test_a_penalty_of_patches_is_of_the_mean_that_is_minimised(monkeypatch: pytest.MonkeyPatch):
-    """D is the mean of its patches in the loss, and it is D whose slope is held at one."""
-    monkeypatch.setattr(torch, "rand", torch.zeros)  # at the translations
+def test_the_gradient_penalty_of_patches_is_of_their_mean(monkeypatch: pytest.MonkeyPatch):
+    """In the loss D is the mean over patches, and the penalty is of its gradient."""
+    monkeypatch.setattr(torch, "rand", torch.zeros)  # the penalty is taken at the translations
     model: Any = cyclegan(objective=Wasserstein(7.0)).double()
     a, b = first_batch()
     fakes = [b.flip(2), a.flip(2)]
@@ -116,29 +120,30 @@ def test_a_penalty_of_patches_is_of_the_mean_that_is_minimised(monkeypatch: pyte
     expected = torch.zeros(())
     for kind, fake in zip(("a", "b"), fakes, strict=True):
         at = fake.clone().requires_grad_()
-        [slope] = torch.autograd.grad(model.critic[kind](at).mean(dim=(1, 2)).sum(), at)
+        [slope] = torch.autograd.grad(model.discriminator[kind](at).mean(dim=(1, 2)).sum(), at)
         expected = expected + (slope.flatten(1).norm(dim=1) - 1).square().mean() / 2
     assert terms["gradient_penalty"].item() == pytest.approx(expected.item(), rel=1e-5)
     plain = sum(
-        model.critic[k](f).mean() - model.critic[k](x).mean() for k, f, x in zip("ab", fakes, (a, b), strict=True)
+        model.discriminator[k](f).mean() - model.discriminator[k](x).mean()
+        for k, f, x in zip("ab", fakes, (a, b), strict=True)
     )
     assert terms["loss_d"].item() == pytest.approx((plain + 2 * 7 * expected).item(), rel=1e-5)
 
 
 def assert_gradients(model: Any, loss: Tensor, by_hand: Tensor) -> None:
-    """The generator's are the same by both."""
+    """Checks that both losses have the same gradients in the generator."""
     parameters = list(model.generator.parameters())
     found, expected = (torch.autograd.grad(value, parameters, retain_graph=True) for value in (loss, by_hand))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_pix2pix_minimises_what_the_paper_does():
-    """G: -log D(x, G(x)) + 100 |y - G(x)|_1, D the pair's real and made version (Isola et al. 2016, eq. 4)."""
+def test_pix2pix_losses_are_the_papers():
+    """G: -log D(x, G(x)) + 100 |y - G(x)|_1, D of the real and of the generated pair (Isola et al. 2016, eq. 4)."""
     model = one_way(Pix2Pix, l1_weight=100.0, adversarial_weight=0.5).double()
     x, y = first_batch()
     made = model.generator(x)
-    on_made, on_real = model.critic(torch.cat([x, made], dim=1)), model.critic(torch.cat([x, y], dim=1))
+    on_made, on_real = model.discriminator(torch.cat([x, made], dim=1)), model.discriminator(torch.cat([x, y], dim=1))
     terms = model.generator_terms(x, y)
     assert terms["adversarial"].item() == pytest.approx(cross_entropy(on_made, 1).item(), rel=1e-5)
     assert terms["l1"].item() == pytest.approx(l1(made, y).item(), rel=1e-5)
@@ -147,11 +152,11 @@ def test_pix2pix_minimises_what_the_paper_does():
     assert_gradients(model, terms["loss_g"], by_hand)
     loss = cross_entropy(on_real, 1) + cross_entropy(on_made, 0)
     assert model.discriminator_terms(x, y)["loss_d"].item() == pytest.approx(loss.item(), rel=1e-5)
-    assert on_made.shape == (8, 4, 4)  # a logit a patch, each counted
+    assert on_made.shape == (8, 4, 4)  # a logit for each patch
 
 
 class Slopes(nn.Module):
-    """Differences of neighbours, and a mean over blocks: two maps of different sizes."""
+    """Two feature maps: differences of neighbouring pixels, and means over blocks."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [images[..., 1:] - images[..., :-1], F.avg_pool2d(images, 4)]
@@ -164,25 +169,25 @@ class ToySlopes(PerceptualFeatures):
 
 
 @pytest.mark.parametrize("noise_channels", [0, 2])
-def test_srgan_minimises_what_the_paper_does(noise_channels: int):
-    """Pixels, features and 0.001 times the adversarial loss (Ledig et al. 2016, eq. 3-6); D sees the enlarged L too."""
+def test_srgan_losses_are_the_papers(noise_channels: int):
+    """Pixels, features and 0.001 times the adversarial loss (Ledig et al. 2016, eq. 3-6); D also takes L."""
     model = one_way(
         SRGAN, pixel_weight=2.0, perceptual_weight=0.3, perceptual=ToySlopes(), noise_channels=noise_channels
     )
     before = set(model.state_dict())
     torch.manual_seed(0)
     model.prepare_fit()
-    assert set(model.state_dict()) == before  # the fixed network is no part of the model
-    model.double().eval()  # batch norms as they are: the same numbers each time
+    assert set(model.state_dict()) == before  # the fixed network is not in the state dict
+    model.double().eval()  # batch norms use their running statistics
     small, large = first_batch(shrink=2)
-    source = model.prepared(small)
+    source = model.generator_input(small)
     assert source.shape == (8, 1 + noise_channels, SIDE // 2, SIDE // 2) and torch.equal(source[:, :1], small)
     if noise_channels:  # 576 draws: the mean of N(0, 1) is off by 0.04, its standard deviation by 0.03
         noise = source[:, 1:]
         assert abs(noise.mean().item()) < 0.2 and abs(noise.std().item() - 1) < 0.15
     made = model.generator(source)
     beside = small.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    on_made, on_real = (model.critic(torch.cat([beside, x], dim=1)) for x in (made, large))
+    on_made, on_real = (model.discriminator(torch.cat([beside, x], dim=1)) for x in (made, large))
     perceptual = (Slopes()(made)[0] - Slopes()(large)[0]).square().mean() / 2
     perceptual = perceptual + (Slopes()(made)[1] - Slopes()(large)[1]).square().mean() / 2
     mse = (made - large).square().mean()
@@ -197,7 +202,7 @@ def test_srgan_minimises_what_the_paper_does(noise_channels: int):
     assert model.discriminator_terms(source, large)["loss_d"].item() == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_srgan_without_a_perceptual_network_has_no_such_loss():
+def test_srgan_without_a_perceptual_network_has_no_perceptual_loss():
     model = one_way(SRGAN)
     model.prepare_fit()
     small, large = first_batch(torch.float32, shrink=2)
@@ -205,7 +210,7 @@ def test_srgan_without_a_perceptual_network_has_no_such_loss():
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_srgan_draws_one_of_the_images_that_a_small_one_may_be_of(factor: int):
+def test_srgan_with_noise_draws_different_images_of_one_small_image(factor: int):
     large = (1, 28, 28)
     parts = {"image_shape": large, "source_shape": (1, 28 // factor, 28 // factor), "generator": SRResNet(4, 1)}
     small = torch.rand(1, *parts["source_shape"]).expand(3, -1, -1, -1)  # the same three times
@@ -231,7 +236,7 @@ def log_spectrum(images: Tensor) -> np.ndarray:
 
 
 def test_spectrum_penalty_by_numpy():
-    """The half of all frequencies that says all, of sets of different numbers of images of an odd and an even side."""
+    """The non-redundant half of the frequencies, for sets of two sizes and images with an odd and an even side."""
     torch.manual_seed(0)
     ours, theirs = torch.rand(5, 2, 9, 14), torch.rand(3, 2, 9, 14).square()
     expected = ((log_spectrum(ours) - log_spectrum(theirs)) ** 2).mean()
@@ -239,10 +244,10 @@ def test_spectrum_penalty_by_numpy():
     assert spectrum_penalty(ours, ours).item() == 0
     assert spectrum_penalty(ours, ours.flip(0).roll(3, dims=3)).item() == pytest.approx(
         0, abs=1e-8
-    )  # moved, not changed
+    )  # a shifted image has the same spectrum
 
 
-def test_the_gradient_of_the_spectrum_reaches_the_images_alone():
+def test_the_spectrum_penalty_has_a_gradient_in_the_images_only():
     torch.manual_seed(0)
     references = torch.rand(3, 1, 4, 5, requires_grad=True)
     for start in (torch.rand(2, 1, 4, 5), torch.zeros(2, 1, 4, 5)):
@@ -255,11 +260,11 @@ def test_the_gradient_of_the_spectrum_reaches_the_images_alone():
         assert (there - back) / 2e-3 == pytest.approx((slope * along).sum().item(), rel=0.01, abs=1e-2)
 
 
-def test_restoration_minimises_its_three_terms():
+def test_restoration_losses_are_the_sum_of_three_terms():
     model = one_way(RestorationGAN, residual_weight=4.0, spectrum_weight=0.3, adversarial_weight=0.5).double()
     damaged, whole = first_batch()
     made = model.generator(damaged)
-    on_made, on_whole = model.critic(made), model.critic(whole)
+    on_made, on_whole = model.discriminator(made), model.discriminator(whole)
     spectrum = ((log_spectrum(made.detach()) - log_spectrum(whole)) ** 2).mean()
     residual = (made - damaged).square().mean()
     terms = model.generator_terms(damaged, whole)
@@ -278,7 +283,7 @@ def test_restoration_minimises_its_three_terms():
     ("make", "match"),
     [
         (lambda: cyclegan(cycle_weight=-1.0), "cycle_weight is -1.0"),
-        (lambda: cyclegan(identity_weight=float("nan")), "identity_weight nan"),
+        (lambda: cyclegan(identity_weight=float("nan")), "identity_weight is nan"),
         (lambda: cyclegan(source_shape=(1, 14, 14)), r"images of one size, not \(1, 14, 14\)"),
         (lambda: cyclegan(source_shape=(3, SIDE, SIDE), identity_weight=1.0), "identity_weight must be 0"),
         (lambda: cyclegan(pool_size=-1), "pool_size is -1"),
@@ -286,14 +291,13 @@ def test_restoration_minimises_its_three_terms():
         (lambda: cyclegan(generator=UNetTranslator(2, 4)), "depth 4 is too deep for images of 12 x 12"),
         (lambda: one_way(Pix2Pix, generator=UNetTranslator(2, 4)), "depth 4 is too deep for images of 12 x 12"),
         (lambda: one_way(RestorationGAN, generator=UNetTranslator(2, 4)), "depth 4 is too deep for images of 12 x 12"),
-        (lambda: cyclegan(ema_decay=1.0), "ema_decay"),
-        (lambda: cyclegan(micro_batches=0), "micro_batches"),
+        (lambda: cyclegan(recipe=AdversarialRecipe(n_critic=2)), "n_critic is 2; CycleGAN needs 1"),
         (
             lambda: cyclegan(objective=Wasserstein(), discriminator=DCGANDiscriminator(2, 2)),
-            "gradient penalty is of each image alone",
+            "gradient penalty needs a discriminator that treats each image alone",
         ),
         (lambda: one_way(Pix2Pix, l1_weight=-1.0), "l1_weight is -1.0"),
-        (lambda: one_way(Pix2Pix, adversarial_weight=-1.0), "adversarial_weight -1.0"),
+        (lambda: one_way(Pix2Pix, adversarial_weight=-1.0), "adversarial_weight is -1.0"),
         (lambda: one_way(Pix2Pix, source_shape=(1, 6, 6)), "images of one size"),
         (lambda: one_way(SRGAN, pixel_weight=-1.0), "pixel_weight is -1.0"),
         (lambda: one_way(SRGAN, perceptual_weight=float("nan")), "perceptual_weight is nan"),
@@ -312,7 +316,7 @@ def test_arguments_are_checked(make: Callable[[], object], match: str):
         make()
 
 
-def test_translations_beyond_the_range_are_cut_off_where_they_are_looked_at():
+def test_translations_are_clipped_to_the_range_of_images():
     linear = {"generator": ConvTranslator((2,), 3)}
     with torch.no_grad():
         for model in (cyclegan(**linear), one_way(Pix2Pix, **linear)):
@@ -324,8 +328,8 @@ def test_translations_beyond_the_range_are_cut_off_where_they_are_looked_at():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", [CycleGAN, Pix2Pix, SRGAN, RestorationGAN])
-def test_a_model_of_another_precision_learns_and_takes_and_gives_single(kind: Any, dtype: torch.dtype):
-    """There and back again, too."""
+def test_a_model_in_another_precision_learns_and_translates_single_precision_images(kind: Any, dtype: torch.dtype):
+    """Also forth and back again."""
     model = (cyclegan() if kind is CycleGAN else one_way(kind)).to(dtype)
     a, b = first_batch(dtype, shrink=2 if kind is SRGAN else 1)
     for terms in losses_of(model, (a, b)).values():

@@ -1,4 +1,4 @@
-"""Networks of adversarial models: shapes, the papers' layers, and what holds for their special layers."""
+"""Networks of adversarial models: shapes, the layers of the papers, and special layers."""
 
 import itertools
 
@@ -21,8 +21,8 @@ from lit_models.common.generators import (
     MLPGenerator,
     PoolingGenerator,
 )
-from lit_models.networks.acgan import ACGANDown, ACGANUp
-from lit_models.networks.dcgan import Enlarging, Shrinking
+from lit_models.networks.acgan import ACGANDecoder, ACGANFeatures
+from lit_models.networks.dcgan import DCGANDecoder, DCGANFeatures
 from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.networks.noise import GaussianNoise
 from lit_models.networks.pooling import PoolingDecoder
@@ -42,37 +42,41 @@ def shapes(network: nn.Module, kind: type[nn.Module]) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("generator", GENERATORS, ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda component: type(component).__name__)
 def test_a_generator_makes_images(generator: Generator, shape: tuple[int, int, int]):
-    images = generator.network(shape, 7)(10 * torch.randn(5, 7))
+    images = generator.build(shape, 7)(10 * torch.randn(5, 7))
     assert images.shape == (5, *shape) and images.min() >= 0 and images.max() <= 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("discriminator", DISCRIMINATORS, ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS, ids=lambda component: type(component).__name__)
 def test_a_discriminator_makes_features(discriminator: Discriminator, shape: tuple[int, int, int]):
-    network = discriminator.network(shape)
+    network = discriminator.build_features(shape)
     features = network(torch.rand(6, *shape))
     assert features.shape == (6, network.out_dim)
-    assert discriminator.head(network.out_dim, 3)(features).shape == (6, 3)
+    assert discriminator.build_head(network.out_dim, 3)(features).shape == (6, 3)
 
 
 def test_dcgan_has_the_papers_layers():
     """64 x 64 with 128 channels: 4 x 4 x 1024, 512, 256, 128, 3 (Radford et al. 2015, figure 1)."""
-    up = Enlarging((3, 64, 64), 100, 128, 4)
+    up = DCGANDecoder((3, 64, 64), 100, 128, 4)
     assert shapes(up, nn.Linear) == [(1024 * 4 * 4, 100)]
     assert shapes(up, nn.ConvTranspose2d) == [(1024, 512, 4, 4), (512, 256, 4, 4), (256, 128, 4, 4), (128, 3, 4, 4)]
     assert shapes(up, nn.BatchNorm2d) == [(1024,), (512,), (256,), (128,)]  # and none at the output
-    down = Shrinking((3, 64, 64), 64, 4)
+    down = DCGANFeatures((3, 64, 64), 64, 4)
     assert shapes(down, nn.Conv2d) == [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4)]
     assert shapes(down, nn.BatchNorm2d) == [(128,), (256,), (512,)]  # and none at the input
     assert not any(isinstance(m, nn.Linear | nn.MaxPool2d | nn.AvgPool2d) for m in down.modules())
     assert {m.negative_slope for m in down.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
 
 
-def test_dcgan_begins_with_small_weights():
+def test_dcgan_has_small_initial_weights():
     torch.manual_seed(0)
-    for network in (Enlarging((1, 28, 28), 100, 64, 2), Shrinking((1, 28, 28), 64, 2), ACGANUp((3, 32, 32), 110)):
+    for network in (
+        DCGANDecoder((1, 28, 28), 100, 64, 2),
+        DCGANFeatures((1, 28, 28), 64, 2),
+        ACGANDecoder((3, 32, 32), 110),
+    ):
         for module in network.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                 # The standard deviation of the smallest, 1,024 weights, is off by 2 % on average; 5 of those.
@@ -80,14 +84,14 @@ def test_dcgan_begins_with_small_weights():
                 assert module.bias is None or not module.bias.any()
 
 
-def test_an_image_that_is_too_small_is_refused():
+def test_an_image_that_is_too_small_is_an_error():
     with pytest.raises(ValueError, match="depth 4 is too deep for images of 8 x 8: at most 3 fit"):
-        DCGANGenerator(depth=4).network((1, 8, 8), 10)
+        DCGANGenerator(depth=4).build((1, 8, 8), 10)
 
 
 def test_acgan_has_the_papers_layers():
     """Odena et al. 2016, appendix A, for CIFAR-10."""
-    up, down = ACGANUp((3, 32, 32), 110), ACGANDown((3, 32, 32), 0.0, 0.5)
+    up, down = ACGANDecoder((3, 32, 32), 110), ACGANFeatures((3, 32, 32), 0.0, 0.5)
     assert shapes(up, nn.Linear) == [(384 * 4 * 4, 110)]
     assert shapes(up, nn.ConvTranspose2d) == [(384, 192, 5, 5), (192, 96, 5, 5), (96, 3, 5, 5)]
     assert shapes(up, nn.BatchNorm2d) == [(192,), (96,)]
@@ -101,7 +105,7 @@ def test_acgan_has_the_papers_layers():
 
 def test_the_pooling_generator_is_the_autoencoders_decoder():
     torch.manual_seed(0)
-    network = PoolingGenerator().network((1, 28, 28), 100)
+    network = PoolingGenerator().build((1, 28, 28), 100)
     decoder = PoolingDecoder((1, 28, 28), 100)
     decoder.load_state_dict(network.state_dict())
     z = torch.randn(3, 100)
@@ -115,25 +119,25 @@ def test_minibatch_std_by_numpy():
     for start in (0, 4):
         expected = maps[start : start + 4].numpy().std(axis=0).mean()
         np.testing.assert_allclose(out[start : start + 4, 3].numpy(), expected, rtol=1e-4)
-    assert MinibatchStd()(maps[:1].expand(4, -1, -1, -1))[:, 3].max() < 1e-3  # all the same
+    assert MinibatchStd()(maps[:1].expand(4, -1, -1, -1))[:, 3].max() < 1e-3  # equal images
     assert MinibatchStd()(maps[:6]).shape == (6, 4, 2, 2)  # not a multiple of the group
 
 
 def test_noise_is_added_in_training_only():
     torch.manual_seed(0)
     noise, x = GaussianNoise(0.2), torch.zeros(100_000)
-    assert noise(x).std().item() == pytest.approx(0.2, rel=0.01)  # sd of it is 0.2 %
+    assert noise(x).std().item() == pytest.approx(0.2, rel=0.01)  # its standard error is 0.2 %
     assert torch.equal(noise.eval()(x), x)
 
 
 def test_spectral_norm_is_one():
     discriminator = DCGANDiscriminator(4, norm="none", spectral_norm=True)
-    network = discriminator.network((1, 28, 28))
-    layers = [*network.modules(), *discriminator.head(network.out_dim, 1).modules()]
+    network = discriminator.build_features((1, 28, 28))
+    layers = [*network.modules(), *discriminator.build_head(network.out_dim, 1).modules()]
     weighted = [m for m in layers if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(weighted) == 4
     for layer in weighted:
-        for _ in range(50):  # each look in training is a power iteration
+        for _ in range(50):  # in training each access is a power iteration
             weight = layer.weight
         assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.02)
 
