@@ -71,8 +71,8 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float):
         ({"x_test": np.zeros((20, 28, 28), np.float32)}, "x_test is float32"),
         ({"y_train": np.full(20, 10)}, "labels from 10 to 10, outside 0 to 9"),
         ({"y_test": np.full(20, -1)}, "labels from -1 to -1"),
-        ({"y_test": np.zeros(3, np.int64)}, "not one whole number for each image"),
-        ({"y_test": np.zeros(20)}, "not one whole number for each image"),
+        ({"y_test": np.zeros(3, np.int64)}, "not one integer for each image"),
+        ({"y_test": np.zeros(20)}, "not one integer for each image"),
         ({"x_train": np.array([object()] * 20)}, "damaged"),
     ],
 )
