@@ -3,7 +3,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from genlab.media import full_row, image_grid, save_picture, to_same_shape
-from lit_models.common.image_optimization import HasOptimizedImages
+from lit_models.common.capabilities import HasOptimizedImages
 
 
 class GeneratedImages(Callback):

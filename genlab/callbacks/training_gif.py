@@ -19,8 +19,15 @@ from genlab.latent_planes import PRIOR_PLANE, has_prior_plane, normal_quantiles,
 from genlab.latents import class_block, decode_all, encode_all, latent_blocks, with_every_class
 from genlab.media import image_grid, media_folder, save_gif, to_same_shape, write_file
 from genlab.random_state import isolated_rng
-from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, Reconstructs, Samples, Translates
-from lit_models.common.image_optimization import HasOptimizedImages
+from lit_models.common.capabilities import (
+    Decodes,
+    Encodes,
+    HasLatentBlocks,
+    HasOptimizedImages,
+    Reconstructs,
+    Samples,
+    Translates,
+)
 
 Arrays = dict[str, np.ndarray]
 TITLE_HEIGHT = 28

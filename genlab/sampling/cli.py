@@ -244,7 +244,5 @@ def _seed(text: str) -> int:
 def _classes(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a class, such as 3, or different ones, such as 3,5,7"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a class, such as 3, or different ones, such as 3,5,7")
     return [int(part) for part in parts]

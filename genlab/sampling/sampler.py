@@ -13,8 +13,7 @@ from genlab.latents import class_block, encode_all, latent_blocks, sample_gaussi
 from genlab.runs.errors import UsageError
 from genlab.sampling.images import describe_shape, to_uint8
 from lit_models import CheckpointError, GenerativeModule
-from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, LatentBlock, Samples
-from lit_models.common.image_optimization import HasOptimizedImages
+from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, HasOptimizedImages, LatentBlock, Samples
 from lit_models.losses.classification import class_of
 
 CodeSource = Literal["prior", "mixture", "gaussian"]

@@ -1,4 +1,4 @@
-"""A user's own images through a model of images to images: found, read, translated. The work of sample.py --input."""
+"""Translates image files with an image-to-image model (`sample.py --input`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,93 +15,99 @@ from genlab.media import join_pictures
 from genlab.runs.errors import UsageError, describe_error
 from genlab.sampling.images import to_uint8
 from lit_models import GenerativeModule
-from lit_models.common.capabilities import Decodes, HasLatentBlocks, Samples, Translates
+from lit_models.common.capabilities import Translates
 
 Size = Literal["model", "own"]
-MOST_TOGETHER = 64
-MOST_PIXELS = 2**20
-"""Of all images that are translated together, unless it is one alone."""
+MAX_BATCH_SIZE = 64
+MAX_BATCH_PIXELS = 2**20
+"""Largest number of pixels of a batch of more than one image."""
 
 
 def images_and_others(path: Path) -> tuple[list[Path], list[Path]]:
-    """The images of a folder, and its other files; hidden ones are neither. Or a file alone, whatever its name.
+    """Lists the images of a folder and its other files, without hidden files; a single file is always an image.
 
     Raises:
-        UsageError: there is no such place.
-        DataError: the folder cannot be read, or has no images.
+        UsageError: The path does not exist.
+        DataError: The folder cannot be read, or has no images.
     """
     if path.is_file():
         return [path], []
     if not path.is_dir():
-        raise UsageError(f"there is no folder or image {path}")
+        raise UsageError(f"there is no folder or image {path}; give one with --input")
     images = find_images(path)
     hidden_or_image = {*images, *path.glob(".*")}
     return images, [file for file in path.iterdir() if file.is_file() and file not in hidden_or_image]
 
 
 def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[Path, Path]:
-    """Where the translation of each file goes: under its stem, as PNG.
+    """The path of each translation: a PNG with the stem of the original's name.
 
     Args:
-        source: the folder that they are from, or the one file.
+        originals: The image files.
+        source: Their folder, or the single file.
+        folder: Folder of the translations.
 
     Raises:
-        UsageError: there would be no place for one, or only that of an original or of another translation.
+        UsageError: A translation would overwrite an original or another translation, or `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; name a folder for the translations")
     if source.is_dir() and folder.resolve() == source.resolve():
         raise UsageError(f"--output {folder} is the folder of the originals; name another one for the translations")
-    places = {original: folder / f"{original.stem}.png" for original in originals}
-    taken: dict[Path, Path] = {}
-    for original, place in places.items():
-        other = taken.setdefault(place, original)
+    paths = {original: folder / f"{original.stem}.png" for original in originals}
+    sources: dict[Path, Path] = {}
+    for original, path in paths.items():
+        other = sources.setdefault(path, original)
         if other != original:
-            raise UsageError(f"{other} and {original.name} would both become {place}; rename one of them")
-        if place.exists() and place.samefile(original):
+            raise UsageError(f"{other} and {original.name} would both become {path}; rename one of them")
+        if path.exists() and path.samefile(original):
             raise UsageError(f"the translation would overwrite {original} itself; name another folder with --output")
-    return places
+    return paths
 
 
 class FileTranslator:
-    """Translates image files, each as the model takes them: its channels, and its size unless `size` is own.
+    """Translates image files, which are converted to the channels, and with size `model` to the size, of the model.
 
     Args:
-        model: in evaluation mode.
-        direction: ab or ba.
-        size: `model`: the shorter side is brought to the size of the images that the model was trained on, and the
-            middle is cut out; `own`: as the image is; None: `own` where the model enlarges images, else `model`.
+        model: A trained model in evaluation mode.
+        direction: ab (source to target) or ba (target to source).
+        size: `model` resizes the shorter side to that of the training images and crops the centre; `own` keeps the size
+            of the file. None for `own` if the model upscales images, else `model`.
 
     Raises:
-        UsageError: the model does not translate, or not this way, or not images that files hold.
+        UsageError: The model does not translate images, or not in this direction, or its images have neither 1 nor 3
+            channels.
     """
 
     def __init__(self, model: GenerativeModule, direction: str = "ab", size: Size | None = None) -> None:
-        kind = type(model).__name__
+        name = type(model).__name__
         if not isinstance(model, Translates):
-            makes = "images of noise, not" if isinstance(model, Samples | HasLatentBlocks | Decodes) else "no images"
-            raise UsageError(f"{kind} makes {makes} of images; leave --input out")
+            raise UsageError(f"{name} does not translate images; leave --input out")
         if direction not in model.directions:
-            able = " and ".join(model.directions)
-            raise UsageError(f"{kind} cannot translate {direction}, only {able}; use --direction {model.directions[0]}")
+            possible = " and ".join(model.directions)
+            raise UsageError(
+                f"{name} cannot translate {direction}, only {possible}; use --direction {model.directions[0]}"
+            )
         target = tuple(model.hparams["image_shape"])
         source = tuple(model.hparams.get("source_shape") or target)
         if direction == "ba":
             source, target = target, source
         if not {source[0], target[0]} <= {1, 3}:
-            raise UsageError(f"{kind}'s images have {source[0]} and {target[0]} channels, those of files 1 or 3")
-        enlarges = target[1] > source[1] or target[2] > source[2]
+            raise UsageError(
+                f"{name} translates images of {source[0]} to {target[0]} channels; those of files have 1 or 3"
+            )
+        upscales = target[1] > source[1] or target[2] > source[2]
         self.model: Any = model
         self.direction = direction
-        self.size: Size = size or ("own" if enlarges else "model")
+        self.size: Size = size or ("own" if upscales else "model")
         self.shape = source
         self.growth = max(1.0, target[1] * target[2] / (source[1] * source[2]))
 
     def read(self, path: Path) -> Tensor:
-        """An image as the model is to see it, uint8 C x H x W.
+        """Reads an image and converts it for the model: uint8 C x H x W.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: The file cannot be read.
         """
         channels, *trained_on = self.shape
         height, width = trained_on if self.size == "model" else oriented_size(path)
@@ -110,67 +116,65 @@ class FileTranslator:
     def pictures(
         self, shapes: Mapping[Path, Sequence[int]], compare: bool = False
     ) -> Iterator[tuple[Path, Image.Image]]:
-        """Each file and its translation, those of one shape after each other.
+        """Yields each file and its translation, sorted by shape.
 
         Args:
-            shapes: of what `read` makes of each file.
-            compare: show the original, as the model saw it, to the left.
+            shapes: The shape of what `read` returns for each file.
+            compare: Show the original, as the model was given it, to the left of the translation.
 
         Raises:
-            UsageError: an image is of a size that the model cannot take.
-            DataError: one cannot be read.
-            CheckpointError: what the model makes is not finite.
+            UsageError: The model cannot translate images of a file's size.
+            DataError: A file cannot be read.
+            CheckpointError: A translation is not finite.
         """
         for batch in self._batches(shapes):
             originals = torch.stack([self.read(path) for path in batch])
             translations = self._translate(originals, batch[0])
             for path, original, translation in zip(batch, originals, translations, strict=True):
-                made = _picture(translation)
-                yield path, _side_by_side(_picture(original), made) if compare else made
+                picture = _picture(translation)
+                yield path, _side_by_side(_picture(original), picture) if compare else picture
 
     def _batches(self, shapes: Mapping[Path, Sequence[int]]) -> Iterator[list[Path]]:
         for shape in sorted({tuple(shape) for shape in shapes.values()}):
-            alike = [path for path in shapes if tuple(shapes[path]) == shape]
+            paths = [path for path in shapes if tuple(shapes[path]) == shape]
             pixels = shape[1] * shape[2] * self.growth
-            together = max(1, min(MOST_TOGETHER, int(MOST_PIXELS / pixels)))
-            yield from (alike[start : start + together] for start in range(0, len(alike), together))
+            size = max(1, min(MAX_BATCH_SIZE, int(MAX_BATCH_PIXELS / pixels)))
+            yield from (paths[start : start + size] for start in range(0, len(paths), size))
 
     @torch.no_grad()
     def _translate(self, images: Tensor, path: Path) -> Tensor:
-        """uint8 N x C x H x W of such images, of which the first is the file's."""
+        """Translates images, uint8 N x C x H x W; `path` names the first one in errors."""
         try:
-            made = self.model.translate(images.to(self.model.device, self.model.dtype) / 255, self.direction)
+            translations = self.model.translate(images.to(self.model.device, self.model.dtype) / 255, self.direction)
         except (RuntimeError, ValueError) as error:
             height, width = images.shape[2:]
-            what = f"{type(self.model).__name__} cannot translate {path} at {width} x {height} pixels"
+            message = f"{type(self.model).__name__} cannot translate {path} at {width} x {height} pixels"
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UsageError(f"{what} ({reason}){'; use --size model' if self.size == 'own' else ''}") from error
-        return to_uint8(made)
+            raise UsageError(f"{message} ({reason}){'; use --size model' if self.size == 'own' else ''}") from error
+        return to_uint8(translations)
 
 
 def oriented_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image when it is turned as its EXIF orientation says.
+    """Height and width of an image after its EXIF orientation is applied.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         with Image.open(path) as file:
             width, height = ImageOps.exif_transpose(file).size
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-        raise DataError(
-            f"{path} cannot be read as an image ({describe_error(error)}); mend it or take it away"
-        ) from error
+        raise DataError(f"{path} cannot be read as an image ({describe_error(error)}); repair or remove it") from error
     return height, width
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """uint8, C x H x W."""
+    """uint8 C x H x W -> a picture."""
     return Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else image.movedim(0, 2)))
 
 
 def _side_by_side(original: Image.Image, translation: Image.Image) -> Image.Image:
-    """An original that is smaller is enlarged, pixel by pixel."""
+    """Joins an original and its translation; a smaller original is enlarged by nearest-neighbour interpolation."""
     if original.width < translation.width or original.height < translation.height:
         original = original.resize(translation.size, Image.Resampling.NEAREST)
     return join_pictures([original, translation])

@@ -7,40 +7,10 @@ import torch
 
 import train
 from genlab.callbacks import LastCheckpoint
-from genlab.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers import fit, same, small_autoencoder, weights
 
 
-def test_a_checkpoint_is_moved_into_place_when_it_is_whole(tmp_path: Path):
-    AtomicCheckpointIO().save_checkpoint({"x": torch.arange(3)}, tmp_path / "deep" / "a.ckpt")
-    assert torch.load(tmp_path / "deep" / "a.ckpt", weights_only=True)["x"].tolist() == [0, 1, 2]
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.ckpt"]
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch):
-    """torch.save alone makes a RuntimeError about its own file format of it."""
-    monkeypatch.setattr("builtins.open", lambda path, mode, opened=open: opened("/dev/full", mode))
-    with pytest.raises(OSError, match="No space left on device"):
-        AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(100_000)}, tmp_path / "a.ckpt")
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_checkpoint(error: BaseException, tmp_path: Path, monkeypatch):
-    AtomicCheckpointIO().save_checkpoint({"x": 1}, tmp_path / "a.ckpt")
-
-    def half(checkpoint: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise error
-
-    monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(type(error)):
-        AtomicCheckpointIO().save_checkpoint({"x": 2}, tmp_path / "a.ckpt")
-    assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"x": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
-
-
-def test_a_disk_that_fills_up_costs_nothing_that_was_saved(tmp_path: Path, monkeypatch, capsys):
+def test_a_run_resumes_exactly_after_the_disk_was_full(tmp_path: Path, monkeypatch, capsys):
     whole = fit(tmp_path, "--run.name=whole")
     saves, save = [], torch.save
 
@@ -59,7 +29,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_saved(tmp_path: Path, monke
     assert same(weights(resumed.folder), weights(whole.folder)) and resumed.metrics == whole.metrics
 
 
-def test_last_is_written_as_often_as_asked_and_at_the_end(tmp_path: Path, monkeypatch):
+def test_last_checkpoint_is_saved_at_the_intervals_and_at_the_end(tmp_path: Path, monkeypatch):
     steps = []
     replace = Path.replace
 
@@ -73,13 +43,13 @@ def test_last_is_written_as_often_as_asked_and_at_the_end(tmp_path: Path, monkey
     assert steps == [4, 10, 12, 16, 18]  # six batches an epoch: within epochs at 4, at the end of the second and last
 
 
-def test_impossible_intervals_are_refused():
+def test_invalid_intervals_are_refused():
     with pytest.raises(ValueError, match="every_n_epochs"):
         LastCheckpoint(every_n_epochs=0)
     with pytest.raises(ValueError, match="every_n_steps"):
         LastCheckpoint(every_n_steps=-1)
 
 
-def test_nothing_temporary_is_left_in_a_run(tmp_path: Path):
+def test_a_run_leaves_no_temporary_files(tmp_path: Path):
     folder = fit(tmp_path).folder
     assert not [path for path in folder.rglob(".*")] and os.listdir(folder / "checkpoints")

@@ -9,7 +9,7 @@ import torch
 from genlab.callbacks.collapse_alarm import CollapseAlarm
 from genlab.runs.folder import read_summary
 from genlab.runs.wandb_run import RunLogger
-from tests.genlab.callbacks.adversaries import HEALTHY, Script, train
+from tests.genlab.callbacks.scripted_training import HEALTHY, Script, train
 
 SURE = HEALTHY | {"d_real": 0.999, "d_fake": 0.002}
 NAN = HEALTHY | {"loss_g": math.nan}
@@ -30,7 +30,7 @@ def between(first: int, last: int, step_in: dict[str, float]) -> Any:
     return lambda step: step_in if first <= step < last else HEALTHY
 
 
-def test_a_healthy_training_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_no_alarm_for_a_healthy_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Coverage grows and shakes a little, a gradient's norm is infinite, and D is sure for less than a window."""
 
     def step_of(step: int) -> dict[str, float]:
@@ -41,7 +41,7 @@ def test_a_healthy_training_is_left_alone(tmp_path: Path, capsys: pytest.Capture
     assert alarms(tmp_path) == [] and "alarm" not in capsys.readouterr().err
 
 
-def test_falling_coverage_rings_once_a_fall(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_falling_coverage_raises_one_alarm_a_fall(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = Script(lambda step: HEALTHY, scores(4, 10, 9, 3, 2, 10, 6))
     train(tmp_path, model, [CollapseAlarm()], epochs=7, steps=4)
     assert alarms(tmp_path) == [("collapsed", 4, 16), ("collapsed", 7, 28)]
@@ -53,7 +53,7 @@ def test_falling_coverage_rings_once_a_fall(tmp_path: Path, capsys: pytest.Captu
     assert summary is not None and summary["alarms"][0]["what"] == what
 
 
-def test_uneven_coverage_rings(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_uneven_coverage_raises_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = Script(lambda step: HEALTHY, [*scores(10), *scores(10, kl=0.5), *scores(10, kl=0.9)])
     train(tmp_path, model, [CollapseAlarm()], epochs=3, steps=2)
     assert alarms(tmp_path) == [("collapsed", 3, 6)]
@@ -61,7 +61,7 @@ def test_uneven_coverage_rings(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert wanted in capsys.readouterr().err
 
 
-def test_a_sure_discriminator_rings_once_an_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_saturated_discriminator_raises_one_alarm_an_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Windows of ten steps go over epochs of 25: sure in 10..40 and 50..60, with a healthy window between."""
 
     def step_of(step: int) -> dict[str, float]:
@@ -75,12 +75,12 @@ def test_a_sure_discriminator_rings_once_an_episode(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("step", [HEALTHY | {"d_real": 0.999}, HEALTHY | {"d_fake": 0.001}, {"loss_d": 1.0}])
-def test_a_discriminator_that_is_sure_of_one_side_is_no_alarm(step: dict[str, float], tmp_path: Path):
+def test_no_alarm_if_only_one_mean_output_is_saturated(step: dict[str, float], tmp_path: Path):
     train(tmp_path, Script(lambda _: step), [CollapseAlarm(every_n_steps=5)], epochs=1, steps=20)
     assert alarms(tmp_path) == []
 
 
-def test_scores_that_are_no_probabilities_do_not_saturate(tmp_path: Path):
+def test_no_saturation_without_probabilities(tmp_path: Path):
     step = HEALTHY | {"d_real": 40.0, "d_fake": -40.0}
     train(tmp_path, Script(lambda _: step, probability=False), [CollapseAlarm(every_n_steps=5)], epochs=1, steps=20)
     assert alarms(tmp_path) == []
@@ -88,29 +88,31 @@ def test_scores_that_are_no_probabilities_do_not_saturate(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["loss_d", "loss_g", "d_real"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_step_that_is_not_finite_rings(name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_one_step_that_is_not_finite_raises_an_alarm(
+    name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     model = Script(between(13, 14, HEALTHY | {name: value}))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=10)], epochs=1, steps=30)
     assert alarms(tmp_path) == [("not_finite", 1, 20)]
     assert capsys.readouterr().err == f"collapse alarm, epoch 1, step 20: {name} is NaN or infinite\n"
 
 
-def test_the_end_of_a_short_training_is_looked_at_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_end_of_a_short_training_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     train(tmp_path, Script(between(2, 9, NAN | {"loss_d": math.inf})), [CollapseAlarm()], epochs=3, steps=3)
     assert alarms(tmp_path) == [("not_finite", 1, 3)]
     assert "loss_d and loss_g are NaN or infinite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_it_stops_when_asked_to(stop: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_alarm_stops_the_training_if_set(stop: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     alarm = CollapseAlarm(stop=stop, every_n_steps=10)
     trainer = train(tmp_path, Script(between(12, 100, NAN)), [alarm], epochs=2, steps=40)
     assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == (20 if stop else 80)
     assert alarms(tmp_path) == [("not_finite", 1, 20)]
-    assert capsys.readouterr().err.endswith("; training stops here\n") == stop
+    assert capsys.readouterr().err.endswith("; training ends here\n") == stop
 
 
-def test_a_collapse_stops_after_its_validation_and_the_best_checkpoint_stays(
+def test_a_collapse_stops_the_training_and_keeps_the_best_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     trainer = train(tmp_path, Script(lambda _: HEALTHY, scores(9, 10, 1, 1)), [CollapseAlarm(stop=True)], 4, 3)
@@ -121,7 +123,7 @@ def test_a_collapse_stops_after_its_validation_and_the_best_checkpoint_stays(
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_a_run_that_goes_on_remembers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_resumed_run_keeps_its_alarms_and_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Its alarms stay in the summary, what rings does not ring again, and the best coverage is the earlier one."""
     model = Script(between(0, 100, SURE), scores(10, 9, 9, 3))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=2, steps=10)
@@ -134,7 +136,7 @@ def test_a_run_that_goes_on_remembers(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"collapse alarm, epoch 4, step 40: {what}\n"
 
 
-def test_windows_go_on_where_they_were(tmp_path: Path):
+def test_windows_continue_in_a_resumed_run(tmp_path: Path):
     """Steps 0 to 14 are healthy: a window that began anew with the second part, at 10, would not be sure."""
     train(tmp_path, Script(between(5, 100, SURE)), [CollapseAlarm(every_n_steps=15)], epochs=1, steps=10)
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -148,7 +150,7 @@ def test_other_models_have_no_alarms(tmp_path: Path):
     assert alarms(tmp_path) == []
 
 
-def test_the_run_is_tagged(tmp_path: Path):
+def test_the_wandb_run_is_tagged(tmp_path: Path):
     run = SimpleNamespace(tags=("small",))
     logger = RunLogger(tmp_path, "offline", {})
     logger._experiment = run
@@ -169,6 +171,6 @@ def test_the_run_is_tagged(tmp_path: Path):
         ({"every_n_steps": 0}, "every_n_steps is 0"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments: dict[str, Any], words: str):
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         CollapseAlarm(**arguments)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from genlab.callbacks.learning_curves import curves_figure, read_curves
-from tests.genlab.callbacks.toys import picture
+from tests.genlab.callbacks.toy_models import picture
 from tests.helpers import fit
 
 HISTORY = """step,epoch,train/loss,val/loss,train/kl,lr-Adam,test/loss
@@ -18,7 +18,7 @@ HISTORY = """step,epoch,train/loss,val/loss,train/kl,lr-Adam,test/loss
 """
 
 
-def test_curves_are_the_historys_by_term_and_stage(tmp_path: Path):
+def test_curves_by_metric_and_stage(tmp_path: Path):
     (tmp_path / "metrics.csv").write_text(HISTORY)
     curves = read_curves(tmp_path / "metrics.csv", 10)
     assert (
@@ -30,7 +30,7 @@ def test_curves_are_the_historys_by_term_and_stage(tmp_path: Path):
     assert x.tolist() == [1, 2] and y.tolist() == [2.5, 1.5]
 
 
-def test_a_run_that_stops_inside_an_epoch_has_its_steps_where_they_were(tmp_path: Path, monkeypatch):
+def test_steps_of_a_run_stopped_within_an_epoch(tmp_path: Path, monkeypatch):
     drawn = {}
     monkeypatch.setattr("genlab.callbacks.learning_curves.curves_figure", lambda terms: drawn.update(terms) or Figure())
     stopped = ["--trainer.max_steps=8", "--trainer.max_epochs=5", "--trainer.log_every_n_steps=2"]
@@ -39,7 +39,7 @@ def test_a_run_that_stops_inside_an_epoch_has_its_steps_where_they_were(tmp_path
     assert x.tolist() == pytest.approx([2 / 6, 4 / 6, 1, 8 / 6])  # of six steps an epoch
 
 
-def test_an_epoch_has_fewer_steps_where_gradients_are_summed(tmp_path: Path, monkeypatch):
+def test_epochs_with_gradient_accumulation(tmp_path: Path, monkeypatch):
     drawn = {}
     monkeypatch.setattr("genlab.callbacks.learning_curves.curves_figure", lambda terms: drawn.update(terms) or Figure())
     summed = ["--trainer.accumulate_grad_batches=4", "--trainer.max_epochs=2"]
@@ -47,7 +47,7 @@ def test_an_epoch_has_fewer_steps_where_gradients_are_summed(tmp_path: Path, mon
     assert drawn["mse"]["val"][0].tolist() == [1, 2]
 
 
-def test_each_term_has_a_chart_of_its_own():
+def test_each_metric_has_a_chart():
     x = np.array([1.0, 2.0])
     figure = curves_figure(
         {
@@ -64,13 +64,13 @@ def test_each_term_has_a_chart_of_its_own():
     assert [axes.get_yscale() for axes in charts] == ["linear", "log", "linear", "linear"]
 
 
-def test_no_history_no_curves(tmp_path: Path):
+def test_no_curves_without_history(tmp_path: Path):
     assert read_curves(tmp_path / "metrics.csv", 10) == {}
     (tmp_path / "metrics.csv").write_text("step,epoch\n")
     assert read_curves(tmp_path / "metrics.csv", 10) == {}
 
 
-def test_a_run_draws_its_curves(tmp_path: Path):
+def test_a_run_saves_its_curves(tmp_path: Path):
     folder = fit(
         tmp_path, "--run.pictures=true", "--training_gif.every_n_epochs=0", "--trainer.log_every_n_steps=2"
     ).folder

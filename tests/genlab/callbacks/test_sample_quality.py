@@ -2,7 +2,6 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -15,13 +14,10 @@ from torch import Tensor
 from datamodules import DigitsDataModule
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
-from genlab.evaluation.inception import inception_distance, inception_images
-from genlab.evaluation.nearest_neighbours import NearestSearch, nearest_picture
-from genlab.evaluation.sample_scores import FRECHET_MONITOR, SampleScores, draw_samples
+from genlab.evaluation.sample_scores import FRECHET_MONITOR, SampleScores
 from genlab.runs.errors import UsageError
 from lit_models import GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
-from tests.genlab.callbacks.toys import contains
 from tests.genlab.evaluation.test_classifier import save, small_classifier
 from tests.preloaded import two_processes
 
@@ -119,7 +115,7 @@ def run(quality: SampleQuality, model: GenerativeModule, folder: Path, test: boo
     return records
 
 
-def test_it_measures_in_validation_and_test(root: Path, images: Tensor, tmp_path: Path):
+def test_metrics_of_validation_and_test(root: Path, images: Tensor, tmp_path: Path):
     model = Copier(images)
     quality = prepared(root, model)
     assert quality.measures
@@ -132,7 +128,7 @@ def test_it_measures_in_validation_and_test(root: Path, images: Tensor, tmp_path
     assert (tmp_path / "media" / "nearest.png").exists()
 
 
-def test_the_numbers_are_those_of_the_images_drawn(root: Path, images: Tensor, tmp_path: Path):
+def test_metrics_equal_those_of_the_generated_images(root: Path, images: Tensor, tmp_path: Path):
     model = Copier(images)
     quality = prepared(root, model, val_images=250)
     drawn = []
@@ -142,37 +138,37 @@ def test_the_numbers_are_those_of_the_images_drawn(root: Path, images: Tensor, t
     data = DigitsDataModule(seed=0)
     data.setup()
     real, fake = data.examples("val", 200)[0], torch.cat(drawn)
-    judge = EvaluationClassifier(small_classifier())
-    assert found[FRECHET_MONITOR] == pytest.approx(image_sets_frechet(judge, real, fake), rel=1e-4)
-    shares = np.bincount(judge.modes(fake).numpy(), minlength=10) / 250
+    classifier = EvaluationClassifier(small_classifier())
+    assert found[FRECHET_MONITOR] == pytest.approx(image_sets_frechet(classifier, real, fake), rel=1e-4)
+    shares = np.bincount(classifier.modes(fake).numpy(), minlength=10) / 250
     expected = sum(p * np.log(10 * p) for p in shares if p)
     assert found["val/modes"] == (shares > 0).sum()
     assert found["val/modes_kl"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_draws_leave_the_training_stream_alone(images: Tensor):
-    model, judge = Copier(images), EvaluationClassifier(small_classifier())
+def test_sampling_keeps_the_random_state(images: Tensor):
+    model, classifier = Copier(images), EvaluationClassifier(small_classifier())
     trainer = SimpleNamespace(global_rank=0, world_size=1)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    SampleQuality()._see_samples(SampleScores(judge), trainer, model, 10, 0)  # type: ignore[arg-type]
+    SampleQuality()._add_samples(SampleScores(classifier), trainer, model, 10, 0)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_looking_for_the_classifier_leaves_the_training_stream_alone(root: Path, images: Tensor):
+def test_loading_the_classifier_keeps_the_random_state(root: Path, images: Tensor):
     model, before = Copier(images), torch.get_rng_state()
     prepared(root, model)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_only_models_that_are_chosen_by_it_pay_in_validation(root: Path, images: Tensor, tmp_path: Path):
+def test_only_models_selected_by_frechet_are_measured_in_validation(root: Path, images: Tensor, tmp_path: Path):
     model = Loss(images)
     first, _, test = run(prepared(root, model), model, tmp_path).epochs
     assert FRECHET_MONITOR not in first and "test/frechet_classifier" in test
     assert not (tmp_path / "media").exists()
 
 
-def test_not_in_the_sanity_check_and_no_pictures(root: Path, images: Tensor, tmp_path: Path):
+def test_no_sanity_check_and_no_pictures(root: Path, images: Tensor, tmp_path: Path):
     model = Copier(images)
     quality = prepared(root, model)
     quality.pictures = False
@@ -181,7 +177,7 @@ def test_not_in_the_sanity_check_and_no_pictures(root: Path, images: Tensor, tmp
     assert not (tmp_path / "media").exists()
 
 
-def test_a_short_look_is_cheap(root: Path, images: Tensor, tmp_path: Path):
+def test_limited_batches_limit_the_samples(root: Path, images: Tensor, tmp_path: Path):
     model = Copier(images)
     run(prepared(root, model, num_images=10000, val_images=5000), model, tmp_path, fast_dev_run=True)
     assert sum(n for n, _ in model.asked) == 100 + 100 + 20
@@ -191,7 +187,7 @@ def test_a_short_look_is_cheap(root: Path, images: Tensor, tmp_path: Path):
     assert sum(n for n, _ in model.asked) == 4 + 4 + 20  # no fewer than precision and recall need
 
 
-def test_samples_that_are_not_finite_are_infinitely_far(root: Path, images: Tensor, tmp_path: Path):
+def test_samples_that_are_not_finite_have_infinite_distance(root: Path, images: Tensor, tmp_path: Path):
     model = Copier(images)
     model.value = torch.nan
     first, _, test = run(prepared(root, model), model, tmp_path).epochs
@@ -199,7 +195,7 @@ def test_samples_that_are_not_finite_are_infinitely_far(root: Path, images: Tens
     assert first["val/modes"] == test["test/precision"] == test["test/recall"] == 0
 
 
-def test_class_agreement_asks_for_each_class_equally_often(root: Path, images: Tensor, tmp_path: Path):
+def test_class_agreement_samples_each_class_equally_often(root: Path, images: Tensor, tmp_path: Path):
     """Samples of a class are images that the classifier sees in it, or in another where it sees none."""
     model = Classes(images)
     modes = EvaluationClassifier(small_classifier()).modes(images)
@@ -211,15 +207,6 @@ def test_class_agreement_asks_for_each_class_equally_often(root: Path, images: T
     assert set(counts.values()) == {25 + 30 + 2}  # validation, test, the picture
 
 
-def test_shares_of_the_draws():
-    model = SimpleNamespace(sample=lambda n, label: torch.zeros(n))
-    sizes = [[len(x) for x, _ in draw_samples(model, 25, 5, rank, 2)] for rank in range(2)]
-    assert sizes == [[5, 5, 3], [5, 5, 2]]
-    model.num_classes = 4
-    asked = [[(len(x), k) for x, k in draw_samples(model, 10, 2, rank, 2)] for rank in range(2)]
-    assert asked == [[(2, 0), (1, 0), (2, 2)], [(2, 1), (1, 1), (2, 3)]]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,12 +216,12 @@ def test_shares_of_the_draws():
         ({"batch_size": 0}, "batch_size 0"),
     ],
 )
-def test_numbers_out_of_range(arguments: dict[str, int], message: str):
+def test_invalid_options_are_refused(arguments: dict[str, int], message: str):
     with pytest.raises(ValueError, match=message):
         SampleQuality(**arguments)  # type: ignore[arg-type]
 
 
-def test_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_hint_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for model in (torch.nn.Identity(), Loss(images)):
         assert not prepared(tmp_path, model).measures  # type: ignore[arg-type]
     assert not prepared(tmp_path, Copier(images), num_images=0).measures
@@ -246,13 +233,13 @@ def test_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytest.Cap
     assert "`python train.py fit --config configs/classifier_digits.yaml` makes it" in said
 
 
-def test_nothing_is_measured_without_one(images: Tensor, tmp_path: Path):
+def test_no_metrics_without_a_classifier(images: Tensor, tmp_path: Path):
     model = Copier(images)
     epochs = run(prepared(tmp_path, model), model, tmp_path).epochs
     assert {name.split("/")[1] for epoch in epochs for name in epoch} == {"loss"} and not model.asked
 
 
-def test_a_bad_default_classifier_stops_only_those_that_need_it(images: Tensor, tmp_path: Path):
+def test_an_unusable_default_classifier_is_an_error_only_if_needed(images: Tensor, tmp_path: Path):
     path = tmp_path / "classifier_digits" / "default" / "checkpoints" / "best.ckpt"
     save(small_classifier(num_classes=3), path)
     assert not prepared(tmp_path, Loss(images)).measures
@@ -261,35 +248,9 @@ def test_a_bad_default_classifier_stops_only_those_that_need_it(images: Tensor, 
             prepared(tmp_path, model, **arguments)
 
 
-def test_one_validation_image_is_too_few(root: Path, images: Tensor):
+def test_one_validation_image_is_refused(root: Path, images: Tensor):
     with pytest.raises(UsageError, match="1 validation image"):
         SampleQuality().prepare(Copier(images), DigitsDataModule(val_size=1), str(root))
-
-
-def test_the_nearest_ones():
-    generator = torch.Generator().manual_seed(0)
-    queries, rows = torch.rand(5, 3, generator=generator), torch.rand(40, 3, generator=generator)
-    search = NearestSearch(queries)
-    for part in rows.split(9):
-        search.look_through(part)
-    distances = np.linalg.norm(queries.numpy()[:, None] - rows.numpy(), axis=2)
-    np.testing.assert_allclose(search.found.distance, distances.min(axis=1), rtol=1e-5)
-    assert search.found.row.tolist() == distances.argmin(axis=1).tolist()
-
-
-def test_the_picture_shows_training_images_below_their_copies(images: Tensor):
-    judge = EvaluationClassifier(small_classifier())
-    copies, train, test = images[[5, 17, 30]], images[:100], images[100:140]
-    whole = np.asarray(nearest_picture(judge, copies, train, test, chunk=16))
-    tile = (copies[0, 0] * 255).round().byte().numpy().repeat(2, 0).repeat(2, 1)[..., None].repeat(3, 2)
-    corners = [
-        (y, x)
-        for y in range(whole.shape[0] - 55)
-        for x in range(whole.shape[1] - 55)
-        if np.array_equal(whole[y : y + 56, x : x + 56], tile)
-    ]
-    assert len(corners) == 3 and len({x for _, x in corners}) == 1  # itself, and found twice
-    assert contains(whole, tile)
 
 
 def _bank(n: int) -> Tensor:
@@ -299,16 +260,16 @@ def _bank(n: int) -> Tensor:
 def _measure(rank: int, world: int) -> dict[str, float]:
     """The numbers of one process out of `world`, whose samples are its part of a fixed set."""
     quality = SampleQuality(batch_size=4)
-    quality.judge = EvaluationClassifier(small_classifier())
+    quality.evaluation_classifier = EvaluationClassifier(small_classifier())
     data = SimpleNamespace(examples=lambda split, n: (_bank(21)[:n], None))
     trainer: Any = SimpleNamespace(global_rank=rank, world_size=world, datamodule=data, limit_test_batches=1.0)
     mine = iter(0.7 * _bank(40)[15:][rank::world])
     model: Any = SimpleNamespace(
         sample=lambda n, label: torch.stack([next(mine) for _ in range(n)]), log=lambda *_, **__: None
     )
-    scores = SampleScores(quality.judge, neighbours=3)
-    quality._see_real(scores, trainer, "test", 1.0)
-    quality._see_samples(scores, trainer, model, 25, seed=0)
+    scores = SampleScores(quality.classifier, neighbours=3)
+    quality._add_real(scores, trainer, "test", 1.0)
+    quality._add_samples(scores, trainer, model, 25, seed=0)
     return scores.compute()
 
 
@@ -319,7 +280,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_measure_the_joined_sets(tmp_path: Path):
+def test_two_processes_measure_all_images(tmp_path: Path):
     two_processes(_rank, str(tmp_path))
     alone = _measure(0, 1)
     assert set(alone) == {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
@@ -327,7 +288,7 @@ def test_two_processes_measure_the_joined_sets(tmp_path: Path):
         assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(alone, rel=1e-4)
 
 
-def test_inception_asks_for_its_package(root: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch):
+def test_inception_needs_its_package_and_a_classifier(root: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("genlab.evaluation.inception.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs torch-fidelity: pip install 'genlab\[inception\]'"):
         prepared(root, Loss(images), inception=True)
@@ -335,38 +296,8 @@ def test_inception_asks_for_its_package(root: Path, images: Tensor, monkeypatch:
         prepared(Path("none"), Loss(images), inception=True)
 
 
-def test_inception_takes_whole_levels_and_three_channels():
-    levels = torch.arange(256).float().div(255).reshape(1, 1, 16, 16)
-    given = inception_images(levels)
-    assert given.dtype == torch.uint8 and given.shape == (1, 3, 16, 16)
-    assert torch.equal(given[0, 2].flatten(), torch.arange(256).byte())
-
-
-def test_bad_weights_of_inception(tmp_path: Path):
-    pytest.importorskip("torch_fidelity")
-    for name, contents in (("code", {"x": SimpleNamespace()}), ("other", {"x": torch.zeros(1)})):
-        torch.save(contents, tmp_path / name)
-    (tmp_path / "text").write_text("no weights")
-    for name in ("code", "other", "text", "missing"):
-        with pytest.raises(UsageError, match=f"cannot be had from .*{name}") as caught:
-            inception_distance(str(tmp_path / name))
-        assert "\n" not in str(caught.value)
-
-
-def test_weights_of_inception_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-
-    def no_network(*_: object, **__: object) -> None:
-        raise URLError("no network")
-
-    monkeypatch.setattr(inception, "load_state_dict_from_url", no_network)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UsageError, match=f"cannot be had from {tmp_path}.*no network.*as quality.inception_weights"):
-        inception_distance()
-
-
 @pytest.mark.slow
-def test_inception_measures_beside_the_classifier(root: Path, images: Tensor, tmp_path: Path):
+def test_inception_and_classifier_distances_are_both_logged(root: Path, images: Tensor, tmp_path: Path):
     """Weights of our own, which are random: the path of the real ones, and another number under another name."""
     inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     with pytest.MonkeyPatch.context() as patch:

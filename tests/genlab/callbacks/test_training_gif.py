@@ -16,8 +16,8 @@ from genlab.runs.folder import read_summary
 from genlab.runs.wandb_run import RunLogger
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.priors import Normal, Uniform
-from tests.genlab.callbacks.generators import ClassGenerator, Generator, after_test
-from tests.genlab.callbacks.toys import Painter, contains, trainer
+from tests.genlab.callbacks.toy_generators import ClassGenerator, Generator, after_test
+from tests.genlab.callbacks.toy_models import Painter, contains, trainer
 from tests.helpers import run_program, same, stop_at, weights
 from tests.wandb_client import Client
 from tests.wandb_server import WandbServer
@@ -61,7 +61,7 @@ def training_gif(folder: Path, name: str) -> list[Image.Image]:
         return [frame.convert("RGB") for frame in ImageSequence.Iterator(gif)]
 
 
-def assert_same_film(folder: Path, other: Path) -> None:
+def assert_same_gif(folder: Path, other: Path) -> None:
     found, expected = frames(folder), frames(other)
     assert list(found) == list(expected)
     for name, arrays in expected.items():
@@ -72,7 +72,7 @@ def assert_same_film(folder: Path, other: Path) -> None:
         assert (folder / "media" / name).read_bytes() == (other / "media" / name).read_bytes()
 
 
-def test_a_frame_before_training_and_one_after_each_epoch(whole: train.Result):
+def test_frames_before_training_and_after_each_epoch(whole: train.Result):
     assert list(frames(whole.folder)) == [f"{epoch:05d}.npz" for epoch in range(EPOCHS + 1)]
     for name in ("vae_grid.gif", "vae_latent.gif"):
         assert len(training_gif(whole.folder, name)) == EPOCHS + 1
@@ -82,7 +82,7 @@ def test_a_frame_before_training_and_one_after_each_epoch(whole: train.Result):
     assert codes[0].shape == (200, 2) and all(not np.array_equal(a, b) for a, b in itertools.pairwise(codes))
 
 
-def test_the_last_frame_is_of_the_last_weights(whole: train.Result):
+def test_the_last_frame_shows_the_last_weights(whole: train.Result):
     from lit_models import VAE
 
     model = VAE.load(whole.folder / "checkpoints" / "last.ckpt")
@@ -94,31 +94,31 @@ def test_the_last_frame_is_of_the_last_weights(whole: train.Result):
     assert (drawn - expected).abs().max() <= 1
 
 
-def test_a_film_changes_nothing_in_training(whole: train.Result, tmp_path: Path):
+def test_saving_frames_does_not_change_the_training(whole: train.Result, tmp_path: Path):
     plain = run(tmp_path, "--run.pictures=false")
     assert same(weights(plain.folder), weights(whole.folder)) and not (plain.folder / "media").exists()
     assert all(whole.metrics[name] == value for name, value in plain.metrics.items())
 
 
 @pytest.mark.parametrize("batch", [2, BATCHES])
-def test_a_run_that_was_stopped_has_each_epoch_once(batch: int, whole: train.Result, tmp_path: Path):
+def test_a_resumed_run_has_each_epoch_once(batch: int, whole: train.Result, tmp_path: Path):
     with pytest.raises(SystemExit):
         run(tmp_path, "--run.name=x", *stop_at(batch, "term"))
     resumed = run(tmp_path, "--run.name=x", "--ckpt_path=last")
-    assert_same_film(resumed.folder, whole.folder)
+    assert_same_gif(resumed.folder, whole.folder)
 
 
-def test_a_run_that_was_killed_has_each_epoch_once(whole: train.Result, tmp_path: Path):
+def test_a_killed_and_resumed_run_has_each_epoch_once(whole: train.Result, tmp_path: Path):
     """The third epoch's frame is there, but its end is in no checkpoint: it is trained again."""
     command = options(tmp_path, "--run.name=x", "--checkpoint.every_n_epochs=2", *stop_at(3 * BATCHES + 1, "kill"))
     done = run_program("train.py", *command)
     assert done.returncode == -9
     assert len(frames(tmp_path / "training_gif" / "x")) == 1 + 3
     resumed = run(tmp_path, "--run.name=x", "--ckpt_path=last")
-    assert_same_film(resumed.folder, whole.folder)
+    assert_same_gif(resumed.folder, whole.folder)
 
 
-def test_every_n_epochs(tmp_path: Path):
+def test_frames_every_n_epochs(tmp_path: Path):
     folder = run(tmp_path, "--training_gif.every_n_epochs=2").folder
     assert list(frames(folder)) == ["00000.npz", "00002.npz", "00004.npz"]
     folder = run(tmp_path, "--training_gif.every_n_epochs=0").folder
@@ -133,21 +133,21 @@ def write(folder: Path, epochs: int, **arrays: Any) -> list[Path]:
     return paths
 
 
-def test_a_training_too_long_for_the_film_has_fewer_frames(tmp_path: Path):
+def test_a_long_training_has_at_most_max_frames(tmp_path: Path):
     short = ["--model=VAE", "--model.latent_dim=2", "--data=DigitsDataModule", "--trainer.limit_train_batches=1"]
-    more = ["--trainer.max_epochs=7", "--training_gif.most_frames=4", "--trainer.limit_val_batches=0"]
+    more = ["--trainer.max_epochs=7", "--training_gif.max_frames=4", "--trainer.limit_val_batches=0"]
     result = train.main(["fit", *short, *more, f"--run.root={tmp_path}", "--trainer.accelerator=cpu"])
     frames = sorted(int(path.stem) for path in (result.folder / "media" / "frames").glob("*.npz"))
     assert frames == [0, 3, 6, 7]
 
 
-def test_a_model_that_makes_no_images_has_no_film(tmp_path: Path):
+def test_no_gif_for_models_without_images(tmp_path: Path):
     short = ["--model=Classifier", "--model.channels=[4]", "--data=DigitsDataModule", "--trainer.max_epochs=1"]
     result = train.main(["fit", *short, f"--run.root={tmp_path}", "--trainer.accelerator=cpu"])
     assert (result.folder / "media").is_dir() and not (result.folder / "media" / "frames").exists()
 
 
-def test_frames_of_epochs_to_be_trained_again_are_dropped(tmp_path: Path):
+def test_frames_of_repeated_epochs_are_removed(tmp_path: Path):
     paths = write(tmp_path, 6, x=np.array)
     resumed = trainer(tmp_path, torch.zeros(3, 2))
     resumed.current_epoch, resumed.global_step = 3, 30
@@ -156,14 +156,14 @@ def test_frames_of_epochs_to_be_trained_again_are_dropped(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("epochs", "most"), [(5, 5), (6, 5), (101, 60), (200, 2)])
-def test_a_long_film_is_thinned_evenly(epochs: int, most: int, tmp_path: Path):
+def test_frames_are_left_out_evenly(epochs: int, most: int, tmp_path: Path):
     kept = [epoch for epoch, _ in read_frames(write(tmp_path, epochs, x=np.array), most)]
     assert len(kept) == most and kept[0] == 0 and kept[-1] == epochs - 1
     steps = np.diff(kept)
     assert steps.max() - steps.min() <= 1
 
 
-def test_frames_are_shown_in_order_for_ever_and_the_last_one_longest(tmp_path: Path):
+def test_the_gif_repeats_and_shows_the_last_frame_longest(tmp_path: Path):
     write(tmp_path, 11, images=lambda epoch: np.full((4, 1, 8, 8), 20 * epoch, np.uint8))
     model = Painter([LatentBlock("continuous", 0, 2)], None)
     TrainingGif(seconds=0.1, last=2.0).on_test_end(trainer(tmp_path, torch.zeros(3, 2)), model)  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_frames_are_shown_in_order_for_ever_and_the_last_one_longest(tmp_path: P
 
 
 @pytest.mark.parametrize("column", ["hue", "angle"])
-def test_the_scatter_is_by_what_the_data_say(column: str, tmp_path: Path, monkeypatch):
+def test_the_scatter_plot_is_coloured_by_the_second_label(column: str, tmp_path: Path, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "genlab.callbacks.training_gif.scatter_frames", lambda frames, classes, angle, categorical: asked.append(angle)
@@ -199,7 +199,7 @@ def test_a_frame_shows_the_images_and_the_epoch():
     assert not np.array_equal(np.asarray(first), np.asarray(second))  # the number
 
 
-def test_a_grid_of_classes_has_one_noise_a_row_in_every_frame(tmp_path: Path):
+def test_all_frames_of_a_conditional_model_have_one_noise_a_row(tmp_path: Path):
     """Of images of any size, here 3 x 4 x 4, with 3 classes: 5 rows hold at most 16 images."""
     model = ClassGenerator(2, 3, lambda codes: codes[:, 1:4].sigmoid())
     running = after_test(tmp_path)
@@ -228,7 +228,7 @@ def test_more_classes_than_images_have_one_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize("prior", [None, Normal(), Uniform()])
-def test_the_plane_is_filmed_where_the_prior_is_normal(prior: object, tmp_path: Path):
+def test_the_grid_is_the_latent_plane_for_a_normal_prior(prior: object, tmp_path: Path):
     model = Generator(2, lambda codes: codes[:, :1].sigmoid(), prior)
     TrainingGif(num_images=9).on_train_start(after_test(tmp_path), model)  # type: ignore[arg-type]
     [arrays] = frames(tmp_path).values()
@@ -237,7 +237,7 @@ def test_the_plane_is_filmed_where_the_prior_is_normal(prior: object, tmp_path: 
     assert in_plane == (not isinstance(prior, Uniform))
 
 
-def log_film(folder: str) -> None:
+def log_gif(folder: str) -> None:
     """What a logged run does with its training_gif."""
     logger = RunLogger(Path(folder), "online", {}, id="abc", project="lab")
     running = trainer(Path(folder), torch.zeros(3, 2))
@@ -246,8 +246,8 @@ def log_film(folder: str) -> None:
     logger.close(0)
 
 
-def test_a_film_arrives_at_wandb_as_it_is(online: Client, server: WandbServer, tmp_path: Path):
-    online.run(log_film, str(tmp_path))
+def test_the_gif_is_uploaded_to_wandb(online: Client, server: WandbServer, tmp_path: Path):
+    online.run(log_gif, str(tmp_path))
     (name, content), *more = ((name, file) for name, file in server.runs["abc"].files.items() if name.endswith(".gif"))
     assert name.startswith("media/videos/media/vae_grid") and not more
     assert content == (tmp_path / "media" / "vae_grid.gif").read_bytes()
@@ -257,7 +257,7 @@ def one_hot_codes(size: float, width: int) -> np.ndarray:
     return size * np.random.default_rng(0).standard_normal((50, width)).astype(np.float32)
 
 
-def test_axes_stay_where_they_are():
+def test_axes_are_the_same_in_all_frames():
     labels = np.arange(50) % 3
     small, large = (
         np.asarray(picture)
@@ -276,7 +276,7 @@ def test_axes_stay_where_they_are():
     assert ink[0] < ink[1]  # the small codes lie on one spot of the axes that hold the large ones
 
 
-def test_evaluation_gives_back_each_modules_mode():
+def test_evaluating_restores_the_mode_of_each_module():
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
     model[1].eval()
     with evaluating(model):
@@ -284,8 +284,8 @@ def test_evaluation_gives_back_each_modules_mode():
     assert model.training and model[0].training and not model[1].training
 
 
-def test_impossible_films_are_refused():
+def test_invalid_options_are_refused():
     with pytest.raises(ValueError, match="every_n_epochs"):
         TrainingGif(every_n_epochs=-1)
-    with pytest.raises(ValueError, match="most_frames"):
-        TrainingGif(most_frames=1)
+    with pytest.raises(ValueError, match="max_frames"):
+        TrainingGif(max_frames=1)

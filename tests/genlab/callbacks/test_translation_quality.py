@@ -1,6 +1,5 @@
 import csv
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from torchmetrics import Metric
 
 import train
 from datamodules import (
@@ -21,21 +19,20 @@ from datamodules import (
 )
 from datamodules.base import Split
 from datamodules.pairs import ImageTransform
-from datamodules.recolored_mnist import in_hues
+from datamodules.recolored_mnist import colorize
 from genlab.callbacks import TrainingGif, TranslationQuality
-from genlab.callbacks.translation_quality import MOST_WIDTH
+from genlab.callbacks.translation_quality import MAX_WIDTH
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
 from genlab.evaluation.sample_scores import FRECHET_MONITOR
-from genlab.evaluation.translation_scores import DirectionScores, TranslationScores, portion, together
-from genlab.media import to_same_shape, image_grid
+from genlab.media import image_grid, to_same_shape
 from genlab.metrics import SpectrumDistance, ssim
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.losses.distortion import psnr
-from tests.genlab.callbacks.toys import contains, picture
-from tests.genlab.callbacks.translators import Black, Broken, Forth, Recolourer, Same
+from tests.genlab.callbacks.toy_models import contains, picture
+from tests.genlab.callbacks.toy_translators import Black, Broken, Forth, Recolourer, Same
 from tests.genlab.evaluation.test_classifier import save, small_classifier
 
 BOTH_WAYS = ("frechet_classifier", "digit_agreement", "color_agreement", "l1", "psnr", "ssim", "spectrum_distance")
@@ -50,7 +47,7 @@ class Unknown(RecoloredMNISTDataModule):
     aligned = False
 
     def domain_transforms(self, split: Split) -> tuple[ImageTransform, ImageTransform]:
-        return in_hues([0.0] * 10), in_hues([180.0] * 10)
+        return colorize([0.0] * 10), colorize([180.0] * 10)
 
     def pairs(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> Pairs:
         return super().pairs(split, n, seed, part)._replace(labels=None)
@@ -116,7 +113,7 @@ def measured(
     return {name.removeprefix("test/"): value for name, value in test.items() if name != "test/loss"}
 
 
-def test_a_perfect_translator(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_a_perfect_translation(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     found = measured(Recolourer(), data, root, tmp_path)
     each = {f"{name}{end}" for name in BOTH_WAYS for end in ("", "_ab", "_ba")}
     assert set(found) == each | {"cycle_l1", "cycle_l1_a", "cycle_l1_b"}
@@ -127,12 +124,12 @@ def test_a_perfect_translator(root: Path, data: RecoloredMNISTDataModule, tmp_pa
     assert found["cycle_l1"] == pytest.approx(0, abs=1e-7)
 
 
-def test_the_numbers_are_those_of_the_images(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_metrics_equal_those_of_the_images(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     """Of a model that leaves images as they are, by the functions that measure two sets of images."""
     found = measured(Same(), data, root, tmp_path)
     source, target, labels = data.pairs("test", 1000)
     assert labels is not None and len(source) == 100
-    judge = EvaluationClassifier(small_classifier(), per_channel=True)
+    classifier = EvaluationClassifier(small_classifier(), per_channel=True)
     distance = SpectrumDistance((28, 28))
     distance.update(source, real=False)
     distance.update(target, real=True)
@@ -141,7 +138,9 @@ def test_the_numbers_are_those_of_the_images(root: Path, data: RecoloredMNISTDat
         assert found[f"psnr{end}"] == pytest.approx(psnr(source, target).mean().item(), rel=1e-5)
         assert found[f"ssim{end}"] == pytest.approx(ssim(source, target).mean().item(), rel=1e-5)
         assert found[f"spectrum_distance{end}"] == pytest.approx(distance.compute().item(), rel=1e-4)
-        assert found[f"frechet_classifier{end}"] == pytest.approx(image_sets_frechet(judge, source, target), rel=1e-3)
+        assert found[f"frechet_classifier{end}"] == pytest.approx(
+            image_sets_frechet(classifier, source, target), rel=1e-3
+        )
         assert found[f"color_agreement{end}"] == 0  # no digit has the same hue twice
     grey = source.amax(dim=1, keepdim=True)
     right = (small_classifier()(grey).argmax(dim=1) == labels).float().mean().item()
@@ -150,7 +149,7 @@ def test_the_numbers_are_those_of_the_images(root: Path, data: RecoloredMNISTDat
     assert found["cycle_l1"] == 0
 
 
-def test_a_model_that_paints_black_has_no_hue(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_black_translations_have_no_hue(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     model = Black()
     quality = prepared(root, model, data)
     test = run(quality, model, data, tmp_path)[-1]
@@ -163,7 +162,7 @@ def test_a_model_that_paints_black_has_no_hue(root: Path, data: RecoloredMNISTDa
         assert picture(tmp_path, f"color_confusion_{direction}.png").shape[0] > 300
 
 
-def test_validation_measures_and_the_test_has_all_images(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_validation_and_test_measure_their_images(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     model = Recolourer()
     quality = prepared(root, model, data, val_images=30)
     quality.pictures = False
@@ -178,7 +177,7 @@ def test_validation_measures_and_the_test_has_all_images(root: Path, data: Recol
     assert asked == 2 * (2 * 30 + 100)  # of sources, and of what is to come back
 
 
-def test_not_in_the_sanity_check_and_a_short_look_is_cheap(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_no_sanity_check_and_limited_batches(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     model = Forth()
     quality = prepared(root, model, data, batch_size=8)
     quality.pictures = False
@@ -187,14 +186,14 @@ def test_not_in_the_sanity_check_and_a_short_look_is_cheap(root: Path, data: Rec
     assert [n for n, _ in model.asked] == [8, 8, 8]
 
 
-def test_one_direction_has_its_numbers_under_plain_names(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_metrics_of_one_direction_have_no_suffix(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     model = Forth()
     test = run(prepared(root, model, data), model, data, tmp_path)[-1]
     assert set(test) == {"test/loss"} | {f"test/{name}" for name in BOTH_WAYS}
     assert {path.name for path in (tmp_path / "media").iterdir()} == {"translations.png", "color_confusion.png"}
 
 
-def test_what_takes_no_model_is_measured_beside_it(root: Path, data_root: Path, tmp_path: Path):
+def test_the_baseline_is_measured(root: Path, data_root: Path, tmp_path: Path):
     """A noisy image is its own first guess; one that goes through unchanged gains nothing."""
     noisy = NoisyMNISTDataModule(str(data_root), val_size=40, seed=0)
     found = measured(Forth(), noisy, root, tmp_path)
@@ -208,7 +207,7 @@ def test_what_takes_no_model_is_measured_beside_it(root: Path, data_root: Path, 
     assert not {"psnr_input", "psnr_input_ba", "psnr_gain", "color_agreement"} & set(both)
 
 
-def test_without_classes_labels_or_partners_the_rest_is_measured(
+def test_metrics_without_classes_labels_and_targets(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     data = Unknown(str(data_root), val_size=40, seed=0)
@@ -225,14 +224,14 @@ def test_without_classes_labels_or_partners_the_rest_is_measured(
     assert [path.name for path in (tmp_path / "media").iterdir()] == ["translations.png"]
 
 
-def test_a_classifier_that_is_named_measures_images_without_classes(data_root: Path, tmp_path: Path):
+def test_a_given_classifier_measures_images_without_classes(data_root: Path, tmp_path: Path):
     data = Unknown(str(data_root), val_size=40, seed=0)
     path = save(small_classifier(num_classes=4, image_shape=(3, 28, 28)), tmp_path / "other.ckpt")
     found = measured(Forth(), data, tmp_path, tmp_path, classifier=str(path))
     assert set(found) == {"frechet_classifier", "spectrum_distance"}
 
 
-def test_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_hint_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     unasked = Same()
     unasked.monitor = None  # type: ignore[misc]
     assert not prepared(tmp_path, unasked, data).measures
@@ -247,14 +246,14 @@ def test_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Path, ca
         prepared(tmp_path, unasked, data, classifier="none.ckpt")
 
 
-def test_nothing_is_measured_where_nothing_is_wanted(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_no_metrics_with_num_images_0(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     model = Same()
     first, test = run(prepared(root, model, data, num_images=0), model, data, tmp_path)
     assert set(first) == {"train/loss", "val/loss"} and set(test) == {"test/loss"}
     assert not model.asked and not (tmp_path / "media").exists()
 
 
-def test_one_validation_image_is_too_few(root: Path, data_root: Path):
+def test_one_validation_image_is_refused(root: Path, data_root: Path):
     with pytest.raises(UsageError, match="1 validation image"):
         prepared(root, Same(), RecoloredMNISTDataModule(str(data_root), val_size=1))
 
@@ -269,46 +268,7 @@ def test_translations_that_are_not_finite(root: Path, data: RecoloredMNISTDataMo
     assert found["color_agreement"] == 0
 
 
-def test_small_images_have_no_ssim_and_large_ones_go_in_smaller_batches(data_root: Path):
-    data = LowResolutionMNISTDataModule(str(data_root), val_size=40, seed=0, factor=4)
-    scores = TranslationScores(Forth(), data, data.pairs("val", 4), None, 500)
-    assert set(scores.directions["ab"].closeness.means) == {"l1", "psnr", "ssim"} and scores.batch_size == 500
-    back = DirectionScores(data, "ba", None, True, False, torch.device("cpu"))
-    assert set(back.closeness.means) == {"l1", "psnr"}
-    data.image_shape = (3, 256, 128)
-    assert TranslationScores(Forth(), data, data.pairs("val", 0), None, 500).batch_size == 15
-
-
-def each_metric(scores: TranslationScores) -> Iterator[Metric]:
-    yield from scores.cycles.values()
-    for one in scores.directions.values():
-        for closeness in (one.closeness, one.of_untranslated):
-            if closeness is not None:
-                yield from (*closeness.means.values(), closeness.spectrum)
-        yield from (metric for metric in (one.color, one.digits, one.frechet) if metric is not None)
-
-
-@pytest.mark.parametrize("kind", [RecoloredMNISTDataModule, NoisyMNISTDataModule])
-def test_the_shares_of_two_processes_join_to_the_whole(kind: Any, data_root: Path):
-    data = kind(str(data_root), val_size=40, seed=0)
-    model, pairs = Same(), data.pairs("val", 31)
-    judge = EvaluationClassifier(small_classifier(), per_channel=data.classified_as is not None)
-    found = []
-    for share in (slice(None), slice(0, None, 2), slice(1, None, 2)):
-        mine = portion(pairs, share)
-        found.append(TranslationScores(model, data, mine, judge, 7))
-        found[-1].add_translations(model, mine)
-    whole, first, second = found
-    for ours, theirs in zip(each_metric(first), each_metric(second), strict=True):
-        ours.merge_state(theirs)
-    assert first.compute() == pytest.approx(whole.compute(), rel=1e-4, abs=1e-5)
-    before = whole.compute()
-    whole.forget_translations()
-    whole.add_translations(model, pairs)
-    assert whole.compute() == before
-
-
-def test_the_random_streams_stay_where_they_are(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
+def test_the_random_state_is_kept(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
     class Noisy(Forth):
         def paint(self, images: torch.Tensor, direction: str) -> torch.Tensor:
             return torch.rand_like(images)
@@ -325,20 +285,20 @@ def rows_of(*columns: torch.Tensor) -> np.ndarray:
     return np.asarray(image_grid(torch.stack(to_same_shape(*columns), dim=1).flatten(0, 1), len(columns)))[4:-4, 4:-4]
 
 
-def test_the_picture_shows_originals_translations_the_way_back_and_the_truth(
+def test_the_picture_shows_inputs_translations_cycles_and_targets(
     root: Path, data: RecoloredMNISTDataModule, tmp_path: Path
 ):
     model = Recolourer()
     run(prepared(root, model, data), model, data, tmp_path)
     drawn = picture(tmp_path, "translations.png")
     source, target, _ = data.pairs("test", 64)
-    for part in (slice(8), slice(24, 32)):
-        a, b = source[part], target[part]
+    for rows in (slice(8), slice(24, 32)):
+        a, b = source[rows], target[rows]
         assert contains(drawn, rows_of(a, b, a, b)) and contains(drawn, rows_of(b, a, b, a))
-    assert drawn.shape[1] < MOST_WIDTH + 100
+    assert drawn.shape[1] < MAX_WIDTH + 100
 
 
-def test_the_picture_of_images_that_are_enlarged(root: Path, data_root: Path, tmp_path: Path):
+def test_the_picture_of_upscaled_images(root: Path, data_root: Path, tmp_path: Path):
     class Dark(Forth):
         def paint(self, images: torch.Tensor, direction: str) -> torch.Tensor:
             return images.new_zeros(len(images), 1, 28, 28)
@@ -357,18 +317,9 @@ def test_the_picture_of_images_that_are_enlarged(root: Path, data_root: Path, tm
     ("arguments", "message"),
     [({"num_images": 1}, "num_images is 1"), ({"val_images": 1}, "val_images 1"), ({"batch_size": 0}, "batch_size is")],
 )
-def test_numbers_out_of_range(arguments: dict[str, int], message: str):
+def test_invalid_options_are_refused(arguments: dict[str, int], message: str):
     with pytest.raises(ValueError, match=message):
         TranslationQuality(**arguments)  # type: ignore[arg-type]
-
-
-def test_numbers_of_several_parts():
-    assert together({"ab": {"x": 1.0}}) == {"x": 1.0} and together({}) == {}
-    found = together({"ab": {"x": 1.0, "y": 2.0}, "ba": {"x": 3.0}})
-    assert found == {"x": 2.0, "x_ab": 1.0, "y_ab": 2.0, "x_ba": 3.0}
-
-
-# Runs of train.py.
 
 
 def fit(root: Path, data_root: Path, *args: str) -> train.Result:
@@ -378,8 +329,8 @@ def fit(root: Path, data_root: Path, *args: str) -> train.Result:
     return train.main(["fit", *args, *given, f"--data.root={data_root}", f"--run.root={root}"])
 
 
-def test_a_run_is_measured_chosen_filmed_and_drawn(root: Path, data_root: Path):
-    done = fit(root, data_root, "--model=tests.genlab.callbacks.translators.Recolourer", "--run.name=x")
+def test_a_run_logs_metrics_and_saves_pictures(root: Path, data_root: Path):
+    done = fit(root, data_root, "--model=tests.genlab.callbacks.toy_translators.Recolourer", "--run.name=x")
     summary = read_summary(done.folder)
     assert summary is not None and summary["metrics"][FRECHET_MONITOR] == pytest.approx(0, abs=1e-4)
     assert summary["metrics"]["test/color_agreement"] == 1
@@ -400,7 +351,7 @@ def test_a_run_is_measured_chosen_filmed_and_drawn(root: Path, data_root: Path):
 
 
 @pytest.mark.parametrize(("most", "columns", "tiles"), [(64, 8, 64), (10, 2, 10), (2, 2, 2), (50, 6, 48)])
-def test_a_film_of_one_direction(most: int, columns: int, tiles: int, data: RecoloredMNISTDataModule):
+def test_training_gif_of_one_direction(most: int, columns: int, tiles: int, data: RecoloredMNISTDataModule):
     data.setup()
     training_gif, model = TrainingGif(num_images=most), Forth()
     images = training_gif._images(model, data, "val")
@@ -409,7 +360,7 @@ def test_a_film_of_one_direction(most: int, columns: int, tiles: int, data: Reco
 
 
 def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_path: Path):
-    done = fit(tmp_path, data_root, "--model=tests.genlab.callbacks.translators.Same", "--run.pictures=false")
+    done = fit(tmp_path, data_root, "--model=tests.genlab.callbacks.toy_translators.Same", "--run.pictures=false")
     assert {path.name for path in (done.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert FRECHET_MONITOR not in done.metrics and "test/psnr" in done.metrics and not (done.folder / "media").exists()
 
@@ -418,7 +369,7 @@ def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_pat
     ("model", "data", "message"),
     [
         (
-            "tests.genlab.callbacks.translators.Same",
+            "tests.genlab.callbacks.toy_translators.Same",
             "MNISTDataModule",
             "Same translates images of one kind into another, and MNISTDataModule has one kind; use --data .*Recolored",
         ),
@@ -428,27 +379,27 @@ def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_pat
             "Autoencoder does not translate images, and RecoloredMNISTDataModule has pairs of them; use --data .*MNIST",
         ),
         (
-            "tests.genlab.callbacks.translators.Same",
+            "tests.genlab.callbacks.toy_translators.Same",
             "ColoredPairsMNISTDataModule",
             "Same translates both ways between images of one shape, and those of ColoredPairsMNISTDataModule are"
             " 1 x 28 x 28 and 3 x 28 x 28; use --data .*NoisyMNIST",
         ),
         (
-            "tests.genlab.callbacks.translators.Unprepared",
+            "tests.genlab.callbacks.toy_translators.Unprepared",
             "LowResolutionMNISTDataModule",
             r"there are no weights to go from \(1, 14, 14\) to \(1, 28, 28\)",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(model: str, data: str, message: str, data_root: Path, tmp_path: Path):
+def test_incompatible_models_and_data_are_refused(model: str, data: str, message: str, data_root: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=message) as caught:
         fit(tmp_path, data_root, f"--model={model}", f"--data={data}")
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
-def test_what_a_fit_needs_no_test_or_prediction_asks_for(root: Path, data_root: Path):
+def test_test_and_predict_do_not_prepare_a_fit(root: Path, data_root: Path):
     done = fit(
-        root, data_root, "--model=tests.genlab.callbacks.translators.Forth", "--run.name=y", "--run.pictures=false"
+        root, data_root, "--model=tests.genlab.callbacks.toy_translators.Forth", "--run.name=y", "--run.pictures=false"
     )
     weights = [f"--ckpt_path={done.folder}/checkpoints/best.ckpt", "--trainer.accelerator=cpu"]
     with pytest.MonkeyPatch.context() as patch:

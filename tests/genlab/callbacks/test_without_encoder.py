@@ -23,8 +23,8 @@ from genlab.callbacks import (
 )
 from genlab.media import image_grid
 from lit_models.common.priors import Normal, Uniform, UnitDisc
-from tests.genlab.callbacks.generators import ClassGenerator, Generator, after_test
-from tests.genlab.callbacks.toys import contains, picture
+from tests.genlab.callbacks.toy_generators import ClassGenerator, Generator, after_test
+from tests.genlab.callbacks.toy_models import contains, picture
 
 
 def two_colours(codes: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ MODELS = [Generator(2, two_colours), Generator(5, two_colours), ClassGenerator(2
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_needs_an_encoder_is_silent(model: Any, tmp_path: Path):
+def test_callbacks_that_need_an_encoder_do_nothing(model: Any, tmp_path: Path):
     running = after_test(tmp_path)
     for callback in (
         ActiveUnits(),
@@ -54,12 +54,12 @@ def test_what_needs_an_encoder_is_silent(model: Any, tmp_path: Path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_samples_are_of_the_prior_alone(model: Any, tmp_path: Path):
+def test_only_samples_from_the_prior_are_saved(model: Any, tmp_path: Path):
     SampleGrids(num_images=4).on_test_end(after_test(tmp_path), model)
     assert [path.name for path in (tmp_path / "media").iterdir()] == ["samples.png"]
 
 
-def test_the_plane_is_that_of_a_normal_prior(tmp_path: Path):
+def test_latent_plane_of_a_normal_prior(tmp_path: Path):
     LatentPlane(steps=4).on_test_end(after_test(tmp_path), Generator(2, two_colours, Normal()))  # type: ignore[arg-type]
     shares = torch.tensor([0.125, 0.375, 0.625, 0.875])
     tiles = torch.stack([shares.repeat(4), shares.flip(0).repeat_interleave(4), torch.zeros(16)], dim=1)
@@ -76,6 +76,6 @@ def test_the_plane_is_that_of_a_normal_prior(tmp_path: Path):
         ClassGenerator(2, 3, two_colours),
     ],
 )
-def test_no_plane_of_other_priors(model: Any, tmp_path: Path):
+def test_no_latent_plane_for_other_priors(model: Any, tmp_path: Path):
     LatentPlane().on_test_end(after_test(tmp_path), model)
     assert not (tmp_path / "media").exists()

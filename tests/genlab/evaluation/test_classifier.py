@@ -38,55 +38,55 @@ def images(n: int, channels: int = 1) -> torch.Tensor:
     return torch.rand(n, channels, 28, 28, generator=torch.Generator().manual_seed(1))
 
 
-def test_it_reads_what_the_classifier_says():
+def test_features_and_predictions_equal_the_classifier():
     classifier = small_classifier()
-    judge, given = EvaluationClassifier(classifier), images(9)
+    classifier, given = EvaluationClassifier(classifier), images(9)
     logits = classifier(given)
-    assert judge.num_features == 6 and judge.num_modes == 10
-    torch.testing.assert_close(judge.features(given), classifier.features(given))
-    torch.testing.assert_close(judge.probabilities(given), logits.softmax(1))
-    assert torch.equal(judge.modes(given), logits.argmax(1))
-    assert torch.equal(judge(given.double()).modes, judge.modes(given))
-    assert not judge.features(given).requires_grad
+    assert classifier.num_features == 6 and classifier.num_modes == 10
+    torch.testing.assert_close(classifier.features(given), classifier.features(given))
+    torch.testing.assert_close(classifier.probabilities(given), logits.softmax(1))
+    assert torch.equal(classifier.modes(given), logits.argmax(1))
+    assert torch.equal(classifier(given.double()).modes, classifier.modes(given))
+    assert not classifier.features(given).requires_grad
 
 
-def test_channels_are_the_digits_of_a_mode():
+def test_modes_combine_the_classes_of_the_channels():
     classifier = small_classifier()
-    judge, given = EvaluationClassifier(classifier, per_channel=True), images(8, channels=3)
+    classifier, given = EvaluationClassifier(classifier, per_channel=True), images(8, channels=3)
     a, b, c = (classifier(given[:, [k]]).argmax(1) for k in range(3))
-    assert judge.num_modes == 1000 and judge.num_features == 18
-    assert torch.equal(judge.modes(given), 100 * a + 10 * b + c)
-    torch.testing.assert_close(judge.features(given)[:, 6:12], classifier.features(given[:, 1:2]))
-    torch.testing.assert_close(judge.probabilities(given)[:, 2], classifier(given[:, 2:]).softmax(1))
+    assert classifier.num_modes == 1000 and classifier.num_features == 18
+    assert torch.equal(classifier.modes(given), 100 * a + 10 * b + c)
+    torch.testing.assert_close(classifier.features(given)[:, 6:12], classifier.features(given[:, 1:2]))
+    torch.testing.assert_close(classifier.probabilities(given)[:, 2], classifier(given[:, 2:]).softmax(1))
 
 
-def test_a_digit_in_colours_is_of_the_class_of_its_brightest_channel():
+def test_coloured_digits_are_classified_by_their_largest_channel():
     classifier, grey = small_classifier(), images(8)
     coloured = grey * torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0))
     coloured[:, 1:2] = grey
-    judge = EvaluationClassifier(classifier, per_channel=True)
-    assert torch.equal(judge.classes(coloured), classifier(grey).argmax(1))
-    assert torch.equal(judge.classes(coloured.flip(1)), judge.classes(coloured))
+    classifier = EvaluationClassifier(classifier, per_channel=True)
+    assert torch.equal(classifier.classes(coloured), classifier(grey).argmax(1))
+    assert torch.equal(classifier.classes(coloured.flip(1)), classifier.classes(coloured))
     assert torch.equal(EvaluationClassifier(classifier).classes(grey), classifier(grey).argmax(1))
 
 
-def test_an_image_that_is_not_finite_is_of_no_mode():
+def test_images_that_are_not_finite_have_no_mode():
     given = images(3)
     given[1, 0, 5, 5] = torch.nan
-    judge = EvaluationClassifier(small_classifier())
-    for found in (judge.modes(given), judge.classes(given)):
+    classifier = EvaluationClassifier(small_classifier())
+    for found in (classifier.modes(given), classifier.classes(given)):
         assert found[1] == -1 and (found[[0, 2]] >= 0).all()
     given[1] = -torch.inf
-    assert judge.classes(given)[1] == -1
+    assert classifier.classes(given)[1] == -1
 
 
-def test_the_default_one_is_that_of_the_data(tmp_path: Path):
+def test_the_default_classifier_of_a_data_set(tmp_path: Path):
     data = DigitsDataModule()
     assert find_evaluation_classifier(None, data, (1, 28, 28), tmp_path) is None
     path = save(small_classifier(), tmp_path / "classifier_digits" / "default" / "checkpoints" / "best.ckpt")
     assert default_classifier(data, tmp_path) == default_classifier(Stacked(), str(tmp_path)) == path
-    judge = find_evaluation_classifier(None, data, (1, 28, 28), tmp_path)
-    assert judge is not None and not judge.per_channel
+    classifier = find_evaluation_classifier(None, data, (1, 28, 28), tmp_path)
+    assert classifier is not None and not classifier.per_channel
     stacked = find_evaluation_classifier(None, Stacked(), (3, 28, 28), tmp_path)
     assert stacked is not None and stacked.per_channel and stacked.num_modes == 1000
 
@@ -101,21 +101,23 @@ def test_the_default_one_is_that_of_the_data(tmp_path: Path):
         (Autoencoder(3, 2, 4, hidden_dim=16), DigitsDataModule(), "holds a Autoencoder, not a Classifier"),
     ],
 )
-def test_a_wrong_one_is_refused(model: GenerativeModule, data: ImageDataModule, message: str, tmp_path: Path):
+def test_unsuitable_classifiers_are_refused(
+    model: GenerativeModule, data: ImageDataModule, message: str, tmp_path: Path
+):
     path = save(model, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match=message) as caught:
         find_evaluation_classifier(path, data, data.image_shape, tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_one_that_was_asked_for_is_an_error(tmp_path: Path):
+def test_a_missing_checkpoint_is_an_error(tmp_path: Path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         find_evaluation_classifier(tmp_path / "none.ckpt", DigitsDataModule(), (1, 28, 28), tmp_path)
 
 
-def test_the_distance_of_sets_grows_with_their_difference():
-    judge, given = EvaluationClassifier(small_classifier()), images(60)
-    same = image_sets_frechet(judge, given[:30], given[30:], batch_size=7)
-    dark = image_sets_frechet(judge, given[:30], 0.2 * given[30:], batch_size=7)
-    assert image_sets_frechet(judge, given, given) == pytest.approx(0, abs=1e-5)
+def test_the_distance_grows_with_the_difference():
+    classifier, given = EvaluationClassifier(small_classifier()), images(60)
+    same = image_sets_frechet(classifier, given[:30], given[30:], batch_size=7)
+    dark = image_sets_frechet(classifier, given[:30], 0.2 * given[30:], batch_size=7)
+    assert image_sets_frechet(classifier, given, given) == pytest.approx(0, abs=1e-5)
     assert 0 < same < dark

@@ -7,14 +7,14 @@ import torch
 from genlab.runs.checkpoint_io import AtomicCheckpointIO
 
 
-def test_a_checkpoint_is_moved_into_place_when_it_is_whole(tmp_path: Path):
+def test_no_temporary_file_is_left(tmp_path: Path):
     AtomicCheckpointIO().save_checkpoint({"x": torch.arange(3)}, tmp_path / "deep" / "a.ckpt")
     assert torch.load(tmp_path / "deep" / "a.ckpt", weights_only=True)["x"].tolist() == [0, 1, 2]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.ckpt"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch):
+def test_a_full_disk_raises_its_os_error(tmp_path: Path, monkeypatch):
     """torch.save alone makes a RuntimeError about its own file format of it."""
     monkeypatch.setattr("builtins.open", lambda path, mode, opened=open: opened("/dev/full", mode))
     with pytest.raises(OSError, match="No space left on device"):
@@ -22,7 +22,7 @@ def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_checkpoint(error: BaseException, tmp_path: Path, monkeypatch):
+def test_a_failed_write_keeps_the_old_checkpoint(error: BaseException, tmp_path: Path, monkeypatch):
     AtomicCheckpointIO().save_checkpoint({"x": 1}, tmp_path / "a.ckpt")
 
     def half(checkpoint: object, file: object) -> None:

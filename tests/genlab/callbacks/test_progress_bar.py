@@ -10,7 +10,7 @@ from tests.helpers import fit, small_autoencoder
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
-def test_plain_lines_away_from_a_terminal(tmp_path: Path, capsys):
+def test_plain_lines_without_a_terminal(tmp_path: Path, capsys):
     fit(tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Autoencoder of ") and str(tmp_path) in lines[0]

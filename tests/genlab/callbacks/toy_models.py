@@ -17,17 +17,17 @@ class Painter(torch.nn.Module):
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, parts: list[LatentBlock], paint: Any) -> None:
+    def __init__(self, blocks: list[LatentBlock], paint: Any) -> None:
         super().__init__()
-        self.parts = parts
+        self.blocks = blocks
         self.paint = paint
         self.decoded: list[int] = []
 
     def latent_blocks(self) -> list[LatentBlock]:
-        return self.parts
+        return self.blocks
 
     def sample_prior(self, n: int) -> Tensor:
-        return torch.randn(n, self.parts[-1].stop)
+        return torch.randn(n, self.blocks[-1].stop)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         return self.decode(self.sample_prior(n))

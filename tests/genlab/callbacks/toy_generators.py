@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lit_models.common.capabilities import LatentBlock
-from tests.genlab.callbacks.toys import trainer
+from tests.genlab.callbacks.toy_models import trainer
 
 
 class Generator(torch.nn.Module):
-    """As tests.genlab.callbacks.toys.Painter, with codes of `dim` numbers, and no `encode`."""
+    """As tests.genlab.callbacks.toy_models.Painter, with codes of `dim` numbers, and no `encode`."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
