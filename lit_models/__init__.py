@@ -1,19 +1,20 @@
+from lit_models.acgan import ACGAN
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
 from lit_models.classifier import Classifier
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule
+from lit_models.conditional_gan import ConditionalGAN
 from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.feature_inversion import FeatureInversion
-from lit_models.gan import ACGAN, GAN, ConditionalGAN
+from lit_models.gan import GAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
 from lit_models.linear_autoencoder import LinearAutoencoder
-from lit_models.networks.efficientnet import EfficientNetNetworks
 from lit_models.pix2pix import Pix2Pix
 from lit_models.pooling_autoencoder import PoolingAutoencoder
 from lit_models.probe import Probe
@@ -43,7 +44,6 @@ __all__ = [
     "ContractiveAutoencoder",
     "CycleGAN",
     "DenoisingAutoencoder",
-    "EfficientNetNetworks",
     "FeatureInversion",
     "GenerativeModule",
     "Glow",

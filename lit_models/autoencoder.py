@@ -9,23 +9,27 @@ from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_cha
 
 
 class Autoencoder(AutoencoderBase):
-    """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
+    """Strided convolutional autoencoder: z = f(x), x' = sigmoid(g(z)); minimises the mean of (x - x')^2.
 
-    Convolutions of stride 2 take the place of pooling (Springenberg et al. 2014, arXiv 1412.6806); channels grow by
-    `channel_factor` from layer to layer; the decoder g is the mirror image of the encoder f. The bottleneck of
-    `latent_dim` is the only regulariser (Hinton and Salakhutdinov 2006, doi 10.1126/science.1127647).
+    Convolutions of stride 2 replace pooling (Springenberg et al. 2014, arXiv 1412.6806). The decoder g is the mirror
+    image of the encoder f. The bottleneck of width `latent_dim` is the only regulariser (Hinton and Salakhutdinov 2006,
+    doi 10.1126/science.1127647).
+
+    >>> model = Autoencoder(latent_dim=2)
+    >>> model.encode(torch.rand(3, 1, 28, 28)).shape
+    torch.Size([3, 2])
 
     Args:
-        latent_dim: width d of the code.
-        depth: number of convolutions n.
-        channel_factor: channels of layer i are channel_factor ** i, from i = 1.
-        kernel_size: of every convolution.
-        hidden_dim: width of the fully connected layer between the convolutions and the code.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code z.
+        depth: Number of convolutions.
+        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ...
+        kernel_size: Kernel size of every convolution.
+        hidden_dim: Width of the fully connected layer between the convolutions and the code.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: `depth` halves the image below one pixel.
+        ValueError: a width is below 1, or the image is too small for `depth` convolutions.
     """
 
     monitor = ("val/mse", "min")

@@ -2,29 +2,37 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import GenerativeModule, ImageShape
-from lit_models.common.schedules import Schedule
 from lit_models.losses.classification import classification_terms
 from lit_models.networks.classifier import BlockKind, ConvFeatures
 
 
 class Classifier(GenerativeModule):
-    """Convolutional classifier by cross-entropy; its features measure the images that other models make.
+    """Convolutional classifier, trained by cross-entropy. Its features are used to evaluate generated images.
 
-    Convolution, bias or batch normalisation, ReLU and pooling (LeCun et al. 1998, doi 10.1109/5.726791), the blocks
-    plain, residual (He et al. 2015, arXiv 1512.03385) or inception (Szegedy et al. 2014, arXiv 1409.4842). The
-    learning rate may follow one cycle (Smith and Topin 2017, arXiv 1708.07120), its peak the optimizer's own rate; a
-    run that is resumed to go on for longer goes on along the longer cycle.
+    Stages of convolution, batch normalisation, ReLU and pooling (LeCun et al. 1998, doi 10.1109/5.726791), in plain,
+    residual (He et al. 2015, arXiv 1512.03385) or inception blocks (Szegedy et al. 2014, arXiv 1409.4842). The learning
+    rate follows one cycle by default (Smith and Topin 2017, arXiv 1708.07120), whose peak is the optimizer's learning
+    rate. If a run is resumed with more epochs, the cycle is stretched.
+
+    >>> model = Classifier(channels=(8, 16), feature_dim=32)
+    >>> model(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
 
     Args:
-        channels: of each stage; a stage is one convolution, one residual or one inception block.
-        block: what a stage is made of.
-        batch_norm: normalise after each convolution.
-        feature_dim: width of the features before the last layer.
-        dropout: probability of dropping a feature in training.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training.
-        num_classes, image_shape: given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        channels: Channels of each stage. A stage is one block, and max pooling halves the image between stages.
+        block: Kind of block: one plain convolution, a residual block or an inception block.
+        batch_norm: Applies batch normalisation after each convolution.
+        feature_dim: Width of the features before the last layer.
+        dropout: Probability of dropping a feature in training.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
+        num_classes: Number of classes; train.py takes it from the data.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
+
+    Raises:
+        ValueError: the image is too small for so many stages.
     """
 
     monitor = ("val/accuracy", "max")
@@ -36,28 +44,30 @@ class Classifier(GenerativeModule):
         batch_norm: bool = True,
         feature_dim: int = 128,
         dropout: float = 0.2,
-        schedule: Schedule = "one_cycle",
+        lr_schedule: LRSchedule = "one_cycle",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-3),
     ) -> None:
         super().__init__(optimizer)
         self.save_hyperparameters()
-        self.schedule = schedule
+        self.lr_schedule = lr_schedule
         self.feature_network = ConvFeatures(image_shape, channels, block, batch_norm, feature_dim)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature_dim, num_classes))
 
     def features(self, images: Tensor) -> Tensor:
-        return self.feature_network(images)  # (N, feature_dim)
+        """N x C x H x W -> N x feature_dim."""
+        return self.feature_network(images)
 
     def encode(self, images: Tensor) -> Tensor:
+        """N x C x H x W -> N x feature_dim."""
         return self.features(images)
 
     def encoder_network(self) -> nn.Module:
         return self.feature_network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, N x num_classes."""
+        """N x C x H x W -> logits, N x num_classes."""
         return self.head(self.features(images))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -9,27 +9,32 @@ from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.encoder_decoders import Networks
 from lit_models.common.module import ImageShape
 from lit_models.losses.penalty import estimated_contraction, sigmoid_layer_contraction
-from lit_models.networks.one_layer import SigmoidLayer, TransposedLayer
+from lit_models.networks.one_layer import SigmoidEncoder, TiedDecoder
 
 
 class ContractiveAutoencoder(AutoencoderBase):
-    """Autoencoder whose code resists small changes: minimises H(x, x') + lambda ||dh/dx||_F^2, averaged over images.
+    """Contractive autoencoder: minimises H(x, x') + lambda ||dh/dx||_F^2, averaged over images.
 
     H is the cross-entropy in nats, summed over pixels (Rifai, Vincent, Muller, Glorot and Bengio 2011, ICML). Without
-    `networks` this is the paper's: h = sigmoid(W x + c), x' = sigmoid(W^T h + b), the penalty in closed form. With
-    networks of any depth, h = f(x), the penalty is estimated by random vector-Jacobian products, unbiased; as nothing
-    ties their weights, small codes and large decoder weights would escape it: give the optimizer a weight decay.
+    `networks`, the model is that of the paper, h = sigmoid(W x + c), x' = sigmoid(W^T h + b), with the penalty in
+    closed form. With `networks`, h = f(x), and random vector-Jacobian products estimate the penalty without bias. As
+    their weights are not tied, small codes with large decoder weights would avoid the penalty: give the optimizer a
+    weight decay.
 
-    Logs `cross_entropy`, `mse`, `penalty` (without lambda) and, of sigmoid units, `active`: the share of those between
-    0.05 and 0.95, which still answer to a change.
+    Logs `cross_entropy`, `mse`, `penalty` (without lambda) and, for sigmoid units, `active`: the fraction of units
+    between 0.05 and 0.95, which are not saturated.
+
+    >>> model, images = ContractiveAutoencoder(latent_dim=8), torch.rand(2, 1, 28, 28)
+    >>> model.contraction(images, model.encode(images)).shape
+    torch.Size([2])
 
     Args:
-        latent_dim: width d of the code.
-        penalty_weight: lambda.
-        networks: encoder and decoder; one sigmoid layer and its transpose by default.
-        probes: random vectors for the estimate, for each image.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code h.
+        penalty_weight: Weight lambda of the penalty.
+        networks: Encoder and decoder; by default one sigmoid layer and its transpose.
+        probes: Number of random vectors for each image that estimate the penalty.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: `latent_dim` or `probes` is below one, or `penalty_weight` negative.
@@ -49,8 +54,8 @@ class ContractiveAutoencoder(AutoencoderBase):
         super().__init__(optimizer)
         if latent_dim < 1 or probes < 1 or penalty_weight < 0:
             raise ValueError(
-                f"latent_dim is {latent_dim} and probes {probes}, at least 1, and penalty_weight {penalty_weight},"
-                " not negative"
+                f"latent_dim is {latent_dim}, probes {probes} and penalty_weight {penalty_weight};"
+                " they must be at least 1, 1 and 0"
             )
         self.save_hyperparameters()
         self.latent_dim = latent_dim
@@ -60,15 +65,15 @@ class ContractiveAutoencoder(AutoencoderBase):
         self.encoder: nn.Module
         self.decoder: nn.Module
         if networks is None:
-            layer = SigmoidLayer(math.prod(image_shape), latent_dim)
-            self.encoder, self.decoder = layer, TransposedLayer(layer.linear, image_shape)
+            layer = SigmoidEncoder(math.prod(image_shape), latent_dim)
+            self.encoder, self.decoder = layer, TiedDecoder(layer.linear, image_shape)
         else:
-            self.encoder = networks.encoder(image_shape, latent_dim)
-            self.decoder = networks.decoder(image_shape, latent_dim)
+            self.encoder = networks.build_encoder(image_shape, latent_dim)
+            self.decoder = networks.build_decoder(image_shape, latent_dim)
 
     def contraction(self, images: Tensor, codes: Tensor) -> Tensor:
-        """||dh/dx||_F^2 of images, N x C x H x W, with their codes, N x d: N, exact for one layer, else estimated."""
-        if isinstance(self.encoder, SigmoidLayer):
+        """||dh/dx||_F^2, N, of images, N x C x H x W, with codes, N x d: exact for a sigmoid layer, else estimated."""
+        if isinstance(self.encoder, SigmoidEncoder):
             return sigmoid_layer_contraction(codes, self.encoder.linear.weight)
         return estimated_contraction(self.encoder, images, self.probes)
 
@@ -86,6 +91,6 @@ class ContractiveAutoencoder(AutoencoderBase):
             "mse": F.mse_loss(logits.sigmoid(), images),
             "penalty": penalty,
         }
-        if isinstance(self.encoder, SigmoidLayer):
+        if isinstance(self.encoder, SigmoidEncoder):
             terms["active"] = ((codes - 0.5).abs() < 0.45).float().mean()
         return terms

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
 from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
+from lit_models.common.noise_predictors import NoisePredictor, UNet
 from lit_models.common.noise_schedules import LinearSchedule, NoiseSchedule
 from lit_models.common.samplers import DDIM, Sampler
-from lit_models.common.schedules import Schedule
 from lit_models.losses.classification import class_of
-from lit_models.networks.unet import NoiseNetwork, UNet
 
 
 class DDPM(DiffusionBase):
@@ -21,109 +21,116 @@ class DDPM(DiffusionBase):
     Ho et al. 2020, arXiv 2006.11239. The reverse steps are Gaussians with the mean of the posterior q(x_{t-1} | x_t,
     x_0) at x_0 = (x_t - s_t e) / a_t, and its variance. Objectives:
 
-    - simple: E |e - e(x_t, t)|^2, mean over pixels, t uniform (eq. 14).
-    - variational: the bound -log p(x_0) <= L_T + sum_{t>1} L_t + L_0 in bits per dimension, one step of each image
-      for the sum (eq. 5): L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), which is
+    - simple: E |e - e(x_t, t)|^2, a mean over pixels, with t uniform (eq. 14).
+    - variational: the bound -log p(x_0) <= L_T + sum_{t>1} L_t + L_0 in bits per dimension, where one timestep of each
+      image estimates the sum (eq. 5). L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), which is
       (SNR_{t-1} / SNR_t - 1) / 2 |e - e(x_t, t)|^2 with SNR_t = a_t^2 / s_t^2; L_0 is eq. 13, with deviation s_1 / a_1.
 
-    The steps of a batch are spread evenly, not drawn one by one. `conditional` gives the network labels, one in ten of
-    them replaced by "any", so that samples can be guided towards a class (Ho and Salimans 2022, arXiv 2207.12598).
-    Validation and test log `loss`, the simple one, and `bits_per_dim`, an estimate of the bound.
+    The timesteps of a batch are evenly spread rather than independent. A conditional model learns from labels; the
+    fraction `label_dropout` of them is replaced by "any class", which classifier-free guidance needs (Ho and Salimans
+    2022, arXiv 2207.12598). Validation and test log `loss`, the simple one, and `bits_per_dim`, an estimate of the
+    bound.
+
+    >>> from lit_models.common.noise_predictors import UNet
+    >>> from lit_models.common.samplers import DDIM
+    >>> model = DDPM(UNet(channels=(8, 16)), sampler=DDIM(steps=2))
+    >>> model.sample(4).shape
+    torch.Size([4, 1, 28, 28])
 
     Args:
-        network: sees the noise; UNet by default.
-        noise_schedule: LinearSchedule by default, or CosineSchedule.
-        num_steps: T.
-        objective: what training minimises.
-        sampler: how `sample` goes from noise to images; DDIM of 50 steps by default, or Ancestral.
-        conditional: learn from labels, and make images of a class.
-        label_dropout: share of labels that training leaves out, if it is conditional.
-        guidance: w, of samples of a conditional model; 0 for none.
-        bound_draws: steps t of each image in test/bits_per_dim and `log_prob`; 1 in validation.
-        ema_decay: of the moving average of the network's weights, which makes the images; 0 for none.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training.
-        num_classes, image_shape: given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        network: Network that predicts the noise; UNet by default.
+        noise_schedule: Noise schedule; LinearSchedule by default, or CosineSchedule.
+        num_steps: Number T of timesteps.
+        objective: Objective that training minimises.
+        sampler: Sampler that generates images; DDIM of 50 steps by default, or Ancestral.
+        conditional: Learns from labels, and generates images of a class.
+        label_dropout: Fraction of the labels that training of a conditional model replaces by "any class".
+        guidance_scale: Strength w of the classifier-free guidance of samples of a conditional model; 0 for none.
+        bound_draws: Number of timesteps of each image that estimate test/bits_per_dim and `log_prob`; 1 in validation.
+        ema_decay: Decay of the exponential moving average (EMA) of the network's weights, which is validated, tested
+            and sampled; 0 for none.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
+        num_classes: Number of classes; train.py takes it from the data.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: a number out of range, or parts that do not go together.
+        ValueError: a number is out of range, or arguments do not fit together.
     """
 
     monitor = ("val/loss", "min")
 
     def __init__(
         self,
-        network: NoiseNetwork | None = None,
+        network: NoisePredictor | None = None,
         noise_schedule: NoiseSchedule | None = None,
         num_steps: int = 1000,
         objective: Literal["simple", "variational"] = "simple",
         sampler: Sampler | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
-        guidance: float = 0.0,
+        guidance_scale: float = 0.0,
         bound_draws: int = 10,
         ema_decay: float = 0.999,
-        schedule: Schedule = "constant",
+        lr_schedule: LRSchedule = "constant",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
-        if not 0 <= label_dropout < 1 or not guidance >= 0:
+        if not 0 <= label_dropout < 1 or not guidance_scale >= 0:
             raise ValueError(
-                f"label_dropout is {label_dropout} and guidance {guidance}; the first must be from 0 to below 1, the"
-                " second at least 0"
+                f"label_dropout is {label_dropout} and guidance_scale {guidance_scale}; they must be in [0, 1) and at"
+                " least 0"
             )
-        if guidance and not (conditional and label_dropout):
-            raise ValueError("guidance needs a model that is conditional, and label_dropout above 0")
+        if guidance_scale and not (conditional and label_dropout):
+            raise ValueError("guidance_scale needs a conditional model, and label_dropout above 0")
         if bound_draws < 1 or num_steps < 2:
-            raise ValueError(
-                f"bound_draws is {bound_draws} and num_steps {num_steps}; they must be at least 1 and at least 2"
-            )
+            raise ValueError(f"bound_draws is {bound_draws} and num_steps {num_steps}; they must be at least 1 and 2")
         self.save_hyperparameters()
         self.noise_schedule = noise_schedule or LinearSchedule()
         self.objective = objective
         self.label_dropout = label_dropout
-        self.guidance = guidance
+        self.guidance_scale = guidance_scale
         self.bound_draws = bound_draws
-        self.schedule = schedule
+        self.lr_schedule = lr_schedule
         diffusion = Diffusion(self.noise_schedule, num_steps)
         if diffusion.a[-1] == 1:
             raise ValueError(
-                f"{type(self.noise_schedule).__name__} leaves the image in its noise, and DDPM starts from noise alone:"
+                f"{type(self.noise_schedule).__name__} keeps the whole image in x_T, and DDPM starts from noise alone:"
                 " use LinearSchedule or CosineSchedule"
             )
         classes = num_classes if conditional else None
-        self.assemble(diffusion, network or UNet(), sampler or DDIM(), ema_decay, image_shape, classes)
+        self.setup_networks(diffusion, network or UNet(), sampler or DDIM(), ema_decay, image_shape, classes)
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         clean, labels = to_signed(batch[0]), self._labels(batch)
         if not self.training:
-            return self._measures(clean, labels, 1)
-        t = self.draw_steps(len(clean))
+            return self._evaluation_terms(clean, labels, 1)
+        t = self.draw_timesteps(len(clean))
         noise = torch.randn_like(clean)
-        noisy = self.diffusion.noisy(clean, t, noise)
-        found = self.noise_in(self.network, noisy, t, labels)
+        noisy = self.diffusion.add_noise(clean, noise, t)
+        prediction = self.apply_network(self.network, noisy, t, labels)
         if self.objective == "simple":
-            return {"loss": squared_error(found, noise).mean()}
-        nats = self.diffusion.steps * self._step_terms(clean, noisy, t, noise, found)
-        return {"loss": self._bits(nats + self.diffusion.prior_divergence(clean)).mean()}
+            return {"loss": squared_error(prediction, noise).mean()}
+        nats = self.diffusion.num_steps * self._bound_terms(clean, noisy, t, noise, prediction)
+        return {"loss": self._bits_per_dim(nats + self.diffusion.prior_kl(clean)).mean()}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        terms = self._measures(to_signed(batch[0]), self._labels(batch), self.bound_draws)
+        terms = self._evaluation_terms(to_signed(batch[0]), self._labels(batch), self.bound_draws)
         self.log_terms("test", terms, len(batch[0]))
 
     @torch.no_grad()
     def log_prob(self, images: Tensor) -> Tensor:
-        """A lower bound of the log-probability of 8-bit images, estimated from `bound_draws` steps: nats, N.
+        """Lower bound of the log-probability of 8-bit images in nats, N, estimated from `bound_draws` timesteps.
 
-        Of a conditional model it is that of images of any class.
+        For a conditional model, it is that of images of any class.
         """
         labels = None if self.num_classes is None else images.new_full((len(images),), self.num_classes).long()
         return -self._bound(to_signed(images), labels, self.bound_draws)[0]
 
     def _labels(self, batch: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Of a batch, some of them left out in training."""
+        """Labels of a batch, int64, N; in training, a fraction of them is replaced by "any class"."""
         if self.num_classes is None:
             return None
         labels = class_of(batch[1])
@@ -132,36 +139,36 @@ class DDPM(DiffusionBase):
         dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
         return labels.masked_fill(dropped, self.num_classes)
 
-    def _measures(self, clean: Tensor, labels: Tensor | None, draws: int) -> dict[str, Tensor]:
+    def _evaluation_terms(self, clean: Tensor, labels: Tensor | None, draws: int) -> dict[str, Tensor]:
         nats, errors = self._bound(clean, labels, draws)
-        return {"loss": errors.mean(), "bits_per_dim": self._bits(nats).mean()}
+        return {"loss": errors.mean(), "bits_per_dim": self._bits_per_dim(nats).mean()}
 
     def _bound(self, clean: Tensor, labels: Tensor | None, draws: int) -> tuple[Tensor, Tensor]:
-        """-log p(x_0) <= L_T + L_0 + (T - 1) E_t L_t in nats, and the simple loss: N each."""
+        """Estimates the bound L_T + L_0 + (T - 1) E_t L_t of -log p(x_0), in nats, and the simple loss: N each."""
         first = torch.ones(len(clean), dtype=torch.long, device=clean.device)
-        nats = self.diffusion.prior_divergence(clean) + self._at(clean, first, labels)[0]
+        nats = self.diffusion.prior_kl(clean) + self._bound_sample(clean, first, labels)[0]
         errors = torch.zeros_like(nats)
         for _ in range(draws):
-            terms, error = self._at(clean, self.draw_steps(len(clean), first=2), labels)
-            nats = nats + (self.diffusion.steps - 1) / draws * terms
+            terms, error = self._bound_sample(clean, self.draw_timesteps(len(clean), first=2), labels)
+            nats = nats + (self.diffusion.num_steps - 1) / draws * terms
             errors = errors + error / draws
         return nats, errors
 
-    def _at(self, clean: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The bound's term and the squared error of one draw of x_t: N each."""
+    def _bound_sample(self, clean: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Term of the bound, in nats, and squared error of one draw of x_t: N each."""
         noise = torch.randn_like(clean)
-        noisy = self.diffusion.noisy(clean, t, noise)
-        found = self.noise_in(self.maker, noisy, t, labels)
-        return self._step_terms(clean, noisy, t, noise, found), squared_error(found, noise)
+        noisy = self.diffusion.add_noise(clean, noise, t)
+        prediction = self.apply_network(self.evaluated_network, noisy, t, labels)
+        return self._bound_terms(clean, noisy, t, noise, prediction), squared_error(prediction, noise)
 
-    def _step_terms(self, clean: Tensor, noisy: Tensor, t: Tensor, noise: Tensor, found: Tensor) -> Tensor:
-        """L_{t-1} in nats, N: a divergence, or for t = 1 what the image has of bits left."""
-        divergence = self.diffusion.bound_weight[t] * squared_error(found, noise) * clean[0].numel()
+    def _bound_terms(self, clean: Tensor, noisy: Tensor, t: Tensor, noise: Tensor, prediction: Tensor) -> Tensor:
+        """Term of the bound at timestep t in nats, N: a divergence, or -log p(x_0 | x_1) for t = 1."""
+        divergence = self.diffusion.bound_weight[t] * squared_error(prediction, noise) * clean[0].numel()
         is_first = (t == 1).view(-1, 1, 1, 1)
-        mean = torch.where(is_first, self.diffusion.clean(noisy, found, 1), clean)
-        decoded = -discretised_log_likelihood(clean, mean, self.diffusion.s[1] / self.diffusion.a[1])
-        return torch.where(t == 1, decoded, divergence)
+        mean = torch.where(is_first, self.diffusion.clean_from_noise(noisy, prediction, 1), clean)
+        reconstruction = -discretised_log_likelihood(clean, mean, self.diffusion.s[1] / self.diffusion.a[1])
+        return torch.where(t == 1, reconstruction, divergence)
 
-    def _bits(self, nats: Tensor) -> Tensor:
-        """Per dimension."""
+    def _bits_per_dim(self, nats: Tensor) -> Tensor:
+        """Converts nats per image to bits per dimension."""
         return nats / (math.prod(self.image_shape) * math.log(2))

@@ -6,9 +6,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_models.common.capabilities import LatentBlock, refuse_label
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import GenerativeModule, ImageShape
-from lit_models.common.processes import of_all_processes
-from lit_models.common.schedules import Schedule
+from lit_models.common.processes import all_gather_objects
 from lit_models.networks.flows import MultiScaleFlow
 
 BITS = 8
@@ -17,38 +17,43 @@ BITS = 8
 class Glow(GenerativeModule):
     """Glow: maximises the exact likelihood log p(y) = log N(f(y); 0, I) + log |det df/dy| of an invertible network f.
 
-    Kingma and Dhariwal 2018, arXiv 1807.03039. y = (255 x + u) / 256, u uniform in [0, 1), is the image with its 256
-    levels made continuous (Theis et al. 2015, arXiv 1511.01844), and f is a logit, then on each level a squeeze of
-    2 x 2 pixels into channels, steps of actnorm, invertible 1x1 convolution and affine coupling, and a split. What is
-    minimised is -log2 p(y) / D + 8 bits a dimension, an upper bound of -log2 P(x) / D.
+    Kingma and Dhariwal 2018, arXiv 1807.03039. The dequantised image is y = (255 x + u) / 256, with u uniform in [0, 1)
+    (Theis et al. 2015, arXiv 1511.01844). f is a logit, then on each level a squeeze of 2 x 2 pixels into channels,
+    steps of actnorm, invertible 1x1 convolution and affine coupling, and a split. The loss is -log2 p(y) / D + 8 bits
+    per dimension, an upper bound of -log2 P(x) / D.
 
-    Actnorms start from the first batch, that of all processes together, once: a model that was loaded or is resumed
-    keeps what it has. The half that is split off has mean and deviation given by the other half, both counted in f, so
-    that codes are standard normal. Under autocast the couplings' convolutions alone run in half precision: the bits are
-    a difference of sums over D dimensions, each of which a rounding to 8 bits would move by more than what is learned.
+    Actnorms are initialized once, by the first batch, gathered from all processes; a loaded or resumed model keeps its
+    values. The half that is split off is normalised by a mean and a deviation that the other half determines, as a part
+    of f, so that codes are standard normal. Under autocast, only the convolutions of the couplings run in half
+    precision: the loss is a small difference of sums over D dimensions, which 8 bits of precision would not resolve.
 
-    Departures from the paper: the couplings' networks have biases in the place of actnorms, and the scale of a coupling
-    is exp(m tanh(r / m)), bounded by the learned m, in the place of sigmoid(r + 2).
+    Departures from the paper: the networks of the couplings have biases instead of actnorms, and the scale of a
+    coupling is exp(m tanh(r / m)), with a learned bound m, instead of sigmoid(r + 2).
+
+    >>> model = Glow(levels=1, steps=1, width=4)
+    >>> model.log_prob(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2])
 
     Args:
-        levels: how often the sides are halved; 2 for 28 x 28 pixels.
-        steps: K, on each level.
-        width: channels within the couplings' networks.
-        lu: learn the 1x1 convolutions by their LU decomposition, whose determinant costs nothing.
-        margin: of the logit of margin + (1 - 2 margin) y, which keeps it finite at 0 and 1. The 0.05 of Dinh et al.
-            2016, arXiv 1605.08803, squeezes black pixels together, and digits are then learned far more slowly.
-        temperature: the standard deviation of codes that are sampled; below 1, likelier images that differ less.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        levels: Number of levels; each halves the height and width. At most 2 for 28 x 28 pixels.
+        steps: Number K of steps of flow on each level.
+        width: Hidden channels of the networks in the couplings.
+        lu: Parametrises the 1x1 convolutions by their LU decomposition, which makes the determinant cheap.
+        margin: Margin of the logit of margin + (1 - 2 margin) y, which keeps it finite at y = 0 and 1. With 0.05, as in
+            Dinh et al. 2016, arXiv 1605.08803, black pixels are squeezed together, and MNIST is learned much more
+            slowly.
+        temperature: Standard deviation of sampled codes. Below 1, samples are more likely and less diverse.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: a size that is too small, sides that cannot be halved, a margin outside (0, 0.5), a negative
-            temperature.
+        ValueError: a size is too small, the sides cannot be halved so often, the margin is outside (0, 0.5), or the
+            temperature is negative.
     """
 
     monitor = ("val/bits_per_dim", "min")
-    initialised: Tensor
+    initialized: Tensor
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class Glow(GenerativeModule):
         lu: bool = True,
         margin: float = 1e-5,
         temperature: float = 1.0,
-        schedule: Schedule = "constant",
+        lr_schedule: LRSchedule = "constant",
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
@@ -67,44 +72,44 @@ class Glow(GenerativeModule):
             raise ValueError(f"levels is {levels}, steps {steps}, width {width}; all must be at least 1")
         if not 0 < margin < 0.5 or not temperature >= 0:
             raise ValueError(
-                f"margin is {margin}, temperature {temperature}; the one must lie between 0 and 0.5, the other may not"
-                " be negative"
+                f"margin is {margin} and temperature {temperature}; they must be in (0, 0.5) and at least 0"
             )
         self.save_hyperparameters()
         self.temperature = temperature
-        self.schedule = schedule
+        self.lr_schedule = lr_schedule
         self.dim = math.prod(image_shape)
         self.flow = MultiScaleFlow(image_shape, levels, steps, width, lu, margin)
-        self.register_buffer("initialised", torch.tensor(False))
-        self._starts = False
+        self.register_buffer("initialized", torch.tensor(False))
+        self._initialize_next = False
 
     def on_train_start(self) -> None:
-        self._starts = not bool(self.initialised)
+        self._initialize_next = not bool(self.initialized)
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        if self._starts:
-            self._start(batch[0])
-            self._starts = False
+        if self._initialize_next:
+            self._initialize_actnorms(batch[0])
+            self._initialize_next = False
 
     @torch.no_grad()
-    def _start(self, mine: Tensor) -> None:
-        """Actnorms from the batch of all processes together, the same in each, with noise that is always the same."""
-        images = torch.cat([images.to(mine) for images in of_all_processes(mine.cpu())])
+    def _initialize_actnorms(self, own: Tensor) -> None:
+        """Initialises actnorms with the images of all processes and a fixed noise, so that all processes agree."""
+        images = torch.cat([images.to(own) for images in all_gather_objects(own.cpu())])
         noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
-        self.flow(dequantised(images, noise), initialise=True)
-        self.initialised.fill_(True)
+        self.flow(dequantise(images, noise), initialize=True)
+        self.initialized.fill_(True)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.encode(images)
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.flow(dequantised(images, 0.5))[0]  # (N, D)
+        """N x C x H x W -> N x D."""
+        return self.flow(dequantise(images, 0.5))[0]
 
     def encoder_network(self) -> nn.Module:
-        return _Code(self.flow)
+        return FlowEncoder(self.flow)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The inverse of `encode`, within the range of images."""
+        """Inverse of `encode`, clipped to [0, 1]: N x D -> N x C x H x W."""
         return ((2**BITS * self.flow.inverse(codes) - 0.5) / (2**BITS - 1)).clamp(0, 1)
 
     def latent_blocks(self) -> list[LatentBlock]:
@@ -118,34 +123,39 @@ class Glow(GenerativeModule):
         return self.decode(self.sample_prior(n))
 
     def log_prob(self, images: Tensor) -> Tensor:
-        """log p(y) of y = (255 x + 1/2) / 256, in the middle of the level that x is: exact, in nats, N."""
-        return self._log_density(dequantised(images, 0.5))
+        """Exact log p(y) in nats, N, of y = (255 x + 1/2) / 256, the middle of the bin of each pixel."""
+        return self._log_density(dequantise(images, 0.5))
 
     def _log_density(self, y: Tensor) -> Tensor:
-        """log p(y), N, of y in [0, 1], N x C x H x W."""
+        """log p(y) in nats, N, of y in [0, 1], N x C x H x W."""
         codes, log_det = self.flow(y)
         return log_det - 0.5 * (codes.square().sum(dim=1) + self.dim * math.log(2 * math.pi))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images = batch[0]
-        log_prob = self._log_density(dequantised(images, torch.rand_like(images))).mean()
+        log_prob = self._log_density(dequantise(images, torch.rand_like(images))).mean()
         return {"bits_per_dim": BITS - log_prob / (self.dim * math.log(2)), "log_prob": log_prob}
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
         return {"codes": self.encode(batch[0]), "labels": batch[1]}
 
 
-class _Code(nn.Module):
-    """A flow as what makes codes of images."""
+class FlowEncoder(nn.Module):
+    """The flow as an encoder.
+
+    Args:
+        flow: Dequantised images, N x C x H x W -> codes, N x D, and log-determinants, N.
+    """
 
     def __init__(self, flow: nn.Module) -> None:
         super().__init__()
         self.flow = flow
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.flow(dequantised(images, 0.5))[0]
+        """N x C x H x W -> N x D."""
+        return self.flow(dequantise(images, 0.5))[0]
 
 
-def dequantised(images: Tensor, noise: Tensor | float) -> Tensor:
-    """y = (255 x + noise) / 256 of images x in [0, 1]: each of 256 levels as an interval, noise in [0, 1)."""
+def dequantise(images: Tensor, noise: Tensor | float) -> Tensor:
+    """y = (255 x + noise) / 256 of images x in [0, 1], N x C x H x W, with noise in [0, 1)."""
     return ((2**BITS - 1) * images + noise) / 2**BITS

@@ -6,70 +6,82 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
-from lit_models.common.schedules import Schedule
 
 
 class LinearAutoencoder(AutoencoderBase):
-    """Linear autoencoder with tied weights: h = W (x - b), x' = W^T h + b, minimising the mean of (x - x')^2.
+    """Linear autoencoder with tied weights: h = W (x - b), x' = W^T h + b; minimises the mean of (x - x')^2.
 
-    At the minimum b is the mean image up to a vector in the span of W's rows, and these rows are an orthonormal basis
-    of the first d principal directions, in any rotation (Bourlard and Kamp 1988, doi 10.1007/BF00332918; Baldi and
-    Hornik 1989, doi 10.1016/0893-6080(89)90014-2, for untied weights, whose basis need not be orthonormal).
+    At the minimum, the rows of W are an orthonormal basis, in any rotation, of the span of the first d principal
+    components, and b is the mean image up to a vector in that span (Bourlard and Kamp 1988, doi 10.1007/BF00332918;
+    Baldi and Hornik 1989, doi 10.1016/0893-6080(89)90014-2, for untied weights, whose basis need not be orthonormal).
 
-    The error is that of x' as it is; `decode` and `reconstruct` clamp it to [0, 1].
+    The loss is computed from x' itself; `decode` and `reconstruct` clip it to [0, 1].
+
+    >>> model = LinearAutoencoder(latent_dim=4)
+    >>> model.subspace().shape
+    torch.Size([4, 784])
 
     Args:
-        latent_dim: width d of the code, at most the number of pixels.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training, which ends near zero.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code h, at most the number of pixel values of an image.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training, which ends near zero.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: `latent_dim` is below one or above the number of pixels.
+        ValueError: `latent_dim` is below one or above the number of pixel values.
     """
 
-    encoder: "CentredLinear"
+    encoder: "CenteredLinear"
 
     def __init__(
         self,
         latent_dim: int = 10,
-        schedule: Schedule = "one_cycle",
+        lr_schedule: LRSchedule = "one_cycle",
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-2),
     ) -> None:
         super().__init__(optimizer)
         pixels = math.prod(image_shape)
         if not 1 <= latent_dim <= pixels:
-            raise ValueError(f"latent_dim is {latent_dim}; images of {pixels} pixels allow 1 to {pixels}")
+            raise ValueError(f"latent_dim is {latent_dim}; for images of {pixels} values it must be 1 to {pixels}")
         self.save_hyperparameters()
         self.latent_dim = latent_dim
-        self.schedule = schedule
+        self.lr_schedule = lr_schedule
         self.image_shape = image_shape
-        self.encoder = CentredLinear(pixels, latent_dim)
+        self.encoder = CenteredLinear(pixels, latent_dim)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self._image(codes).clamp(0, 1)  # (N, C, H, W)
+        """N x d -> images in [0, 1], N x C x H x W."""
+        return self._decode_unclipped(codes).clamp(0, 1)
 
     def subspace(self) -> Tensor:
-        """Vectors that span what the decoder can reach from b: d x CHW."""
+        """Vectors that span the decoder's outputs minus b, d x CHW."""
         return self.encoder.weight.detach()
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {"mse": F.mse_loss(self._image(self.encode(batch[0])), batch[0])}
+        return {"mse": F.mse_loss(self._decode_unclipped(self.encode(batch[0])), batch[0])}
 
-    def _image(self, codes: Tensor) -> Tensor:
-        flat = codes @ self.encoder.weight + self.encoder.centre  # (N, CHW)
+    def _decode_unclipped(self, codes: Tensor) -> Tensor:
+        """N x d -> N x C x H x W."""
+        flat = codes @ self.encoder.weight + self.encoder.center  # (N, CHW)
         return flat.unflatten(1, self.image_shape)
 
 
-class CentredLinear(nn.Module):
-    """h = W (x - b): N x C x H x W -> N x out_dim."""
+class CenteredLinear(nn.Module):
+    """h = W (x - b).
+
+    Args:
+        pixels: Number of pixel values C H W of an image.
+        out_dim: Width of the output h.
+    """
 
     def __init__(self, pixels: int, out_dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_dim, pixels) / math.sqrt(pixels))  # rows of length 1 or so
-        self.centre = nn.Parameter(torch.zeros(pixels))
+        self.weight = nn.Parameter(torch.randn(out_dim, pixels) / math.sqrt(pixels))  # rows of norm 1 on average
+        self.center = nn.Parameter(torch.zeros(pixels))
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.linear(images.flatten(1) - self.centre, self.weight)
+        """N x C x H x W -> N x out_dim."""
+        return F.linear(images.flatten(1) - self.center, self.weight)

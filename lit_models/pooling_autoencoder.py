@@ -9,18 +9,22 @@ from lit_models.networks.pooling import PoolingDecoder, PoolingEncoder
 
 
 class PoolingAutoencoder(AutoencoderBase):
-    """Convolutional autoencoder with max pooling: z = f(x), x' = sigmoid(g(z)), minimising the mean of (x - x')^2.
+    """Convolutional autoencoder with max pooling: z = f(x), x' = sigmoid(g(z)); minimises the mean of (x - x')^2.
 
-    After Masci et al. 2011 (doi 10.1007/978-3-642-21735-7_7), with fully connected layers in the decoder. For images
-    of 28 x 28 the encoder ends in 16 x 4 x 4 before its last layer.
+    After Masci et al. 2011, doi 10.1007/978-3-642-21735-7_7, with fully connected layers in the decoder. For images of
+    28 x 28, the last layer of the encoder takes feature maps of 16 x 4 x 4.
+
+    >>> model = PoolingAutoencoder(latent_dim=2)
+    >>> model.reconstruct(torch.rand(3, 1, 28, 28)).shape
+    torch.Size([3, 1, 28, 28])
 
     Args:
-        latent_dim: width d of the code.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code z.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: `latent_dim` is below one, or the image is too small to be halved three times.
+        ValueError: `latent_dim` is below one, or the image is too small to be pooled three times.
     """
 
     monitor = ("val/mse", "min")

@@ -9,23 +9,35 @@ from lit_models.networks.mlp import mlp
 
 
 class Probe(PretrainedEncoderBase):
-    """An MLP on the codes of a trained encoder, for learning from a few labels; frozen or fine-tuned.
+    """Probe: an MLP classifier on the codes of a trained encoder, frozen or fine-tuned, to learn from few labels.
 
-    Logits = W3 relu(W2 relu(W1 f(x))), widths d -> mlp_width -> 100 -> num_classes, by cross-entropy. Whether f's
-    codes are linearly readable is the question of Alain and Bengio 2016, arXiv 1610.01644; with a hidden layer and
-    fine-tuning it is the few-shot transfer of the autoencoder study. Nothing is chosen by labels other than those
-    trained on: the number of steps is fixed beforehand and the last weights are the result.
+    Logits = W3 relu(W2 relu(W1 f(x))), of widths d -> mlp_width -> 100 -> num_classes, trained by cross-entropy. Alain
+    and Bengio 2016, arXiv 1610.01644, use linear probes of fixed features; hidden layers and fine-tuning make this a
+    few-shot transfer. No labels other than those of the training images choose anything: the number of steps is fixed,
+    and the last weights are the result.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from lit_models import Autoencoder
+    >>> encoder = Autoencoder(latent_dim=4)
+    >>> checkpoint = {"state_dict": encoder.state_dict(), "hyper_parameters": encoder.model_config()}
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save(checkpoint, f"{folder}/encoder.ckpt")
+    ...     model = Probe(f"{folder}/encoder.ckpt")
+    >>> model(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
 
     Args:
-        encoder_checkpoint: a checkpoint of any model that encodes. `{seed}` in it stands for the run's seed and
-            `{latent_dim}` for the argument of that name, so that one sweep covers many encoders.
-        latent_dim: width of the encoder's code; checked against the checkpoint.
-        mlp_width: width w of the first hidden layer.
-        freeze_encoder: train the MLP alone; the encoder stays in evaluation mode, its batch-norm statistics too.
-        encoder_lr_factor: learning rate of a fine-tuned encoder as a share of the MLP's.
-        num_classes, image_shape: given by the data when run through train.py.
-        encoder_config: as JSON, rebuilds the encoder without its checkpoint; a probe's own checkpoint brings it.
-        optimizer: makes the optimizer from the parameters.
+        encoder_checkpoint: Checkpoint of any model that encodes images. `{seed}` in the path stands for the run's seed
+            and `{latent_dim}` for the argument of that name, so that one sweep can cover many encoders.
+        latent_dim: Width of the encoder's code. If it is given, the checkpoint must have it.
+        mlp_width: Width of the first hidden layer.
+        freeze_encoder: Trains the MLP only. The encoder stays in evaluation mode, with fixed batch-norm statistics.
+        encoder_lr_factor: Learning rate of a fine-tuned encoder, relative to that of the MLP.
+        num_classes: Number of classes; train.py takes it from the data.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        encoder_config: Hyper-parameters of the encoder's model, as JSON. A checkpoint of this model holds them, so that
+            the encoder's checkpoint is not needed again; they are not meant to be set by hand.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: `mlp_width` or `encoder_lr_factor` is not positive.
@@ -48,13 +60,13 @@ class Probe(PretrainedEncoderBase):
         if mlp_width < 1:
             raise ValueError(f"mlp_width is {mlp_width}; it must be at least 1")
         self.save_hyperparameters()
-        width = self.take_encoder(
+        width = self.setup_encoder(
             encoder_checkpoint, latent_dim, image_shape, freeze_encoder, encoder_lr_factor, encoder_config
         )
         self.classifier = mlp([width, mlp_width, 100, num_classes])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, N x num_classes, of images or of their codes, N x d."""
+        """Images, N x C x H x W, or codes, N x d -> logits, N x num_classes."""
         return self.classifier(self.codes(images))
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

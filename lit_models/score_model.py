@@ -7,94 +7,104 @@ from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion
 from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
+from lit_models.common.noise_predictors import NoisePredictor, UNet
 from lit_models.common.noise_schedules import GeometricSchedule, NoiseSchedule
 from lit_models.common.samplers import AnnealedLangevin, Sampler
-from lit_models.common.schedules import Schedule
-from lit_models.losses.score import sliced_trace, trace
-from lit_models.networks.unet import NoiseNetwork, UNet
+from lit_models.losses.score import estimated_jacobian_trace, jacobian_trace
 
-MOST_DIMENSIONS = 64
-"""Pixels of an image of which the exact trace is taken, a derivative each."""
+MAX_DIMENSIONS = 64
+"""Largest number of pixel values for which the exact trace is computed, by a derivative for each."""
 
 
 class ScoreModel(DiffusionBase):
-    """Score matching: F(x, t), the gradient of log q(x_t), of images with noise of several levels.
+    """Score matching: F(x, t) estimates the score, the gradient of log q(x_t), of images at several noise levels.
 
-    With x_t = x_0 + s_t e and F = -e(x_t, t) / s_t for the noise e that the network sees, each level is weighted by its
-    variance s_t^2 (Song and Ermon 2019, arXiv 1907.05600, eq. 6), and divided by the number of pixels. Objectives:
+    With x_t = x_0 + s_t e and F = -e(x_t, t) / s_t, where the network predicts the noise e(x_t, t), each noise level is
+    weighted by its variance s_t^2 (Song and Ermon 2019, arXiv 1907.05600, eq. 6). The loss is divided by the number of
+    pixel values. Objectives:
 
-    - implicit: E[tr(grad F) + |F|^2 / 2] (Hyvarinen 2005), the trace exactly: for images of few pixels.
-    - sliced: E[v' grad F v + |F|^2 / 2], v of random signs (Song et al. 2019, arXiv 1905.07088, eq. 8).
-    - denoising: E|F + e / s_t|^2 / 2 (Vincent 2011), the simple loss of DDPM but for the half.
+    - implicit: E[tr(grad F) + |F|^2 / 2] (Hyvarinen 2005), with the exact trace, for images of few pixels.
+    - sliced: E[v' grad F v + |F|^2 / 2], with random signs v (Song et al. 2019, arXiv 1905.07088, eq. 8).
+    - denoising: E|F + e / s_t|^2 / 2 (Vincent 2011), half of the simple loss of DDPM.
 
-    They differ by a constant. Validation and test log `denoising`, whatever is minimised, and so compare them.
+    The objectives differ by a constant. Validation and test log `denoising` for all of them, so that they compare.
+
+    >>> from lit_models.common.noise_predictors import UNet
+    >>> model = ScoreModel(UNet(channels=(8, 16)), num_levels=3)
+    >>> model.score(torch.rand(2, 1, 28, 28), t=1).shape
+    torch.Size([2, 1, 28, 28])
 
     Args:
-        network: sees the noise; UNet by default.
-        noise_schedule: the levels; GeometricSchedule by default.
-        num_levels: how many.
-        objective: what training minimises.
-        slices: draws of v for each image.
-        sampler: how `sample` goes from noise to images; AnnealedLangevin by default.
-        ema_decay: of the moving average of the network's weights, which makes the images; 0 for none.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        network: Network that predicts the noise; UNet by default.
+        noise_schedule: Noise schedule; GeometricSchedule by default.
+        num_levels: Number of noise levels.
+        objective: Objective that training minimises.
+        slices: Number of random vectors v for each image, with the sliced objective.
+        sampler: Sampler that generates images; AnnealedLangevin by default.
+        ema_decay: Decay of the exponential moving average (EMA) of the network's weights, which is validated, tested
+            and sampled; 0 for none.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: a number out of range, or parts that do not go together.
+        ValueError: a number is out of range, or arguments do not fit together.
     """
 
     monitor = ("val/denoising", "min")
 
     def __init__(
         self,
-        network: NoiseNetwork | None = None,
+        network: NoisePredictor | None = None,
         noise_schedule: NoiseSchedule | None = None,
         num_levels: int = 50,
         objective: Literal["implicit", "sliced", "denoising"] = "denoising",
         slices: int = 1,
         sampler: Sampler | None = None,
         ema_decay: float = 0.999,
-        schedule: Schedule = "constant",
+        lr_schedule: LRSchedule = "constant",
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
         if slices < 1:
-            raise ValueError(f"slices is {slices}; there must be at least 1")
+            raise ValueError(f"slices is {slices}; it must be at least 1")
         pixels = math.prod(image_shape)
-        if objective == "implicit" and pixels > MOST_DIMENSIONS:
+        if objective == "implicit" and pixels > MAX_DIMENSIONS:
             raise ValueError(
-                f"the implicit objective takes a derivative for each of {pixels} pixels, at most {MOST_DIMENSIONS}:"
-                " use --model.objective sliced or denoising"
+                f"the implicit objective needs a derivative for each pixel value, and images have {pixels}, more than"
+                f" {MAX_DIMENSIONS}: use --model.objective sliced or denoising"
             )
         self.save_hyperparameters()
         self.noise_schedule = noise_schedule or GeometricSchedule()
         self.objective = objective
         self.slices = slices
-        self.schedule = schedule
+        self.lr_schedule = lr_schedule
         diffusion = Diffusion(self.noise_schedule, num_levels)
-        self.assemble(diffusion, network or UNet(), sampler or AnnealedLangevin(), ema_decay, image_shape)
+        self.setup_networks(diffusion, network or UNet(), sampler or AnnealedLangevin(), ema_decay, image_shape)
 
     @torch.no_grad()
     def score(self, noisy: Tensor, t: int) -> Tensor:
-        """grad log q(x_t), N x C x H x W, at x_t."""
+        """Estimates grad log q(x_t) at x_t: N x C x H x W -> N x C x H x W."""
         return -self.predict_noise(noisy, t) / self.diffusion.s[t]
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         clean = to_signed(batch[0])
-        t = self.draw_steps(len(clean))
+        t = self.draw_timesteps(len(clean))
         noise = torch.randn_like(clean)
-        noisy = self.diffusion.noisy(clean, t, noise)
+        noisy = self.diffusion.add_noise(clean, noise, t)
         if self.objective == "denoising" or not self.training:
-            found = self.noise_in(self.network if self.training else self.maker, noisy, t)
-            loss = squared_error(found, noise).mean() / 2
+            network = self.network if self.training else self.evaluated_network
+            loss = squared_error(self.apply_network(network, noisy, t), noise).mean() / 2
             return {"loss": loss} if self.training else {"denoising": loss}
         noisy.requires_grad_()
-        found = self.noise_in(self.network, noisy, t)
-        traces = trace(found, noisy) if self.objective == "implicit" else sliced_trace(found, noisy, self.slices)
-        # s^2 (tr grad F + |F|^2 / 2), F = -found / s
-        weighted = found.square().flatten(1).sum(dim=1) / 2 - self.diffusion.noise[t] * traces
+        prediction = self.apply_network(self.network, noisy, t)
+        if self.objective == "implicit":
+            traces = jacobian_trace(prediction, noisy)
+        else:
+            traces = estimated_jacobian_trace(prediction, noisy, self.slices)
+        # s^2 (tr grad F + |F|^2 / 2) with F = -prediction / s
+        weighted = prediction.square().flatten(1).sum(dim=1) / 2 - self.diffusion.noise[t] * traces
         return {"loss": weighted.mean() / clean[0].numel()}

@@ -3,28 +3,31 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_models.common.autoencoder_base import AutoencoderBase
-from lit_models.common.encoder_decoders import Networks
+from lit_models.common.encoder_decoders import DictionaryNetworks, Networks
 from lit_models.common.module import ImageShape
 from lit_models.losses.penalty import l1_norm
-from lit_models.networks.one_layer import DictionaryNetworks
 
 
 class SparseAutoencoder(AutoencoderBase):
-    """Autoencoder with few active code units: minimises ||x - x'||^2 + lambda sum_j |h_j|, averaged over images.
+    """Sparse autoencoder: minimises ||x - x'||^2 + lambda sum_j |h_j|, averaged over images.
 
     h = relu(f(x)), x' = sigmoid(g(h)). The penalty is that of sparse coding (Olshausen and Field 1996, doi
-    10.1038/381607a0), with a learned encoder in the place of a search for the code (Ng 2011, CS294A lecture notes,
-    penalises mean activations instead). It can be escaped by small codes and large decoder weights, which the default
-    networks forbid: their atoms have length one. With others, give the optimizer a weight decay.
+    10.1038/381607a0), with a learned encoder instead of an optimization of each code. (Ng 2011, CS294A lecture notes,
+    penalises mean activations instead.) Small codes with large decoder weights would avoid the penalty. The default
+    networks prevent that by atoms of unit norm; with other networks, give the optimizer a weight decay.
 
-    Logs `mse`, `penalty` (without lambda) and `active`, the share of code units that are not zero.
+    Logs `mse`, `penalty` (without lambda) and `active`, the fraction of code units that are not zero.
+
+    >>> model = SparseAutoencoder(latent_dim=300)
+    >>> bool((model.encode(torch.rand(2, 1, 28, 28)) >= 0).all())
+    True
 
     Args:
-        latent_dim: width d of the code; may well exceed what an image needs.
-        penalty_weight: lambda.
-        networks: encoder and decoder, a linear layer and a dictionary by default.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code h; it may be larger than the image.
+        penalty_weight: Weight lambda of the penalty.
+        networks: Encoder f and decoder g; DictionaryNetworks by default.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: `latent_dim` is below one or `penalty_weight` negative.
@@ -43,14 +46,14 @@ class SparseAutoencoder(AutoencoderBase):
         super().__init__(optimizer)
         if latent_dim < 1 or penalty_weight < 0:
             raise ValueError(
-                f"latent_dim is {latent_dim}, at least 1, and penalty_weight {penalty_weight}, not negative"
+                f"latent_dim is {latent_dim} and penalty_weight {penalty_weight}; they must be at least 1 and 0"
             )
         self.save_hyperparameters()
         self.latent_dim = latent_dim
         self.penalty_weight = penalty_weight
         self.networks = networks or DictionaryNetworks()
-        self.encoder = nn.Sequential(self.networks.encoder(image_shape, latent_dim), nn.ReLU())
-        self.decoder = self.networks.decoder(image_shape, latent_dim)
+        self.encoder = nn.Sequential(self.networks.build_encoder(image_shape, latent_dim), nn.ReLU())
+        self.decoder = self.networks.build_decoder(image_shape, latent_dim)
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images = batch[0]

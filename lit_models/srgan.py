@@ -92,7 +92,7 @@ class SRGAN(ImageToImageGAN):
 
     def prepare_fit(self) -> None:
         if self.perceptual is not None and self.perceptual_weight and not self._perceptual_networks:
-            self._perceptual_networks = [self.perceptual.load(self.image_shape)]
+            self._perceptual_networks = [self.perceptual.build(self.image_shape)]
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -9,38 +9,43 @@ from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
 from lit_models.common.latent_distributions import Gaussian, LatentDistribution
+from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
-from lit_models.common.schedules import Schedule
 from lit_models.losses.likelihood import LikelihoodKind, log_likelihood
-from lit_models.networks.side_by_side import SideBySide
+from lit_models.networks.concat import ConcatOutputs
 
-PIXELS_AT_ONCE = 2**23
-"""Decoded pixels that an importance-sampled likelihood holds at a time."""
+MAX_DECODED_PIXELS = 2**23
+"""Number of decoded pixels that an importance-sampled likelihood holds in memory at a time."""
 
 
 class VAE(AutoencoderBase):
-    """Variational autoencoder: minimises E_q(z|x)[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats an image.
+    """Variational autoencoder: minimises E_q(z|x)[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats per image.
 
     Kingma and Welling 2013, arXiv 1312.6114; beta from Higgins et al. 2017 (beta-VAE). The divergence is summed over
-    the code's dimensions, the likelihood over the pixels, and both are averaged over images. The latent_distribution of the code is
-    injected: Gaussian, categorical by Gumbel-softmax, or both. Validation and test draw from the latent_distribution itself, where
-    training may draw from a relaxed one, and use the full beta.
+    the dimensions of the code, the likelihood over the pixels, and both are averaged over images. The distribution of
+    the code is a component: Gaussian, categorical by Gumbel-softmax, or both. Training may draw relaxed categorical
+    codes. Validation and test draw exact ones and use the full beta.
+
+    >>> model = VAE(latent_dim=2)
+    >>> model.sample(4).shape
+    torch.Size([4, 1, 28, 28])
 
     Args:
-        latent_dim: d; what it counts, the latent_distribution says.
-        latent_distribution: of the code, Gaussian by default.
-        networks: encoder and decoder, fully connected ones by default.
-        likelihood: of a pixel, given its mean.
-        likelihood_scale: of a gaussian or laplace likelihood.
-        beta: weight of the divergence.
-        kl_warmup_steps: optimizer steps over which the weight rises from 0 to beta (Bowman et al. 2015, 1511.06349).
-        importance_samples: of `log_prob` and test/nll; 0 for no test/nll.
-        schedule: how the learning rate goes: as it is, or one cycle over the whole training.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Size d of the latent code: number of Gaussian dimensions, of categorical variables, or of both.
+        latent_distribution: Posterior and prior of the code; Gaussian by default.
+        networks: Encoder and decoder; MLPNetworks by default.
+        likelihood: Distribution of a pixel given its mean.
+        likelihood_scale: Standard deviation of a gaussian, or scale b of a laplace likelihood; bernoulli has none.
+        beta: Weight of the divergence.
+        kl_warmup_steps: Number of optimizer steps in which the weight of the divergence rises from 0 to beta (Bowman et
+            al. 2015, arXiv 1511.06349).
+        importance_samples: Number of samples of q(z|x) that estimate `log_prob` and test/nll; 0 to leave out test/nll.
+        lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: a size, weight or scale that is too small.
+        ValueError: a size, weight or scale is too small.
     """
 
     monitor = ("val/loss", "min")
@@ -56,7 +61,7 @@ class VAE(AutoencoderBase):
         beta: float = 1.0,
         kl_warmup_steps: int = 0,
         importance_samples: int = 0,
-        schedule: Schedule = "constant",
+        lr_schedule: LRSchedule = "constant",
         image_shape: ImageShape = (1, 28, 28),
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
@@ -77,24 +82,25 @@ class VAE(AutoencoderBase):
         self.beta = beta
         self.kl_warmup_steps = kl_warmup_steps
         self.importance_samples = importance_samples
-        self.schedule = schedule
-        self.encoder = SideBySide(
-            self.networks.encoder(image_shape, width) for width in self.latent_distribution.param_dims(latent_dim)
+        self.lr_schedule = lr_schedule
+        self.encoder = ConcatOutputs(
+            self.networks.build_encoder(image_shape, width) for width in self.latent_distribution.param_dims(latent_dim)
         )
-        self.decoder = self.networks.decoder(image_shape, self.latent_distribution.code_dim(latent_dim))
+        self.decoder = self.networks.build_decoder(image_shape, self.latent_distribution.code_dim(latent_dim))
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.int64))
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.latent_distribution.code(self.encoder(images))  # (N, code_dim)
+        """N x C x H x W -> most probable codes, N x code_dim."""
+        return self.latent_distribution.mode(self.encoder(images))
 
     def encoder_network(self) -> nn.Module:
-        return _Code(self.encoder, self.latent_distribution)
+        return LatentMode(self.encoder, self.latent_distribution)
 
     def latent_blocks(self) -> list[LatentBlock]:
-        return self.latent_distribution.parts(self.latent_dim)
+        return self.latent_distribution.latent_blocks(self.latent_dim)
 
     def sample_prior(self, n: int) -> Tensor:
-        return self.latent_distribution.prior(n, self.latent_dim, self.device).to(self.dtype)
+        return self.latent_distribution.sample_prior(n, self.latent_dim, self.device).to(self.dtype)
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
         refuse_label(self, label)
@@ -109,7 +115,7 @@ class VAE(AutoencoderBase):
         if self.training:
             codes, weight = self.latent_distribution.rsample(params, self.optimizer_steps), self._kl_weight()
         else:
-            codes, weight = self.latent_distribution.draw(params, 1)[0][0], self.beta
+            codes, weight = self.latent_distribution.sample_with_log_ratio(params, 1)[0][0], self.beta
         reconstruction = -self._log_likelihood(codes, images).mean()
         kl = self.latent_distribution.kl(params).mean()
         return {"loss": reconstruction + weight * kl, "reconstruction": reconstruction, "kl": kl}
@@ -120,18 +126,18 @@ class VAE(AutoencoderBase):
             self.log_terms("test", {"nll": -self.log_prob(batch[0]).mean()}, len(batch[0]))
 
     def log_prob(self, images: Tensor) -> Tensor:
-        """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) with K = `importance_samples` draws of q: nats, N.
+        """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) with K = `importance_samples` samples of q: nats, N.
 
-        A lower bound of log p(x) on average, tighter with K (Burda et al. 2016, arXiv 1509.00519, eq. 8). The draws are
-        decoded a few at a time, so that memory does not grow with K.
+        On average it is a lower bound of log p(x), which is tighter for a larger K (Burda et al. 2016, arXiv
+        1509.00519, eq. 8). Samples are decoded a few at a time, so that memory does not grow with K.
         """
         samples = max(self.importance_samples, 1)
         params = self.encoder(images).float()
-        at_once = max(1, PIXELS_AT_ONCE // images.numel())
+        chunk = max(1, MAX_DECODED_PIXELS // images.numel())
         total = params.new_full((len(images),), -math.inf)
-        for done in range(0, samples, at_once):
-            k = min(at_once, samples - done)
-            codes, log_ratio = self.latent_distribution.draw(params, k)  # (k, N, code_dim), (k, N)
+        for start in range(0, samples, chunk):
+            k = min(chunk, samples - start)
+            codes, log_ratio = self.latent_distribution.sample_with_log_ratio(params, k)  # (k, N, code_dim), (k, N)
             repeated = images.expand(k, *images.shape).flatten(0, 1)
             log_joint = self._log_likelihood(codes.flatten(0, 1), repeated).view(k, -1) + log_ratio
             total = torch.logaddexp(total, log_joint.logsumexp(dim=0))
@@ -146,8 +152,13 @@ class VAE(AutoencoderBase):
         return self.beta * ((self.optimizer_steps + 1) / self.kl_warmup_steps).clamp(max=1)
 
 
-class _Code(nn.Module):
-    """A VAE's encoder with the latent_distribution that turns its parameters into codes."""
+class LatentMode(nn.Module):
+    """Encoder of a VAE, followed by the mode of the posterior.
+
+    Args:
+        encoder: Images, N x C x H x W -> parameters of the posterior.
+        latent_distribution: Posterior of the code.
+    """
 
     def __init__(self, encoder: nn.Module, latent_distribution: LatentDistribution) -> None:
         super().__init__()
@@ -155,4 +166,5 @@ class _Code(nn.Module):
         self.latent_distribution = latent_distribution
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.latent_distribution.code(self.encoder(images))
+        """N x C x H x W -> N x code_dim."""
+        return self.latent_distribution.mode(self.encoder(images))

@@ -12,24 +12,29 @@ from lit_models.losses.mmd import KernelKind, mmd
 
 
 class WAE(AutoencoderBase):
-    """Wasserstein autoencoder: minimises E[-log p(x|f(x))] + lambda MMD^2(f(x), z), z of the prior N(0, I).
+    """Wasserstein autoencoder: minimises E[-log p(x|f(x))] + lambda MMD^2(f(x), z), with z from the prior N(0, I).
 
-    WAE-MMD of Tolstikhin et al. 2017, arXiv 1711.01558, algorithm 2: a code without noise, and the prior asked of all
-    codes of a batch together instead of each one, by the unbiased MMD. Their cost is a squared distance, which is
-    `likelihood` gaussian; bernoulli makes it comparable with the VAE. Their lambda is for another scale of the cost.
+    WAE-MMD of Tolstikhin et al. 2017, arXiv 1711.01558, algorithm 2. The code is deterministic, and the unbiased MMD
+    compares all codes of a batch with the prior, rather than each code. Their cost is a squared distance, which is
+    `likelihood` gaussian; bernoulli makes the model comparable with the VAE. Their lambda refers to another scale of
+    the cost.
+
+    >>> model = WAE(latent_dim=2)
+    >>> model.decode(model.sample_prior(4)).shape
+    torch.Size([4, 1, 28, 28])
 
     Args:
-        latent_dim: width d of the code.
-        networks: encoder and decoder, fully connected ones by default.
-        kernel: of the MMD, inverse multiquadratic or Gaussian.
-        regularization: lambda, in nats.
-        likelihood: of a pixel, given its mean.
-        likelihood_scale: of a gaussian or laplace likelihood.
-        image_shape: channels, height, width; given by the data when run through train.py.
-        optimizer: makes the optimizer from the parameters.
+        latent_dim: Width d of the latent code z.
+        networks: Encoder and decoder; MLPNetworks by default.
+        kernel: Kernel of the MMD: inverse multiquadratic (imq) or Gaussian (rbf).
+        regularization: Weight lambda of the MMD, in nats.
+        likelihood: Distribution of a pixel given its mean.
+        likelihood_scale: Standard deviation of a gaussian, or scale b of a laplace likelihood; bernoulli has none.
+        image_shape: Channels, height, width of the images; train.py takes them from the data.
+        optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: a size, weight or scale that is too small.
+        ValueError: a size, weight or scale is too small.
     """
 
     monitor = ("val/loss", "min")
@@ -58,8 +63,8 @@ class WAE(AutoencoderBase):
         self.regularization = regularization
         self.likelihood: LikelihoodKind = likelihood
         self.likelihood_scale = likelihood_scale
-        self.encoder = self.networks.encoder(image_shape, latent_dim)
-        self.decoder = self.networks.decoder(image_shape, latent_dim)
+        self.encoder = self.networks.build_encoder(image_shape, latent_dim)
+        self.decoder = self.networks.build_decoder(image_shape, latent_dim)
 
     def latent_blocks(self) -> list[LatentBlock]:
         return [LatentBlock("continuous", 0, self.latent_dim)]
@@ -85,7 +90,7 @@ class WAE(AutoencoderBase):
         }
 
     def _distance_to_prior(self, codes: Tensor) -> Tensor:
-        """MMD^2 of the batch's codes and as many draws of the prior; 0 of a last batch of one image, which has none."""
+        """MMD^2 between codes, N x d, and N samples of the prior; 0 for N = 1, where it is undefined."""
         if len(codes) < 2:
             return torch.zeros((), device=codes.device)
         return mmd(self.kernel, codes, self.sample_prior(len(codes)))

@@ -19,7 +19,7 @@ def model_of(kind: str) -> GenerativeModule:
     torch.manual_seed(0)
     if kind == "autoencoder":
         return Autoencoder(3, 2, 4, hidden_dim=16)
-    return Classifier(channels=(4,), batch_norm=False, dropout=0.0, feature_dim=8, schedule="constant")
+    return Classifier(channels=(4,), batch_norm=False, dropout=0.0, feature_dim=8, lr_schedule="constant")
 
 
 def loader(batch_size: int, rank: int = 0, world_size: int = 1) -> BatchLoader:

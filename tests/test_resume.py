@@ -129,10 +129,10 @@ def test_last_finds_the_newest_of_numbered_runs(config: Path, tmp_path: Path):
 
 
 def test_a_resumed_run_can_be_given_more_epochs(config: Path, whole: train.Result, tmp_path: Path):
-    short = run(config, tmp_path, "--trainer.max_epochs=1", "--model.schedule=constant", "--run.name=x")
+    short = run(config, tmp_path, "--trainer.max_epochs=1", "--model.lr_schedule=constant", "--run.name=x")
     last = short.folder / "checkpoints" / "last.ckpt"
-    more = train.main(["fit", f"--ckpt_path={last}", "--trainer.max_epochs=3", "--model.schedule=constant"])
-    straight = run(config, tmp_path, "--trainer.max_epochs=3", "--model.schedule=constant", "--run.name=y")
+    more = train.main(["fit", f"--ckpt_path={last}", "--trainer.max_epochs=3", "--model.lr_schedule=constant"])
+    straight = run(config, tmp_path, "--trainer.max_epochs=3", "--model.lr_schedule=constant", "--run.name=y")
     assert more.folder == short.folder and same(weights(more.folder), weights(straight.folder))
 
 
@@ -154,7 +154,7 @@ def test_weights_alone_cannot_be_resumed(whole: train.Result):
 def test_a_checkpoint_with_code_is_refused_on_resume(whole: train.Result, tmp_path: Path):
     bad = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "optimizer_states": [], "code": os.system}, bad)
-    with pytest.raises(train.CheckpointError, match="carries code"):
+    with pytest.raises(train.CheckpointError, match="contains code"):
         train.main(["fit", f"--config={whole.folder}/config.yaml", f"--ckpt_path={bad}", f"--run.root={tmp_path}"])
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 

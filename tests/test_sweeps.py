@@ -34,7 +34,7 @@ def write_judges(root: Path) -> None:
     for name, shape in (("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))):
         path = root / f"classifier_{name}" / "default" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True)
-        saved(Classifier(channels=(4,), feature_dim=8, schedule="constant", image_shape=shape), path)
+        saved(Classifier(channels=(4,), feature_dim=8, lr_schedule="constant", image_shape=shape), path)
 
 
 def beginnings(folder: Path, args: list[str]) -> list[str]:

@@ -6,21 +6,24 @@ from lit_models.common.module import GenerativeModule
 
 
 class AutoencoderBase(GenerativeModule):
-    """Base of models with an `encoder`, images to codes, and a `decoder`, codes to logits of pixels."""
+    """Base of models with an `encoder`, images to codes, and a `decoder`, codes to logits of the pixels."""
 
     encoder: nn.Module
     decoder: nn.Module
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images)  # (N, d)
+        """N x C x H x W -> N x d."""
+        return self.encoder(images)
 
     def encoder_network(self) -> nn.Module:
         return self.encoder
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.decoder(codes).sigmoid()  # (N, C, H, W)
+        """N x d -> images in [0, 1], N x C x H x W."""
+        return self.decoder(codes).sigmoid()
 
     def reconstruct(self, images: Tensor) -> Tensor:
+        """N x C x H x W -> N x C x H x W."""
         return self.decode(self.encode(images))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Protocols: what a model can do. Callbacks, metrics and sample.py ask for one of these, never for a class of model."""
+"""Protocols that say what a model can do.
+
+Callbacks, metrics and sample.py ask for a protocol, by `isinstance(model, Samples)`, and never for a class of model.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -8,58 +11,86 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Samples(Protocol):
+    """The model generates images."""
+
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        """New images in [0, 1], N x C x H x W."""
+        """Generates n images in [0, 1], n x C x H x W, of class `label` if it is given."""
 
 
 @runtime_checkable
 class Encodes(Protocol):
+    """The model encodes images."""
+
     def encode(self, images: Tensor) -> Tensor:
-        """Codes, N x d, of images in [0, 1], N x C x H x W."""
+        """Images in [0, 1], N x C x H x W -> codes, N x d."""
 
     def encoder_network(self) -> nn.Module:
-        """The part of the model that computes `encode`, alone, to be carried into another model."""
+        """The module that computes `encode`, on its own, so that another model can use it."""
 
 
 @runtime_checkable
 class HasBackbone(Protocol):
+    """The model contains a network of features that another model can build on."""
+
     def backbone(self) -> nn.Module:
-        """The part of the model that makes features, N x F, of images, alone, to learn on."""
+        """The module from images, N x C x H x W, to features, N x F, on its own."""
 
 
 @runtime_checkable
 class Decodes(Protocol):
+    """The model decodes codes."""
+
     def decode(self, codes: Tensor) -> Tensor:
-        """Images in [0, 1], N x C x H x W, of codes, N x d."""
+        """Codes, N x d -> images in [0, 1], N x C x H x W."""
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
+    """The model reconstructs images."""
+
     def reconstruct(self, images: Tensor) -> Tensor:
-        """The model's version of images in [0, 1], N x C x H x W."""
+        """Images in [0, 1], N x C x H x W -> reconstructions in [0, 1], N x C x H x W."""
 
 
 @runtime_checkable
 class Translates(Protocol):
+    """The model translates images from one domain to another."""
+
     directions: tuple[str, ...]
-    """From which kind of images to which: `ab` from sources to targets, and `ba` back for a model that can."""
+    """Directions of translation: `ab` from source to target images, and `ba` back, if the model can."""
 
     def translate(self, images: Tensor, direction: str = "ab") -> Tensor:
-        """Images of one kind, in [0, 1], as the other kind shows them."""
+        """Images of one domain in [0, 1], N x C x H x W -> images of the other domain in [0, 1]."""
 
 
 @runtime_checkable
 class HasLogProb(Protocol):
+    """The model computes the likelihood of images, or a bound."""
+
     def log_prob(self, images: Tensor) -> Tensor:
-        """Log-density in nats, N, of images in [0, 1], N x C x H x W."""
+        """Images in [0, 1], N x C x H x W -> log-density in nats, N."""
+
+
+@runtime_checkable
+class HasOptimizedImages(Protocol):
+    """The model holds the images that it makes as parameters, and makes no others."""
+
+    def optimized_images(self) -> Tensor:
+        """All images of the model, in [0, 1], N x C x H x W."""
 
 
 @dataclass(frozen=True)
 class LatentBlock:
-    """Columns start to stop of a code: real numbers, or one-hot blocks of `categories` columns each.
+    """Columns of a code that belong together: real numbers, or one-hot vectors of categorical variables.
+
+    Args:
+        kind: Kind of the variables.
+        start: First column.
+        stop: Column after the last one.
+        categories: Number of categories of each categorical variable.
 
     Raises:
-        ValueError: the columns do not make up whole blocks.
+        ValueError: the number of columns is no multiple of `categories`.
     """
 
     kind: Literal["continuous", "categorical"]
@@ -69,22 +100,24 @@ class LatentBlock:
 
     def __post_init__(self) -> None:
         if self.kind == "categorical" and (self.categories < 2 or (self.stop - self.start) % self.categories):
-            raise ValueError(f"columns {self.start} to {self.stop} are no blocks of {self.categories} categories")
+            raise ValueError(f"columns {self.start} to {self.stop} hold no one-hot vectors of {self.categories}")
 
     @property
-    def variables(self) -> int:
-        """Real numbers, or categorical variables, that it is made of."""
+    def num_variables(self) -> int:
+        """Number of real numbers, or of categorical variables."""
         width = self.stop - self.start
         return width if self.kind == "continuous" else width // self.categories
 
 
 @runtime_checkable
 class HasLatentBlocks(Protocol):
+    """The model has codes with a prior."""
+
     def latent_blocks(self) -> list[LatentBlock]:
-        """What the columns of a code mean, in their order, without gaps."""
+        """Meaning of the columns of a code, in order and without gaps."""
 
     def sample_prior(self, n: int) -> Tensor:
-        """Draws of the prior, n x d, as `decode` takes them."""
+        """Draws n codes from the prior, n x d, in the form that `decode` takes."""
 
 
 def refuse_label(model: object, label: int | None) -> None:

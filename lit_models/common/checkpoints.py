@@ -13,7 +13,7 @@ from lightning import LightningModule
 from lightning.pytorch.cli import instantiate_module
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
-from lit_models.common.component import Component, imported
+from lit_models.common.component import Component, imported_class
 
 Model = TypeVar("Model", bound=LightningModule)
 
@@ -26,19 +26,19 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
     """Builds the untrained model that a checkpoint's hyper-parameters describe, from classes that are already imported.
 
     Args:
-        config: Hyper-parameters, as `GenerativeModule.model_config` gives them.
+        config: Hyper-parameters, as `GenerativeModule.model_config` returns them.
         base: Class that the model must be a subclass of.
 
     Raises:
-        ValueError: no class is named, or one that is not imported, or its arguments do not fit.
+        ValueError: the config names no class, or one that is not imported, or arguments that do not fit.
     """
     name = config.get("_class_path")
-    model = imported(name, base)
+    model = imported_class(name, base)
     if model is None:
-        raise ValueError(f"it names the class {name}, which is none of the imported models")
+        raise ValueError(f"its class is {name}, which is no imported model; import the package that defines it")
     config = _check_classes(model, config)
     try:
-        # A context of its own: inside another model's constructor, its arguments would be recorded as this one's.
+        # Without a context of its own, the arguments would be recorded as those of a model that is being constructed.
         with _given_hyperparameters_context(config, "lightning.pytorch.cli.instantiate_module"):
             return instantiate_module(base, config)
     except (ArgumentError, TypeError) as error:
@@ -46,7 +46,7 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
 
 
 def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, without an optimizer that is not imported, which a trained model can do without.
+    """Returns the arguments, without the optimizer if its class is not imported, as a trained model needs none.
 
     Raises:
         ValueError: a component's class is not imported, or the component is given in a form that would import it.
@@ -56,14 +56,17 @@ def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> d
             raise ValueError(f"{name} is {config[name]}, but a component must be given as class_path and init_args")
     rest = {k: v for k, v in config.items() if k not in ("optimizer", "_class_path", "_instantiator")}
     for path in _classes_named(rest):
-        if not imported(path, Component):
-            raise ValueError(f"it names the class {path}, which is none of the imported components")
+        if not imported_class(path, Component):
+            raise ValueError(
+                f"it names the class {path}, which is no imported component; import the package that defines it"
+            )
     optimizer = config.get("optimizer")
-    known = isinstance(optimizer, Mapping) and imported(optimizer.get("class_path"), torch.optim.Optimizer)
+    known = isinstance(optimizer, Mapping) and imported_class(optimizer.get("class_path"), torch.optim.Optimizer)
     return {k: v for k, v in config.items() if k != "_instantiator" and (k != "optimizer" or known)}
 
 
 def _component_arguments(model: type[LightningModule]) -> set[str]:
+    """Names of the constructor arguments that take a component."""
     hints = get_type_hints(model.__init__)
     options = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
     return {
@@ -80,10 +83,10 @@ def _classes_named(value: Any) -> set[str]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint, on the CPU; files that carry code are refused, never run.
+    """Reads a checkpoint to the CPU. A file that contains code is refused; the code is never run.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one that carries code.
+        CheckpointError: there is no such file, it is damaged, or it contains code.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
@@ -93,18 +96,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
         what = f" ({found[1]})" if found else ""
         raise CheckpointError(
-            f"{path} carries code{what} and was refused; use a checkpoint that genlab wrote, which holds tensors only"
+            f"{path} contains code{what} and was refused; use a checkpoint that genlab wrote, which holds tensors only"
         ) from None
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged or is no checkpoint ({reason}); train that model again") from None
+        raise CheckpointError(f"{path} is damaged or is not a checkpoint ({reason}); train that model again") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path} is no checkpoint of a model: it holds no state_dict")
+        raise CheckpointError(f"{path} has no state_dict, so it is no checkpoint of a model; give another file")
     return checkpoint
 
 
 def command_that_makes(path: Path) -> str:
-    """What to run to get `<root>/<experiment>/<run>/checkpoints/<file>`, as the end of a sentence, or nothing."""
+    """Command that makes the checkpoint `<root>/<experiment>/<run>/checkpoints/<file>`, as the end of a sentence.
+
+    Empty if no config or sweep of that name is known.
+    """
     if path.parent.name != "checkpoints" or len(path.parts) < 4:
         return ""
     run, experiment = path.parts[-3], path.parts[-4]

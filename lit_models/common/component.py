@@ -1,3 +1,5 @@
+"""Components: objects, such as networks and distributions, that are injected into a model and have options."""
+
 import inspect
 import sys
 from typing import Any, ClassVar
@@ -6,33 +8,34 @@ from jsonargparse import Namespace
 
 
 class Component:
-    """A piece that is injected into a model: networks, a law of the code, a corruption.
+    """Base class of what is injected into a model: networks, latent distributions, corruptions, samplers.
 
-    Each argument of its constructor is kept under its own name, so that a checkpoint can tell how to make it again.
+    Each argument of the constructor is stored in an attribute of the same name, so that a checkpoint can record how to
+    construct the component again.
     """
 
     initial_weights: ClassVar[tuple[str, ...]] = ()
-    """Arguments that say where its first weights come from: None where a checkpoint brings the weights."""
+    """Constructor arguments that only set initial weights. They are None when a checkpoint brings the weights."""
 
     def as_config(self) -> dict[str, Any]:
-        """Its class and arguments, as a config names them, to be made again with the weights of a checkpoint."""
+        """Class and arguments as in a config file, with the arguments that set initial weights replaced by None."""
         arguments = inspect.signature(type(self)).parameters
-        given = {name: None if name in self.initial_weights else getattr(self, name) for name in arguments}
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": given}
+        init_args = {name: None if name in self.initial_weights else getattr(self, name) for name in arguments}
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": init_args}
 
 
 def drop_initial_weights(config: Namespace) -> None:
-    """Sets the first weights of the model and every part in a nested config to None, in place."""
-    inner = vars(config)
-    for name in getattr(imported(inner.get("class_path"), object), "initial_weights", ()):
-        setattr(inner["init_args"], name, None)
-    for value in inner.values():
+    """Sets the arguments that set initial weights to None, in place, in a nested config of a model."""
+    values = vars(config)
+    for name in getattr(imported_class(values.get("class_path"), object), "initial_weights", ()):
+        setattr(values["init_args"], name, None)
+    for value in values.values():
         if isinstance(value, Namespace):
             drop_initial_weights(value)
 
 
-def imported(path: object, of: type[Any]) -> type[Any] | None:
-    """The class of that path, if it is a kind of `of` in a module that is imported already."""
+def imported_class(path: object, base: type[Any]) -> type[Any] | None:
+    """Returns the class with that import path if its module is already imported and it is a subclass of `base`."""
     module, _, name = str(path).rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) and issubclass(found, of) else None
+    return found if isinstance(found, type) and issubclass(found, base) else None

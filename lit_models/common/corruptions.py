@@ -1,7 +1,7 @@
-"""What a denoising model has to undo: corruptions of a whole batch at once, on its device.
+"""Corruptions of images, which a denoising model learns to undo. They work on a whole batch, on its device.
 
-Each has one argument, `strength`: 0 leaves an image as it is, 1 leaves little of it. It is the standard deviation of
-noise on pixels in [0, 1], the share of pixels that are masked, and the width of a blur or a blob by the image's size.
+Each has one argument, `strength`: 0 leaves an image unchanged, 1 leaves little of it. It is the standard deviation of
+noise on pixels in [0, 1], the share of masked pixels, or the width of a blur or a blob relative to the image.
 """
 
 import math
@@ -17,32 +17,44 @@ from lit_models.losses.likelihood import LikelihoodKind
 
 
 class Corruption(Component, ABC):
-    """Images N x C x H x W in [0, 1] to such images, each corrupted by draws of its own.
-
-    Draws come from `generator`, which lies on the images' device, or from torch's global one.
+    """Corrupts images in [0, 1], N x C x H x W -> N x C x H x W, with independent draws for each image.
 
     Args:
-        strength: how much, at least 0.
+        strength: Strength of the corruption, at least 0.
 
     Raises:
         ValueError: `strength` is out of range.
     """
 
     likelihood: ClassVar[LikelihoodKind] = "gaussian"
-    """Of a clean pixel, that goes with it: L1 for Laplace noise, else L2."""
-    most: ClassVar[float] = math.inf
+    """Likelihood of a clean pixel that suits the corruption: laplace (L1) for Laplace noise, else gaussian (L2)."""
+    max_strength: ClassVar[float] = math.inf
+    """Largest strength that makes sense."""
 
     def __init__(self, strength: float = 0.3) -> None:
-        if not 0 <= strength <= self.most:
-            raise ValueError(f"strength is {strength}; {type(self).__name__} takes 0 to {self.most}")
+        if not 0 <= strength <= self.max_strength:
+            raise ValueError(f"strength is {strength}; {type(self).__name__} takes 0 to {self.max_strength}")
         self.strength = strength
 
     @abstractmethod
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the corrupted images.
+
+        Args:
+            images: Images in [0, 1], N x C x H x W.
+            generator: Random generator on the images' device; torch's global one by default.
+        """
 
 
 class GaussianNoise(Corruption):
-    """x + s e, e ~ N(0, 1), clipped to [0, 1], with s = strength."""
+    """x + s e, clipped to [0, 1], with e ~ N(0, 1) for each pixel.
+
+    >>> GaussianNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 1, 4, 4])
+
+    Args:
+        strength: Standard deviation s of the noise.
+    """
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = torch.empty_like(images).normal_(generator=generator)
@@ -50,12 +62,19 @@ class GaussianNoise(Corruption):
 
 
 class LaplaceNoise(Corruption):
-    """x + e, e of density exp(-|e| / b) / 2b, clipped to [0, 1]; b = strength / sqrt(2), so that sd e = strength."""
+    """x + e, clipped to [0, 1], where e has density exp(-|e| / b) / 2b with b = strength / sqrt(2).
+
+    >>> LaplaceNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 1, 4, 4])
+
+    Args:
+        strength: Standard deviation of the noise.
+    """
 
     likelihood = "laplace"
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        # The difference of two draws of an exponential law has a Laplace law.
+        # The difference of two exponential variables has a Laplace distribution.
         noise = torch.empty(2, *images.shape, dtype=images.dtype, device=images.device).exponential_(
             generator=generator
         )
@@ -63,29 +82,41 @@ class LaplaceNoise(Corruption):
 
 
 class Blur(Corruption):
-    """Convolution with a Gaussian whose standard deviation is strength times an eighth of the shorter side in pixels.
+    """Convolution with a Gaussian. Beyond its edges the image is extended by its edge pixels.
 
-    The image goes on beyond its edges as it ends there. At 28 x 28, strength 1 is a blur of 3.5 pixels.
+    >>> Blur(0.5)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 1, 8, 8])
+
+    Args:
+        strength: Standard deviation of the Gaussian, in eighths of the image's shorter side. At 28 x 28, strength 1 is
+            3.5 pixels.
     """
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         sigma = self.strength * min(images.shape[2:]) / 8
         if sigma == 0:
             return images
-        reach = math.ceil(4 * sigma)
-        at = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-        kernel = torch.exp(-0.5 * (at / sigma).square())
+        radius = math.ceil(4 * sigma)
+        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-0.5 * (offsets / sigma).square())
         kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
         channels = images.flatten(0, 1)[:, None]  # (NC, 1, H, W)
-        padded = F.pad(channels, (reach, reach, reach, reach), mode="replicate")
+        padded = F.pad(channels, (radius, radius, radius, radius), mode="replicate")
         blurred = F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))
-        return blurred.view_as(images).clamp(0, 1)  # rounding may leave the range
+        return blurred.view_as(images).clamp(0, 1)  # rounding errors may leave [0, 1]
 
 
 class Masking(Corruption):
-    """Sets each pixel, all its channels together, to 0 with probability strength (Vincent et al. 2008)."""
+    """Sets pixels, all their channels together, to 0 (Vincent et al. 2008, ICML).
 
-    most = 1.0
+    >>> Masking(1.0)(torch.ones(1, 1, 2, 2)).max()
+    tensor(0.)
+
+    Args:
+        strength: Probability that a pixel is masked, at most 1.
+    """
+
+    max_strength = 1.0
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         pixels = torch.empty_like(images[:, :1]).uniform_(generator=generator)  # in [0, 1)
@@ -93,22 +124,28 @@ class Masking(Corruption):
 
 
 class ColoredBlob(Corruption):
-    """Paints one opaque disc over each image, whole within it; its edge is soft over one pixel.
+    """Paints one opaque disc, which lies within the image and whose edge is soft over one pixel.
 
-    Its diameter is strength times the shorter side. Its colour is uniform but bright: the largest channel is drawn from
-    [0.5, 1], so that a blob on grey images is a light one. Stands in for a red eye, a scratch, a date in the corner.
+    Its colour is random but bright: the largest channel is drawn from [0.5, 1]. The disc stands for defects such as a
+    scratch, red eyes or a printed date.
+
+    >>> ColoredBlob(0.5)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+
+    Args:
+        strength: Diameter of the disc relative to the image's shorter side, at most 1.
     """
 
-    most = 1.0
+    max_strength = 1.0
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         n, channels, height, width = images.shape
         draws = torch.empty(n, channels + 3, device=images.device, dtype=images.dtype).uniform_(generator=generator)
-        colour, brightness, place = draws.split([channels, 1, 2], dim=1)
+        colour, brightness, position = draws.split([channels, 1, 2], dim=1)
         colour = colour / colour.amax(dim=1, keepdim=True).clamp(min=1e-6) * (0.5 + 0.5 * brightness)  # (N, C)
         radius = self.strength * min(height, width) / 2
         sides = images.new_tensor([height, width])
-        centre = radius + place * (sides - 2 * radius)  # (N, 2), where pixel i covers [i, i + 1]
+        centre = radius + position * (sides - 2 * radius)  # (N, 2); pixel i covers [i, i + 1]
         rows = torch.arange(height, device=images.device) + 0.5 - centre[:, :1]  # (N, H)
         columns = torch.arange(width, device=images.device) + 0.5 - centre[:, 1:]  # (N, W)
         distance = torch.hypot(rows[:, :, None], columns[:, None, :])[:, None]  # (N, 1, H, W)

@@ -1,4 +1,4 @@
-"""What models of images out of noise, level by level, share."""
+"""Base class of models that generate images from noise, one noise level after another."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,139 +7,149 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.common.capabilities import refuse_label
 from lit_models.common.diffusion import Diffusion
 from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
 from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.noise_predictors import NoisePredictor
 from lit_models.common.samplers import Sampler
-from lit_models.networks.unet import NoiseNetwork
 
 
 class DiffusionBase(GenerativeModule):
-    """A network that sees the noise in noisy images of any level, and a sampler that takes images out of noise with it.
+    """Base of models with a network that predicts the noise in noisy images, and a sampler that uses it.
 
-    A moving average of the network's weights, if there is one, is what is validated, tested and sampled. What a network
-    makes of images may be of half precision; the levels' arithmetic stays in single precision, as the last levels
-    differ from the image by less than half precision tells apart.
+    If `ema_decay` is positive, the exponential moving average (EMA) of the network's weights is validated, tested and
+    sampled. The network may run in half precision. The arithmetic around it stays in single precision, because the
+    lowest noise levels change an image by less than half precision resolves.
     """
 
     diffusion: Diffusion
     network: nn.Module
-    average: nn.Module | None
+    ema_network: nn.Module | None
     sampler: Sampler
     image_shape: ImageShape
     num_classes: int | None
-    guidance: float = 0.0
+    guidance_scale: float = 0.0
 
-    def assemble(
+    def setup_networks(
         self,
         diffusion: Diffusion,
-        network: NoiseNetwork,
+        network: NoisePredictor,
         sampler: Sampler,
         ema_decay: float,
         image_shape: ImageShape,
         num_classes: int | None = None,
     ) -> None:
-        """Sets the parts, after `save_hyperparameters`.
+        """Builds the networks; a constructor calls it after `save_hyperparameters`.
+
+        Args:
+            diffusion: Noising process.
+            network: Builds the network.
+            sampler: Sampler that `sample` uses.
+            ema_decay: Decay of the EMA of the weights; 0 for no EMA.
+            image_shape: Channels, height, width.
+            num_classes: Number of classes of a model that learns from labels, else None.
 
         Raises:
-            ValueError: they do not go together.
+            ValueError: the arguments are out of range or do not fit together.
         """
         if not 0 <= ema_decay < 1:
-            raise ValueError(f"ema_decay is {ema_decay}; it must be at least 0 and below 1")
+            raise ValueError(f"ema_decay is {ema_decay}; it must be in [0, 1)")
         sampler.check(diffusion)
         self.diffusion = diffusion
         self.sampler = sampler
         self.ema_decay = ema_decay
         self.image_shape = image_shape
         self.num_classes = num_classes
-        self.network = network.network(image_shape, num_classes)
-        self.average = ema_copy(self.network) if ema_decay else None
+        self.network = network.build(image_shape, num_classes)
+        self.ema_network = ema_copy(self.network) if ema_decay else None
 
     @property
-    def maker(self) -> nn.Module:
-        """The network that makes the images that are looked at: the average where there is one."""
-        return self.network if self.average is None else self.average
+    def evaluated_network(self) -> nn.Module:
+        """The network that is validated, tested and sampled: `ema_network` if there is one, else `network`."""
+        return self.network if self.ema_network is None else self.ema_network
 
-    def noise_in(self, network: nn.Module, noisy: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The noise that a network sees in x_t, N x C x H x W, for steps t, N: float32."""
-        return network(self.diffusion.scale(noisy, t), t / self.diffusion.steps, labels).float()
+    def apply_network(self, network: nn.Module, noisy: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predicts the noise in x_t, N x C x H x W, at timesteps t, N, with a network: N x C x H x W, float32."""
+        return network(self.diffusion.scale_input(noisy, t), t / self.diffusion.num_steps, labels).float()
 
     def predict_noise(self, noisy: Tensor, t: int, labels: Tensor | None = None) -> Tensor:
-        """The same by `maker`, all images at one step, guided towards their labels if there are any.
+        """Predicts the noise in x_t, N x C x H x W, at one timestep, with classifier-free guidance towards the labels.
 
-        Ho and Salimans 2022, arXiv 2207.12598, eq. 6: (1 + w) e(x, y) - w e(x), w = `guidance`.
+        Ho and Salimans 2022, arXiv 2207.12598, eq. 6: (1 + w) e(x, y) - w e(x), w = `guidance_scale`.
         """
-        steps = torch.full((len(noisy),), t, device=noisy.device)
-        with self.as_trained():
-            if labels is None or self.num_classes is None or not self.guidance:
-                return self.noise_in(self.maker, noisy, steps, labels)
-            of_any_class = torch.full_like(labels, self.num_classes)
-            twice = torch.cat([labels, of_any_class])
-            found = self.noise_in(self.maker, noisy.repeat(2, 1, 1, 1), steps.repeat(2), twice)
-        of_class, of_any = found.chunk(2)
-        return of_any + (1 + self.guidance) * (of_class - of_any)
+        timesteps = torch.full((len(noisy),), t, device=noisy.device)
+        with self.training_precision():
+            if labels is None or self.num_classes is None or not self.guidance_scale:
+                return self.apply_network(self.evaluated_network, noisy, timesteps, labels)
+            any_class = torch.full_like(labels, self.num_classes)
+            both = torch.cat([labels, any_class])
+            noise = self.apply_network(self.evaluated_network, noisy.repeat(2, 1, 1, 1), timesteps.repeat(2), both)
+        conditional, unconditional = noise.chunk(2)
+        return unconditional + (1 + self.guidance_scale) * (conditional - unconditional)
 
-    def as_trained(self) -> AbstractContextManager[Any]:
-        """The precision of the training, while there is a trainer."""
+    def training_precision(self) -> AbstractContextManager[Any]:
+        """Context with the trainer's precision, if there is a trainer."""
         return nullcontext() if self._trainer is None else self.trainer.precision_plugin.forward_context()
 
     @torch.no_grad()
     def sample(self, n: int, label: int | None = None) -> Tensor:
-        """Images of one class, or of classes drawn at random if there are any; by the model's `sampler`."""
-        return self.sample_by(self.sampler, self.diffusion.start(n, self.image_shape), self.labels(n, label))
+        """Generates n images with `sampler`, of class `label`, or of random classes if the model has classes."""
+        noise = self.diffusion.sample_noise(n, self.image_shape)
+        return self.sample_with(self.sampler, noise, self.sample_labels(n, label))
 
-    def labels(self, n: int, label: int | None) -> Tensor | None:
-        """
+    def sample_labels(self, n: int, label: int | None) -> Tensor | None:
+        """Labels of n images: all `label`, or random ones; None for a model without classes.
+
         Raises:
-            ValueError: there is no such class, or there are none.
+            ValueError: the model has no such class.
         """
         if self.num_classes is None:
-            if label is not None:
-                raise ValueError(
-                    f"{type(self).__name__} was trained without labels and cannot be asked for class {label}"
-                )
+            refuse_label(self, label)
             return None
         if label is None:
             return torch.randint(self.num_classes, (n,), device=self.device)
         if not 0 <= label < self.num_classes:
-            raise ValueError(f"there is no class {label}; they are 0 to {self.num_classes - 1}")
+            raise ValueError(f"there is no class {label}; the classes are 0 to {self.num_classes - 1}")
         return torch.full((n,), label, device=self.device)
 
     @torch.no_grad()
-    def sample_by(self, sampler: Sampler, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [0, 1] that a sampler makes of x_T, both N x C x H x W."""
+    def sample_with(self, sampler: Sampler, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Generates images in [0, 1] from x_T with a sampler: N x C x H x W -> N x C x H x W."""
         clean = sampler.sample(self.diffusion, lambda x, t: self.predict_noise(x, t, labels), noisy)
         return to_unit(clean).clamp(0, 1)
 
-    def draw_steps(self, n: int, first: int = 1) -> Tensor:
-        """Steps from `first` to T for n images, int64, each uniform, and together spread evenly (Kingma et al. 2021,
-        arXiv 2107.00630, appendix I.1)."""
-        place = torch.rand((), device=self.device) + torch.arange(n, device=self.device) / n
-        count = self.diffusion.steps - first + 1
-        return first + (place.frac() * count).long().clamp(max=count - 1)[torch.randperm(n, device=self.device)]
+    def draw_timesteps(self, n: int, first: int = 1) -> Tensor:
+        """Draws n timesteps from `first` to T, int64, each uniform and together evenly spread.
+
+        Kingma et al. 2021, arXiv 2107.00630, appendix I.1.
+        """
+        position = torch.rand((), device=self.device) + torch.arange(n, device=self.device) / n
+        count = self.diffusion.num_steps - first + 1
+        return first + (position.frac() * count).long().clamp(max=count - 1)[torch.randperm(n, device=self.device)]
 
     # Training.
 
     def on_fit_start(self) -> None:
-        if self.average is not None:
+        if self.ema_network is not None:
             check_ema_precision(self)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            update_ema(self.average, self.network, self.ema_decay, self.trainer.global_step + 1)
+        if self.ema_network is not None:
+            update_ema(self.ema_network, self.network, self.ema_decay, self.trainer.global_step + 1)
 
 
 def to_signed(images: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1], float32."""
+    """Maps pixels from [0, 1] to [-1, 1], float32."""
     return 2 * images.float() - 1
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1]."""
+    """Maps pixels from [-1, 1] to [0, 1]."""
     return (images + 1) / 2
 
 
-def squared_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over pixels of each image: N."""
-    return F.mse_loss(found, wanted, reduction="none").flatten(1).mean(dim=1)
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each image, N."""
+    return F.mse_loss(prediction, target, reduction="none").flatten(1).mean(dim=1)

@@ -1,4 +1,4 @@
-"""Pairs of an encoder and its decoder, to be injected into a model that decides on the code between them."""
+"""Pairs of an encoder and a decoder, to be injected into an autoencoder, which decides on the code between them."""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,58 +9,70 @@ from torch import nn
 
 from lit_models.common.component import Component
 from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
+from lit_models.networks.efficientnet import EfficientNetEncoder
 from lit_models.networks.mlp import mlp
+from lit_models.networks.one_layer import DictionaryDecoder
 
 
 class Networks(Component, ABC):
-    @abstractmethod
-    def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
-        """Images, N x C x H x W, to N x out_dim."""
+    """Builds an encoder and a decoder."""
 
     @abstractmethod
-    def decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        """Codes, N x in_dim, to logits of the pixels, N x C x H x W."""
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+        """Builds the encoder: images, N x C x H x W -> N x out_dim."""
+
+    @abstractmethod
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        """Builds the decoder: codes, N x in_dim -> logits of the pixels, N x C x H x W."""
 
 
 class MLPNetworks(Networks):
-    """Fully connected layers of these widths down to the code, and the same ones back.
+    """Fully connected encoder and a decoder with the same hidden widths in reverse order.
+
+    >>> import torch
+    >>> MLPNetworks(hidden_dims=(8,)).build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
+    torch.Size([3, 1, 4, 4])
 
     Args:
-        hidden_dims: widths between the image and the code.
-        activation: between layers.
+        hidden_dims: Widths of the encoder's hidden layers.
+        activation: Activation between layers.
 
     Raises:
-        ValueError: a width is below one.
+        ValueError: a width is below 1.
     """
 
     def __init__(
         self, hidden_dims: tuple[int, ...] = (512, 256), activation: Literal["relu", "tanh", "silu"] = "relu"
     ) -> None:
         if any(width < 1 for width in hidden_dims):
-            raise ValueError(f"hidden_dims are {list(hidden_dims)}; each must be at least 1")
+            raise ValueError(f"hidden_dims is {list(hidden_dims)}; each width must be at least 1")
         self.hidden_dims = hidden_dims
         self.activation: Literal["relu", "tanh", "silu"] = activation
 
-    def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
         layers = mlp([math.prod(image_shape), *self.hidden_dims, out_dim], self.activation)
         return nn.Sequential(nn.Flatten(), *layers)
 
-    def decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         layers = mlp([in_dim, *reversed(self.hidden_dims), math.prod(image_shape)], self.activation)
         return nn.Sequential(*layers, nn.Unflatten(1, tuple(image_shape)))
 
 
 class StridedNetworks(Networks):
-    """Convolutions of stride 2 and their mirror image (Springenberg et al. 2014, arXiv 1412.6806).
+    """Encoder of convolutions of stride 2 and its mirror image (Springenberg et al. 2014, arXiv 1412.6806).
+
+    >>> import torch
+    >>> StridedNetworks(depth=2).build_encoder((1, 28, 28), 10)(torch.zeros(3, 1, 28, 28)).shape
+    torch.Size([3, 10])
 
     Args:
-        depth: number of convolutions.
-        channel_factor: channels of layer i are channel_factor ** i, from i = 1.
-        kernel_size: of every convolution.
-        hidden_dim: width of the fully connected layer between the convolutions and the code.
+        depth: Number of convolutions.
+        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ...
+        kernel_size: Kernel size of every convolution.
+        hidden_dim: Width of the fully connected layer between the convolutions and the code.
 
     Raises:
-        ValueError: from `encoder` and `decoder`, when `depth` halves the image below one pixel.
+        ValueError: from `build_encoder` and `build_decoder`, the image is too small for `depth` convolutions.
     """
 
     def __init__(self, depth: int = 3, channel_factor: int = 8, kernel_size: int = 3, hidden_dim: int = 128) -> None:
@@ -69,10 +81,66 @@ class StridedNetworks(Networks):
         self.kernel_size = kernel_size
         self.hidden_dim = hidden_dim
 
-    def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
         channels = growing_channels(self.depth, self.channel_factor)
         return StridedEncoder(image_shape, channels, self.kernel_size, self.hidden_dim, out_dim)
 
-    def decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         channels = growing_channels(self.depth, self.channel_factor)
         return StridedDecoder(image_shape, channels, self.kernel_size, self.hidden_dim, in_dim)
+
+
+class EfficientNetNetworks(Networks):
+    """EfficientNet-B0 (Tan and Le 2019, arXiv 1905.11946) as encoder, transposed convolutions as decoder.
+
+    >>> import torch
+    >>> EfficientNetNetworks().build_decoder((3, 28, 28), 10)(torch.zeros(2, 10)).shape
+    torch.Size([2, 3, 28, 28])
+
+    Args:
+        weights: Initial weights of the backbone: IMAGENET1K_V1 or DEFAULT, which torchvision downloads once; a file
+            with them; or none for random weights.
+        freeze: Trains only the layer between the features and the code. The backbone keeps its weights and its
+            batch-norm statistics.
+        image_size: Height and width to which images are resized for the backbone; none to leave them as they are. The
+            backbone halves images five times: 28 pixels leave one position, and 224, as on ImageNet, leave 7 x 7.
+
+    Raises:
+        ValueError: `image_size` is below 1; from `build_encoder`, the weights cannot be loaded, or the images have
+            neither 1 nor 3 channels.
+    """
+
+    initial_weights = ("weights",)
+
+    def __init__(self, weights: str | None = None, freeze: bool = False, image_size: int | None = None) -> None:
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"image_size is {image_size}; it must be at least 1")
+        self.weights = weights
+        self.freeze = freeze
+        self.image_size = image_size
+
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+        return EfficientNetEncoder(image_shape, out_dim, self.weights, self.freeze, self.image_size)
+
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return StridedDecoder(image_shape, growing_channels(2, 8), 3, 128, in_dim)
+
+
+class DictionaryNetworks(Networks):
+    """Encoder of one fully connected layer; the decoder is a sum of atoms of unit norm, weighted by the code.
+
+    With atoms of fixed norm, a penalty on the code cannot be reduced by small codes and large decoder weights
+    (Olshausen and Field 1996, doi 10.1038/381607a0).
+
+    >>> import torch
+    >>> DictionaryNetworks().build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
+    torch.Size([3, 1, 4, 4])
+    """
+
+    def __init__(self) -> None: ...
+
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), out_dim))
+
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return DictionaryDecoder(in_dim, image_shape)

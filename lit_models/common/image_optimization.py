@@ -1,8 +1,8 @@
-"""What models share whose only parameters are the images that they make."""
+"""Base class of models whose only parameters are the pixels of the images that they make."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -13,26 +13,25 @@ from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.perceptual import PerceptualFeatures, VGGFeatures
 
-NOISE = 0.5
-"""Standard deviation of the logits at first: grey images with noise of about an eighth."""
-MARGIN = 0.02
-"""How far from black and white, where there is no slope, a picture's pixels are kept where a descent starts from it."""
-
-
-@runtime_checkable
-class HasOptimizedImages(Protocol):
-    def optimized_images(self) -> Tensor:
-        """All images that the model has made, in [0, 1], N x C x H x W; it makes no others."""
+INITIAL_STD = 0.5
+"""Standard deviation of the initial logits: grey images with noise of a standard deviation of about an eighth."""
+LOGIT_MARGIN = 0.02
+"""Initial pixels are clipped to this distance from 0 and 1, where the sigmoid is flat."""
 
 
 class LBFGS(torch.optim.LBFGS):
-    """L-BFGS (Liu and Nocedal 1989, doi 10.1007/BF01589116) that goes on to the end: a step is `max_iter` passes or so
-    through the network, each where the strong Wolfe conditions want it, and no change is too small for it.
+    """L-BFGS (Liu and Nocedal 1989, doi 10.1007/BF01589116) with a strong Wolfe line search and without tolerances.
+
+    A step takes about `max_iter` passes through the network. It does not end early when changes are small.
+
+    >>> LBFGS([torch.zeros(3, requires_grad=True)], max_iter=5).param_groups[0]["line_search_fn"]
+    'strong_wolfe'
 
     Args:
-        lr: the first step length that is tried.
-        max_iter: directions in a step.
-        history_size: earlier directions that the curvature is told from; checkpoints hold twice as many images.
+        lr: First step length that the line search tries.
+        max_iter: Number of iterations in a step.
+        history_size: Number of earlier iterations that approximate the curvature. A checkpoint holds twice as many
+            copies of the images.
     """
 
     def __init__(self, params: Any, lr: float = 1.0, max_iter: int = 10, history_size: int = 20) -> None:
@@ -48,56 +47,63 @@ class LBFGS(torch.optim.LBFGS):
 
 
 class ImageOptimization(GenerativeModule):
-    """An image for each picture, made by descent on its pixels: `class TextureSynthesis(ImageOptimization,
-    GenerativeModule)`.
+    """Base of models that make one image for each reference image by optimizing its pixels.
 
-    The images are sigmoid(theta) and so in [0, 1] all the way; theta, N x C x H x W, is all that is learned. A batch
-    has the pictures of all images, in their order. What the fixed network sees in them is found once; neither that nor
-    the network is in checkpoints. A loss is a sum over layers of errors of each image alone, relative to the picture's
-    own size there, which gives each layer the same say and makes weights mean the same for any network.
+    The images are sigmoid(theta), so that pixels stay in [0, 1]; theta, N x C x H x W, is the only parameter. A batch
+    holds the reference images of all images, in order. The features of the reference images are computed once. Neither
+    they nor the fixed network that computes them are saved in checkpoints. The loss is a sum of errors, each of one
+    layer and one image, relative to the norm of the reference's features. Every layer thus counts equally, and weights
+    mean the same for any network.
 
-    Under DDP each process has an equal share of the pictures and all of them the mean of all gradients and losses, so
-    that every process takes the same step, by L-BFGS too, and holds all images.
+    Under DDP each process has an equal share of the reference images, and gradients and losses are averaged over the
+    processes, so that every process takes the same step, with L-BFGS too, and holds all images.
     """
 
-    given: ClassVar[str] = "pictures"
-    """What a batch has to be of."""
+    references: ClassVar[str] = "reference images"
+    """What a batch has to hold."""
     logits: nn.Parameter
 
-    def hold(self, features: PerceptualFeatures, num_images: int, image_shape: ImageShape) -> None:
-        """Sets the parts, after `save_hyperparameters`. The images start as noise by torch's global generator.
+    def setup_images(self, features: PerceptualFeatures, num_images: int, image_shape: ImageShape) -> None:
+        """Initialises the images with noise of torch's global generator; a constructor calls it after
+        `save_hyperparameters`.
+
+        Args:
+            features: Loads the fixed network.
+            num_images: Number N of images.
+            image_shape: Channels, height, width.
 
         Raises:
-            ValueError: no image.
+            ValueError: `num_images` is below 1.
         """
         if num_images < 1:
             raise ValueError(f"num_images is {num_images}; it must be at least 1")
         self.features = features
         self.image_shape = image_shape
-        self.logits = nn.Parameter(NOISE * torch.randn(num_images, *image_shape))
-        self._network: list[nn.Module] = []  # in a list: no part of the model's own weights
+        self.logits = nn.Parameter(INITIAL_STD * torch.randn(num_images, *image_shape))
+        self._network: list[nn.Module] = []  # in a list, so that its weights are none of the model's
         self._targets: Sequence[Tensor] | None = None
 
     @abstractmethod
     def targets(self, batch: tuple[Tensor, ...]) -> list[Tensor]:
-        """What the network sees in the pictures that the images are made of."""
+        """Features of the reference images in a batch."""
 
     def optimized_images(self) -> Tensor:
+        """All images of the model, in [0, 1], N x C x H x W."""
         return self.logits.detach().float().sigmoid()
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"images": (self.own(batch).detach().float() * 255).round().to(torch.uint8)}
+        return {"images": (self.batch_images(batch).detach().float() * 255).round().to(torch.uint8)}
 
     @property
     def network(self) -> nn.Module:
         """The fixed network, on the model's device.
 
         Raises:
-            CheckpointError: it cannot be had, or not for these images.
+            CheckpointError: the network cannot be loaded, or cannot take these images.
         """
         if not self._network:
             try:
-                self._network.append(self.features.load(self.image_shape, "--model.features"))
+                self._network.append(self.features.build(self.image_shape, "--model.features"))
             except ValueError as error:
                 raise CheckpointError(str(error)) from None
         return self._network[0].to(self.logits)
@@ -106,59 +112,67 @@ class ImageOptimization(GenerativeModule):
         _ = self.network
 
     def on_fit_start(self) -> None:
-        """
+        """Checks the precision.
+
         Raises:
-            MisconfigurationException: a precision in which the descent stands still.
+            MisconfigurationException: the optimization does not work in this precision.
         """
         self._targets = None
         if self.dtype in (torch.float16, torch.bfloat16):
-            raise MisconfigurationException("a descent stands still in half precision: use bf16-mixed or 32-true")
+            raise MisconfigurationException(
+                "pixels do not change in half precision: use --trainer.precision bf16-mixed or 32-true"
+            )
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and isinstance(self.optimizers(use_pl_optimizer=False), torch.optim.LBFGS):
             raise MisconfigurationException(
-                "L-BFGS looks at the loss several times a step, which the gradient scaler of 16-mixed cannot follow:"
-                " use bf16-mixed or 32-true, or --model.optimizer torch.optim.Adam --model.optimizer.lr 0.05"
+                "L-BFGS evaluates the loss several times in a step, which the gradient scaler of 16-mixed does not"
+                " support: use --trainer.precision bf16-mixed or 32-true, or"
+                " --model.optimizer torch.optim.Adam --model.optimizer.lr 0.05"
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """
+        """Checks the images of a checkpoint.
+
         Raises:
-            CheckpointError: it holds another number of images, or of another shape.
+            CheckpointError: it holds another number of images, or images of another shape.
         """
         super().on_load_checkpoint(checkpoint)
         held = checkpoint["state_dict"]["logits"].shape
         if held != self.logits.shape:
             sizes = [f"{number} x {' x '.join(map(str, shape))}" for number, *shape in (held, self.logits.shape)]
-            raise CheckpointError(f"the checkpoint holds images of {sizes[0]}, and those of the data are {sizes[1]}")
+            raise CheckpointError(
+                f"the checkpoint holds images of {sizes[0]}, and those of the data are {sizes[1]}; use the data that it"
+                " was trained on"
+            )
 
-    def own(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """The images of a batch's pictures, with the gradient: those of this process.
+    def batch_images(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """The images that belong to a batch's reference images, with gradient: those of this process.
 
         Raises:
-            MisconfigurationException: it does not have the pictures of all images.
+            MisconfigurationException: the batch does not hold the reference images of all images.
         """
         share = len(batch[0])
         trainer = self._trainer
         rank, processes = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         if share * processes != len(self.logits):
             raise MisconfigurationException(
-                f"{type(self).__name__} holds {len(self.logits)} images, and a batch has {share * processes} pictures;"
-                " it has to have all of them"
+                f"{type(self).__name__} has {len(self.logits)} images, and a batch has {share * processes} reference"
+                " images; a batch must hold all of them"
             )
         return self.logits[rank * share : (rank + 1) * share].sigmoid()
 
-    def wanted(self, batch: tuple[Tensor, ...]) -> Sequence[Tensor]:
-        """The targets of a batch, which is the same in all of training."""
+    def cached_targets(self, batch: tuple[Tensor, ...]) -> Sequence[Tensor]:
+        """`targets` of a batch. In training they are computed once, as every batch is the same."""
         if self.training and self._targets is not None:
             return self._targets
         with torch.no_grad():
-            found = self.targets(batch)
+            targets = self.targets(batch)
         if self.training:
-            self._targets = found
-        return found
+            self._targets = targets
+        return targets
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss, which has the same value in all processes, as a line search has to find it."""
+        """The loss, averaged over the processes, as a line search needs the same value in all of them."""
         loss = super().training_step(batch, batch_idx)
         if not (dist.is_available() and dist.is_initialized()):
             return loss
@@ -168,16 +182,17 @@ class ImageOptimization(GenerativeModule):
 
 
 def random_vgg(*layers: str) -> VGGFeatures:
-    """VGG-19 as it is before training, with average pooling."""
+    """VGG-19 with random weights and average pooling."""
     return VGGFeatures("random", layers, "average")
 
 
-def check_smoothness(weight: float, beta: float = 2.0) -> None:
-    """
+def check_total_variation(weight: float, beta: float = 2.0) -> None:
+    """Checks the options of a total variation term.
+
     Raises:
-        ValueError: a weight or an exponent that no total variation could have.
+        ValueError: the weight is negative, or beta below 1.
     """
     if not weight >= 0:
-        raise ValueError(f"tv_weight is {weight}; it may not be negative")
+        raise ValueError(f"tv_weight is {weight}; it must be at least 0")
     if not beta >= 1:
         raise ValueError(f"tv_beta is {beta}; it must be at least 1")

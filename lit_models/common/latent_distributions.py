@@ -1,4 +1,4 @@
-"""Laws of a variational code: its posterior given the encoder's output, its prior, the divergence between them."""
+"""Distributions of the code of a VAE: posterior, prior, and the divergence between them."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,53 +12,61 @@ from lit_models.common.component import Component
 
 
 class LatentDistribution(Component, ABC):
-    """q(z|x) from parameters that the encoder gives, p(z), and KL(q || p). `d` is the model's `latent_dim`."""
+    """Posterior q(z|x), whose parameters the encoder computes, prior p(z), and KL(q || p).
+
+    `d` is the model's `latent_dim`. `params` are the encoder's outputs, N x P, where P is the sum of `param_dims(d)`.
+    Codes are N x code_dim.
+    """
 
     @abstractmethod
     def param_dims(self, d: int) -> list[int]:
-        """Widths of the parameters; each comes from an encoder of its own."""
+        """Widths of the groups of parameters. A separate encoder computes each group."""
 
     @abstractmethod
-    def parts(self, d: int) -> list[LatentBlock]:
-        """What the columns of a code are."""
+    def latent_blocks(self, d: int) -> list[LatentBlock]:
+        """Meaning of the columns of a code."""
 
     @abstractmethod
     def kl(self, params: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats, N, summed over the dimensions of the code."""
+        """KL(q(z|x) || p(z)) in nats, summed over the dimensions of the code: N."""
 
     @abstractmethod
     def rsample(self, params: Tensor, step: Tensor) -> Tensor:
-        """A differentiable draw of q(z|x), N x code_dim, after `step` optimizer steps."""
+        """Draws differentiably from q(z|x) after `step` optimizer steps: N x code_dim."""
 
     @abstractmethod
-    def draw(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """k exact draws of q(z|x), k x N x code_dim, and log p(z) - log q(z|x) of each, k x N."""
+    def sample_with_log_ratio(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Draws k exact samples of q(z|x), k x N x code_dim, and returns log p(z) - log q(z|x) of each, k x N."""
 
     @abstractmethod
-    def code(self, params: Tensor) -> Tensor:
-        """The one code that stands for q(z|x), N x code_dim: means, and most probable categories.
+    def mode(self, params: Tensor) -> Tensor:
+        """Mode of q(z|x), means and most probable categories: N x code_dim.
 
-        It can be trained through: categories pass on the gradient of their probabilities.
+        It is differentiable: the gradient of a one-hot code is that of the probabilities.
         """
 
     @abstractmethod
-    def prior(self, n: int, d: int, device: torch.device) -> Tensor:
-        """n draws of p(z), n x code_dim."""
+    def sample_prior(self, n: int, d: int, device: torch.device) -> Tensor:
+        """Draws n samples of p(z), n x code_dim."""
 
     def code_dim(self, d: int) -> int:
-        return self.parts(d)[-1].stop
+        """Width of a code."""
+        return self.latent_blocks(d)[-1].stop
 
 
 class Gaussian(LatentDistribution):
     """q = N(mu, diag(sigma^2)), p = N(0, I); z = mu + sigma eps (Kingma and Welling 2013, arXiv 1312.6114).
 
     KL = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2), their appendix B. Parameters: d means, d log-variances.
+
+    >>> Gaussian().kl(torch.zeros(2, 6))
+    tensor([0., 0.])
     """
 
     def param_dims(self, d: int) -> list[int]:
         return [2 * d]
 
-    def parts(self, d: int) -> list[LatentBlock]:
+    def latent_blocks(self, d: int) -> list[LatentBlock]:
         return [LatentBlock("continuous", 0, d)]
 
     def kl(self, params: Tensor) -> Tensor:
@@ -69,36 +77,40 @@ class Gaussian(LatentDistribution):
         mean, log_var = params.chunk(2, dim=1)
         return mean + (0.5 * log_var).exp() * torch.randn_like(mean)
 
-    def draw(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def sample_with_log_ratio(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
         mean, log_var = params.chunk(2, dim=1)
         noise = torch.randn(k, *mean.shape, device=mean.device, dtype=mean.dtype)
         codes = mean + (0.5 * log_var).exp() * noise
         log_ratio = 0.5 * (noise.square() + log_var - codes.square()).sum(dim=2)  # the constants cancel
         return codes, log_ratio
 
-    def code(self, params: Tensor) -> Tensor:
+    def mode(self, params: Tensor) -> Tensor:
         return params.chunk(2, dim=1)[0]
 
-    def prior(self, n: int, d: int, device: torch.device) -> Tensor:
+    def sample_prior(self, n: int, d: int, device: torch.device) -> Tensor:
         return torch.randn(n, d, device=device)
 
 
 class GumbelSoftmax(LatentDistribution):
-    """d categorical variables, uniform a priori, relaxed in training by the Gumbel-softmax.
+    """d categorical variables with a uniform prior, relaxed in training by the Gumbel-softmax.
 
     y = softmax((log pi + g) / tau), g = -log(-log u) (Jang et al. 2016, arXiv 1611.01144, eq. 2; Maddison et al. 2016,
-    arXiv 1611.00712), tau = max(min_temperature, temperature exp(-anneal_rate step)), step counting the optimizer's.
-    KL = sum pi log(pi K), that of the categorical itself. Evaluation draws true categories, not relaxed ones.
+    arXiv 1611.00712), tau = max(min_temperature, temperature exp(-anneal_rate t)) after t optimizer steps.
+    KL = sum pi log(pi K) is that of the categorical distribution itself. Evaluation draws one-hot, not relaxed, codes.
+
+    >>> GumbelSoftmax(categories=5).code_dim(2)
+    10
 
     Args:
-        categories: K, of each variable.
-        temperature: tau before the first step.
-        min_temperature: what tau falls to.
-        anneal_rate: of the fall, per step.
-        straight_through: one-hot draws forward, the relaxed ones' gradient backward.
+        categories: Number K of categories of each variable.
+        temperature: Temperature tau before the first step.
+        min_temperature: Lowest temperature.
+        anneal_rate: Rate of the exponential decay of the temperature, per optimizer step.
+        straight_through: Uses one-hot codes in the forward pass and the gradient of the relaxed ones in the backward
+            pass.
 
     Raises:
-        ValueError: fewer than two categories, or temperatures that are not positive and falling.
+        ValueError: there are fewer than two categories, a temperature is not positive, or it does not fall.
     """
 
     def __init__(
@@ -110,11 +122,11 @@ class GumbelSoftmax(LatentDistribution):
         straight_through: bool = False,
     ) -> None:
         if categories < 2:
-            raise ValueError(f"categories is {categories}; a variable needs at least 2")
+            raise ValueError(f"categories is {categories}; it must be at least 2")
         if not 0 < min_temperature <= temperature or anneal_rate < 0:
             raise ValueError(
                 f"temperature is {temperature}, min_temperature {min_temperature}, anneal_rate {anneal_rate}:"
-                " the temperature falls from the first to the second, both positive, at a rate of at least 0"
+                " they need 0 < min_temperature <= temperature and anneal_rate >= 0"
             )
         self.categories = categories
         self.temperature = temperature
@@ -123,13 +135,13 @@ class GumbelSoftmax(LatentDistribution):
         self.straight_through = straight_through
 
     def temperature_at(self, step: Tensor) -> Tensor:
-        """tau after `step` optimizer steps, on the step's device."""
+        """Temperature tau after `step` optimizer steps, on the device of `step`."""
         return (self.temperature * torch.exp(-self.anneal_rate * step.float())).clamp(min=self.min_temperature)
 
     def param_dims(self, d: int) -> list[int]:
         return [d * self.categories]
 
-    def parts(self, d: int) -> list[LatentBlock]:
+    def latent_blocks(self, d: int) -> list[LatentBlock]:
         return [LatentBlock("categorical", 0, d * self.categories, self.categories)]
 
     def _log_probs(self, params: Tensor) -> Tensor:
@@ -148,7 +160,7 @@ class GumbelSoftmax(LatentDistribution):
             relaxed = hard + relaxed - relaxed.detach()
         return relaxed.flatten(1)
 
-    def draw(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def sample_with_log_ratio(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
         log_probs = self._log_probs(params)
         gumbel = -torch.empty(k, *log_probs.shape, device=params.device, dtype=params.dtype).exponential_().log()
         picked = (log_probs + gumbel).argmax(dim=3)  # (k, N, d), the Gumbel-max trick
@@ -156,12 +168,12 @@ class GumbelSoftmax(LatentDistribution):
         log_p = -picked.shape[2] * math.log(self.categories)
         return F.one_hot(picked, self.categories).to(params.dtype).flatten(2), log_p - log_q
 
-    def code(self, params: Tensor) -> Tensor:
+    def mode(self, params: Tensor) -> Tensor:
         probabilities = self._log_probs(params).exp()
         one_hot = F.one_hot(probabilities.argmax(dim=2), self.categories).to(params.dtype)
-        return (one_hot + (probabilities - probabilities.detach())).flatten(1)  # with the probabilities' gradient
+        return (one_hot + (probabilities - probabilities.detach())).flatten(1)  # gradient of the probabilities
 
-    def prior(self, n: int, d: int, device: torch.device) -> Tensor:
+    def sample_prior(self, n: int, d: int, device: torch.device) -> Tensor:
         return self._one_hot(torch.randint(self.categories, (n, d), device=device))
 
     def _one_hot(self, categories: Tensor) -> Tensor:
@@ -169,15 +181,26 @@ class GumbelSoftmax(LatentDistribution):
 
 
 class Joint(LatentDistribution):
-    """d Gaussian dimensions and categorical variables beside them, independent of one another.
+    """d Gaussian dimensions and, independent of them, categorical variables.
 
-    Each half has its own encoder; the decoder takes both codes side by side (Dupont 2018, arXiv 1804.00104, without
-    its capacities). The divergences add up.
+    Each of the two blocks has an encoder of its own; the decoder takes both blocks concatenated, and the divergences
+    are added (Dupont 2018, arXiv 1804.00104, without its capacities).
+
+    >>> Joint(categories=5, variables=1).code_dim(2)
+    7
 
     Args:
-        categories: of each categorical variable.
-        variables: how many of them; as many as the Gaussian dimensions by default.
-        temperature, min_temperature, anneal_rate, straight_through: as in GumbelSoftmax.
+        categories: Number K of categories of each categorical variable.
+        variables: Number of categorical variables; as many as Gaussian dimensions by default.
+        temperature: Temperature of the Gumbel-softmax before the first step.
+        min_temperature: Lowest temperature.
+        anneal_rate: Rate of the exponential decay of the temperature, per optimizer step.
+        straight_through: Uses one-hot codes in the forward pass and the gradient of the relaxed ones in the backward
+            pass.
+
+    Raises:
+        ValueError: there are fewer than two categories or no variable, a temperature is not positive, or it does not
+            fall.
     """
 
     def __init__(
@@ -190,7 +213,7 @@ class Joint(LatentDistribution):
         straight_through: bool = False,
     ) -> None:
         if variables is not None and variables < 1:
-            raise ValueError(f"variables is {variables}; without any the law is Gaussian")
+            raise ValueError(f"variables is {variables}; it must be at least 1, or use Gaussian")
         self.categories = categories
         self.variables = variables
         self.temperature = temperature
@@ -203,11 +226,12 @@ class Joint(LatentDistribution):
     def param_dims(self, d: int) -> list[int]:
         return self._gaussian.param_dims(d) + self._categorical.param_dims(self.variables or d)
 
-    def parts(self, d: int) -> list[LatentBlock]:
+    def latent_blocks(self, d: int) -> list[LatentBlock]:
         stop = d + (self.variables or d) * self.categories
         return [LatentBlock("continuous", 0, d), LatentBlock("categorical", d, stop, self.categories)]
 
     def _split(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the Gaussian and of the categorical block."""
         width = params.shape[1]
         d = (
             width // (2 + self.categories)
@@ -217,24 +241,24 @@ class Joint(LatentDistribution):
         return params[:, : 2 * d], params[:, 2 * d :]
 
     def kl(self, params: Tensor) -> Tensor:
-        real, category = self._split(params)
-        return self._gaussian.kl(real) + self._categorical.kl(category)
+        gaussian, categorical = self._split(params)
+        return self._gaussian.kl(gaussian) + self._categorical.kl(categorical)
 
     def rsample(self, params: Tensor, step: Tensor) -> Tensor:
-        real, category = self._split(params)
-        return torch.cat([self._gaussian.rsample(real, step), self._categorical.rsample(category, step)], dim=1)
+        gaussian, categorical = self._split(params)
+        return torch.cat([self._gaussian.rsample(gaussian, step), self._categorical.rsample(categorical, step)], dim=1)
 
-    def draw(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        (real, real_ratio), (category, category_ratio) = (
-            law.draw(part, k)
-            for law, part in zip((self._gaussian, self._categorical), self._split(params), strict=True)
+    def sample_with_log_ratio(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        (gaussian, gaussian_ratio), (categorical, categorical_ratio) = (
+            distribution.sample_with_log_ratio(own, k)
+            for distribution, own in zip((self._gaussian, self._categorical), self._split(params), strict=True)
         )
-        return torch.cat([real, category], dim=2), real_ratio + category_ratio
+        return torch.cat([gaussian, categorical], dim=2), gaussian_ratio + categorical_ratio
 
-    def code(self, params: Tensor) -> Tensor:
-        real, category = self._split(params)
-        return torch.cat([self._gaussian.code(real), self._categorical.code(category)], dim=1)
+    def mode(self, params: Tensor) -> Tensor:
+        gaussian, categorical = self._split(params)
+        return torch.cat([self._gaussian.mode(gaussian), self._categorical.mode(categorical)], dim=1)
 
-    def prior(self, n: int, d: int, device: torch.device) -> Tensor:
-        category = self._categorical.prior(n, self.variables or d, device)
-        return torch.cat([self._gaussian.prior(n, d, device), category], dim=1)
+    def sample_prior(self, n: int, d: int, device: torch.device) -> Tensor:
+        categorical = self._categorical.sample_prior(n, self.variables or d, device)
+        return torch.cat([self._gaussian.sample_prior(n, d, device), categorical], dim=1)

@@ -5,6 +5,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lit_models.common.checkpoints import CheckpointError, build_model, read_checkpoint
 from lit_models.common.component import Component
-from lit_models.common.schedules import Schedule, one_cycle, stretch
+from lit_models.common.lr_schedules import LRSchedule, one_cycle, stretch_one_cycle
 
 # Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
 warnings.filterwarnings("ignore", "Attribute 'optimizer' removed from hparams")
@@ -39,7 +40,7 @@ class GenerativeModule(LightningModule, ABC):
     initial_weights: ClassVar[tuple[str, ...]] = ()
     """Constructor arguments that only set initial weights. They are None when a checkpoint brings the weights."""
 
-    schedule: Schedule = "constant"
+    lr_schedule: LRSchedule = "constant"
     """Learning-rate schedule: constant, or one cycle over the whole training."""
 
     @abstractmethod
@@ -49,12 +50,12 @@ class GenerativeModule(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
-        return optimizer if self.schedule == "constant" else one_cycle(optimizer, self.trainer)
+        return optimizer if self.lr_schedule == "constant" else one_cycle(optimizer, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stretches a learning-rate cycle when a run is resumed to train for longer."""
         if self._trainer is not None:
-            stretch(checkpoint.get("lr_schedulers", []), self.trainer)
+            stretch_one_cycle(checkpoint.get("lr_schedulers", []), self.trainer)
 
     def prepare_fit(self) -> None:
         """Loads what training needs besides the data, such as the weights of a fixed network. Called before any file
@@ -137,7 +138,7 @@ class GenerativeModule(LightningModule, ABC):
         """Loads the model of a checkpoint on the CPU, in evaluation mode.
 
         Raises:
-            CheckpointError: no such file, a damaged one, one that carries code, or another kind of model.
+            CheckpointError: no such file, a damaged one, one that contains code, or another kind of model.
         """
         path = Path(path)
         checkpoint = read_checkpoint(path)
@@ -153,7 +154,9 @@ class GenerativeModule(LightningModule, ABC):
 
 
 def _as_config(used: Any, recorded: Any) -> Any:
-    """A component as its class and arguments; any other argument as it was recorded."""
+    """A component as its class and arguments, a dataclass as its fields; any other argument as it was recorded."""
+    if is_dataclass(recorded) and not isinstance(recorded, type):
+        return asdict(recorded)
     component = used if isinstance(used, Component) else recorded
     return component.as_config() if isinstance(component, Component) else recorded
 

@@ -1,4 +1,4 @@
-"""Encoders taken out of trained models' checkpoints, for the models that build on one."""
+"""Base class of models that build on the trained encoder of another model's checkpoint."""
 
 import json
 import os
@@ -13,49 +13,54 @@ from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
 
 
-class Backbone(NamedTuple):
-    """A trained encoder: its network, the width of its codes, and what `GenerativeModule.from_config` needs to make its model again."""
+class PretrainedEncoder(NamedTuple):
+    """A trained encoder."""
 
     network: nn.Module
+    """Images, N x C x H x W -> codes, N x width."""
     width: int
     config: dict[str, Any]
+    """What `GenerativeModule.from_config` needs to build the encoder's model again."""
 
 
-def load_backbone(
+def load_encoder(
     checkpoint: str, latent_dim: int | None, image_shape: ImageShape, config: str | None = None
-) -> Backbone:
-    """The encoder of any model that encodes, else the network of one that has features, in evaluation mode.
+) -> PretrainedEncoder:
+    """Loads the encoder of a model that encodes, or the feature network of one that has a backbone, for evaluation.
 
     Args:
-        checkpoint: its path; `{seed}` stands for the run's seed and `{latent_dim}` for the argument.
-        latent_dim: the width that its codes must have; None for any.
-        image_shape: of the images that it must take.
-        config: as JSON, what to build the untrained model of instead of reading the checkpoint.
+        checkpoint: Path of the checkpoint, in which `{seed}` stands for the run's seed and `{latent_dim}` for
+            `latent_dim`.
+        latent_dim: Width that the codes must have; None for any.
+        image_shape: Shape of the images that the encoder must take.
+        config: Hyper-parameters of the encoder's model, as JSON. If given, an untrained model is built from them, and
+            the checkpoint is not read.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, has no encoder, or does not fit.
+        CheckpointError: the checkpoint is missing or damaged, has no encoder, or does not fit.
     """
-    source = fill_path(checkpoint, latent_dim)
-    model = GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(source)
+    path = resolve_checkpoint_path(checkpoint, latent_dim)
+    model = GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(path)
     if not isinstance(model, Encodes | HasBackbone):
-        raise CheckpointError(f"{source} holds a {type(model).__name__}, which has no encoder")
+        raise CheckpointError(f"{path} holds a {type(model).__name__}, which has no encoder; give another checkpoint")
     network = (model.encoder_network() if isinstance(model, Encodes) else model.backbone()).eval()
-    width = _code_width(network, image_shape, source)
+    width = _code_width(network, image_shape, path)
     if latent_dim not in (None, width):
-        raise CheckpointError(f"{source} has codes of width {width}, but model.latent_dim is {latent_dim}")
-    return Backbone(network, width, model.model_config())
+        raise CheckpointError(f"{path} has codes of width {width}, but model.latent_dim is {latent_dim}")
+    return PretrainedEncoder(network, width, model.model_config())
 
 
 class PretrainedEncoderBase(GenerativeModule):
-    """What models on a trained `encoder` share: `class Probe(PretrainedEncoderBase, GenerativeModule)`.
+    """Base of models on a trained `encoder`.
 
-    Frozen, the encoder stays in evaluation mode, its batch-norm statistics too, and sees each training image once;
-    fine-tuned, it has a learning rate of its own. It is rebuilt without the checkpoint that it came from.
+    A frozen encoder stays in evaluation mode, with fixed batch-norm statistics, and encodes each training image only
+    once. A fine-tuned encoder has a learning rate of its own. A checkpoint of the model holds the encoder too, so that
+    loading it does not need the encoder's checkpoint.
     """
 
     encoder: nn.Module
 
-    def take_encoder(
+    def setup_encoder(
         self,
         checkpoint: str,
         latent_dim: int | None,
@@ -64,15 +69,23 @@ class PretrainedEncoderBase(GenerativeModule):
         lr_factor: float,
         config: str | None,
     ) -> int:
-        """Sets `encoder`, after `save_hyperparameters`; returns the width of its codes.
+        """Loads `encoder` and returns the width of its codes; a constructor calls it after `save_hyperparameters`.
+
+        Args:
+            checkpoint: Path of the encoder's checkpoint, as in `load_encoder`.
+            latent_dim: Width that the codes must have; None for any.
+            image_shape: Shape of the images.
+            freeze: Does not train the encoder.
+            lr_factor: Learning rate of a trained encoder, relative to that of the other parameters.
+            config: Hyper-parameters of the encoder's model, as JSON, instead of the checkpoint.
 
         Raises:
             ValueError: `lr_factor` is not positive.
-            CheckpointError: as `load_backbone`.
+            CheckpointError: the checkpoint is missing or damaged, has no encoder, or does not fit.
         """
         if lr_factor <= 0:
             raise ValueError(f"encoder_lr_factor is {lr_factor}; it must be positive")
-        self.encoder, width, self.encoder_config = load_backbone(checkpoint, latent_dim, image_shape, config)
+        self.encoder, width, self.encoder_config = load_encoder(checkpoint, latent_dim, image_shape, config)
         self.freeze_encoder = freeze
         self.encoder_lr_factor = lr_factor
         self.encoder.requires_grad_(not freeze)
@@ -88,30 +101,32 @@ class PretrainedEncoderBase(GenerativeModule):
         return optimizer
 
     def train(self, mode: bool = True) -> Self:
+        """Sets the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def encode(self, images: Tensor) -> Tensor:
+        """N x C x H x W -> N x d."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            return self.encoder(images)  # (N, d)
+            return self.encoder(images)
 
     def encoder_network(self) -> nn.Module:
         return self.encoder
 
     def codes(self, images: Tensor) -> Tensor:
-        """Codes, N x d, of images, N x C x H x W; codes themselves go through."""
+        """Encodes images, N x C x H x W, and returns codes, N x d, unchanged: N x d."""
         return images if images.ndim == 2 else self.encode(images)
 
     def on_train_start(self) -> None:
-        """Encodes each training image once, where it is the same every time and so is its code."""
+        """Replaces training images by their codes if the encoder is frozen and images do not change between epochs."""
         loader: Any = self.trainer.train_dataloader
         if self.freeze_encoder and getattr(loader, "repeats", False):
             loader.precompute_codes(self.encode)
 
     def derived_config(self) -> dict[str, Any]:
-        """The encoder's own numbers, such as encoder.depth, so that runs can be grouped by them."""
+        """Numeric hyper-parameters of the encoder, such as encoder.depth, by which runs can be grouped."""
         return {f"encoder.{k}": v for k, v in self.encoder_config.items() if isinstance(v, int | float)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -119,22 +134,23 @@ class PretrainedEncoderBase(GenerativeModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["encoder_config"] = json.dumps(self.encoder_config)
 
 
-def fill_path(path: str, latent_dim: int | None) -> Path:
-    """A checkpoint's path, with the run's seed for `{seed}` and this number for `{latent_dim}`.
+def resolve_checkpoint_path(path: str, latent_dim: int | None) -> Path:
+    """Replaces `{seed}` in a path by the run's seed and `{latent_dim}` by `latent_dim`.
 
     Raises:
-        CheckpointError: there is no number to put in.
+        CheckpointError: the path contains `{latent_dim}`, and `latent_dim` is None.
     """
     if "{latent_dim}" in path and latent_dim is None:
-        raise CheckpointError(f"{path} needs a number for {{latent_dim}}: give --model.latent_dim")
+        raise CheckpointError(f"{path} contains {{latent_dim}}; give --model.latent_dim")
     seed = os.environ.get("PL_GLOBAL_SEED", "0")
     return Path(path.replace("{latent_dim}", str(latent_dim)).replace("{seed}", seed)).expanduser()
 
 
 @torch.no_grad()
-def _code_width(encoder: nn.Module, image_shape: ImageShape, source: Path) -> int:
+def _code_width(encoder: nn.Module, image_shape: ImageShape, path: Path) -> int:
+    """Width of the codes of an encoder."""
     try:
         return encoder(torch.zeros(1, *image_shape)).shape[1]
     except RuntimeError:
         shape = " x ".join(map(str, image_shape))
-        raise CheckpointError(f"{source} has an encoder of other images than {shape}, those of the data") from None
+        raise CheckpointError(f"{path} has an encoder that cannot take images of {shape}, those of the data") from None

@@ -1,12 +1,14 @@
+"""Communication between the processes of a distributed training."""
+
 from typing import Any
 
 import torch.distributed as dist
 
 
-def of_all_processes(mine: Any) -> list[Any]:
-    """What each process has, by its rank; all of them have to ask for it together."""
-    ranks = [mine]
+def all_gather_objects(own: Any) -> list[Any]:
+    """Gathers an object from each process, in order of rank. All processes must call it together."""
+    ranks = [own]
     if dist.is_available() and dist.is_initialized():
         ranks *= dist.get_world_size()
-        dist.all_gather_object(ranks, mine)
+        dist.all_gather_object(ranks, own)
     return ranks

@@ -1,4 +1,4 @@
-"""Ways from noise to images through the levels of a diffusion, to be injected into a model."""
+"""Samplers that turn noise into images step by step, to be injected into a diffusion or score model."""
 
 import itertools
 import math
@@ -13,46 +13,60 @@ from lit_models.common.diffusion import Diffusion, Predictor
 
 
 class Sampler(Component, ABC):
-    """
-    Args:
-        steps: levels that it goes through, evenly spread; None: all of them.
-    """
+    """Base class of samplers."""
 
     steps: int | None
+    """Number of timesteps, evenly spaced. None: all timesteps of the model."""
 
     @abstractmethod
     def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        """x_0, in [-1, 1] as far as it is one of the data, of x_T, N x C x H x W.
+        """Generates images.
+
+        Args:
+            diffusion: Noising process of the model.
+            predict: Predicts the noise in x_t.
+            noisy: x_T, N x C x H x W.
+
+        Returns:
+            x_0, N x C x H x W, with pixels in [-1, 1] for a perfect model.
 
         Raises:
-            ValueError: more steps than there are levels.
+            ValueError: the sampler has more steps than the model has timesteps.
         """
 
     def check(self, diffusion: Diffusion) -> None:
-        """
+        """Checks the number of steps.
+
         Raises:
-            ValueError: more steps than there are levels.
+            ValueError: the sampler has more steps than the model has timesteps.
         """
-        diffusion.times(self.steps)
+        diffusion.timesteps(self.steps)
 
 
-def at_least_one_step(steps: int | None) -> None:
-    """
+def check_steps(steps: int | None) -> None:
+    """Checks a sampler's number of steps.
+
     Raises:
-        ValueError: it is less.
+        ValueError: `steps` is below 1.
     """
     if steps is not None and steps < 1:
-        raise ValueError(f"a sampler of {steps} steps; there must be at least 1")
+        raise ValueError(f"steps of the sampler is {steps}; it must be at least 1")
 
 
 class Ancestral(Sampler):
-    """x_s ~ N(mu(x_t, x_0), v I), x_0 the image that the network sees in x_t (Ho et al. 2020, 2006.11239, algorithm 2).
+    """x_s ~ N(mu(x_t, x_0), v I), x_0 predicted from x_t (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
+
+    >>> Ancestral(steps=100).steps
+    100
 
     Args:
-        steps: levels that it goes through; all by default.
-        variance: v, of the posterior q(x_s | x_t, x_0) or of the step forward, which is larger: the right ones for data
-            that are one point, and that are standard normal (section 3.2).
-        clip: keep x_0 in [-1, 1].
+        steps: Number of timesteps, evenly spaced; all of them by default.
+        variance: Variance v: that of the posterior q(x_s | x_t, x_0), which is optimal if the data are one point, or
+            the larger one of the forward step, which is optimal if they are standard normal (section 3.2).
+        clip: Clips the predicted x_0 to [-1, 1].
+
+    Raises:
+        ValueError: `steps` is below 1.
     """
 
     def __init__(
@@ -61,22 +75,22 @@ class Ancestral(Sampler):
         variance: Literal["posterior", "forward"] = "posterior",
         clip: bool = True,
     ) -> None:
-        at_least_one_step(steps)
+        check_steps(steps)
         self.steps = steps
         self.variance = variance
         self.clip = clip
 
     def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        times = diffusion.times(self.steps)
+        times = diffusion.timesteps(self.steps)
         for t, s in itertools.pairwise(times):
-            clean, _ = clean_and_noise(diffusion, predict, noisy, t, self.clip)
+            clean, _ = predict_clean_and_noise(diffusion, predict, noisy, t, self.clip)
             posterior = diffusion.posterior(t, s)
-            noisy = posterior.of_noisy * noisy + posterior.of_clean * clean
+            noisy = posterior.noisy_weight * noisy + posterior.clean_weight * clean
             if s:
-                noisy = noisy + self._spread(diffusion, t, s) * torch.randn_like(noisy)
+                noisy = noisy + self._std(diffusion, t, s) * torch.randn_like(noisy)
         return noisy
 
-    def _spread(self, diffusion: Diffusion, t: int, s: int) -> float:
+    def _std(self, diffusion: Diffusion, t: int, s: int) -> float:
         variance = diffusion.posterior(t, s).variance
         if self.variance == "forward":
             variance *= (diffusion.s[t] / diffusion.s[s]) ** 2
@@ -86,24 +100,31 @@ class Ancestral(Sampler):
 class DDIM(Sampler):
     """x_s = a_s x_0 + sqrt(s_s^2 - v) e + sqrt(v) z (Song et al. 2021, arXiv 2010.02502, eq. 12).
 
+    >>> DDIM(steps=20, eta=0.5).steps
+    20
+
     Args:
-        steps: levels that it goes through, a few of them.
-        eta: v in units of the posterior's variance, squared; 0: x_0 follows from x_T alone, 1: as `Ancestral`.
-        clip: keep x_0 in [-1, 1], and e what is then the noise in x_t.
+        steps: Number of timesteps, evenly spaced; none for all.
+        eta: v is eta^2 times the variance of the posterior q(x_s | x_t, x_0). 0: sampling is deterministic given x_T;
+            1: it is that of `Ancestral`.
+        clip: Clips the predicted x_0 to [-1, 1], and computes the noise e from it.
+
+    Raises:
+        ValueError: `steps` is below 1, or `eta` outside [0, 1].
     """
 
     def __init__(self, steps: int | None = 50, eta: float = 0.0, clip: bool = True) -> None:
-        at_least_one_step(steps)
+        check_steps(steps)
         if not 0 <= eta <= 1:
-            raise ValueError(f"eta is {eta}; it must be from 0 to 1")
+            raise ValueError(f"eta is {eta}; it must be in [0, 1]")
         self.steps = steps
         self.eta = eta
         self.clip = clip
 
     def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        times = diffusion.times(self.steps)
+        times = diffusion.timesteps(self.steps)
         for t, s in itertools.pairwise(times):
-            clean, noise = clean_and_noise(diffusion, predict, noisy, t, self.clip)
+            clean, noise = predict_clean_and_noise(diffusion, predict, noisy, t, self.clip)
             variance = self.eta**2 * diffusion.posterior(t, s).variance
             noisy = diffusion.a[s] * clean + math.sqrt(max(diffusion.s[s] ** 2 - variance, 0)) * noise
             if variance:
@@ -112,29 +133,31 @@ class DDIM(Sampler):
 
 
 class AnnealedLangevin(Sampler):
-    """x' = x + d/2 score(x) + sqrt(d) z, at each level d in proportion to its variance s_t^2, from the noisiest on.
+    """Langevin dynamics x' = x + d/2 score(x) + sqrt(d) z at each noise level, from the highest level to the lowest.
 
-    Song and Ermon 2019, arXiv 1907.05600, algorithm 1; the last step without noise, from x_1 to the image expected in
-    it, is that of Jolicoeur-Martineau et al. 2021, arXiv 2009.05475.
+    Song and Ermon 2019, arXiv 1907.05600, algorithm 1. The last step, which replaces x_1 by the expected image, is that
+    of Jolicoeur-Martineau et al. 2021, arXiv 2009.05475.
+
+    >>> AnnealedLangevin(steps_per_level=2).denoise
+    True
 
     Args:
-        steps: levels that it goes through; all by default.
-        steps_per_level: of Langevin dynamics at each of them.
-        step_size: d at a level, in units of its variance s_t^2.
-        denoise: the last step.
+        steps: Number of noise levels, evenly spaced; all of them by default.
+        steps_per_level: Number of Langevin steps at each noise level.
+        step_size: Step size d relative to the variance s_t^2 of the noise level.
+        denoise: Replaces x_1 by the expected image in the end.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     def __init__(
         self, steps: int | None = None, steps_per_level: int = 5, step_size: float = 0.1, denoise: bool = True
     ) -> None:
-        at_least_one_step(steps)
+        check_steps(steps)
         if steps_per_level < 1 or not step_size > 0:
             raise ValueError(
-                f"steps_per_level is {steps_per_level} and step_size {step_size}; the first must be at least 1, the"
-                " second positive"
+                f"steps_per_level is {steps_per_level} and step_size {step_size}; they must be at least 1 and positive"
             )
         self.steps = steps
         self.steps_per_level = steps_per_level
@@ -142,7 +165,7 @@ class AnnealedLangevin(Sampler):
         self.denoise = denoise
 
     def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        levels = diffusion.times(self.steps)[:-1]
+        levels = diffusion.timesteps(self.steps)[:-1]
         for t in levels:
             d = self.step_size * diffusion.s[t] ** 2
             for _ in range(self.steps_per_level):
@@ -150,16 +173,16 @@ class AnnealedLangevin(Sampler):
                 noisy = noisy + d / 2 * score + math.sqrt(d) * torch.randn_like(noisy)
         if not self.denoise:
             return noisy
-        return diffusion.clean(noisy, predict(noisy, levels[-1]), levels[-1])
+        return diffusion.clean_from_noise(noisy, predict(noisy, levels[-1]), levels[-1])
 
 
-def clean_and_noise(
+def predict_clean_and_noise(
     diffusion: Diffusion, predict: Predictor, noisy: Tensor, t: int, clip: bool
 ) -> tuple[Tensor, Tensor]:
-    """x_0 and the noise that make up x_t."""
+    """Predicts x_0 and the noise in x_t; with `clip`, clips x_0 to [-1, 1] and computes the noise from it."""
     noise = predict(noisy, t)
-    clean = diffusion.clean(noisy, noise, t)
+    clean = diffusion.clean_from_noise(noisy, noise, t)
     if not clip:
         return clean, noise
     clean = clean.clamp(-1, 1)
-    return clean, diffusion.noise_in(noisy, clean, t)
+    return clean, diffusion.noise_from_clean(noisy, clean, t)

@@ -1,3 +1,5 @@
+"""Cross-entropy and accuracy of a classifier."""
+
 from torch import Tensor
 from torch.nn import functional as F
 

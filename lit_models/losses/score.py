@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def trace(field: Tensor, points: Tensor) -> Tensor:
+def jacobian_trace(field: Tensor, points: Tensor) -> Tensor:
     """Returns sum_i dF_i / dx_i of a field at N points, with one derivative per dimension: N.
 
     Args:
@@ -19,7 +19,7 @@ def trace(field: Tensor, points: Tensor) -> Tensor:
     return total
 
 
-def sliced_trace(field: Tensor, points: Tensor, slices: int = 1) -> Tensor:
+def estimated_jacobian_trace(field: Tensor, points: Tensor, slices: int = 1) -> Tensor:
     """Returns v' (dF/dx) v for random signs v, an unbiased estimate of the trace (Hutchinson 1989): N.
 
     Args:

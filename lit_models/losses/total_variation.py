@@ -1,3 +1,5 @@
+"""Total variation of images."""
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""Strided convolutional encoder and its mirror image, for any image shape."""
+"""Strided convolutional encoder and a mirrored decoder, for any image shape."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,8 +9,13 @@ from torch import Tensor, nn
 def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[tuple[int, int]]:
     """Heights and widths before and after each of `depth` convolutions of stride 2: depth + 1 pairs.
 
+    Args:
+        size: Height and width of the image.
+        depth: Number of convolutions.
+        kernel_size: Kernel size of every convolution, at least 2.
+
     Raises:
-        ValueError: an image of one pixel would be halved again, or the kernel does not fit.
+        ValueError: the image is too small for `depth` convolutions, or `kernel_size` is below 2.
     """
     if kernel_size < 2:
         raise ValueError(f"kernel_size is {kernel_size}; a convolution of stride 2 needs at least 2")
@@ -25,13 +30,14 @@ def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[t
 
 
 class StridedEncoder(nn.Module):
-    """Convolutions of stride 2 with ReLU, then two fully connected layers, ReLU between.
+    """Convolutions of stride 2 with ReLU, then two fully connected layers with a ReLU between them.
 
     Args:
-        image_shape: channels, height, width.
-        channels: of each convolution's output.
-        hidden_dim: width of the first fully connected layer.
-        out_dim: width of the output.
+        image_shape: Channels, height, width.
+        channels: Output channels of each convolution.
+        kernel_size: Kernel size of every convolution.
+        hidden_dim: Width of the first fully connected layer.
+        out_dim: Width of the output.
     """
 
     def __init__(
@@ -52,12 +58,21 @@ class StridedEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """N x C x H x W -> N x out_dim."""
         features = self.convolutions(images)  # (N, channels[-1], h, w)
         return self.head(features.flatten(1))  # (N, out_dim)
 
 
 class StridedDecoder(nn.Module):
-    """The mirror image of StridedEncoder, built from the same arguments; returns logits of the pixels."""
+    """Mirror image of StridedEncoder, with transposed convolutions; returns logits of the pixels.
+
+    Args:
+        image_shape: Channels, height, width.
+        channels: Output channels of each convolution of the encoder.
+        kernel_size: Kernel size of every convolution.
+        hidden_dim: Width of the hidden fully connected layer.
+        latent_dim: Width of the code.
+    """
 
     def __init__(
         self, image_shape: Sequence[int], channels: Sequence[int], kernel_size: int, hidden_dim: int, latent_dim: int
@@ -83,12 +98,17 @@ class StridedDecoder(nn.Module):
             )
 
     def forward(self, codes: Tensor) -> Tensor:
+        """N x latent_dim -> logits, N x C x H x W."""
         features = self.head(codes).unflatten(1, self.smallest)  # (N, channels[-1], h, w)
         return self.convolutions(features)  # (N, C, H, W)
 
 
 def growing_channels(depth: int, channel_factor: int) -> list[int]:
-    """Channels of each layer, growing by the factor: c, c^2, c^3, ... for `depth` layers."""
+    """Channels of each of `depth` layers: c, c^2, c^3, ... with c = channel_factor.
+
+    Raises:
+        ValueError: an argument is below 1.
+    """
     if depth < 1 or channel_factor < 1:
         raise ValueError(f"depth is {depth} and channel_factor {channel_factor}; both must be at least 1")
     return [channel_factor ** (layer + 1) for layer in range(depth)]

@@ -1,4 +1,4 @@
-"""EfficientNet-B0 as an encoder, from random weights or from those of ImageNet."""
+"""EfficientNet-B0 as an encoder, with random weights or with weights trained on ImageNet."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -8,51 +8,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
-from lit_models.common.encoder_decoders import Networks
-from lit_models.networks.conv import StridedDecoder, growing_channels
 from lit_models.networks.weights import IMAGENET_MEAN, IMAGENET_STD, load_features
 
 FEATURES = 1280
 
 
-class EfficientNetNetworks(Networks):
-    """EfficientNet-B0 (Tan and Le 2019, arXiv 1905.11946) as the encoder, transposed convolutions as the decoder.
+class EfficientNetEncoder(nn.Module):
+    """Features of EfficientNet-B0 (Tan and Le 2019, arXiv 1905.11946), averaged over space, then a linear layer.
 
     Args:
-        weights: the backbone's first weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded
-            once; a file of them; or none, for random ones.
-        freeze: train the layer between the features and the code alone; the backbone keeps its weights and its
-            batch-norm statistics.
-        image_size: height and width to which the backbone's images are enlarged; none for as they are. It halves
-            five times, so that 28 pixels leave one position and 224, as in ImageNet, 7 x 7.
+        image_shape: Channels, height, width. Grey images, of one channel, are repeated to three channels.
+        out_dim: Width of the output.
+        weights: Initial weights of the backbone: a name known to torchvision, a file, or None for random weights.
+        freeze: Trains the linear layer only; the backbone keeps its weights and its batch-norm statistics.
+        image_size: Height and width to which images are resized first. None: they are not resized.
 
     Raises:
-        ValueError: from `encoder`, when the weights cannot be had, or the images have other than 1 or 3 channels.
-    """
-
-    initial_weights = ("weights",)
-
-    def __init__(self, weights: str | None = None, freeze: bool = False, image_size: int | None = None) -> None:
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size is {image_size}; it must be at least 1")
-        self.weights = weights
-        self.freeze = freeze
-        self.image_size = image_size
-
-    def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
-        return EfficientNetEncoder(image_shape, out_dim, self.weights, self.freeze, self.image_size)
-
-    def decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return StridedDecoder(image_shape, growing_channels(2, 8), 3, 128, in_dim)
-
-
-class EfficientNetEncoder(nn.Module):
-    """Features of EfficientNet-B0, averaged over space, then one layer.
-
-    Args:
-        image_shape: channels, 1 or 3, height, width; grey is put into all three channels.
-        out_dim: width of the output.
-        weights, freeze, image_size: as in EfficientNetNetworks.
+        ValueError: the images have neither 1 nor 3 channels, or the weights cannot be loaded.
     """
 
     mean: Tensor
@@ -76,14 +48,16 @@ class EfficientNetEncoder(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
+        """Sets the mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.features.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], N x C x H x W -> N x out_dim."""
         if self.size is not None:
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False)
         scaled = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
         maps = self.features(scaled)  # (N, 1280, h, w)
-        return self.head(maps.mean(dim=(2, 3)))  # (N, out_dim)
+        return self.head(maps.mean(dim=(2, 3)))

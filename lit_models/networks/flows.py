@@ -1,6 +1,6 @@
-"""Glow's invertible layers: each gives its output with the log-determinant of its Jacobian, N, and its inverse.
+"""Invertible layers of Glow. `forward` returns the output and the log-determinant of the Jacobian, N.
 
-Maps are N x H x W x C, so that what mixes the channels of a pixel is one matrix product.
+Feature maps are N x H x W x C, so that a layer that mixes the channels of a pixel is one matrix product.
 """
 
 import math
@@ -13,25 +13,30 @@ from lit_models.networks.init import channels_last
 
 
 def squeeze(x: Tensor) -> Tensor:
-    """Blocks of 2 x 2 pixels as channels: N x H x W x C to N x H/2 x W/2 x 4C."""
+    """Folds blocks of 2 x 2 pixels into channels: N x H x W x C -> N x H/2 x W/2 x 4C."""
     n, h, w, c = x.shape
     return x.view(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4).reshape(n, h // 2, w // 2, 4 * c)
 
 
 def unsqueeze(x: Tensor) -> Tensor:
-    """The inverse of `squeeze`: N x H x W x 4C to N x 2H x 2W x C."""
+    """Inverse of `squeeze`: N x H x W x 4C -> N x 2H x 2W x C."""
     n, h, w, c = x.shape
     return x.view(n, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3).reshape(n, 2 * h, 2 * w, c // 4)
 
 
-class Logit(nn.Module):
-    """y = logit(margin + (1 - 2 margin) x) of x in [0, 1], finite at both ends (Dinh et al. 2016, arXiv 1605.08803)."""
+class LogitTransform(nn.Module):
+    """y = logit(margin + (1 - 2 margin) x) for x in [0, 1] (Dinh et al. 2016, arXiv 1605.08803).
+
+    Args:
+        margin: Keeps y finite at x = 0 and x = 1; between 0 and 0.5.
+    """
 
     def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """N x H x W x C -> (N x H x W x C, N)."""
         inner = self.margin + (1 - 2 * self.margin) * x
         log, log_rest = inner.log(), (-inner).log1p()
         log_det = -(log + log_rest).flatten(1).sum(dim=1)  # (N,)
@@ -41,15 +46,16 @@ class Logit(nn.Module):
         return (y.sigmoid() - self.margin) / (1 - 2 * self.margin)
 
 
-class Mixing(nn.Module):
-    """y = W (s x + b) of each pixel's channels: actnorm and invertible 1x1 convolution, in one matrix product.
+class ActNormConv1x1(nn.Module):
+    """y = W (s x + b) for each pixel: actnorm, then an invertible 1x1 convolution, computed as one matrix product.
 
-    W starts as a random rotation. As an LU decomposition, W = P L (U + diag(d)), P fixed, L and U triangular with unit
-    and zero diagonals, its log-determinant is the sum of log |d| (Kingma and Dhariwal 2018, eq. 10 and 11).
+    W is initialised with a random rotation. Its LU decomposition is W = P L (U + diag(d)), where P is fixed, L has a
+    unit diagonal and U a zero one. The log-determinant is then the sum of log |d| (Kingma and Dhariwal 2018, arXiv
+    1807.03039, eq. 10 and 11).
 
     Args:
-        channels: C.
-        lu: learn the factors, with the signs of d fixed, instead of W itself.
+        channels: Number of channels C.
+        lu: Learns the factors of the LU decomposition, with fixed signs of d, instead of W itself.
     """
 
     def __init__(self, channels: int, lu: bool) -> None:
@@ -71,7 +77,7 @@ class Mixing(nn.Module):
     sign: Tensor
 
     def matrix(self) -> tuple[Tensor, Tensor]:
-        """W, C x C, and the logarithm of its determinant's absolute value."""
+        """W, C x C, and the logarithm of the absolute value of its determinant."""
         if not self.lu:
             return self.weight, torch.linalg.slogdet(self.weight).logabsdet
         diagonal = self.sign * self.log_diagonal.exp()
@@ -79,14 +85,15 @@ class Mixing(nn.Module):
         return lower @ (self.factors.triu(1) + diagonal.diag()), self.log_diagonal.sum()
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
-        """Chooses s and b such that each channel of s x + b has mean 0 and variance 1 over these maps."""
+    def initialize(self, x: Tensor) -> None:
+        """Sets s and b so that each channel of s x + b has mean 0 and variance 1. x: N x H x W x C."""
         variance, mean = torch.var_mean(x.flatten(0, -2).double(), dim=0, correction=0)
         log_scale = -0.5 * variance.clamp(min=1e-12).log()
         self.log_scale.copy_(log_scale)
         self.bias.copy_(-mean * log_scale.exp())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """N x H x W x C -> (N x H x W x C, N)."""
         with torch.autocast(x.device.type, enabled=False):
             matrix, log_det = self.matrix()
             y = F.linear(x, matrix * self.log_scale.exp(), matrix @ self.bias)
@@ -99,14 +106,15 @@ class Mixing(nn.Module):
             return (F.linear(y, inverse) - self.bias) * (-self.log_scale).exp()
 
 
-class Coupling(nn.Module):
+class AffineCoupling(nn.Module):
     """y_a = x_a, y_b = s x_b + t with (log s, t) = network(x_a), where a and b are halves of the channels.
 
-    log s = m tanh(r / m) of the network's r, bounded by m, which is learned, a number a channel that starts at 1.
+    The network returns r, and log s = m tanh(r / m) is bounded by m. The bound m is learned for each channel, from 1.
 
     Args:
-        channels: C, an even number.
-        network: of C/2 channels in, C out; its last layer starts at zero, so that the coupling starts as the identity.
+        channels: Number of channels C; even.
+        network: Network with C/2 input and C output channels. Its last layer is initialised with zeros, so that the
+            coupling starts as the identity.
     """
 
     def __init__(self, channels: int, network: nn.Module) -> None:
@@ -115,13 +123,14 @@ class Coupling(nn.Module):
         self.log_bound = nn.Parameter(torch.zeros(channels // 2))
 
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log s and t, N x H x W x C/2 each, in the precision of x."""
+        """N x H x W x C/2 -> log s and t, N x H x W x C/2 each, in the precision of x."""
         out = self.network(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
         r, shift = out.chunk(2, dim=-1)
         bound = self.log_bound.exp()
         return bound * (r / bound).tanh(), shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """N x H x W x C -> (N x H x W x C, N)."""
         a, b = x.chunk(2, dim=-1)
         log_scale, shift = self.scale_and_shift(a)
         return torch.cat([a, torch.addcmul(shift, b, log_scale.exp())], dim=-1), log_scale.flatten(1).sum(dim=1)
@@ -132,51 +141,57 @@ class Coupling(nn.Module):
         return torch.cat([a, (b - shift) * (-log_scale).exp()], dim=-1)
 
 
-class Level(nn.Module):
-    """Steps of `Mixing` and `Coupling`.
+class FlowLevel(nn.Module):
+    """K steps of flow, each an `ActNormConv1x1` and an `AffineCoupling`.
 
     Args:
-        channels: C.
-        steps: K.
-        width: channels within the couplings' networks.
-        lu: as of `Mixing`.
+        channels: Number of channels C.
+        steps: Number of steps K.
+        width: Hidden channels of the coupling networks.
+        lu: Parametrises the 1x1 convolutions by their LU decomposition.
     """
 
     def __init__(self, channels: int, steps: int, width: int, lu: bool) -> None:
         super().__init__()
-        self.mixings = nn.ModuleList(Mixing(channels, lu) for _ in range(steps))
-        self.couplings = nn.ModuleList(Coupling(channels, coupling_network(channels, width)) for _ in range(steps))
+        self.convolutions = nn.ModuleList(ActNormConv1x1(channels, lu) for _ in range(steps))
+        self.couplings = nn.ModuleList(
+            AffineCoupling(channels, coupling_network(channels, width)) for _ in range(steps)
+        )
 
-    def forward(self, x: Tensor, initialise: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, initialize: bool = False) -> tuple[Tensor, Tensor]:
+        """N x H x W x C -> (N x H x W x C, N); with `initialize`, x sets the actnorms first."""
         total = x.new_zeros(len(x))
-        for mixing, coupling in zip(self.mixings, self.couplings, strict=True):
-            if initialise:
-                mixing.initialise(x)  # type: ignore[operator]
-            x, log_det = mixing(x)
-            x, coupled = coupling(x)
-            total = total + log_det + coupled
+        for convolution, coupling in zip(self.convolutions, self.couplings, strict=True):
+            if initialize:
+                convolution.initialize(x)  # type: ignore[operator]
+            x, log_det = convolution(x)
+            x, log_det_coupling = coupling(x)
+            total = total + log_det + log_det_coupling
         return x, total
 
     def inverse(self, y: Tensor) -> Tensor:
-        for mixing, coupling in zip(reversed(self.mixings), reversed(self.couplings), strict=True):
-            y = mixing.inverse(coupling.inverse(y))  # type: ignore[operator]
+        for convolution, coupling in zip(reversed(self.convolutions), reversed(self.couplings), strict=True):
+            y = convolution.inverse(coupling.inverse(y))  # type: ignore[operator]
         return y
 
 
 class MultiScaleFlow(nn.Module):
-    """Codes of images: logit, then on each level a squeeze, a `Level` of steps, and a split.
+    """Multi-scale flow from images to codes: a logit, then on each level a squeeze, a `FlowLevel` and a split.
 
-    On all levels but the last one, half of the channels becomes a part of the code there: b is brought to a standard
-    normal law given a, by a coupling whose network is one convolution that starts at zero, and a goes on.
+    On every level but the last, the channels are split into halves a and b. b becomes part of the code: a coupling,
+    whose network is one convolution initialised with zeros, maps it to a standard normal distribution given a. a goes
+    on to the next level.
 
     Args:
-        image_shape: channels, height, width.
-        levels: how often the sides are halved.
-        steps, width, lu: of each level.
-        margin: as of `Logit`.
+        image_shape: Channels, height, width.
+        levels: Number of levels; each halves the height and width.
+        steps: Number of steps of flow on each level.
+        width: Hidden channels of the coupling networks.
+        lu: Parametrises the 1x1 convolutions by their LU decomposition.
+        margin: Margin of the `LogitTransform`.
 
     Raises:
-        ValueError: the sides cannot be halved so often.
+        ValueError: the height or width cannot be halved so often.
     """
 
     def __init__(
@@ -186,25 +201,27 @@ class MultiScaleFlow(nn.Module):
         channels, rows, columns = image_shape
         if rows % 2**levels or columns % 2**levels:
             raise ValueError(f"images of {rows} x {columns} pixels cannot be halved {levels} times (model.levels)")
-        self.logit = Logit(margin)
+        self.logit = LogitTransform(margin)
         self.levels = nn.ModuleList()
         self.splits = nn.ModuleList()
         self.shapes = []
         for level in range(levels):
             channels, rows, columns = 4 * channels, rows // 2, columns // 2
-            self.levels.append(Level(channels, steps, width, lu))
+            self.levels.append(FlowLevel(channels, steps, width, lu))
             if level < levels - 1:
-                self.splits.append(Coupling(channels, zero_convolution(channels // 2, channels)))
+                self.splits.append(AffineCoupling(channels, zero_convolution(channels // 2, channels)))
                 channels //= 2
             self.shapes.append((rows, columns, channels))
 
-    def forward(self, images: Tensor, initialise: bool = False) -> tuple[Tensor, Tensor]:
-        """Codes, N x D, of images in [0, 1], N x C x H x W, and log-determinants, N; with `initialise`, each actnorm
-        chooses its scale and bias by what reaches it."""
+    def forward(self, images: Tensor, initialize: bool = False) -> tuple[Tensor, Tensor]:
+        """Images in [0, 1], N x C x H x W -> codes, N x D, and log-determinants, N.
+
+        With `initialize`, each actnorm first sets its scale and bias from its input.
+        """
         x, total = self.logit(images.permute(0, 2, 3, 1))
         parts = []
         for index, level in enumerate(self.levels):
-            x, log_det = level(squeeze(x), initialise)
+            x, log_det = level(squeeze(x), initialize)
             total = total + log_det
             if index < len(self.splits):
                 x, log_det = self.splits[index](x)
@@ -214,7 +231,7 @@ class MultiScaleFlow(nn.Module):
         return torch.cat([*parts, x.flatten(1)], dim=1), total
 
     def inverse(self, codes: Tensor) -> Tensor:
-        """Images, N x C x H x W, of codes, N x D."""
+        """Codes, N x D -> images, N x C x H x W."""
         flat = codes.split([math.prod(shape) for shape in self.shapes], dim=1)
         *parts, x = (part.view(-1, *shape) for part, shape in zip(flat, self.shapes, strict=True))
         for index, level in reversed(list(enumerate(self.levels))):
@@ -225,7 +242,7 @@ class MultiScaleFlow(nn.Module):
 
 
 def coupling_network(channels: int, width: int) -> nn.Module:
-    """3x3, 1x1 and 3x3 convolutions with ReLUs between, from C/2 to C channels, the last one zero."""
+    """3x3, 1x1 and 3x3 convolutions with ReLUs between, C/2 to C channels; the last one is initialised with zeros."""
     return nn.Sequential(
         nn.Conv2d(channels // 2, width, 3, padding=1),
         nn.ReLU(inplace=True),
@@ -235,8 +252,9 @@ def coupling_network(channels: int, width: int) -> nn.Module:
     )
 
 
-def zero_convolution(channels: int, out: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(channels, out, 3, padding=1)
+def zero_convolution(c_in: int, c_out: int) -> nn.Conv2d:
+    """3x3 convolution initialised with zeros."""
+    convolution = nn.Conv2d(c_in, c_out, 3, padding=1)
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
     return convolution

@@ -1,3 +1,5 @@
+"""Weight initialisation and memory layout."""
+
 from typing import TypeVar
 
 import torch
@@ -8,7 +10,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
-    """Weights N(0, std), those of batch norms N(1, std), biases 0 (Radford et al. 2015, 1511.06434, section 4)."""
+    """Draws weights from N(0, std^2), those of batch norms from N(1, std^2), and sets biases to 0.
+
+    Radford et al. 2015, arXiv 1511.06434, section 4.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
             nn.init.normal_(module.weight, 0.0, std)
@@ -21,8 +26,8 @@ def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
 
 
 def channels_last(network: Network) -> Network:
-    """The network with its convolutions' weights laid out as N x H x W x C, which its maps then follow.
+    """Sets the memory format of the network to channels last, which its feature maps then follow.
 
-    Half precision on a CPU, and tensor cores, are up to twice as fast so.
+    This is up to twice as fast with tensor cores, and in half precision on a CPU.
     """
     return network.to(memory_format=torch.channels_last)

@@ -1,4 +1,7 @@
-"""Autoencoders of one layer each way, whose weights leave a penalty on the code no way out through small codes."""
+"""Encoders and decoders of one layer each, whose weights are constrained.
+
+A penalty on the code could otherwise be made small by small codes and large decoder weights.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,22 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.common.encoder_decoders import Networks
 
+class SigmoidEncoder(nn.Module):
+    """h = sigmoid(W x + c).
 
-class SigmoidLayer(nn.Module):
-    """h = sigmoid(W x + c): N x C x H x W -> N x out_dim."""
+    Args:
+        pixels: Number of pixel values C H W of an image.
+        out_dim: Width of the code h.
+    """
 
     def __init__(self, pixels: int, out_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(pixels, out_dim)
 
     def forward(self, images: Tensor) -> Tensor:
+        """N x C x H x W -> N x out_dim."""
         return self.linear(images.flatten(1)).sigmoid()
 
 
-class TransposedLayer(nn.Module):
-    """Logits W^T h + b with the weight of a layer of the encoder: N x d -> N x C x H x W."""
+class TiedDecoder(nn.Module):
+    """Logits W^T h + b, where W is the weight of the encoder's layer.
+
+    Args:
+        layer: The encoder's layer.
+        image_shape: Channels, height, width.
+    """
 
     def __init__(self, layer: nn.Linear, image_shape: Sequence[int]) -> None:
         super().__init__()
@@ -31,11 +43,17 @@ class TransposedLayer(nn.Module):
         self.image_shape = tuple(image_shape)
 
     def forward(self, codes: Tensor) -> Tensor:
+        """N x d -> N x C x H x W."""
         return F.linear(codes, self.weight.T, self.bias).unflatten(1, self.image_shape)
 
 
-class UnitAtoms(nn.Module):
-    """Logits sum_j h_j a_j + b, each atom a_j of length one: N x d -> N x C x H x W."""
+class DictionaryDecoder(nn.Module):
+    """Logits sum_j h_j a_j + b with atoms a_j of unit norm.
+
+    Args:
+        in_dim: Width d of the code h.
+        image_shape: Channels, height, width.
+    """
 
     def __init__(self, in_dim: int, image_shape: Sequence[int]) -> None:
         super().__init__()
@@ -45,20 +63,6 @@ class UnitAtoms(nn.Module):
         self.image_shape = tuple(image_shape)
 
     def forward(self, codes: Tensor) -> Tensor:
+        """N x d -> N x C x H x W."""
         flat = codes @ F.normalize(self.atoms, dim=1) + self.bias  # (N, CHW)
         return flat.unflatten(1, self.image_shape)
-
-
-class DictionaryNetworks(Networks):
-    """One fully connected layer to the code; the image is a sum of atoms of length one.
-
-    Atoms of fixed length leave a penalty on the code no way out (Olshausen and Field 1996, doi 10.1038/381607a0).
-    """
-
-    def __init__(self) -> None: ...
-
-    def encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), out_dim))
-
-    def decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return UnitAtoms(in_dim, image_shape)

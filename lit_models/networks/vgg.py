@@ -1,4 +1,4 @@
-"""Maps of VGG-19's layers, which perceptual losses, textures and styles are made of."""
+"""Feature maps of VGG-19, for perceptual losses, texture synthesis and style transfer."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -12,9 +12,9 @@ from lit_models.networks.weights import IMAGENET_MEAN, IMAGENET_STD, load_featur
 Pooling = Literal["max", "average"]
 POOLINGS: dict[Pooling, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 BLOCKS = (2, 2, 4, 4, 4)
-"""Convolutions of each block; pooling ends it."""
+"""Number of convolutions in each block. Each block ends with pooling."""
 RANDOM = "random"
-"""Weights that are drawn, always the same ones."""
+"""Value of `weights` for random weights, which are always the same."""
 
 
 def _layers() -> tuple[str, ...]:
@@ -26,13 +26,14 @@ def _layers() -> tuple[str, ...]:
 
 
 LAYERS = _layers()
-"""conv1_1, relu1_1, conv1_2, relu1_2, pool1, conv2_1 ... relu5_4, pool5, in the order of torchvision's features."""
+"""Names of the layers, in the order of torchvision's `features`: conv1_1, relu1_1, conv1_2, ..., relu5_4, pool5."""
 
 
 def check_layers(layers: Sequence[str]) -> None:
-    """
+    """Checks the names of layers.
+
     Raises:
-        ValueError: no layer, one twice, or one that VGG-19 does not have.
+        ValueError: there is no layer, a layer is given twice, or VGG-19 has no such layer.
     """
     for layer in layers:
         if layer not in LAYERS:
@@ -40,26 +41,25 @@ def check_layers(layers: Sequence[str]) -> None:
                 f"VGG-19 has no layer {layer}; its layers are conv1_1, relu1_1 to relu5_4, and pool1 to pool5"
             )
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layers is {list(layers)}; it must name at least one layer, and none twice")
+        raise ValueError(f"layers is {list(layers)}; give at least one layer, and none twice")
 
 
 class VGG19Features(nn.Module):
-    """Maps of some layers of VGG-19 (Simonyan and Zisserman 2014, arXiv 1409.1556), frozen, as trained on ImageNet.
+    """Feature maps of some layers of VGG-19 (Simonyan and Zisserman 2014, arXiv 1409.1556), with frozen weights.
 
-    relu3_2 is what follows the second convolution after the second pooling, conv3_2 the same before its ReLU, and pool3
-    the pooling that ends its block. Layers above the last one that is asked for are not kept.
+    In block 3, conv3_2 is the output of the second convolution, relu3_2 the same after its ReLU, and pool3 the output
+    of the pooling that ends the block. Layers above the last one of `layers` are not kept in memory.
 
     Args:
-        layers: whose maps, in any order.
-        weights: a name of torchvision's (IMAGENET1K_V1, DEFAULT), which is downloaded once; a file of a state_dict of
-            torchvision's vgg19, in which these layers' weights and those below them are enough; or `random`, for normal
-            weights by which maps keep their size from layer to layer (He et al. 2015, arXiv 1502.01852, eq. 10), which
-            are always the same.
-        pooling: the maximum, as trained, or the average, for textures (Gatys et al. 2015, arXiv 1505.07376).
-        option: that can name a file, for the message.
+        layers: Names of the layers, in any order.
+        weights: IMAGENET1K_V1 or DEFAULT, which torchvision downloads once; a file with a state_dict of torchvision's
+            vgg19, which needs to hold only these layers and those below them; or `random` for normal weights that keep
+            the size of the maps from layer to layer (He et al. 2015, arXiv 1502.01852, eq. 10) and are always the same.
+        pooling: `max`, as trained, or `average`, for textures (Gatys et al. 2015, arXiv 1505.07376).
+        option: Command-line option that accepts a file of weights; error messages name it.
 
     Raises:
-        ValueError: no such layer, or weights that cannot be had; from `forward`, images as from `check`.
+        ValueError: there is no such layer, or the weights cannot be loaded; from `forward`, the images do not fit.
     """
 
     mean: Tensor
@@ -75,7 +75,7 @@ class VGG19Features(nn.Module):
         super().__init__()
         check_layers(layers)
         self.layers = tuple(layers)
-        with torch.device("meta"):  # neither memory nor random draws for weights that are replaced
+        with torch.device("meta"):  # no memory and no random draws for weights that are replaced
             whole = vgg19(init_weights=False).features
         self.features = whole[: 1 + max(map(LAYERS.index, layers))].to_empty(device="cpu")
         if weights == RANDOM:
@@ -85,7 +85,7 @@ class VGG19Features(nn.Module):
             load_features(self.features, weights, VGG19_Weights, option, others)
         for place, layer in enumerate(self.features):
             if isinstance(layer, nn.ReLU):
-                self.features[place] = nn.ReLU()  # torchvision's own writes over the map before it
+                self.features[place] = nn.ReLU()  # torchvision's is in place: it overwrites the map of the layer before
             elif isinstance(layer, nn.MaxPool2d):
                 self.features[place] = POOLINGS[pooling](2)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
@@ -93,33 +93,34 @@ class VGG19Features(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Evaluation mode, whatever is asked for."""
+        """Does nothing: the network stays in evaluation mode."""
         return super().train(False)
 
-    def check(self, image_shape: Sequence[int]) -> None:
-        """
+    def check_shape(self, image_shape: Sequence[int]) -> None:
+        """Checks that the network can take images of a shape.
+
         Args:
-            image_shape: channels, height, width.
+            image_shape: Channels, height, width.
 
         Raises:
-            ValueError: other than 1 or 3 channels, or too few pixels for a layer.
+            ValueError: there are neither 1 nor 3 channels, or too few pixels for a layer.
         """
         channels, height, width = image_shape
         if channels not in (1, 3):
             raise ValueError(f"VGG-19 takes images of 1 or 3 channels, not {channels}")
         halvings = min(height, width).bit_length() - 1
-        fitting = [layer for layer in LAYERS if _poolings(layer) <= halvings]
+        fitting = [layer for layer in LAYERS if _num_poolings(layer) <= halvings]
         deepest = max(self.layers, key=LAYERS.index)
         if deepest not in fitting:
             raise ValueError(
                 f"images of {height} x {width} are too small for {deepest} of VGG-19, which halves them"
-                f" {_poolings(deepest)} times; the last layer that fits is {fitting[-1]}"
+                f" {_num_poolings(deepest)} times; the last layer that fits is {fitting[-1]}"
             )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images in [0, 1], N x C x H x W, grey or coloured -> maps, N x C' x H' x W', in the order of `layers`."""
-        self.check(images.shape[1:])
-        x = (images - self.mean) / self.std  # (N, 3, H, W), grey put into all three channels
+        """Images in [0, 1], N x C x H x W, C = 1 or 3 -> one map, N x C' x H' x W', for each of `layers`, in order."""
+        self.check_shape(images.shape[1:])
+        x = (images - self.mean) / self.std  # (N, 3, H, W); grey is repeated to three channels
         maps = {}
         for name, layer in zip(LAYERS, self.features, strict=False):
             x = layer(x)
@@ -130,7 +131,7 @@ class VGG19Features(nn.Module):
 
 @torch.no_grad()
 def draw_weights(features: nn.Module) -> None:
-    """Gives convolutions weights N(0, 2 / number of inputs) and no biases; torch's global generator stays as it is."""
+    """Draws the weights of convolutions from N(0, 2 / fan_in) and sets biases to 0. Uses a generator of its own."""
     generator = torch.Generator().manual_seed(0)
     for layer in features.modules():
         if isinstance(layer, nn.Conv2d):
@@ -138,6 +139,6 @@ def draw_weights(features: nn.Module) -> None:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
-def _poolings(layer: str) -> int:
-    """Up to a layer and with it."""
+def _num_poolings(layer: str) -> int:
+    """Number of poolings up to and including a layer."""
     return int(layer[4]) - (not layer.startswith("pool"))

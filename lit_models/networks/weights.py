@@ -1,4 +1,4 @@
-"""Torchvision's trained weights, by their name or out of a file."""
+"""Loads trained weights of torchvision's networks, by name or from a file."""
 
 import pickle
 from collections.abc import Container, Mapping
@@ -17,17 +17,17 @@ UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueErro
 def load_features(
     features: nn.Module, weights: str, names: type[WeightsEnum], option: str, others: Container[str] = ()
 ) -> None:
-    """Puts the weights of a torchvision name or of a file into the features of that network, or into some of them.
+    """Loads weights, by torchvision's name or from a file, into the `features` of a torchvision network.
 
     Args:
-        features: torchvision's own, or the first of them.
-        weights: one of the names, which is downloaded once, or a file of a state_dict.
-        names: torchvision's, of that network.
-        option: that can name a file, for the message.
-        others: weights of the network that are not among these features, and may be in the file all the same.
+        features: The network's `features`, or the first layers of them.
+        weights: A name in `names`, which is downloaded once, or a file with a state_dict.
+        names: Torchvision's enumeration of the weights of that network.
+        option: Command-line option that accepts a file; error messages name it.
+        others: Keys of other weights of that network, which the file may also hold.
 
     Raises:
-        ValueError: they cannot be had or are those of another network; the message says how to bring them.
+        ValueError: the weights cannot be loaded, or belong to another network. The message tells how to get them.
     """
     network = _network(names)
     state = _named(names[weights], option) if weights in names.__members__ else _from_file(Path(weights), names)
@@ -37,29 +37,29 @@ def load_features(
     try:
         features.load_state_dict(given)
     except RuntimeError:
-        cut = given and given.keys() < wanted
+        incomplete = given and given.keys() < wanted
         missing = next((k for k in wanted if k not in given), None)
-        what = f"lack features.{missing}" if cut else f"are of another network than {network.replace('_', '-')}"
+        what = f"lack features.{missing}" if incomplete else f"are of another network than {network.replace('_', '-')}"
         raise ValueError(f"weights {weights} {what}; give a state_dict of torchvision's {network.lower()}") from None
 
 
 def _network(names: type[WeightsEnum]) -> str:
-    """VGG19 of VGG19_Weights."""
+    """Name of the network: VGG19 for VGG19_Weights."""
     return names.__name__.removesuffix("_Weights")
 
 
 def _named(weights: WeightsEnum, option: str) -> Mapping[str, Any]:
-    """Torchvision's weights, from its folder of downloads or from the network."""
-    kept = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
-    was_there = kept.is_file()
+    """Reads torchvision's weights from its download folder, or downloads them."""
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
+    was_cached = cached.is_file()
     try:
         return weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        if was_there:
-            raise ValueError(f"{kept} is damaged ({_reason(error)}); remove it or bring it again") from None
+        if was_cached:
+            raise ValueError(f"{cached} is damaged ({_reason(error)}); delete it or replace it") from None
         raise ValueError(
-            f"weights {weights.name} cannot be downloaded ({_reason(error)}); bring {weights.url} from elsewhere"
-            f" and put it at {kept}, or anywhere and name it: {option} FILE"
+            f"weights {weights.name} cannot be downloaded ({_reason(error)}); download {weights.url} on another"
+            f" machine and copy it to {cached}, or to any place and give {option} FILE"
         ) from None
 
 
@@ -67,11 +67,15 @@ def _from_file(path: Path, names: type[WeightsEnum]) -> Mapping[str, Any]:
     path = path.expanduser()
     if not path.is_file():
         known = " or ".join(names.__members__)
-        raise ValueError(f"there are no weights {path}: neither a file nor {known}, which torchvision knows")
+        raise ValueError(
+            f"there are no weights {path}: it is neither a file nor {known}, the names that torchvision knows"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise ValueError(f"{path} is damaged or is no file of weights ({_reason(error)}); bring it again") from None
+        raise ValueError(
+            f"{path} is damaged or is not a file of weights ({_reason(error)}); copy or download it again"
+        ) from None
     if not isinstance(state, Mapping):
         kind, network = type(state).__name__, _network(names).lower()
         raise ValueError(f"{path} holds a {kind}, not a state_dict of torchvision's {network}")

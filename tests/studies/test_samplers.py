@@ -8,14 +8,14 @@ import torch
 from genlab.random_state import isolated_rng
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral
-from lit_models.networks.unet import MLPNoise
+from lit_models.common.noise_predictors import MLPNoisePredictor
 from studies.samplers import BATCH, TimedSamples, chart, parse_setting
 
 
 @pytest.fixture(scope="module")
 def model() -> DDPM:
     torch.manual_seed(0)
-    return DDPM(network=MLPNoise(hidden_dims=(8,)), num_steps=50, image_shape=(1, 4, 4)).eval()
+    return DDPM(network=MLPNoisePredictor(hidden_dims=(8,)), num_steps=50, image_shape=(1, 4, 4)).eval()
 
 
 def test_settings_are_parsed() -> None:
@@ -38,7 +38,7 @@ def test_each_setting_starts_from_the_same_noise(model: DDPM, monkeypatch: pytes
         torch.randn(len(started))  # as a sampler that draws its own noise does
         return noisy
 
-    monkeypatch.setattr(model, "sample_by", keep)
+    monkeypatch.setattr(model, "sample_with", keep)
     for name in ("ddim-2", "ancestral-5"):
         images = TimedSamples(model, parse_setting(name).sampler, BATCH + 3, bf16=False)
         with isolated_rng():
