@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.wandb_client import KEY, Client
-from tests.wandb_readback import Reading
+from tests.wandb_public_api import PublicApi
 from tests.wandb_server import WandbServer
 
 torch.set_num_threads(1)
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a small mnist.npz and cifar10.npz."""
+    """Creates a data folder with a small mnist.npz and cifar10.npz."""
     from tests.helpers import write_npz
 
     root = tmp_path_factory.mktemp("data")
@@ -30,7 +30,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best checkpoint of a small autoencoder of three latent dimensions, trained for two epochs."""
+    """Returns the best checkpoint of a small autoencoder with three latent dimensions, trained for two epochs."""
     from tests.helpers import fit
 
     return fit(tmp_path_factory.mktemp("encoder")).folder / "checkpoints" / "best.ckpt"
@@ -50,20 +50,20 @@ def client(server: WandbServer, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def online(client: Client) -> Client:
-    """A client with a key, whose history is sent without delay."""
+    """Returns a client with an API key that sends the history without delay."""
     client.environment |= {"WANDB_API_KEY": KEY, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
     return client
 
 
 @pytest.fixture
-def reading(server: WandbServer) -> Iterator[Reading]:
-    """The server answers what W&B's public API and workspaces ask, too."""
-    with Reading(server) as reading:
-        yield reading
+def public_api(server: WandbServer) -> Iterator[PublicApi]:
+    """Makes the server answer the requests of W&B's public API and of wandb-workspaces, too."""
+    with PublicApi(server) as public_api:
+        yield public_api
 
 
 @pytest.fixture
 def reader(client: Client, tmp_path: Path) -> Client:
-    """A client with a key for the public API, which makes a folder for each run in TMPDIR."""
+    """Returns a client with an API key for the public API, which creates a folder for each run in TMPDIR."""
     client.environment |= {"WANDB_API_KEY": KEY, "TMPDIR": str(tmp_path)}
     return client

@@ -1,4 +1,4 @@
-"""What tests share: small data, short runs, ways to die."""
+"""Helpers of tests: small data, short runs, callbacks that stop a run."""
 
 import os
 import signal
@@ -16,12 +16,11 @@ from tests import HANG_SECONDS, preloaded
 
 
 class StopAt(Callback):
-    """Ends the process, or this run, when a given batch of the whole training has been done.
+    """Stops the run after a given batch.
 
     Args:
-        batch: counted from 1 over all epochs.
-        how: kill (SIGKILL to this process), term (SIGTERM to it), raise (an error).
-        where: batch (after it was done) or start (before the batch, inside the step's hooks).
+        batch: Number of the batch, counted from 1 over all epochs.
+        how: kill (SIGKILL to this process), term (SIGTERM to it), or raise (an error).
     """
 
     def __init__(self, batch: int, how: str = "raise") -> None:
@@ -41,7 +40,7 @@ class StopAt(Callback):
 
 
 def stop_at(batch: int, how: str) -> list[str]:
-    """The arguments of train.py that add StopAt."""
+    """Returns the arguments of train.py that add StopAt."""
     return [
         "--trainer.callbacks+=tests.helpers.StopAt",
         f"--trainer.callbacks.batch={batch}",
@@ -50,7 +49,7 @@ def stop_at(batch: int, how: str) -> list[str]:
 
 
 def write_npz(path: Path, shape: tuple[int, ...], n_train: int = 200, n_test: int = 100, seed: int = 0) -> None:
-    """A small data set of random blobs whose label shows in their brightness, all ten classes in it."""
+    """Writes a small data set of random images of ten classes, whose brightness depends on the label."""
     random = np.random.default_rng(seed)
     arrays = {}
     for part, n in (("train", n_train), ("test", n_test)):
@@ -62,13 +61,13 @@ def write_npz(path: Path, shape: tuple[int, ...], n_train: int = 200, n_test: in
 
 
 def fit(root: Path, *args: str) -> train.Result:
-    """A quiet `train.py fit` below `root`, on the digits with a small autoencoder unless said otherwise."""
+    """Runs `train.py fit` with the runs in `root`, by default of a small autoencoder on the digits."""
     short = [] if any(arg.startswith("--config") for arg in args) else small_autoencoder()
     return train.main(["fit", *short, *args, f"--run.root={root}", "--trainer.accelerator=cpu"])
 
 
 def start_program(*command: str, **environment: str) -> subprocess.Popen[str]:
-    """Starts train.py or its like in a process of its own, which says all on stdout."""
+    """Starts a program such as train.py in a new process with all output on stdout."""
     return subprocess.Popen(
         [preloaded.python(), *command],
         cwd=preloaded.ROOT,
@@ -80,7 +79,7 @@ def start_program(*command: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def run_program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs train.py or its like in a process of its own."""
+    """Runs a program such as train.py in a new process."""
     return subprocess.run(
         [preloaded.python(), *command],
         cwd=preloaded.ROOT,
@@ -111,7 +110,7 @@ def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
 
 
 def saved(model: GenerativeModule, path: Path) -> Path:
-    """The checkpoint of a model that was not trained."""
+    """Saves a checkpoint of an untrained model."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(model)
     trainer.save_checkpoint(path, weights_only=True)
@@ -119,5 +118,5 @@ def saved(model: GenerativeModule, path: Path) -> Path:
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Equal to the last bit."""
+    """Returns whether two state dicts are equal bit by bit."""
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

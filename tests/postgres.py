@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL cluster, where Debian's postgresql or another is installed."""
+"""A temporary PostgreSQL cluster, if PostgreSQL is installed."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from tests import HANG_SECONDS
 
 
 def programs() -> Path | None:
-    """The folder of initdb and pg_ctl."""
+    """Returns the folder of initdb and pg_ctl; None if they are not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("pg_ctl")
     return found[-1].parent if found else Path(on_path).parent if on_path and shutil.which("initdb") else None
@@ -23,7 +23,7 @@ def programs() -> Path | None:
 
 @dataclass
 class Cluster:
-    """A running one: its address, and how to stop and start it."""
+    """A running cluster: its URL, and functions that stop and start it."""
 
     url: str
     stop: Callable[[], None]
@@ -32,7 +32,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Starts one on loopback, as another user where this one is root, whom PostgreSQL refuses."""
+    """Starts a cluster on loopback. If this user is root, which PostgreSQL refuses, it runs as another user."""
     folder = Path(tempfile.mkdtemp(prefix="genlab-postgres-"))
     user = None
     if os.getuid() == 0:

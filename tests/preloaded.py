@@ -1,10 +1,11 @@
-"""A `python` whose libraries are imported already, for tests that start processes.
+"""A `python` with preloaded libraries, for tests that start processes.
 
-To import torch, Lightning and their like, and to take them down, costs a process five to fifteen seconds, and the tests
-start two hundred. The program that `python()` makes hands its arguments, environment and standard streams to a process
-that has imported them once; that one forks, and the child does what `python ARGUMENTS` would. Signals and a SIGKILL of
-the program reach the child, and its exit status comes back. What the child starts by its sys.executable is made in the
-same way. The project's own modules are imported by each child anew.
+Importing torch, Lightning and similar libraries, and unloading them, takes a process five to fifteen seconds, and the
+tests start two hundred processes. `python()` creates a program that sends its arguments, environment and standard
+streams to a server process, which has imported the libraries once. The server forks, and the child does what `python
+ARGUMENTS` would do. Signals to the program, including SIGKILL, are passed to the child, and the program exits with the
+child's status. Processes that the child starts by its sys.executable are created in the same way. Each child imports
+the project's own modules anew.
 """
 
 import atexit
@@ -28,38 +29,38 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
-COLD = sys.executable
-"""The Python that imports everything itself."""
+PLAIN_PYTHON = sys.executable
+"""The normal Python, without preloaded libraries."""
 LIBRARIES = ("lightning.pytorch.cli", "torchvision", "torchmetrics.image", "optuna", "pandas", "plotly.io", "pydantic")
-"""Not wandb, which makes a folder when it is imported, and removes it when it ends."""
+"""Without wandb, which creates a folder when it is imported and removes it at exit."""
 POLL_SECONDS = 0.02
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @functools.cache
 def python() -> str:
-    """Starts the process that waits; returns the path of a program to use as `python`."""
-    folder = tempfile.TemporaryDirectory(prefix="warm")
+    """Starts the server process; returns the path of a program to use as `python`."""
+    folder = tempfile.TemporaryDirectory(prefix="preloaded")
     address, program = Path(folder.name) / "socket", Path(folder.name) / "python"
-    program.write_text(f'#!/bin/sh\nexec "{COLD}" -I -S "{__file__}" relay "{address}" "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{PLAIN_PYTHON}" -I -S "{__file__}" relay "{address}" "$@"\n')
     program.chmod(0o700)
-    waiting = subprocess.Popen([COLD, __file__, "serve", address, program], stdin=subprocess.PIPE)
+    server = subprocess.Popen([PLAIN_PYTHON, __file__, "serve", address, program], stdin=subprocess.PIPE)
 
     @atexit.register
     def stop() -> None:
-        assert waiting.stdin is not None
-        waiting.stdin.close()
-        waiting.wait()
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
         folder.cleanup()
 
     while not address.exists():
-        assert waiting.poll() is None, "the warm Python did not start"
+        assert server.poll() is None, "the server process did not start"
         time.sleep(POLL_SECONDS)
     return str(program)
 
 
 def two_processes(work: Callable[..., None], *args: object) -> None:
-    """Calls `work(rank, *args)`, a function of a module, in two processes; where one fails, the other is ended."""
+    """Calls `work(rank, *args)`, a function of a module, in two processes; if one fails, the other one is killed."""
     call = "import pickle, sys; work, rank, args = pickle.loads(bytes.fromhex(sys.argv[1])); work(rank, *args)"
     requests = [pickle.dumps((work, rank, args)).hex() for rank in range(2)]
     processes = [subprocess.Popen([python(), "-c", call, request], cwd=ROOT) for request in requests]
@@ -72,13 +73,13 @@ def two_processes(work: Callable[..., None], *args: object) -> None:
     assert codes == [0, 0]
 
 
-# The program: what the caller starts, and waits for.
+# The program that the caller starts and waits for.
 
 
 def relay(address: str, args: list[str]) -> NoReturn:
-    """Has the command run by the other process, and ends as it does."""
+    """Lets the server run a command, and exits with its status."""
     if not args or (args[0].startswith("-") and args[0] not in ("-c", "-m")):
-        os.execv(COLD, [COLD, *args])
+        os.execv(PLAIN_PYTHON, [PLAIN_PYTHON, *args])
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     for number in FORWARDED:
@@ -89,7 +90,7 @@ def relay(address: str, args: list[str]) -> NoReturn:
     status = b""
     while not status.endswith(b"\n"):
         if not (more := connection.recv(16)):
-            sys.exit("the warm Python has gone")
+            sys.exit("the server process has ended")
         status += more
     if (code := int(status)) < 0:
         if -code in FORWARDED:
@@ -106,11 +107,11 @@ def _is_open(stream: int) -> bool:
     return True
 
 
-# The process that waits, and those that it forks: for each command a guardian, and the child that runs it.
+# The server process, and the processes that it forks: for each command a monitor, and the child that runs it.
 
 
 def serve(address: str) -> dict[str, Any]:
-    """Forks for each command that comes, until stdin is closed; returns it, in the child."""
+    """Forks for each command, until stdin is closed; returns the command in the child."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen(64)
@@ -118,8 +119,8 @@ def serve(address: str) -> dict[str, Any]:
     for library in LIBRARIES:
         importlib.import_module(library)
     gc.freeze()  # a collection in a child would copy every page
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no guardian stays as a zombie
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # pytest handles Ctrl-C
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that no monitor stays as a zombie
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if listener not in ready:
@@ -127,12 +128,12 @@ def serve(address: str) -> dict[str, Any]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            return guard(connection)
+            return monitor(connection)
         connection.close()
 
 
-def guard(connection: socket.socket) -> dict[str, Any]:
-    """Forks the child, in which it returns; then passes signals to it, and its exit status back."""
+def monitor(connection: socket.socket) -> dict[str, Any]:
+    """Forks the child, in which it returns; the parent passes signals to the child, and its exit status back."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, received = b"", []
     while not text.endswith(b"\n"):
@@ -169,11 +170,11 @@ def _take_streams(given: dict[int, int]) -> None:
 
 
 def run(args: list[str], environment: dict[str, str], folder: str) -> None:
-    """What `python ARGS` does before it ends."""
+    """Does what `python ARGS` does before it exits."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    rank_zero = sys.modules["lightning.fabric.utilities.rank_zero"]  # the one that reads the environment on import
+    rank_zero = sys.modules["lightning.fabric.utilities.rank_zero"]  # it reads the environment at import time
     rank_zero.rank_zero_only.rank = rank_zero._get_rank() or 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
@@ -191,7 +192,7 @@ def run(args: list[str], environment: dict[str, str], folder: str) -> None:
 
 
 def end(error: BaseException | None) -> NoReturn:
-    """Ends as Python does, less the seconds it takes to clear all modules."""
+    """Exits like Python, but without the seconds that it needs to unload all modules."""
     code = 0
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         code = error.code or 0

@@ -1,4 +1,4 @@
-"""The Python that tests start processes with does what Python does."""
+"""The preloaded Python of the tests behaves like Python."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from tests import HANG_SECONDS, preloaded, wait_for
 
 PROGRAM = """
 import os, sys, threading, time
-said = sys.stdin.read()
-print(sys.argv, os.getcwd(), os.environ["LITGEN_WORD"], said, __name__, sys.path[0])
+text = sys.stdin.read()
+print(sys.argv, os.getcwd(), os.environ["GENLAB_WORD"], text, __name__, sys.path[0])
 threading.Timer(0.2, lambda: print("the last thread")).start()
 print("wrong", file=sys.stderr)
 """
@@ -36,11 +36,11 @@ time.sleep(1000)
 """
 
 
-def says(python: str, folder: Path, *args: str) -> tuple[int, str, str]:
+def run_python(python: str, folder: Path, *args: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [python, *args],
         cwd=folder,
-        env={**os.environ, "LITGEN_WORD": "word"},
+        env={**os.environ, "GENLAB_WORD": "word"},
         input="a question",
         capture_output=True,
         text=True,
@@ -51,17 +51,18 @@ def says(python: str, folder: Path, *args: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("how", [["program.py", "a", "-b"], ["-c", PROGRAM, "a"], ["-m", "program", "a"]])
-def test_it_says_what_python_says(how: list[str], tmp_path: Path) -> None:
+def test_it_prints_what_python_prints(how: list[str], tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    mine, its = says(preloaded.python(), tmp_path, *how), says(sys.executable, tmp_path, *how)
-    assert mine[0] == 0 and "a question" in mine[1] and "the last thread" in mine[1] and mine[2] == "wrong\n"
-    first = str(tmp_path)  # -c leaves it empty, which is the same folder
-    assert [mine[0], mine[1].replace(first, ""), mine[2]] == [its[0], its[1].replace(first, ""), its[2]]
+    ours = run_python(preloaded.python(), tmp_path, *how)
+    expected = run_python(sys.executable, tmp_path, *how)
+    assert ours[0] == 0 and "a question" in ours[1] and "the last thread" in ours[1] and ours[2] == "wrong\n"
+    first = str(tmp_path)  # with -c it is empty, which means the same folder
+    assert [ours[0], ours[1].replace(first, ""), ours[2]] == [expected[0], expected[1].replace(first, ""), expected[2]]
 
 
 @pytest.mark.parametrize(("program", "status"), ENDS)
-def test_it_ends_as_python_ends(program: str, status: int, tmp_path: Path) -> None:
-    assert says(preloaded.python(), tmp_path, "-c", program)[0] == status
+def test_it_exits_like_python(program: str, status: int, tmp_path: Path) -> None:
+    assert run_python(preloaded.python(), tmp_path, "-c", program)[0] == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -71,9 +72,9 @@ def test_a_signal_reaches_it(number: signal.Signals, tmp_path: Path) -> None:
     pid = int((tmp_path / "here").read_text())
     process.send_signal(number)
     assert process.wait(HANG_SECONDS) == -number
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "it goes on")
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process still exists")
 
 
-def test_what_is_not_a_program_goes_to_python_itself(tmp_path: Path) -> None:
-    status, said, _ = says(preloaded.python(), tmp_path, "--version")
-    assert status == 0 and said.startswith("Python 3")
+def test_other_options_are_passed_to_python(tmp_path: Path) -> None:
+    status, output, _ = run_python(preloaded.python(), tmp_path, "--version")
+    assert status == 0 and output.startswith("Python 3")

@@ -1,4 +1,4 @@
-"""Every sweep definition is one that W&B takes, and every value that it can send is one that train.py takes."""
+"""Each sweep definition is valid for W&B, and train.py accepts all values that it can send."""
 
 import signal
 import subprocess
@@ -24,21 +24,21 @@ SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
-def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers start by `sys.executable`."""
+def preloaded_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the workers, which are started by `sys.executable`, use the preloaded Python."""
     monkeypatch.setattr(sys, "executable", preloaded.python())
 
 
-def write_judges(root: Path) -> None:
-    """Untrained classifiers where those lie that measure samples."""
+def write_classifiers(root: Path) -> None:
+    """Writes untrained evaluation classifiers to the paths where samples are evaluated."""
     for name, shape in (("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))):
         path = root / f"classifier_{name}" / "default" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True)
         saved(Classifier(channels=(4,), feature_dim=8, lr_schedule="constant", image_shape=shape), path)
 
 
-def beginnings(folder: Path, args: list[str]) -> list[str]:
-    """What a sweep takes from earlier runs, in the place of what its definition names."""
+def replacements(folder: Path, args: list[str]) -> list[str]:
+    """Returns options that replace the files of earlier runs that a sweep needs."""
     extra = []
     if "prior=Empirical" in " ".join(args):
         np.savez(folder / "codes.npz", codes=np.random.default_rng(0).normal(size=(20, 100)))
@@ -46,13 +46,13 @@ def beginnings(folder: Path, args: list[str]) -> list[str]:
     if "generator_checkpoint=runs" in " ".join(args):
         extra.append(f"--model.generator_checkpoint={saved(PoolingAutoencoder(), folder / 'pooling.ckpt')}")
     if any("srgan" in arg for arg in args):
-        judge = folder / "classifier_mnist" / "default" / "checkpoints" / "best.ckpt"
-        extra.append(f"--model.perceptual.checkpoint={judge}")
+        classifier = folder / "classifier_mnist" / "default" / "checkpoints" / "best.ckpt"
+        extra.append(f"--model.perceptual.checkpoint={classifier}")
     return extra
 
 
 def efficientnet_weights(folder: Path) -> Path:
-    """A file of weights, in the place of ImageNet's."""
+    """Writes a file of random weights that replaces that of ImageNet."""
     path = folder / "efficientnet_b0.pth"
     torch.save(efficientnet_b0().state_dict(), path)
     return path
@@ -76,12 +76,12 @@ def test_every_value_parses_and_the_metric_is_logged(
     path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path
 ):
     definition = load_definition(path)
-    write_judges(tmp_path)
+    write_classifiers(tmp_path)
     first, logged = {}, False
-    for key, law in definition.laws.items():
-        first[key] = law.choices[0]
-    varied = {key: law for key, law in definition.laws.items() if key != "seed_everything"}
-    points = [first] + [{**first, key: value} for key, law in varied.items() for value in law.choices[1:]]
+    for key, distribution in definition.distributions.items():
+        first[key] = distribution.choices[0]
+    varied = {key: d for key, d in definition.distributions.items() if key != "seed_everything"}
+    points = [first] + [{**first, key: value} for key, d in varied.items() for value in d.choices[1:]]
     for point in points:
         args = definition.arguments(point)
         extra = [f"--data.root={data_root}", "--data.val_size=20", f"--run.root={tmp_path}", "--run.pictures=false"]
@@ -92,7 +92,7 @@ def test_every_value_parses_and_the_metric_is_logged(
             extra.append("--model.network.channels=[8, 8]")  # each sample takes many evaluations
         if "efficientnet" in " ".join(args):
             extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")
-        extra += beginnings(tmp_path, args)
+        extra += replacements(tmp_path, args)
         if logged:
             train.main([*args, *extra, "--trainer.fast_dev_run=true"])
             continue
@@ -105,12 +105,12 @@ def test_every_value_parses_and_the_metric_is_logged(
 
 
 def quickstart(root: Path, *overrides: str) -> int:
-    """Runs sweeps/quickstart.yaml, shortened."""
+    """Runs a shortened sweeps/quickstart.yaml."""
     short = ("trainer.max_epochs=1", "model.channel_factor=2", *overrides)
     return sweep.main(["run", "sweeps/quickstart.yaml", f"--root={root}", *(f"--override={text}" for text in short)])
 
 
-def test_a_sweep_runs_keeps_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+def test_a_sweep_runs_keeps_finished_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert quickstart(tmp_path, "model.latent_dim=2,3") == 0
     output = capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_a_sweep_runs_keeps_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     assert "channel_factor=2,depth=1,latent_dim=2,max_epochs=1" in runs and len(runs) == 4
     for name in ("index.html", "runs.csv", "means.csv", "correlations.csv", "test_mse.png"):
         assert (folder / "report" / name).stat().st_size > 100 and str(folder / "report" / name) in output
-    assert len({read_summary(folder / run)["pid"] for run in runs}) == 1  # one warm process
+    assert len({read_summary(folder / run)["pid"] for run in runs}) == 1  # one worker process
     assert len(list(folder.glob("*/wandb/offline-run-*/*.wandb"))) == 4
     capsys.readouterr()
     assert quickstart(tmp_path, "model.latent_dim=2,3") == 0
@@ -129,12 +129,12 @@ def test_a_sweep_runs_keeps_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     assert "model.latent_dim" in capsys.readouterr().err
 
 
-def test_a_sweep_that_train_cannot_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_that_train_cannot_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert quickstart(tmp_path, "model.depth=9", "model.latent_dim=2") == 2
-    assert "its first run cannot be begun: UsageError: depth 9 is too deep" in capsys.readouterr().err
+    assert "its first run cannot start: UsageError: depth 9 is too deep" in capsys.readouterr().err
     assert quickstart(tmp_path, "model.latent_dims=2,3", "data.batch_size=big") == 2
     error = capsys.readouterr().err
-    assert "has 2 faults" in error and "Option 'latent_dims' is not accepted" in error and "batch_size" in error
+    assert "has 2 errors" in error and "Option 'latent_dims' is not accepted" in error and "batch_size" in error
     assert not list(tmp_path.iterdir())
 
 
@@ -144,8 +144,8 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     assert "quickstart: 1 runs finished, 1 failed" in output and "depth 9 is too deep" in output
 
 
-def test_where_a_run_goes_is_known_beforehand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """However the values are written: whole numbers for floats, fixed options in the command, no experiment named."""
+def test_the_engine_knows_the_run_folder_in_advance(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """This includes integers for floats, fixed options in the command, and a command without an experiment."""
     (tmp_path / "own.yaml").write_text(
         """
 method: grid
@@ -164,8 +164,8 @@ command: ["${program}", fit, --config, configs/autoencoder_digits.yaml, --traine
     assert "0 runs finished, 2 kept from before" in capsys.readouterr().out
 
 
-def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path):
-    """SIGTERM, as a cluster sends it before it takes a machine away; then the same command again."""
+def test_a_stopped_run_is_resumed(tmp_path: Path):
+    """The run gets SIGTERM, which a cluster sends before it takes a machine away, and the same command is given again."""
     command = [preloaded.python(), "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
     more = ["trainer.max_epochs=60", "model.depth=1", "model.latent_dim=2", "model.channel_factor=2"]
     command += [f"--override={text}" for text in more]

@@ -133,11 +133,11 @@ def test_what_is_to_be_overwritten_stays_until_the_new_run_stands(tmp_path: Path
     assert [path.name for path in first.parent.iterdir()] == ["x"]
 
 
-def test_a_run_that_is_going_on_is_not_overwritten(tmp_path: Path):
+def test_a_running_run_is_not_overwritten(tmp_path: Path):
     first = fit(tmp_path, "--run.name=x").folder
     summary = read_summary(first) | {"state": "running", "pid": os.getppid()}
     (first / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UsageError, match="still going on"):
+    with pytest.raises(UsageError, match="still running"):
         fit(tmp_path, "--run.name=x", "--run.overwrite=true")
 
 
@@ -293,7 +293,7 @@ def test_an_unknown_option_is_one_line_and_status_2(args, complaint: str, tmp_pa
 
 
 def test_the_shell_gets_status_2_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preloaded, "python", lambda: preloaded.COLD)  # as a user starts it
+    monkeypatch.setattr(preloaded, "python", lambda: preloaded.PLAIN_PYTHON)  # as a user starts it
     done = run_program("train.py", "fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: depth 9 is too deep")
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Plain W&B: `wandb sweep` takes every file of sweeps/ as it is, and `wandb agent` runs one."""
+"""W&B itself: `wandb sweep` accepts all files of sweeps/ unchanged, and `wandb agent` runs one of them."""
 
 import json
 import re
@@ -15,14 +15,14 @@ SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml"))
 
 
 def make_sweep(client: Client, server: WandbServer, file: Path) -> tuple[Sweep, str]:
-    """Types `wandb sweep FILE`; returns what the server has of it, and the path that the client names for the agent."""
-    said = finished(start_wandb(client, "sweep", str(file)))
-    (path,) = re.findall(r"wandb agent (\S+)", re.sub(r"\x1b\[\d*m", "", said))
+    """Runs `wandb sweep FILE`; returns the sweep on the server, and the path that the client prints for the agent."""
+    output = finished(start_wandb(client, "sweep", str(file)))
+    (path,) = re.findall(r"wandb agent (\S+)", re.sub(r"\x1b\[\d*m", "", output))
     return server.sweeps[path.rsplit("/", 1)[-1]], path
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_wandb_takes_the_definition_as_it_is(file: Path, online: Client, server: WandbServer) -> None:
+def test_wandb_accepts_the_definition_unchanged(file: Path, online: Client, server: WandbServer) -> None:
     sweep, path = make_sweep(online, server, file)
     definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert sweep.config == definition
@@ -33,11 +33,11 @@ def test_wandb_takes_the_definition_as_it_is(file: Path, online: Client, server:
     assert f"--run.experiment={file.stem}" in command
     assert f"--run.tags=[{file.stem}]" in command
     assert all("." in key or key == "seed_everything" for key in definition["parameters"])
-    assert all("values" in law or "value" in law for law in definition["parameters"].values())
+    assert all("values" in spec or "value" in spec for spec in definition["parameters"].values())
 
 
 def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
-    """What W&B has of a run is what its folder says, ready for grouped charts."""
+    """Checks that W&B has the data of a run's folder, with the keys that grouped charts need."""
     assert (run.state, run.exit_code, run.times_ended, run.sweep) == ("finished", 0, 1, sweep.id)
     assert (run.group, run.tags, run.project) == ("quickstart", ["quickstart"], "genlab")
     keys = set(sweep.config["parameters"])
@@ -51,10 +51,10 @@ def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
     assert all("trainer/global_step" in row for row in run.history if "val/mse" in row)
 
 
-def test_two_agents_of_wandbs_own(online: Client, server: WandbServer, tmp_path: Path) -> None:
+def test_two_wandb_agents(online: Client, server: WandbServer, tmp_path: Path) -> None:
     sweep, path = make_sweep(online, server, small_sweep(tmp_path, epochs=2))
-    for said in [finished(process) for process in [start_wandb(online, "agent", path) for _ in range(2)]]:
-        assert "Traceback" not in said
+    for output in [finished(process) for process in [start_wandb(online, "agent", path) for _ in range(2)]]:
+        assert "Traceback" not in output
     runs = server.runs_of(sweep.id)
     assert [run.config["model.depth"] for run in runs] == [1, 2]
     assert len({run.agent for run in runs}) == 2
@@ -66,11 +66,11 @@ def test_two_agents_of_wandbs_own(online: Client, server: WandbServer, tmp_path:
         assert_recorded(run, summary, sweep)
 
 
-def test_a_run_that_raises_under_wandbs_own_agent(online: Client, server: WandbServer, tmp_path: Path) -> None:
+def test_a_run_that_raises_under_wandb_agent(online: Client, server: WandbServer, tmp_path: Path) -> None:
     broken = ["--trainer.callbacks+=tests.helpers.StopAt", "--trainer.callbacks.batch=1"]
     sweep, path = make_sweep(online, server, small_sweep(tmp_path, depths=[1], more=broken))
-    said = finished(start_wandb(online, "agent", path))
+    output = finished(start_wandb(online, "agent", path))
     (run,) = server.runs_of(sweep.id)
     assert (run.state, run.exit_code) == ("failed", 1)
     assert "\n".join(run.output).count("RuntimeError: stopped by the test") == 1
-    assert said.count("RuntimeError: stopped by the test") == 1
+    assert output.count("RuntimeError: stopped by the test") == 1

@@ -1,4 +1,4 @@
-"""The real wandb client in processes of its own, with a private home and no way to a network."""
+"""The real wandb client in separate processes, with a private home and without a network."""
 
 import os
 import re
@@ -18,12 +18,12 @@ KEY = "0123456789" * 4
 
 
 class Client:
-    """Runs wandb in processes of their own, with a private home, against one server."""
+    """Runs wandb in separate processes with a private home, against one mock server."""
 
     def __init__(self, home: Path, server: WandbServer) -> None:
         self.home = home
         self.executable = preloaded.python()
-        folders = [str(Path(python).parent) for python in (self.executable, preloaded.COLD)]
+        folders = [str(Path(python).parent) for python in (self.executable, preloaded.PLAIN_PYTHON)]
         kept = {name: value for name, value in os.environ.items() if not re.match("wandb_|.*_proxy$", name, re.I)}
         self.environment = kept | {
             "HOME": str(home),
@@ -37,41 +37,42 @@ class Client:
         }
 
     def start(self, function: Callable[..., None], *args: object, **streams: Any) -> subprocess.Popen[str]:
-        """Calls a function of a test module in a new process, which has no stdin and says all on stdout unless told."""
+        """Calls a function of a test module in a new process, by default with no stdin and all output on stdout."""
         call = f"import {function.__module__} as t; t.{function.__name__}(*{args!r})"
         return self.python("-c", call, **streams)
 
     def python(self, *args: str, **streams: Any) -> subprocess.Popen[str]:
-        """Starts Python, with no stdin and all that it says on stdout unless told."""
+        """Starts Python, by default with no stdin and all output on stdout."""
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
         return subprocess.Popen([self.executable, *args], env=self.environment, cwd=self.home, text=True, **streams)
 
     def run(self, function: Callable[..., None], *args: object) -> str:
-        """Calls a function of a test module in a new process; returns what it says."""
+        """Calls a function of a test module in a new process; returns its output."""
         return finished(self.start(function, *args))
 
     def sync(self, command: str) -> None:
-        """Types a `wandb sync` command."""
+        """Runs a `wandb sync` command."""
         program = [self.executable, "-m", *shlex.split(command)]
         subprocess.run(program, env=self.environment, cwd=self.home, check=True, timeout=HANG_SECONDS)
 
 
 def finished(process: subprocess.Popen[str]) -> str:
+    """Waits for a process, checks that it succeeded, and returns its output."""
     try:
-        said, _ = process.communicate(timeout=HANG_SECONDS)
+        output, _ = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
-    assert process.returncode == 0, said
-    return said
+    assert process.returncode == 0, output
+    return output
 
 
 def start_wandb(client: Client, *args: str) -> subprocess.Popen[str]:
-    """Types a `wandb` command."""
+    """Starts a `wandb` command."""
     return client.python("-m", "wandb", *args)
 
 
 def small_sweep(folder: Path, depths: Sequence[int] = (1, 2), epochs: int = 1, more: Sequence[str] = ()) -> Path:
-    """Writes sweeps/quickstart.yaml with a small model and few epochs, its runs below `folder`/runs."""
+    """Writes a copy of sweeps/quickstart.yaml with a small model, few epochs and the runs in `folder`/runs."""
     definition = yaml.safe_load((ROOT / "sweeps" / "quickstart.yaml").read_text(encoding="utf-8"))
     config = yaml.safe_load((ROOT / "configs" / "autoencoder_digits.yaml").read_text(encoding="utf-8"))
     config["model"]["init_args"] |= {"channel_factor": 4, "hidden_dim": 32}

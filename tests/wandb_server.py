@@ -1,9 +1,9 @@
-"""A double of the W&B server on loopback, for the real client: runs (start, log, finish, resume, sync) and sweeps.
+"""A mock of the W&B server on loopback, for the real client: runs (start, log, finish, resume, sync) and sweeps.
 
-What it received lies in plain structures for tests to look at. Like the real one, it keeps one row of history for each
-`_step`, so a row sent again replaces itself, and tells a client that resumes how many rows it has and which was the
-last. A sweep's grid is handed out point by point to agents that have no run in hand; a run that its agent marked as
-preempted goes to the next one. What it does not understand it refuses, and remembers for `check`.
+It stores what it receives in plain data structures that tests read. Like the real server, it keeps one row of history
+per `_step`, so that a row that is sent again replaces the old one, and it tells a resuming client how many rows it has
+and what the last one was. It assigns the points of a sweep's grid to idle agents; a run that its agent marked as
+preempted is assigned to the next agent. It refuses requests that it does not know, and `check` reports them.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ ENTITY = "tester"
 
 @dataclass
 class Run:
-    """One run as the server knows it; `config` is without the client's own `_wandb` entry."""
+    """One run on the server; `config` does not contain the client's `_wandb` entry."""
 
     id: str
     project: str
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass
 class Sweep:
-    """One sweep: its definition, and the points of its grid that nobody has yet."""
+    """One sweep: its definition, and the points of its grid that are not assigned yet."""
 
     id: str
     project: str
@@ -69,7 +69,7 @@ class Sweep:
 
 @dataclass
 class Agent:
-    """One agent; `beats` are the times and the run states that it sent, `commands` wait for its next heartbeat."""
+    """One agent. `beats` are the times and run states of its heartbeats; `commands` are for its next heartbeat."""
 
     id: str
     sweep: str
@@ -78,29 +78,29 @@ class Agent:
 
 
 class Refused(Exception):
-    """Raised by an operation to answer with an error that is part of the test, not a fault."""
+    """Raised by an operation to answer with an error that the test expects."""
 
     status = 400
 
 
 class Gone(Refused):
-    """What is asked for was deleted."""
+    """The requested object was deleted."""
 
     status = 404
 
 
 class WandbServer:
-    """Listens on 127.0.0.1 between start() and stop(), any number of times, on one port; its memory outlives both.
+    """Listens on 127.0.0.1 between start() and stop(). It can be restarted on the same port and keeps its data.
 
     Attributes:
-        runs: by id.
-        sweeps: by id.
-        agents: by id.
-        outages: HTTP statuses with which the next requests are turned away.
-        gone: names of operations that are answered with 404.
-        operations: name of a GraphQL operation -> what answers it: its variables in, its `data` out.
-        requests: each request, as `POST /graphql UpsertBucket`.
-        faults: what it could not understand.
+        runs: Runs by id.
+        sweeps: Sweeps by id.
+        agents: Agents by id.
+        outages: HTTP statuses with which the next requests are refused.
+        gone: Names of operations that are answered with 404.
+        operations: Name of a GraphQL operation -> function that maps its variables to its `data`.
+        requests: All requests, such as `POST /graphql UpsertBucket`.
+        errors: Requests that it does not know.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -111,7 +111,7 @@ class WandbServer:
         self.outages: list[int] = []
         self.gone: set[str] = set()
         self.requests: list[str] = []
-        self.faults: list[str] = []
+        self.errors: list[str] = []
         self.operations: dict[str, Callable[[Json], Json]] = {
             "Viewer": self._viewer,
             "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
@@ -139,7 +139,7 @@ class WandbServer:
         return self
 
     def stop(self) -> None:
-        """Goes away: connections are refused until the next start()."""
+        """Stops listening: connections are refused until the next start()."""
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.shutdown()
@@ -152,11 +152,11 @@ class WandbServer:
         self.stop()
 
     def check(self) -> None:
-        """Raises AssertionError if anything came that this double has no answer for."""
-        assert not self.faults, "\n".join(self.faults)
+        """Raises AssertionError if there was a request that the mock does not know."""
+        assert not self.errors, "\n".join(self.errors)
 
     def add_sweep(self, config: Json, project: str = "genlab") -> Sweep:
-        """A new sweep over the grid of a definition, in W&B's order: parameters sorted by name, the last fastest."""
+        """Adds a sweep over the grid of a definition in W&B's order: sorted by name, the last one varies fastest."""
         parameters = config["parameters"]
         values = [spec["values"] if "values" in spec else [spec["value"]] for _, spec in sorted(parameters.items())]
         points = [dict(zip(sorted(parameters), point, strict=True)) for point in itertools.product(*values)]
@@ -168,14 +168,14 @@ class WandbServer:
         return [run for run in self.runs.values() if run.sweep == sweep]
 
     def stop_run(self, run: Run) -> None:
-        """What the stop button does: the run's agent is told at its next heartbeat."""
+        """Does what the stop button does: the next heartbeat of the run's agent is answered with a stop command."""
         self.agents[str(run.agent)].commands.append({"type": "stop", "run_id": run.id})
 
     def answer(self, method: str, path: str, body: bytes) -> Json:
-        """One request's reply.
+        """Returns the reply to one request.
 
         Raises:
-            Exception: the request is refused or, one fault more, not understood.
+            Exception: The request is refused or, which adds to `errors`, not known.
         """
         with self._lock:
             request = f"{method} {path}"
@@ -192,7 +192,7 @@ class WandbServer:
             except Refused:
                 raise
             except Exception as error:
-                self.faults.append(f"{request} {body[:500]!r}: {error!r}")
+                self.errors.append(f"{request} {body[:500]!r}: {error!r}")
                 raise
 
     def _graphql(self, request: Json) -> Json:
@@ -230,7 +230,7 @@ class WandbServer:
         return {"model": {**_project(variables["project"]), "bucket": bucket}}
 
     def _upsert_run(self, variables: Json) -> Json:
-        """Creates a run, or changes what is given of it; a finished run that is heard of again goes on."""
+        """Creates a run, or changes the given attributes; a finished run is resumed."""
         inserted = variables["name"] not in self.runs
         run = self.runs.setdefault(variables["name"], Run(variables["name"], variables["project"] or "uncategorized"))
         run.name = variables["displayName"] or run.name
@@ -316,7 +316,7 @@ class WandbServer:
         return {"agentHeartbeat": {"agent": {"id": agent.id}, "commands": json.dumps(commands)}}
 
     def _next(self, agent: Agent, sweep: Sweep) -> list[Json]:
-        """What an idle agent is told."""
+        """Returns the commands for an idle agent."""
         if sweep.state == "PAUSED":
             return []
         cap = sweep.config.get("run_cap")
@@ -336,24 +336,24 @@ class WandbServer:
 
 
 class _Listener(ThreadingHTTPServer):
-    def __init__(self, port: int, double: WandbServer) -> None:
-        self.double = double
+    def __init__(self, port: int, mock: WandbServer) -> None:
+        self.mock = mock
         super().__init__(("127.0.0.1", port), _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Speaks HTTP/1.0, one request a connection, so that a stopped server holds no connection open."""
+    """Uses HTTP/1.0 with one request per connection, so that a stopped server keeps no connection open."""
 
     server: _Listener
 
     def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        outages = self.server.double.outages
+        outages = self.server.mock.outages
         try:
             if outages:
                 status, reply = outages.pop(0), {}
             else:
-                status, reply = 200, self.server.double.answer(self.command, self.path, body)
+                status, reply = 200, self.server.mock.answer(self.command, self.path, body)
         except Exception as error:
             status = getattr(error, "status", 400)
             reply = {"errors": [{"message": repr(error)}]}
@@ -368,7 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = _reply
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence: `requests` has it all."""
+        """Logs nothing, because `requests` has all requests."""
 
 
 def _project(name: str | None) -> Json:

@@ -1,7 +1,7 @@
-"""What a sweep runs in tests: leaves a run folder as train.py would, in no time, with (x - 3)^2 as `test/loss`.
+"""A program for sweeps in tests: it writes a run folder like train.py, with (x - 3)^2 as `test/loss`, in no time.
 
-Options: --x and --y, numbers; --epochs; --seconds to take; --fail, --die and --hang, values of x at which it does so;
---deaf, a value of x at which it hangs and does not heed SIGTERM.
+Options: --x and --y, numbers; --epochs; --seconds, the duration; --fail, --die and --hang, the value of x at which it
+fails, kills its process or hangs; --deaf, the value of x at which it hangs and ignores SIGTERM.
 """
 
 import contextlib
@@ -45,13 +45,14 @@ def main(args, report):
     given = {key: float(value) for key, value in overridden_values(args).items() if isinstance(value, int | float)}
     x = given.get("x", given.get("model.x", 0.0))
     options = RunOptions(root=option(args, "run.root") or "runs", experiment=option(args, "run.experiment"))
-    home = run_folder(args, options, {"model": "", "data": "", **overridden_values(args)})
-    state = (read_summary(home) or {}).get("state")
-    note(home, "again" if state == "finished" else "begin")
-    folder = claim(home) if not home.exists() else home
+    folder = run_folder(args, options, {"model": "", "data": "", **overridden_values(args)})
+    state = (read_summary(folder) or {}).get("state")
+    planned = folder
+    note(planned, "again" if state == "finished" else "begin")
+    folder = claim(planned) if not planned.exists() else planned
     if (checkpoint := option(args, "ckpt_path")) is not None:
         folder = Path(checkpoint).parents[1]
-        note(home, f"resume-in-{folder.name}")
+        note(planned, f"resume-in-{folder.name}")
     summary = {"state": "running", "metrics": {}, "config": given, "seconds": given.get("seconds", 0.0)}
     summary |= {"pid": os.getpid(), "host": os.uname().nodename}
     write_summary(folder, summary)
@@ -66,13 +67,13 @@ def main(args, report):
         write_summary(folder, summary | {"state": "killed"})
         raise
     write_summary(folder, summary | {"state": "finished", "metrics": metrics})
-    note(home, "end")
+    note(planned, "end")
     return Result(folder, metrics)
 
 
 def train(x, given, report):
     if given.get("fail") == x:
-        raise UsageError("x is not wanted")
+        raise UsageError("x is not allowed")
     if given.get("die") == x:
         os.kill(os.getpid(), signal.SIGKILL)
     if given.get("deaf") == x:
@@ -89,7 +90,7 @@ def train(x, given, report):
 
 
 class SIGTERMException(SystemExit):
-    """Named as Lightning's."""
+    """Has the name of Lightning's exception."""
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def signals():
         signal.signal(signal.SIGTERM, before)
 
 
-def note(home: Path, what: str) -> None:
-    """A line for each thing that happened, written in one piece however many processes write."""
-    with open(home.parent / "calls.txt", "a") as file:
-        file.write(f"{what} {os.getpid()} {home.name}\n")
+def note(folder: Path, event: str) -> None:
+    """Appends a line for an event to calls.txt, in one write, so that several processes can do so."""
+    with open(folder.parent / "calls.txt", "a") as file:
+        file.write(f"{event} {os.getpid()} {folder.name}\n")

@@ -1,4 +1,4 @@
-"""A program for `sweep.py agent` whose runs take no time: --how says what becomes of one, --a what it measures."""
+"""A trivial program for `sweep.py agent`: --how is the way in which the run ends, --a is its score."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
         if how == "raise":
             raise RuntimeError("no luck")
         if how == "kill":
-            time.sleep(2)  # its history is sent each second
+            time.sleep(2)  # the client sends the history each second
             os.kill(os.getpid(), signal.SIGKILL)
         seconds = {"pause": 1.0, "wait": 3.0, "wait long": 60.0}.get(how, 0.0)
         if "--ckpt_path=last" in args:

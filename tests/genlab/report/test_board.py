@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces as ws
 from genlab.report.board import KNOWN_KEYS, contents, save_board, sections
 from genlab.runs.errors import UsageError
 from tests.wandb_client import Client
-from tests.wandb_readback import Reading
+from tests.wandb_public_api import PublicApi
 from tests.wandb_server import Run, WandbServer
 
 
@@ -70,7 +70,7 @@ def keys_of(panel: Any) -> str | list[str]:
 
 
 def test_the_board_draws_each_metric_by_the_keys_that_vary(
-    reader: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, public_api: PublicApi
 ) -> None:
     two_studies(server)
     [(url, board)] = saved(reader, "tester/lab")
@@ -104,10 +104,12 @@ def test_the_board_draws_each_metric_by_the_keys_that_vary(
     assert isinstance(differences.panels[0], wr.RunComparer)
 
 
-def test_dotted_keys_are_written_as_the_website_does(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_dotted_keys_are_written_as_the_website_does(
+    reader: Client, server: WandbServer, public_api: PublicApi
+) -> None:
     two_studies(server)
     saved(reader, "tester/lab")
-    (view,) = reading.views.values()
+    (view,) = public_api.views.values()
     assert '"accessor":"config:model.latent_dim.value"' in view["spec"]
     assert '"groupBy":"model.latent_dim.value"' in view["spec"]
     assert "model.value" not in view["spec"]
@@ -130,22 +132,22 @@ def test_a_key_with_many_values_does_not_group_runs() -> None:
     assert [panel.groupby for panel in error.panels[2:]] == ["model.depth.value"]
 
 
-def test_a_saved_board_is_replaced(reader: Client, server: WandbServer, reading: Reading) -> None:
-    reading.projects.add("empty")
+def test_a_saved_board_is_replaced(reader: Client, server: WandbServer, public_api: PublicApi) -> None:
+    public_api.projects.add("empty")
     [(url, first)] = saved(reader, "empty")
     reader.run(change_filter, url)
     two_studies(server)
     [(same, second), (other, _)] = saved(reader, "empty", "lab")
     assert same == url != other
-    assert len(reading.views) == 2
+    assert len(public_api.views) == 2
     assert "finished" in second.runset_settings.filters
     assert [section.name for section in second.sections] == [section.name for section in first.sections]
 
 
 def test_an_empty_project_gets_the_default_names_of_genlab(
-    reader: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, public_api: PublicApi
 ) -> None:
-    reading.projects.add("empty")
+    public_api.projects.add("empty")
     [(_, board)] = saved(reader, "tester/empty")
     accuracy, error, curves, pictures, _ = board.sections
     for section, metric in ((accuracy, "test/accuracy"), (error, "test/mse")):
@@ -156,11 +158,11 @@ def test_an_empty_project_gets_the_default_names_of_genlab(
 
 
 def test_a_board_that_cannot_be_saved_is_reported_in_one_line(
-    reader: Client, server: WandbServer, reading: Reading
+    reader: Client, server: WandbServer, public_api: PublicApi
 ) -> None:
     nowhere, no_path = saved(reader, "tester/nowhere", "a/b/c")
     assert "the project tester/nowhere" in str(nowhere)
     assert "ENTITY/PROJECT" in str(no_path)
     del reader.environment["WANDB_API_KEY"]
     assert "wandb login" in str(saved(reader, "tester/lab")[0])
-    assert reading.views == {}
+    assert public_api.views == {}

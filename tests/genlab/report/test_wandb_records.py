@@ -14,7 +14,7 @@ from genlab.report.records import SweepData
 from genlab.report.wandb_records import load_wandb_sweep
 from genlab.runs.errors import UsageError
 from tests.wandb_client import Client, finished
-from tests.wandb_readback import Reading
+from tests.wandb_public_api import PublicApi
 from tests.wandb_server import Run, WandbServer
 
 DEFINITION: dict[str, Any] = {
@@ -81,7 +81,7 @@ def many_runs(server: WandbServer, sweep: str, count: int) -> list[Run]:
     return runs
 
 
-def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, public_api: PublicApi) -> None:
     sweep = server.add_sweep(DEFINITION | {"parameters": {"model.latent_dim": {"values": [2, 8]}}})
     sweep.config = DEFINITION
     reader.environment |= {"WANDB_SWEEP_ID": sweep.id, "WANDB_RUN_ID": "abc", "WANDB_PROJECT": "genlab"}
@@ -125,7 +125,7 @@ def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, rea
 
 
 def test_many_runs_need_one_request_each_and_can_be_reported(
-    reader: Client, server: WandbServer, reading: Reading, tmp_path: Path
+    reader: Client, server: WandbServer, public_api: PublicApi, tmp_path: Path
 ) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {"model.latent_dim": {"values": [0, 1, 2, 3]}}})
     runs = many_runs(server, sweep.id, 250)
@@ -146,20 +146,20 @@ def test_many_runs_need_one_request_each_and_can_be_reported(
     assert {"index.html", "runs.csv", "test_mse.png"} <= set(names)
 
 
-def test_a_picture_that_cannot_be_downloaded_is_linked(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_picture_that_fails_to_download_is_linked(reader: Client, server: WandbServer, public_api: PublicApi) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {}})
     names = [f"media/images/{name}.png" for name in ("here", "gone")]
     summary = {"media/all": {"_type": "images/separated", "filenames": names}, "text": {"_type": "table-file"}}
     files = {name: b"picture" for name in names}
     server.runs["abc"] = Run("abc", "genlab", "one", summary=summary, files=files, sweep=sweep.id, state="finished")
-    reading.broken.add(names[1])
+    public_api.broken.add(names[1])
     here, gone = loaded(reader, f"tester/genlab/{sweep.id}").pictures["one"]
     assert here == "../cache/abc/media/images/here.png"
     assert gone.startswith("http://127.0.0.1")
     assert not (reader.home / "cache" / "abc" / names[1]).exists()
 
 
-def test_a_missing_sweep_is_reported_in_one_line(reader: Client, server: WandbServer, reading: Reading) -> None:
+def test_a_missing_sweep_is_reported_in_one_line(reader: Client, server: WandbServer, public_api: PublicApi) -> None:
     empty = server.add_sweep({**DEFINITION, "parameters": {}}).id
     reader.run(load, f"genlab/{empty}", "tester/genlab/missing", "tester/nowhere/x", empty)
     no_runs, no_sweep, no_project, no_place = error_messages(reader)

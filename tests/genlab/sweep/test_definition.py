@@ -1,6 +1,7 @@
 """Sweep definitions: W&B's order and arguments against explicit lists, each error against its line and message."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -410,6 +411,23 @@ def test_anchors_and_merges_are_not_duplicates(tmp_path: Path):
 def test_the_sweeps_of_the_repository_survive_a_yaml_round_trip(path: Path, tmp_path: Path):
     sweep = load_definition(path)
     assert load(tmp_path, sweep.to_yaml()) == sweep
+
+
+@pytest.mark.parametrize("path", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_head_of_a_sweep_is_complete(path: Path):
+    """The comment names commands, number of runs, time and expected result; the number of runs is that of the grid."""
+    comment = path.read_text(encoding="utf-8").split("name:")[0]
+    head = dict(re.findall(r"^# (\S+): (.*(?:\n#   .*)*)", comment, re.MULTILINE))
+    assert {"Command", "W&B", "Runs", "Time", "Expect"} <= set(head) and {"Source", "Question"} & set(head)
+    assert head["Command"].startswith(f"python sweep.py run sweeps/{path.stem}.yaml")
+    assert head["W&B"] == f"wandb sweep sweeps/{path.stem}.yaml && wandb agent ENTITY/PROJECT/ID"
+    sweep = load_definition(path)
+    seeds = len(sweep.values.get("seed_everything", [0])) if " per seed" in head["Runs"] else 1
+    assert int(head["Runs"].split()[0]) * seeds == len(sweep)
+    pages = re.findall(r"docs/(\w+\.md)#([\w-]+)", comment)
+    for page, anchor in pages:
+        titles = re.findall(r"^#+ (.*)", (Path("docs") / page).read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles]
 
 
 def test_a_definition_survives_a_yaml_round_trip(tmp_path: Path):

@@ -18,7 +18,7 @@ from genlab.sweep.worker import Worker
 from tests import HANG_SECONDS, wait_for
 from tests.postgres import cluster, programs
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "trivial.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "trivial.py"
 ROOT = Path(__file__).parents[3]
 
 
@@ -87,9 +87,9 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Ca
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}, fail: {value: 2}")
     assert run(path) == 1
     output = capsys.readouterr().out
-    assert "2 runs finished, 1 failed" in output and "UsageError: x is not wanted" in output
+    assert "2 runs finished, 1 failed" in output and "UsageError: x is not allowed" in output
     log = sweep_folder(path) / "logs" / "x=2.txt"
-    assert "Traceback" in log.read_text() and "x is not wanted" in log.read_text()
+    assert "Traceback" in log.read_text() and "x is not allowed" in log.read_text()
     assert run(path) == 1 and "0 runs finished" in capsys.readouterr().out
     assert run(path, "--retry") == 1 and "0 runs finished, 1 failed" in capsys.readouterr().out
 

@@ -127,7 +127,7 @@ def test_an_interrupted_sync_can_be_continued(online: Client, server: WandbServe
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
-    online.executable = preloaded.COLD  # so that the process group that is killed is its own
+    online.executable = preloaded.PLAIN_PYTHON  # so that the process group that is killed is its own
     process = online.start(send, "runs/study", start_new_session=True)
     wait_for(lambda: bool(sent()))
     again = online.start(send, "runs/study")
@@ -155,7 +155,7 @@ def test_the_client_of_a_killed_sync_keeps_the_lock(online: Client, server: Wand
         return upsert(variables)
 
     server.operations["UpsertBucket"] = slow
-    online.executable = preloaded.COLD  # so that the process group that is killed is its own
+    online.executable = preloaded.PLAIN_PYTHON  # so that the process group that is killed is its own
     process = online.start(send, "runs/study")
     wait_for(lambda: any("RunResumeStatus" in request or "UpsertBucket" in request for request in server.requests))
     process.kill()

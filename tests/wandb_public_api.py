@@ -1,4 +1,4 @@
-"""What W&B's public API and wandb-workspaces ask of the server double: sweeps, runs, histories, files, saved views."""
+"""The requests of W&B's public API and wandb-workspaces on the mock server: sweeps, runs, histories, files, views."""
 
 import json
 import threading
@@ -14,13 +14,13 @@ from tests.wandb_server import ENTITY, Refused, Run, WandbServer
 Json = dict[str, Any]
 
 
-class Reading:
-    """Lets a server double be read while the context lasts.
+class PublicApi:
+    """Context manager that adds the operations of the public API to a mock server.
 
     Attributes:
-        projects: those that exist though they hold no runs.
-        views: saved workspaces, by project and name.
-        broken: files that cannot be downloaded.
+        projects: The projects that exist without runs.
+        views: The saved workspaces, by project and name.
+        broken: The files that cannot be downloaded.
     """
 
     def __init__(self, server: WandbServer) -> None:
@@ -39,22 +39,22 @@ class Reading:
         }
 
     def __enter__(self) -> Self:
-        self._store = _Store(self)
-        threading.Thread(target=self._store.serve_forever, args=(0.02,), daemon=True).start()
+        self._files_server = _FilesServer(self)
+        threading.Thread(target=self._files_server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._store.shutdown()
-        self._store.server_close()
+        self._files_server.shutdown()
+        self._files_server.server_close()
 
     def _exists(self, entity: str, project: str) -> bool:
-        things = (*self.server.runs.values(), *self.server.sweeps.values())
-        return entity == ENTITY and project in {*self.projects, *(thing.project for thing in things)}
+        used = {item.project for item in (*self.server.runs.values(), *self.server.sweeps.values())}
+        return entity == ENTITY and project in self.projects | used
 
     def _run(self, variables: Json) -> Run | None:
         run = self.server.runs.get(variables["name"])
-        there = run is not None and (variables["entity"], variables["project"]) == (ENTITY, run.project)
-        return run if there else None
+        exists = run is not None and (variables["entity"], variables["project"]) == (ENTITY, run.project)
+        return run if exists else None
 
     def _sweep(self, variables: Json) -> Json:
         if not self._exists(variables["entity"], variables["project"]):
@@ -76,7 +76,7 @@ class Reading:
         return {"project": {"sweep": found}}
 
     def _runs(self, variables: Json) -> Json:
-        """A page of a project's runs, or of one of its sweeps', by the time when they were made."""
+        """Returns a page of the runs of a project, or of one of its sweeps, in the order of their creation."""
         if not self._exists(variables["entity"], variables["project"]):
             return {"project": None}
         runs = [run for run in self.server.runs.values() if run.project == variables["project"]]
@@ -110,7 +110,7 @@ class Reading:
         if run is None:
             return {"project": {"run": None}}
         names = [name for name in variables["fileNames"] if name in run.files]
-        address = f"http://127.0.0.1:{self._store.server_port}"
+        address = f"http://127.0.0.1:{self._files_server.server_port}"
         edges = [
             {
                 "cursor": name,
@@ -141,40 +141,40 @@ class Reading:
         return {"project": {"allViews": {"edges": [] if view is None else [{"node": view}]}}}
 
     def _upsert_view(self, variables: Json) -> Json:
-        """Makes a view, or changes the one that its id names."""
+        """Creates a view, or changes the view with the given id."""
         if not self._exists(variables["entityName"], variables["projectName"]):
             raise Refused("no such project")
-        at = (variables["projectName"], variables["name"])
-        old = self.views.get(at)
+        key = (variables["projectName"], variables["name"])
+        old = self.views.get(key)
         if (old and old["id"]) != variables.get("id"):
-            raise Refused("the name is taken, or nothing has this id")
+            raise Refused("the name is in use, or the id does not exist")
         view = {key: variables[key] for key in ("name", "displayName", "spec")}
-        self.views[at] = {"id": old["id"] if old else f"view{len(self.views)}", **view}
-        return {"upsertView": {"view": {"id": self.views[at]["id"], "name": view["name"]}, "inserted": old is None}}
+        self.views[key] = {"id": old["id"] if old else f"view{len(self.views)}", **view}
+        return {"upsertView": {"view": {"id": self.views[key]["id"], "name": view["name"]}, "inserted": old is None}}
 
 
-class _Store(ThreadingHTTPServer):
-    """Where the files of runs are downloaded from."""
+class _FilesServer(ThreadingHTTPServer):
+    """Serves the files of runs for download."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
-        super().__init__(("127.0.0.1", 0), _File)
+    def __init__(self, api: PublicApi) -> None:
+        self.api = api
+        super().__init__(("127.0.0.1", 0), _FilesHandler)
 
 
-class _File(BaseHTTPRequestHandler):
-    server: _Store
+class _FilesHandler(BaseHTTPRequestHandler):
+    server: _FilesServer
 
     def do_GET(self) -> None:
         _, run, name = unquote(self.path).split("/", 2)
-        broken = name in self.server.reading.broken
-        content = b"" if broken else self.server.reading.server.runs[run].files[name]
+        broken = name in self.server.api.broken
+        content = b"" if broken else self.server.api.server.runs[run].files[name]
         self.send_response(404 if broken else 200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
+        """Logs nothing."""
 
 
 def _node(run: Run) -> Json:
