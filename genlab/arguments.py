@@ -66,7 +66,9 @@ def import_packages(names: str | None) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UsageError(f"--import {name}: {error}; run where it is, or install it") from error
+            raise UsageError(
+                f"cannot import {name} ({error}); start in the folder that holds it, or install it"
+            ) from error
 
 
 def find_in_current_folder() -> None:

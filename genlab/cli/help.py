@@ -25,13 +25,13 @@ CHECKPOINTS = {
     "predict": "Checkpoint that predicts. Its run gives the config, unless --config is given.",
 }
 TRAINING = {
-    "max_epochs": "Epochs to train; 10 unless this, max_steps or max_time is given.",
-    "max_steps": "Optimizer steps to train; -1 for no limit. Adversarial models count those of each optimizer.",
-    "max_time": "Time to train, as days:hours:minutes:seconds.",
-    "accelerator": "Device to run on: auto, cpu, gpu, mps.",
-    "devices": "Number of devices, or a list of their indices.",
-    "precision": "Number format: 32-true, 16-mixed, bf16-mixed, ...",
-    "fast_dev_run": "Run one batch of training, validation and test, and leave no run folder.",
+    "max_epochs": "Epochs to train (default: 10, unless max_steps or max_time is given).",
+    "max_steps": "Optimizer steps to train. Adversarial models count those of each optimizer (default: no limit).",
+    "max_time": "Time to train, as days:hours:minutes:seconds (default: no limit).",
+    "accelerator": "Kind of device: cpu, gpu, mps (default: auto, the fastest there is).",
+    "devices": "Number of devices, or a list of their indices (default: auto, all of them).",
+    "precision": "Number format, such as 16-mixed or bf16-mixed (default: 32-true).",
+    "fast_dev_run": "Run one batch of training, validation and test, and leave no run folder (default: false).",
 }
 """Options of Lightning's trainer that most users need, with help of our own."""
 EPILOG = (
@@ -65,13 +65,13 @@ def arrange_help(parser: Parser, subcommand: str) -> None:
     parser.description = SUBCOMMANDS[subcommand]
     parser.epilog = EPILOG
     shown = {name: _options(parser, name) for name in parser.groups or {}}
-    training = [action for action in shown["trainer"] if action.dest.removeprefix("trainer.") in TRAINING]
+    training = [actions[f"trainer.{name}"] for name in TRAINING]
     callbacks = {**PICTURES, **MEASURES}
     rest = [action for action in shown["trainer"] if action not in training]
     parser.sections = [
         Section("options", None, [actions[name] for name in GENERAL]),
-        _section(parser, "model"),
-        _section(parser, "data"),
+        Section("model", None, shown["model"]),
+        Section("data", None, shown["data"]),
         Section("training", None, training),
         _section(parser, "run"),
         _section(parser, "checkpoint"),
@@ -97,23 +97,22 @@ def _own_texts(actions: dict[str, Any], subcommand: str) -> None:
     own = {
         "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",
         "print_config": "Print the resolved config and exit.",
-        "seed_everything": "Seed of all random numbers; false for a run that is not repeatable.",
+        "seed_everything": "Seed of all random numbers; false for a run that is not repeatable (default: 0).",
         "ckpt_path": CHECKPOINTS[subcommand],
         "weights_only": argparse.SUPPRESS,  # always true
         "model.help": "Show the options of a model, such as `--model.help VAE`, and exit.",
         "data.help": "Show the options of a data module, such as `--data.help MNISTDataModule`, and exit.",
     }
-    for name, text in own.items():
-        actions[name].help = text
-    for name, text in TRAINING.items():
-        actions[f"trainer.{name}"].help = text
+    for name, text in {**own, **{f"trainer.{name}": text for name, text in TRAINING.items()}}.items():
+        actions[name].help, actions[name].complete_help = text, True
+    actions["import"].complete_help = True
     for name, base, own_class in (
         ("model", GenerativeModule, "my_package.MyModel"),
         ("data", ImageDataModule, "my_package.MyDataModule"),
     ):
         known = ", ".join(sorted(class_names(base)))
         actions[name].help = f"One of {known}; or your own class, {own_class}. Its options are --{name}.OPTION."
-        actions[name].metavar = "CLASS"
+        actions[name].metavar = actions[f"{name}.help"].metavar = "CLASS"
         actions[name].complete_help = True
 
 

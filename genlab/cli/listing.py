@@ -14,8 +14,10 @@ import yaml
 from genlab.cli.docstrings import first_sentence
 from genlab.packaged import packaged_folder
 
+AUTHOR = r"[A-Z][\w'’-]+"
 PAPER = re.compile(
-    r"((?:[A-Z][\w'’-]+, )*[A-Z][\w'’-]+(?: et al\.| (?:and|&) [A-Z][\w'’-]+)?),? \(?((?:19|20)\d\d)\)?(?:,? arXiv[: ]\s*(\d{4}\.\d{4,5}))?"
+    rf"((?:{AUTHOR}, )*{AUTHOR}(?: et al\.| (?:and|&) {AUTHOR})?),? \(?((?:19|20)\d\d)\)?"
+    r"(?:,? arXiv[: ]\s*(\d{4}\.\d{4,5}))?"
 )
 """Authors and year, with an arXiv id or without."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn, get_args
 
 from jsonargparse import DefaultHelpFormatter
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from genlab.cli.docstrings import summary
@@ -26,18 +27,26 @@ NOISE = (
     ".*treespec, LeafSpec.*",
     r"\s*``instantiate_classes`` was deprecated",
 )
-KEY = r'Parser key "(?:\w+\.)*(\w+)"[^$]*'
+KEY = r'(?:Parser key "(?:\w+\.)*|--(?:\w+\.)*?)(\w+)(?:"|\.help:)[^$]*'
+"""The option that an error is about."""
+SHORT_NAME = re.compile(r"\b(?:\w+\.)+(?=\w)")
 NOUNS = {"data": "data module"}
 """What the class of an option is called, where its name does not say it."""
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """jsonargparse's, without the list of classes where the help text names them."""
+    """jsonargparse's, with types and classes by their short names, and without the default null."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if getattr(action, "complete_help", False):
             return action.help or ""
-        return super()._get_help_string(action)
+        text = super()._get_help_string(action)
+        text = re.sub(r"known subclasses: .*(?=\)$)", lambda found: SHORT_NAME.sub("", found[0]), text)
+        return text if action.default is not None else text.replace(", default: %(default)s", "")
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        text = super()._get_type_str(action)
+        return None if text is None else re.sub(r" \| null|, null(?=\])|^Optional\[(.*)\]$", r"\1", text)
 
 
 class HelpAll(argparse._HelpAction):
@@ -63,33 +72,25 @@ class Parser(LightningArgumentParser):
     def add_class_arguments(self, class_type: type, nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
         added = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
         self._class = class_type
-        self._describe(nested_key or class_type.__name__, class_type)
+        for name, group in (self.groups or {}).items():
+            owner = class_type if name == nested_key else getattr(group, "group_class", None)
+            if owner is not None:
+                group.title, group.description = name, summary(owner)
         return added
-
-    def add_subclass_arguments(self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any) -> Any:
-        added = super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
-        self._describe(nested_key, baseclass)
-        return added
-
-    def _describe(self, name: str, of: Any) -> None:
-        """Titles the section of a class by its key, and puts the first sentence of the docstring below the title."""
-        group = (self.groups or {}).get(name)
-        if group is not None and isinstance(of, type):
-            group.title, group.description = name, summary(of)
 
     def format_help(self, *args: Any) -> str:
         """As argparse's, of the sections instead of the groups where there are any."""
-        groups, usage = self._action_groups, self.usage
+        groups, usage, description = self._action_groups, self.usage, self.description
         if self.sections:
             self._action_groups = [section for section in self.sections if self.help_all or not section.hidden]
             command = self.help_command().removesuffix(" --help")
             self.usage = f"{command} --config FILE [options]\n       {command} --model CLASS --data CLASS [options]"
         elif self._class is not None:
-            self.usage = argparse.SUPPRESS
+            self.usage, self.description = argparse.SUPPRESS, f"Options of {self._class.__name__}."
         try:
             return super().format_help(*args)
         finally:
-            self._action_groups, self.usage = groups, usage
+            self._action_groups, self.usage, self.description = groups, usage, description
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -97,8 +98,14 @@ class Parser(LightningArgumentParser):
         raise SystemExit(2)
 
     def help_command(self) -> str:
+        """The command that shows the help of this parser."""
         command = re.sub(r" \[.*?\]", "", self.prog)
-        return f"{command} --help"
+        if self.sections or self._class is None:
+            return f"{command} --help"
+        for name, base in (("model", LightningModule), ("data", LightningDataModule)):
+            if issubclass(self._class, base):
+                return f"{command} fit --{name}.help {self._class.__name__}"
+        return f"{command} fit --help"
 
     def explain(self, message: str) -> str:
         """An error of jsonargparse in one line, with the name that was probably meant."""
@@ -108,6 +115,8 @@ class Parser(LightningArgumentParser):
             r"invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
             r"arguments are required: (?:\w+\.)?(.*)": self._missing,
             f"{KEY}Expected a dot import path string: (.+)": self._unknown_class,
+            f"{KEY}Expected an instantiatable class, but.*is abstract": self._abstract_class,
+            r'expected "subcommand" to be one of \{(.*)\}': self._no_command,
             f"{KEY}Problem with given class_path '([^']+)':\\s*(.+)": self._unusable_class,
         }
         for pattern, explanation in explanations.items():
@@ -119,7 +128,8 @@ class Parser(LightningArgumentParser):
         return f"there is no option {found[1]}{did_you_mean(found[1], self._option_string_actions)}"
 
     def _unknown_option(self, found: re.Match[str]) -> str:
-        name, owner = found[1] or found[2], f" of {self._class.__name__}" if self._class else ""
+        name = found[1] or found[2]
+        owner = f" of {self._class.__name__}" if self._class and not self.sections else ""
         known = {action.dest for action in self._actions if action.option_strings}
         return f"there is no option {name}{owner}{did_you_mean(name, known)}"
 
@@ -143,6 +153,13 @@ class Parser(LightningArgumentParser):
             near = f"; choose from {', '.join(known)}"
         return f"there is no {NOUNS.get(key, key)} {given}{near}"
 
+    def _abstract_class(self, found: re.Match[str]) -> str:
+        lists = {"model": "; `genlab models` lists them", "data": "; `genlab data` lists them"}
+        return f"--{found[1]} needs a class that is not abstract{lists.get(found[1], '')}"
+
+    def _no_command(self, found: re.Match[str]) -> str:
+        return f"there is no command; choose from {', '.join(found[1].split(','))}"
+
     def _unusable_class(self, found: re.Match[str]) -> str:
         return f"the {NOUNS.get(found[1], found[1])} {found[2]} cannot be used: {found[3]}"
 
@@ -164,7 +181,8 @@ def one_line(message: str) -> str:
     dull = ("Does not validate against any", "Subtypes", "Errors", "Given value", "Expected a <class 'NoneType'>")
     kept = [line for line in lines if line and not line.startswith(dull)]
     kept = [re.sub(r'^Parser key "(.+?)"', r"\1", line) for line in kept]
-    return ": ".join(kept) or "unknown error"
+    text = ": ".join(kept) or "unknown error"
+    return re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>\. Got value: ", r"expected \1, not ", text)
 
 
 @contextlib.contextmanager
