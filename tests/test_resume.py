@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import train
+from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
+from lit_models import CheckpointError
 from tests import HANG_SECONDS, wait_for
 from tests.helpers import same, start_program, stop_at, weights
 
@@ -147,14 +149,14 @@ def test_a_one_cycle_run_that_is_given_more_epochs_goes_on_along_the_longer_cycl
 
 
 def test_weights_alone_cannot_be_resumed(whole: train.Result):
-    with pytest.raises(train.UsageError, match=r"best.ckpt holds weights only; go on from the last.ckpt"):
+    with pytest.raises(UsageError, match=r"best.ckpt holds weights only; go on from the last.ckpt"):
         train.main(["fit", f"--ckpt_path={whole.folder}/checkpoints/best.ckpt"])
 
 
 def test_a_checkpoint_with_code_is_refused_on_resume(whole: train.Result, tmp_path: Path):
     bad = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "optimizer_states": [], "code": os.system}, bad)
-    with pytest.raises(train.CheckpointError, match="contains code"):
+    with pytest.raises(CheckpointError, match="contains code"):
         train.main(["fit", f"--config={whole.folder}/config.yaml", f"--ckpt_path={bad}", f"--run.root={tmp_path}"])
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 

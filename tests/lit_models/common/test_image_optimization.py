@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from torch import Tensor, nn
 
 import sample
 import train
-from datamodules import ReferenceImagesDataModule, StyleTransferDataModule
+from datamodules import DataError, ReferenceImagesDataModule, StyleTransferDataModule
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import CheckpointError, Classifier, FeatureInversion, GenerativeModule, StyleTransfer, TextureSynthesis
-from lit_models.common.image_optimization import LBFGS, HasOptimizedImages
+from lit_models.common.capabilities import HasOptimizedImages
+from lit_models.common.image_optimization import LBFGS
 from lit_models.common.perceptual import ClassifierFeatures, PerceptualFeatures, VGGFeatures
 from lit_models.losses.gram import gram_matrix
 from lit_models.losses.relative import relative_error
@@ -89,7 +91,7 @@ def test_gram_matrices_keep_single_precision_under_autocast():
     assert found.dtype == torch.float32 and torch.equal(found, gram_matrix(maps))
 
 
-def test_the_relative_error_is_one_for_nothing_and_none_for_the_same():
+def test_the_relative_error_is_one_for_zeros_and_zero_for_equal_values():
     a, b = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 4, dtype=torch.float64)
     expected = ((a - b) ** 2).sum((1, 2)) / (b**2).sum((1, 2))
     assert torch.allclose(relative_error(a, b), expected)
@@ -170,7 +172,7 @@ def test_images_do_not_depend_on_one_another(name: str):
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-def test_a_picture_is_its_own_best_image(name: str):
+def test_the_reference_image_minimises_the_loss(name: str):
     """Textures and inversions of a picture, and it in its own style, cost nothing but their variation."""
     model = made(name).eval()
     picture = model.optimized_images().clone()
@@ -184,7 +186,7 @@ def test_style_weighs_its_three_terms():
     model = made("style", content_weight=2.0, style_weight=3.0, tv_weight=4.0).eval()
     content, style = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     terms = model.loss_terms((content, style))
-    network = SHALLOW.load()
+    network = SHALLOW.build()
     images = model.optimized_images()
     of_image, of_content, of_style = network(images), network(content), network(style)
     c = relative_error(of_image[1], of_content[1]).mean()
@@ -196,7 +198,7 @@ def test_style_weighs_its_three_terms():
     }
 
 
-def descended(model: GenerativeModule, data: ReferenceImagesDataModule, epochs: int = 4) -> dict[str, float]:
+def optimized(model: GenerativeModule, data: ReferenceImagesDataModule, epochs: int = 4) -> dict[str, float]:
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -215,28 +217,28 @@ def adam(params: Any) -> torch.optim.Optimizer:
 
 
 @pytest.mark.parametrize(("optimizer", "steps", "psnr"), [(LBFGS, 5, 60.0), (adam, 300, 30.0)])
-def test_features_that_tell_all_are_inverted_to_the_picture_itself(optimizer: Any, steps: int, psnr: float):
+def test_invertible_features_are_inverted_exactly(optimizer: Any, steps: int, psnr: float):
     data = ReferenceImagesDataModule("scenes", 16, steps_per_epoch=steps)
     model = FeatureInversion(Identity(), 0.0, num_images=3, image_shape=(3, 16, 16), optimizer=optimizer)
-    found = descended(model, data)
+    found = optimized(model, data)
     assert found["test/psnr"] > psnr and found["test/loss"] < 1e-3
     errors = (model.optimized_images() - data.examples("test", 3)[0]).square().mean(dim=(1, 2, 3))
     assert found["test/psnr"] == pytest.approx(-10 * errors.clamp(min=1e-10).log10().mean().item(), rel=1e-4)
 
 
-def test_a_texture_comes_near_in_its_gram_matrices_but_not_in_its_pixels():
+def test_a_texture_matches_gram_matrices_but_not_pixels():
     data = ReferenceImagesDataModule("textures", 16)
     model = TextureSynthesis(SHALLOW, 3, (3, 16, 16))
     pictures, numbers = data.examples("test", 3)
     before = model.eval().loss_terms((pictures, numbers))["loss"].item()
-    after = descended(model, data)["test/loss"]
+    after = optimized(model, data)["test/loss"]
     assert after < before / 1000
     assert (model.optimized_images() - pictures).square().mean() > 0.01
 
 
-def test_smoothness_costs_likeness():
+def test_smoothness_increases_the_feature_error():
     data = ReferenceImagesDataModule("scenes", 16)
-    found = [descended(FeatureInversion(SHALLOW, w, 2.0, 3, (3, 16, 16)), data) for w in (0.0, 10.0)]
+    found = [optimized(FeatureInversion(SHALLOW, w, 2.0, 3, (3, 16, 16)), data) for w in (0.0, 10.0)]
     assert found[0]["test/total_variation"] > 2 * found[1]["test/total_variation"]
     assert found[0]["test/feature_error"] < found[1]["test/feature_error"] / 2
 
@@ -244,8 +246,8 @@ def test_smoothness_costs_likeness():
 @pytest.mark.parametrize("start", ["content", "noise"])
 def test_a_style_transfer_starts_from_the_content_or_from_noise(start: Any):
     data = StyleTransferDataModule("portrait", "paintings", 16)
-    model = StyleTransfer(SHALLOW, start=start, num_images=2, image_shape=(3, 16, 16))
-    descended(model, data, epochs=0)
+    model = StyleTransfer(SHALLOW, initial_image=start, num_images=2, image_shape=(3, 16, 16))
+    optimized(model, data, epochs=0)
     content, _ = data.examples("train", 2)
     distance = (model.optimized_images() - content).abs().max()
     assert distance < 0.0201 if start == "content" else distance > 0.3
@@ -288,7 +290,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
-def test_a_run_leaves_its_images_and_how_they_came_about(styled: Path):
+def test_a_run_leaves_its_images_and_a_training_gif(styled: Path):
     media = styled / "media"
     left = {str(path.relative_to(media)) for path in media.rglob("*") if path.suffix in (".png", ".gif")}
     names = [f"{name}_strokes" for name in ("lake", "portrait", "houses")]
@@ -342,11 +344,11 @@ def test_predict_and_test_read_the_checkpoint(styled: Path):
         train.main(["test", checkpoint, "--data.images=lake"])
 
 
-def test_our_own_classifier_is_a_network_too(tmp_path: Path):
+def test_a_trained_classifier_can_be_the_network(tmp_path: Path):
     path = saved(Classifier(channels=(4, 6), feature_dim=5, image_shape=(3, 28, 28)), tmp_path / "classifier.ckpt")
     model = FeatureInversion(ClassifierFeatures(str(path), (1, 2)), num_images=1, image_shape=(3, 16, 16))
     before = model.eval().loss_terms(ReferenceImagesDataModule("lake", 16).examples("test", 1))["loss"].item()
-    assert descended(model, ReferenceImagesDataModule("lake", 16))["test/loss"] < before / 5
+    assert optimized(model, ReferenceImagesDataModule("lake", 16))["test/loss"] < before / 5
     path.unlink()
     loaded = GenerativeModule.load(saved(model, tmp_path / "model.ckpt"))
     assert isinstance(loaded, HasOptimizedImages) and torch.equal(loaded.optimized_images(), model.optimized_images())
@@ -354,8 +356,8 @@ def test_our_own_classifier_is_a_network_too(tmp_path: Path):
         loaded.prepare_fit()
 
 
-def test_half_precision_is_refused_where_the_descent_would_stand_still(tmp_path: Path):
-    with pytest.raises(train.MisconfigurationException, match="stands still"):
+def test_half_precision_is_refused(tmp_path: Path):
+    with pytest.raises(MisconfigurationException, match="do not change in half precision"):
         run(tmp_path, "--trainer.precision=bf16-true")
     found = {precision: run(tmp_path, f"--trainer.precision={precision}") for precision in ("32-true", "bf16-mixed")}
     losses = {precision: result.metrics["test/loss"] for precision, result in found.items()}
@@ -363,12 +365,12 @@ def test_half_precision_is_refused_where_the_descent_would_stand_still(tmp_path:
 
 
 @pytest.mark.parametrize(("optimizer", "refused"), [(LBFGS, True), (adam, False)])
-def test_line_searches_and_the_scaler_of_16_mixed_do_not_go_together(optimizer: Any, refused: bool):
+def test_lbfgs_does_not_work_with_the_gradient_scaler(optimizer: Any, refused: bool):
     model = made("texture", optimizer=optimizer)
     scaling = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu")))
     model.trainer = cast(Any, scaling)
     model.optimizers = lambda use_pl_optimizer=True: model.configure_optimizers()
-    with pytest.raises(train.MisconfigurationException, match="use bf16-mixed") if refused else nullcontext():
+    with pytest.raises(MisconfigurationException, match="use bf16-mixed") if refused else nullcontext():
         model.on_fit_start()
 
 
@@ -376,10 +378,16 @@ def test_line_searches_and_the_scaler_of_16_mixed_do_not_go_together(optimizer: 
     ("args", "complaint"),
     [
         (["--model=TextureSynthesis", "--data=MNISTDataModule"], "has no reference images, .*--data Reference"),
-        (["--model=StyleTransfer", "--data=ReferenceImagesDataModule"], "StyleTransfer needs pairs of .*--data StyleTransfer"),
+        (
+            ["--model=StyleTransfer", "--data=ReferenceImagesDataModule"],
+            "StyleTransfer needs pairs of .*--data StyleTransfer",
+        ),
         (["--model=GAN", "--data=ReferenceImagesDataModule"], "GAN does not optimize images; use --data .*MNIST"),
         (["--model=CycleGAN", "--data=StyleTransferDataModule"], "CycleGAN does not .* --data ColoredPairsMNIST"),
-        (["--model=TextureSynthesis", "--data=RecoloredMNISTDataModule"], "no reference images, .* --data ReferenceImagesDataModule$"),
+        (
+            ["--model=TextureSynthesis", "--data=RecoloredMNISTDataModule"],
+            "no reference images, .* --data ReferenceImagesDataModule$",
+        ),
         (arguments("--data.images=nowhere"), "nowhere is no file, folder or generated image; give a path"),
         (arguments("--data.size=1"), "images of 1 x 1 are too small for pool1"),
         (arguments("--model.features.weights=no.pth"), "there are no weights no.pth"),
@@ -387,30 +395,30 @@ def test_line_searches_and_the_scaler_of_16_mixed_do_not_go_together(optimizer: 
         (arguments("--model.tv_beta=0.5", model="FeatureInversion"), "tv_beta is 0.5; it must be at least 1"),
         (
             arguments("--model.content_maps=[3]", model="StyleTransfer", data="StyleTransferDataModule"),
-            "content_maps is .3.; the features have maps 1 to 2",
+            "content_maps is .3.; give at least one of the feature maps 1 to 2",
         ),
         (
             arguments("--model.style_weight=-2", model="StyleTransfer", data="StyleTransferDataModule"),
-            "style_weight -2.0; neither may be negative",
+            "style_weight -2.0; both must be at least 0",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_in_one_line(args: list[str], complaint: str, tmp_path: Path):
-    bad = (UsageError, CheckpointError, train.DataError)
+def test_invalid_options_raise_an_error_of_one_line(args: list[str], complaint: str, tmp_path: Path):
+    bad = (UsageError, CheckpointError, DataError)
     with pytest.raises(bad, match=complaint) as caught:
         train.main(["fit", *args, f"--run.root={tmp_path}"])
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-def test_a_batch_of_other_pictures_than_the_images_is_refused():
+def test_a_batch_without_all_reference_images_is_refused():
     model = made("texture").train()
-    with pytest.raises(train.MisconfigurationException, match="holds 2 images, and a batch has 3 pictures"):
+    with pytest.raises(MisconfigurationException, match="has 2 images, and a batch has 3 reference images"):
         model.loss_terms((torch.rand(3, 3, 8, 8), torch.arange(3)))
     with pytest.raises(ValueError, match="num_images is 0"):
         made("texture", num_images=0)
 
 
-def test_two_processes_share_the_pictures_out_and_take_the_same_steps(tmp_path: Path):
+def test_two_processes_share_the_reference_images_and_take_the_same_steps(tmp_path: Path):
     """L-BFGS with a line search, which goes wrong at once where the processes see other losses."""
     more = ["--data.content=scenes", "--data.style=paintings"]
     one = run(tmp_path, *more, "--run.name=one", model="StyleTransfer", data="StyleTransferDataModule")

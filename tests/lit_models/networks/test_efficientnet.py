@@ -11,8 +11,9 @@ from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 from torchvision.transforms import functional as transforms
 
 import train
+from genlab.runs.errors import UsageError
 from lit_models import GenerativeModule
-from lit_models.networks.efficientnet import EfficientNetNetworks
+from lit_models.common.encoder_decoders import EfficientNetNetworks
 from lit_models.vae import VAE
 from tests.helpers import same, saved
 
@@ -74,9 +75,9 @@ def test_the_code_is_a_layer_on_the_networks_pooled_features(
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (1, 45, 17)])
 def test_any_small_image_goes_in_and_comes_out(shape: tuple[int, int, int]):
     networks = EfficientNetNetworks()
-    codes = networks.encoder(shape, 4).eval()(torch.rand(2, *shape))
+    codes = networks.build_encoder(shape, 4).eval()(torch.rand(2, *shape))
     assert codes.shape == (2, 4)
-    assert networks.decoder(shape, 4)(codes).shape == (2, *shape)
+    assert networks.build_decoder(shape, 4)(codes).shape == (2, *shape)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -103,7 +104,7 @@ def test_a_frozen_encoder_gives_an_image_the_same_code_in_training(weights_file:
     assert torch.allclose(encoder.train()(images)[:2], encoder.eval()(images[:2]), atol=1e-5)
 
 
-def test_a_model_is_loaded_without_the_file_of_its_first_weights(weights_file: Path, tmp_path: Path):
+def test_a_model_is_loaded_without_the_file_of_its_initial_weights(weights_file: Path, tmp_path: Path):
     first = tmp_path / "gone.pth"
     first.write_bytes(weights_file.read_bytes())
     model = VAE(2, networks=EfficientNetNetworks(str(first), freeze=True), image_shape=(1, 28, 28)).eval()
@@ -156,12 +157,12 @@ def test_without_a_network_it_says_how_to_bring_the_file(error: Exception, hub: 
 
 def test_train_says_so_in_one_line_and_writes_nothing(data_root: Path, hub: Path, tmp_path: Path):
     args = ["--model.networks=EfficientNetNetworks", "--model.networks.weights=DEFAULT", f"--data.root={data_root}"]
-    with pytest.raises(train.UsageError, match="cannot be downloaded") as caught:
+    with pytest.raises(UsageError, match="cannot be downloaded") as caught:
         train.main(["fit", "--model=VAE", "--data=MNISTDataModule", *args, f"--run.root={tmp_path / 'runs'}"])
     assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_tested_and_goes_on_without_the_file_of_its_first_weights(weights_file: Path, tmp_path: Path):
+def test_a_run_is_tested_and_goes_on_without_the_file_of_its_initial_weights(weights_file: Path, tmp_path: Path):
     gone = tmp_path / "gone.pth"
     gone.write_bytes(weights_file.read_bytes())
     model = ["--model=VAE", "--model.networks=EfficientNetNetworks", f"--model.networks.weights={gone}"]
@@ -170,7 +171,7 @@ def test_a_run_is_tested_and_goes_on_without_the_file_of_its_first_weights(weigh
     command = ["fit", *model, "--model.networks.freeze=true", *short, *where]
     folder = train.main([*command, "--trainer.max_epochs=1", "--run.name=x"]).folder
     gone.unlink()
-    with pytest.raises(train.UsageError, match="neither a file nor"):
+    with pytest.raises(UsageError, match="neither a file nor"):
         train.main([*command, "--trainer.max_epochs=1"])
     best = f"--ckpt_path={folder / 'checkpoints' / 'best.ckpt'}"
     assert train.main(["test", best, "--trainer.limit_test_batches=1"]).metrics["test/kl"] >= 0
@@ -201,7 +202,7 @@ def test_a_file_that_does_not_fit_is_refused(weights_file: Path, hub: Path, tmp_
     assert "is damaged or is no file of weights" in complaint(tmp_path / "code.pth")
 
 
-def test_bad_arguments_are_refused():
+def test_invalid_arguments_raise_an_error():
     with pytest.raises(ValueError, match="image_size is 0"):
         EfficientNetNetworks(image_size=0)
     with pytest.raises(ValueError, match="1 or 3 channels, not 2"):
