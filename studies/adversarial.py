@@ -129,7 +129,8 @@ def main() -> None:
         nargs="+",
         default=list(STUDIES),
         choices=list(STUDIES),
-        help=f"experiments to score (default: {' '.join(STUDIES)})",
+        metavar="EXPERIMENT",
+        help=f"experiments to score, of {', '.join(STUDIES)} (default: all)",
     )
     args = parser.parse_args()
     check_docs()

@@ -26,7 +26,11 @@ def sweep_command(name: str, *options: str) -> str:
 
 def make_parser(description: str | None, data: bool = False) -> argparse.ArgumentParser:
     """Returns a parser with the option --root and, with `data`, --data-root."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        f"python -m studies.{Path(sys.argv[0]).stem}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     if data:
         parser.add_argument(

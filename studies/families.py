@@ -195,7 +195,7 @@ class MixtureSamples:
 
     def __init__(self, model: GenerativeModule, data: ImageDataModule, count: int) -> None:
         self.model: Any = model
-        self.codes = CheckpointSampler(model, "mixture", lambda: data).codes(count)
+        self.codes = CheckpointSampler(model, "mixture", lambda: data).sample_codes(count)
         self.next = 0
 
     def sample(self, n: int, label: int | None = None) -> Tensor:
@@ -319,7 +319,9 @@ def fingerprint(path: Path) -> str:
 
 def count_parameters(model: GenerativeModule) -> tuple[int, int]:
     """Counts the parameters of the network that makes images, and all that are trained; an EMA copy adds none."""
-    networks = (getattr(model, name, None) for name in ("sampling_generator", "evaluated_network", "generator", "decoder"))
+    networks = (
+        getattr(model, name, None) for name in ("sampling_generator", "evaluated_network", "generator", "decoder")
+    )
     image_network = next((network for network in networks if isinstance(network, nn.Module)), model)
     codes = model.table.codes.numel() if isinstance(model, GLO) else 0
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -95,7 +95,7 @@ class TimedSamples:
         for noisy in model.diffusion.sample_noise(self.count, model.image_shape).split(BATCH):
             start = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                images = model.sample_with(self.sampler, noisy, model.labels(len(noisy), None))
+                images = model.sample_with(self.sampler, noisy, model.sample_labels(len(noisy), None))
             self.seconds.append((time.perf_counter() - start) / len(noisy))
             yield images, None
 

@@ -54,7 +54,8 @@ def main() -> None:
         nargs="+",
         default=list(STUDIES),
         choices=list(STUDIES),
-        help=f"experiments to print (default: {' '.join(STUDIES)})",
+        metavar="EXPERIMENT",
+        help=f"experiments to print, of {', '.join(STUDIES)} (default: all)",
     )
     args = parser.parse_args()
     for experiment in args.only:

@@ -14,6 +14,7 @@ from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 from genlab.sampling import sampler as sampling
 from lit_models import GAN, VAE, Autoencoder, Classifier, GenerativeModule
+from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.discriminators import DCGANDiscriminator
 from lit_models.common.encoder_decoders import MLPNetworks
 from lit_models.common.generators import DCGANGenerator
@@ -147,7 +148,14 @@ def test_a_missing_run_is_left_out_with_its_command(
 def test_an_ema_copy_is_not_counted_twice() -> None:
     generator, discriminator = DCGANGenerator(channels=4, depth=1), DCGANDiscriminator(channels=4, depth=1)
     with_ema, without = (
-        families.count_parameters(GAN(latent_dim=3, generator=generator, discriminator=discriminator, ema_decay=decay))
+        families.count_parameters(
+            GAN(
+                latent_dim=3,
+                generator=generator,
+                discriminator=discriminator,
+                recipe=AdversarialRecipe(ema_decay=decay),
+            )
+        )
         for decay in (0.9, 0.0)
     )
     assert with_ema == without

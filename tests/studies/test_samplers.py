@@ -7,8 +7,8 @@ import torch
 
 from genlab.random_state import isolated_rng
 from lit_models import DDPM
-from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.noise_predictors import MLPNoisePredictor
+from lit_models.common.samplers import DDIM, Ancestral
 from studies.samplers import BATCH, TimedSamples, chart, parse_setting
 
 
