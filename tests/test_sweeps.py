@@ -165,7 +165,7 @@ command: ["${program}", fit, --config, configs/autoencoder_digits.yaml, --traine
 
 
 def test_a_stopped_run_is_resumed(tmp_path: Path):
-    """The run gets SIGTERM, which a cluster sends before it takes a machine away, and the same command is given again."""
+    """The run gets SIGTERM, which a cluster sends before it takes a machine away; then the command is repeated."""
     command = [preloaded.python(), "sweep.py", "run", "sweeps/quickstart.yaml", f"--root={tmp_path}"]
     more = ["trainer.max_epochs=60", "model.depth=1", "model.latent_dim=2", "model.channel_factor=2"]
     command += [f"--override={text}" for text in more]

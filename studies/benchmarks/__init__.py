@@ -5,7 +5,7 @@ import torch
 
 
 def machine() -> str:
-    """One line that says what was measured on."""
+    """Describes the machine of a measurement in one line."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:

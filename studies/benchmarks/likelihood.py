@@ -1,11 +1,11 @@
-"""Wall time of training DDPM and Glow by `train.py fit`, logging on, against a bare PyTorch loop; images a second.
+"""The wall time of training DDPM and Glow by `train.py fit` with logging against a bare PyTorch loop.
 
 python -m studies.benchmarks.likelihood --root data
 
-Their configs' networks, batch sizes, optimizers and schedules. The bare loop trains copies of the networks on the same
-batches, written from the papers: DDPM's noising, mean squared error and moving average; Glow's dequantisation,
-likelihood, clipping of gradients and first actnorms. Everything alternates in one process as in studies/benchmarks/overhead.py.
-An epoch is `--steps` batches, without validation and pictures.
+Both use the networks, batch sizes, optimizers and schedules of the configs. The bare loop trains copies of the networks
+on the same batches and is written from the papers: noising, mean squared error and EMA of DDPM; dequantisation,
+likelihood, gradient clipping and initialisation of the actnorms of Glow. Both alternate in one process, as in
+studies/benchmarks/overhead.py. An epoch has `--steps` batches, without validation and pictures.
 """
 
 import argparse
@@ -28,34 +28,34 @@ from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
 Step = Callable[[Tensor, Tensor], None]
 Autocast = Callable[[], Any]
 BATCH = 128
-DECAY = 0.999
+EMA_DECAY = 0.999
 LEVELS = 1000
 
 
 def ddpm(module: Any, total: int, autocast: Autocast) -> Step:
     network: nn.Module = copy.deepcopy(module.network).train()
-    average = copy.deepcopy(network).requires_grad_(False)
+    ema = copy.deepcopy(network).requires_grad_(False)
     weights: list[Tensor] = list(network.parameters())
-    averaged: list[Tensor] = list(average.parameters())
+    ema_weights: list[Tensor] = list(ema.parameters())
     optimizer = torch.optim.Adam(weights, lr=1e-3)
     schedule = OneCycleLR(optimizer, 1e-3, total_steps=total)
-    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, LEVELS, device=module.device), dim=0)
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, LEVELS, device=module.device), dim=0)
 
     def step(images: Tensor, labels: Tensor) -> None:
         clean = 2 * images - 1
         t = torch.randint(LEVELS, (len(clean),), device=clean.device)
         noise = torch.randn_like(clean)
-        share = kept[t].view(-1, 1, 1, 1)
+        share = alpha_bar[t].view(-1, 1, 1, 1)
         noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
         with autocast():
-            found = network(noisy, (t + 1) / LEVELS)
-        loss = mse_loss(found.float(), noise)
+            predicted = network(noisy, (t + 1) / LEVELS)
+        loss = mse_loss(predicted.float(), noise)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            torch._foreach_lerp_(averaged, weights, 1 - DECAY)
+            torch._foreach_lerp_(ema_weights, weights, 1 - EMA_DECAY)
 
     return step
 
@@ -90,10 +90,10 @@ MODELS: dict[str, Callable[[Any, int, Autocast], Step]] = {"DDPM": ddpm, "Glow":
 
 
 def bare_loop(trainer: Trainer, model: str, options: argparse.Namespace) -> Epoch:
-    """The loop that one would write by hand, with copies of the networks that the trainer is about to train."""
+    """Returns an epoch of a hand-written training loop with copies of the networks that the trainer will train."""
     loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
     half, device = options.precision == "bf16-mixed", trainer.strategy.root_device.type
-    total = options.steps * (options.epochs + 2)  # and two that are not measured
+    total = options.steps * (options.epochs + 2)  # including two epochs that are not measured
     step = MODELS[model](trainer.lightning_module, total, lambda: torch.autocast(device, torch.bfloat16, enabled=half))
     return epoch_of(step, loader, options.steps)
 
@@ -111,11 +111,11 @@ def report(model: str, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="data", help="folder with mnist.npz")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
-    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
-    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="models to measure")
+    parser.add_argument("--epochs", type=int, default=6, help="number of pairs of epochs (default: 6)")
+    parser.add_argument("--steps", type=int, default=50, help="batches per epoch (default: 50)")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"], help="of both loops")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where both loops run")
     options = parser.parse_args()
     os.environ["WANDB_SILENT"] = "true"
     print(machine())

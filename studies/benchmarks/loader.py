@@ -1,9 +1,10 @@
-"""Images a second of the batch loader against torchvision's MNIST + ToTensor + DataLoader.
+"""Images per second of the batch loader against torchvision's MNIST + ToTensor + DataLoader.
 
 python -m studies.benchmarks.loader --root data
 
-Both give shuffled float32 batches of 128 from uint8 images, in one process, alternating; medians over rounds. The
-DataLoader is measured at each number of workers, workers kept alive between epochs, and compared at its best.
+Both produce shuffled float32 batches of 128 from uint8 images, in one process; they alternate, and the result is the
+median over rounds. The DataLoader is measured with each number of workers, which stay alive between epochs. Its best
+result is compared.
 """
 
 import argparse
@@ -26,7 +27,7 @@ BATCH = 128
 
 
 def seconds(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """One pass over the data."""
+    """Returns the duration of one pass over the data."""
     began = time.perf_counter()
     count = sum(len(labels) for _, labels in batches)
     taken = time.perf_counter() - began
@@ -35,7 +36,7 @@ def seconds(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 
 def write_raw(data: MNISTDataModule, folder: Path) -> None:
-    """MNIST in the files that torchvision reads."""
+    """Writes MNIST in the file format that torchvision reads."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     arrays = data.read()
@@ -51,8 +52,10 @@ def write_raw(data: MNISTDataModule, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="data", help="folder with mnist.npz")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each, alternating")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="num_workers to try")
+    parser.add_argument("--rounds", type=int, default=3, help="number of epochs of each loader (default: 3)")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2], help="values of num_workers (default: 0 1 2)"
+    )
     options = parser.parse_args()
 
     data = MNISTDataModule(root=options.root, val_size=0, batch_size=BATCH)
@@ -77,11 +80,11 @@ def main() -> None:
                 theirs_taken[workers].append(seconds(loader))
     ours_median = statistics.median(ours_taken)
     print(machine())
-    print(f"genlab BatchLoader            {ours_median:8.3f} s an epoch  {60_000 / ours_median:12,.0f} images/s")
+    print(f"genlab BatchLoader            {ours_median:8.3f} s per epoch  {60_000 / ours_median:12,.0f} images/s")
     medians = {workers: statistics.median(taken) for workers, taken in theirs_taken.items()}
     for workers, median in medians.items():
-        print(f"torchvision, num_workers={workers}    {median:8.3f} s an epoch  {60_000 / median:12,.0f} images/s")
-    print(f"ratio to torchvision's best: {min(medians.values()) / ours_median:.0f} times")
+        print(f"torchvision, num_workers={workers}    {median:8.3f} s per epoch  {60_000 / median:12,.0f} images/s")
+    print(f"ratio to the best result of torchvision: {min(medians.values()) / ours_median:.0f} times")
 
 
 if __name__ == "__main__":

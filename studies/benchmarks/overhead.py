@@ -1,12 +1,12 @@
-"""Wall time of an epoch of `train.py fit`, logging on, against a bare PyTorch loop; and the peak memory of both.
+"""The wall time of an epoch of `train.py fit` with logging against a bare PyTorch loop, and the peak memory of both.
 
 python -m studies.benchmarks.overhead --root data
 
-The same model, data, batches, optimizer and validation, in one process. Each epoch of `fit` is followed by one of the
-bare loop, so that a slow spell of the machine falls on both; the ratio is the median of the pairs' ratios. An epoch of
-`fit` is the time from its start to the start of the next, with all that it costs: hooks, progress, metrics.csv, the
-offline W&B run, validation, checkpoints. The bare loop does the training steps and the validation, and nothing else.
-Peak memory is that of a fresh process for each.
+Both use the same model, data, batches, optimizer and validation, in one process. Each epoch of `fit` is followed by one
+of the bare loop, so that a temporarily slow machine slows both; the ratio is the median of the ratios of the pairs. An
+epoch of `fit` lasts from its start to the start of the next one and includes hooks, progress, metrics.csv, the offline
+W&B run, validation and checkpoints. The bare loop executes only the training steps and the validation. The peak memory
+is measured in a separate process for each.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from studies.benchmarks import machine
 
 Pair = tuple[float, float]
 Epoch = Callable[[int], float]
-"""Does the epoch of that number and returns its seconds."""
+"""Executes the epoch of the given number and returns its duration in seconds."""
 
 
 def bare_loop(root: str, depth: int) -> Epoch:
-    """The loop that one would write by hand: a function that does one epoch and returns its seconds."""
+    """Returns a function that executes one epoch of a hand-written training loop."""
     data = MNISTDataModule(root=root)
     data.setup()
     model = Autoencoder(depth=depth)
@@ -64,13 +64,13 @@ def bare_loop(root: str, depth: int) -> Epoch:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until all that was asked of the device is done."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def epoch_of(step: Callable[..., None], loader: Any, steps: int) -> Epoch:
-    """So many batches of a BatchLoader, one step each."""
+    """Returns a function that executes an epoch of the given number of batches of a BatchLoader, one step per batch."""
 
     def epoch(number: int) -> float:
         began = time.perf_counter()
@@ -85,15 +85,15 @@ def epoch_of(step: Callable[..., None], loader: Any, steps: int) -> Epoch:
 
 
 class Alternate(Callback):
-    """After each epoch of `fit`, one of the bare loop; keeps the seconds of both."""
+    """Executes an epoch of the bare loop after each epoch of `fit`, and stores the duration of both in seconds."""
 
-    make: Callable[[Trainer], Epoch]
+    make_bare_loop: Callable[[Trainer], Epoch]
     pairs: list[Pair]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         type(self).pairs = []
-        self.bare = type(self).make(trainer)
-        self.bare(0)  # warms up
+        self.bare_epoch = type(self).make_bare_loop(trainer)
+        self.bare_epoch(0)  # warm-up
         self.began: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,18 +107,19 @@ class Alternate(Callback):
         if self.began is not None:
             wait_for(trainer.strategy.root_device)
             taken = time.perf_counter() - self.began
-            self.pairs.append((taken, self.bare(trainer.current_epoch)))
+            self.pairs.append((taken, self.bare_epoch(trainer.current_epoch)))
 
 
-def measure(make: Callable[[Trainer], Epoch], epochs: int, options: list[str]) -> list[Pair]:
-    """Seconds of each epoch of `fit` and of the bare loop; the first pair, in which `fit` warms up, is left out.
+def measure(make_bare_loop: Callable[[Trainer], Epoch], epochs: int, options: list[str]) -> list[Pair]:
+    """Returns the duration of each epoch of `fit` and of the bare loop, without the first pair (warm-up).
 
     Args:
-        make: the bare loop, beside a trainer that is about to train.
-        options: of `train.py fit`.
+        make_bare_loop: Returns the bare loop for a trainer that is about to train.
+        epochs: Number of measured pairs of epochs.
+        options: Options of `train.py fit`.
     """
-    alternate = importlib.import_module("studies.benchmarks.overhead").Alternate  # the class that train.py will make
-    alternate.make = staticmethod(make)
+    alternate = importlib.import_module("studies.benchmarks.overhead").Alternate  # the class that train.py will use
+    alternate.make_bare_loop = staticmethod(make_bare_loop)
     fit(epochs + 1, [*options, "--trainer.callbacks+=studies.benchmarks.overhead.Alternate"])
     return alternate.pairs[1:]
 
@@ -133,7 +134,7 @@ def summary(pairs: list[Pair]) -> str:
     ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratios = sorted(ours / bare for ours, bare in pairs)
     return (
-        f"fit {ours:.3f} s an epoch, bare loop {bare:.3f} s, ratio {statistics.median(ratios):.3f}"
+        f"fit {ours:.3f} s per epoch, bare loop {bare:.3f} s, ratio {statistics.median(ratios):.3f}"
         f" ({ratios[0]:.3f} to {ratios[-1]:.3f} over {len(ratios)} pairs)"
     )
 
@@ -143,7 +144,7 @@ def autoencoder(root: str, depth: int) -> list[str]:
 
 
 def peak_memory(kind: str, root: str, depth: int) -> float:
-    """Largest resident size, in MiB, of a process that runs one epoch and nothing else."""
+    """Returns the peak resident memory in MiB of a process that executes one epoch."""
     command = [
         sys.executable,
         "-m",
@@ -171,8 +172,8 @@ def report(root: str, depth: int, epochs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="data", help="folder with mnist.npz")
-    parser.add_argument("--depths", type=int, nargs="+", default=[1, 3], help="depths of the autoencoder")
-    parser.add_argument("--epochs", type=int, default=8, help="pairs of epochs")
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 3], help="depths of the model (default: 1 3)")
+    parser.add_argument("--epochs", type=int, default=8, help="number of pairs of epochs (default: 8)")
     parser.add_argument("--one", choices=["fit", "bare"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["WANDB_SILENT"] = "true"

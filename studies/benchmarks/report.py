@@ -1,8 +1,8 @@
-"""Seconds and MB of the report of a sweep of many runs.
+"""The time and size of the report of a sweep with many runs.
 
 python -m studies.benchmarks.report
 
-The runs are made up: four hyperparameters and three seeds, six metrics in each of 20 epochs, every tenth run failed.
+The runs are artificial: four hyperparameters and three seeds, six metrics in each of 20 epochs, every tenth run failed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ EPOCHS = 20
 
 
 def write_runs(folder: Path, count: int) -> None:
-    """As a random search would leave them, a tenth of them failed."""
+    """Writes artificial runs of a random search, every tenth of which failed."""
     draw = random.Random(0)  # noqa: S311
     for number in range(count):
         config: dict[str, Any] = {
@@ -48,8 +48,8 @@ def write_runs(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--keep", type=Path, help="write the runs and the report here and leave them")
+    parser.add_argument("--runs", type=int, default=1000, help="number of runs (default: 1000)")
+    parser.add_argument("--keep", type=Path, help="folder for the runs and the report (default: a temporary one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary) / "sweep"
@@ -60,7 +60,9 @@ def main() -> None:
         written = write_report(folder)
         taken = time.perf_counter() - began
         size = next(path for path in written if path.name == "index.html").stat().st_size / 1e6
-        print(f"{options.runs} runs: {taken:.1f} s with all imports, index.html {size:.1f} MB, {len(written)} files")
+        print(
+            f"{options.runs} runs: {taken:.1f} s including all imports, index.html {size:.1f} MB, {len(written)} files"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What a sweep costs: runs per minute against one process a run, the engine's own time, and a warm worker's memory.
+"""The cost of a sweep: runs per minute, the time that the engine itself takes, and the memory of a worker.
 
-python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity    # sweeps/transfer.yaml, 24 runs each way
-python -m studies.benchmarks.sweep engine                                          # 100, 500 and 2,000 runs that do nothing
-python -m studies.benchmarks.sweep memory                                          # 200 short runs in one worker
+python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity   # 24 runs of sweeps/transfer.yaml each
+python -m studies.benchmarks.sweep engine                                         # 100, 500 and 2,000 trivial runs
+python -m studies.benchmarks.sweep memory                                         # 200 short runs in one worker
 
-`rate` does the same runs by `wandb agent`, which starts a process for each, by such processes without its waiting in
-between, by `sweep.py agent` and by `sweep.py run`. The W&B server is the tests' double on loopback, so the network
-costs nothing. `engine` takes the whole time of `sweep.py run`, of which the runs themselves are a few milliseconds.
+`rate` executes the same runs by `wandb agent`, which starts a process for each run; by one process per run without the
+waiting times of `wandb agent`; by `sweep.py agent`; and by `sweep.py run`. The W&B server is the mock server of the
+tests on loopback, so that the network takes no time. `engine` measures the whole time of `sweep.py run`; the runs
+themselves take a few milliseconds.
 """
 
 import argparse
@@ -35,21 +36,22 @@ KEY = "0123456789" * 4
 
 
 def rate(options: argparse.Namespace) -> None:
+    """Prints the runs per minute of each method."""
     encoder = options.encoders.resolve() / "depth=3,latent_dim={latent_dim},seed={seed}/checkpoints/best.ckpt"
     fixed = [f"data.root={options.root.resolve()}", f'model.encoder_checkpoint="{encoder}"']
-    ways: dict[str, Callable[[Definition, Path], None]] = {
+    methods: dict[str, Callable[[Definition, Path], None]] = {
         "wandb agent": by_wandb_agent,
-        "process a run": by_processes,
-        "sweep.py agent": by_warm_agent,
+        "process per run": by_processes,
+        "sweep.py agent": by_agent,
         "sweep.py run": lambda sweep, root: by_engine(sweep, root, 1),
         "sweep.py run --workers 2": lambda sweep, root: by_engine(sweep, root, 2),
     }
     seconds: dict[str, float] = {}
-    for name in options.ways or ways:
+    for name in options.methods or methods:
         with tempfile.TemporaryDirectory() as root:
             sweep = load_definition(HERE / "sweeps" / "transfer.yaml", [*fixed, f"run.root={root}"])
             began = time.perf_counter()
-            ways[name](sweep, Path(root))
+            methods[name](sweep, Path(root))
             seconds[name] = time.perf_counter() - began
             done = [read_summary(path.parent) or {} for path in Path(root).glob("transfer/*/summary.json")]
             finished = [run for run in done if run.get("state") == "finished"]
@@ -80,14 +82,14 @@ def by_wandb_agent(sweep: Definition, root: Path) -> None:
         _run([sys.executable, "-m", "wandb", "agent", name], environment)
 
 
-def by_warm_agent(sweep: Definition, root: Path) -> None:
+def by_agent(sweep: Definition, root: Path) -> None:
     with _server(sweep, root) as (environment, name):
         _run([sys.executable, "sweep.py", "agent", name], environment)
 
 
 @contextlib.contextmanager
 def _server(sweep: Definition, root: Path) -> Iterator[tuple[dict[str, str], str]]:
-    """A W&B server with the sweep: the environment in which clients find it, and the sweep's name there."""
+    """Starts a W&B server with the sweep; yields the environment variables of its clients and the path of the sweep."""
     path = root / "sweep.yaml"
     path.write_text(sweep.to_yaml())
     with WandbServer() as server:
@@ -105,17 +107,18 @@ def _run(command: Sequence[str], environment: "dict[str, str] | os._Environ[str]
 
 
 def engine(options: argparse.Namespace) -> None:
+    """Prints the time of the engine for several numbers of trivial runs."""
     for count in options.runs:
         with tempfile.TemporaryDirectory() as root:
             sweep = _trivial(Path(root), count)
             began = time.perf_counter()
-            worked = Engine(sweep, Options(root=root, workers=options.workers, storage=options.storage))
+            offline = Engine(sweep, Options(root=root, workers=options.workers, storage=options.storage))
             with contextlib.redirect_stdout(None), open(os.devnull, "w", encoding="utf-8") as nowhere:
-                worked.display.console.file = nowhere
-                tally = worked.run()
+                offline.display.console.file = nowhere
+                result = offline.run()
             seconds = time.perf_counter() - began
-        assert tally.finished == count
-        print(f"{count:5} runs  {seconds:6.1f} s  {1000 * seconds / count:5.1f} ms a run", flush=True)
+        assert result.finished == count
+        print(f"{count:5} runs  {seconds:6.1f} s  {1000 * seconds / count:5.1f} ms per run", flush=True)
 
 
 def _trivial(root: Path, count: int) -> Definition:
@@ -132,6 +135,7 @@ def _trivial(root: Path, count: int) -> Definition:
 
 
 def memory(options: argparse.Namespace) -> None:
+    """Prints the memory of a worker after many runs."""
     with tempfile.TemporaryDirectory() as root:
         sweep = load_definition(HERE / "sweeps" / "quickstart.yaml", ["trainer.max_epochs=1", f"run.root={root}"])
         args = sweep.arguments(next(sweep.points()))
@@ -146,11 +150,11 @@ def memory(options: argparse.Namespace) -> None:
             if (number + 1) % 20 == 0:
                 print(f"after {number + 1:4} runs  {sizes[-1] / 2**20:6.0f} MiB", flush=True)
         worker.close()
-    print(f"growth from the 20th to the last: {100 * (sizes[-1] / sizes[19] - 1):.1f} %")
+    print(f"growth from the 20th run to the last: {100 * (sizes[-1] / sizes[19] - 1):.1f} %")
 
 
 def _resident(pid: int) -> int:
-    """Resident bytes of a process."""
+    """Returns the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -158,18 +162,20 @@ def _resident(pid: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    one = parts.add_parser("rate")
-    one.add_argument("--root", type=Path, default=Path("data"))
-    one.add_argument("--encoders", type=Path, default=Path("runs/ae_capacity"))
-    one.add_argument("--ways", nargs="*")
+    one = parts.add_parser("rate", help="runs per minute of each method")
+    one.add_argument("--root", type=Path, default=Path("data"), help="folder with mnist.npz (default: data)")
+    one.add_argument(
+        "--encoders", type=Path, default=Path("runs/ae_capacity"), help="folder of the runs of sweeps/ae_capacity.yaml"
+    )
+    one.add_argument("--methods", nargs="*", help="the methods to measure, by name (default: all)")
     one.set_defaults(part=rate)
-    two = parts.add_parser("engine")
-    two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000])
-    two.add_argument("--workers", type=int, default=1)
-    two.add_argument("--storage")
+    two = parts.add_parser("engine", help="the time that the engine itself takes")
+    two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000], help="numbers of runs")
+    two.add_argument("--workers", type=int, default=1, help="number of workers (default: 1)")
+    two.add_argument("--storage", help="address of the queue, as in sweep.py run")
     two.set_defaults(part=engine)
-    three = parts.add_parser("memory")
-    three.add_argument("--runs", type=int, default=200)
+    three = parts.add_parser("memory", help="the memory of a worker")
+    three.add_argument("--runs", type=int, default=200, help="number of runs (default: 200)")
     three.set_defaults(part=memory)
     options = parser.parse_args()
     options.part(options)
