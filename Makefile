@@ -53,7 +53,7 @@ format: install  ## let ruff rewrite what it can
 	@$(BIN)/ruff format .
 
 docs: install  ## the documentation site, into site/; a broken link or anchor fails, nothing is downloaded
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 results: install  ## run the studies of docs/results.md on MNIST; several hours on two cores

@@ -1,0 +1,299 @@
+"""The documentation holds: its commands parse, its tutorial and its recipes run, its lists are complete, it builds."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import lit_models
+from datamodules import data_modules
+from genlab.cli.train import check
+from genlab.cli.train import main as train
+from genlab.sampling import cli as sampling
+from genlab.sweep import cli as sweeps
+from lit_models import GenerativeModule
+from tests import HANG_SECONDS, preloaded
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HEADS = [*sorted((ROOT / "configs").glob("*.yaml")), *sorted((ROOT / "sweeps").glob("*.yaml"))]
+PROGRAMS = ("train.py", "sweep.py", "sample.py")
+CONSOLE = {name: ["train.py", name] for name in ("fit", "validate", "test", "predict")} | {
+    "sweep": ["sweep.py"],
+    "sample": ["sample.py"],
+}
+"""Commands of the console script `genlab`, and the programs that they are."""
+MOST_LINES = 150
+"""Of README.md."""
+STANDS_FOR = {
+    "FILE": "sweeps/quickstart.yaml",
+    "CONFIG": "configs/autoencoder_digits.yaml",
+    "$STORAGE": "sqlite:///sweep.db",
+    "$SCRATCH/runs": "runs",
+    "runs/E/R/": "runs/autoencoder_digits/default/",
+}
+"""Placeholders in commands, and what is parsed in their place."""
+EXAMPLES = re.compile(r"tiny|shapes|my_", re.IGNORECASE)
+"""Names of the recipes' examples, which are run by tests of their own."""
+BLOCK = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Block:
+    """A fenced block of a page.
+
+    Args:
+        language: What the fence names; empty for none.
+        title: Path of the file that the block holds; empty for none.
+        text: The lines.
+    """
+
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page: Path, heading: str = "") -> list[Block]:
+    """The fenced blocks of a page, or of the part of it below one heading."""
+    text = page.read_text(encoding="utf-8")
+    if heading:
+        text = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [Block(language, title, textwrap.dedent(body)) for _, language, title, body in BLOCK.findall(text)]
+
+
+def file_of(page: str, name: str) -> str:
+    return next(block.text for block in blocks(ROOT / "docs" / page) if block.title == name)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of each command of the project's programs, in shell lines; comments are left out."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:  # prose with an apostrophe
+            continue
+        for i, word in enumerate(words):
+            if word == "genlab" and words[i + 1 : i + 2] and words[i + 1] in CONSOLE:
+                words[i : i + 2] = ["python", *CONSOLE[words[i + 1]]]
+        for i, word in enumerate(words):
+            if word in PROGRAMS and i and words[i - 1].startswith(("python", "4", "2")):
+                rest = words[i:]
+                end = next((k for k, part in enumerate(rest) if part in ("&&", ";", "&", "|", "||", "\\")), len(rest))
+                found.append([part.rstrip(";") for part in rest[:end]])
+    return found
+
+
+def documented_commands() -> list[tuple[str, list[str]]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        inline = [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(("python ", "genlab "))]
+        shell = [block.text for block in blocks(page) if block.language in ("", "bash")]
+        found += [(page.name, command) for code in (*inline, *shell) for command in commands(code)]
+    for page in HEADS:
+        head = [line[2:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("# python")]
+        found += [(page.name, command) for line in head for command in commands(line)]
+    return found
+
+
+def replaced(word: str) -> str:
+    for placeholder, value in STANDS_FOR.items():
+        word = word.replace(placeholder, value) if "/" in placeholder or word == placeholder else word
+    return word
+
+
+def fault(command: list[str]) -> str | None:
+    """What is wrong with a command line; None where it parses."""
+    program, *args = (replaced(word) for word in command)
+    shows_help = any(word.endswith("help") for word in args)
+    if program == "train.py" and not shows_help:
+        return check(from_config(args))
+    parse = {"sample.py": sampling.parser().parse_args, "sweep.py": sweeps.parser().parse_args, "train.py": train}
+    try:
+        parse[program](args)
+    except SystemExit as error:
+        return None if error.code == 0 else f"exit status {error.code}"
+    return None
+
+
+def from_config(args: list[str]) -> list[str]:
+    """A command that starts from a checkpoint as one that starts from the config which made it."""
+    if "--ckpt_path" not in args:
+        return args
+    i = args.index("--ckpt_path")
+    experiment = Path(args[i + 1]).parts[1:2]
+    rest = args[:i] + args[i + 2 :]
+    return [rest[0], f"--config=configs/{experiment[0]}.yaml", *rest[1:]] if experiment else rest
+
+
+def is_whole(command: Sequence[str]) -> bool:
+    """Whether prose names a command with its arguments, rather than a program, or an option without its value."""
+    return (
+        len(command) > 2 and command[-1] != "--config" and not any(mark in " ".join(command) for mark in ("...", "<"))
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_of_the_documentation_parses(program: str, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = [(page, command) for page, command in documented_commands() if command[0] == program]
+    checked = {tuple(command): page for page, command in found if not EXAMPLES.search(" ".join(command))}
+    faults = {" ".join(c): (page, fault(list(c))) for c, page in checked.items() if is_whole(c)}
+    assert len(faults) > 5
+    wrong = [f"{page}: {command}: {what}" for command, (page, what) in faults.items() if what]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_every_model_and_config_is_on_the_page_of_its_family():
+    text = "".join(
+        page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "models").glob("*.md") if page.stem != "index"
+    )
+    kinds = [kind for name in lit_models.__all__ if inspect.isclass(kind := getattr(lit_models, name))]
+    names = [kind.__name__ for kind in kinds if issubclass(kind, GenerativeModule) and not inspect.isabstract(kind)]
+    configs = [path.stem for path in (ROOT / "configs").glob("*.yaml")]
+    assert [name for name in names + configs if f"`{name}`" not in text] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+def test_every_data_set_and_sweep_is_on_its_page():
+    data = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [name for name in data_modules() if f"`{name}`" not in data] == []
+    page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    assert [path.stem for path in (ROOT / "sweeps").glob("*.yaml") if f"`{path.stem}`" not in page] == []
+
+
+def shell(script: str, folder: Path) -> None:
+    """Runs commands as a reader does, with a `python` whose libraries are imported already."""
+    path = f"{Path(preloaded.python()).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+
+
+def python(code: str, folder: Path) -> None:
+    shell(f"python -c {shlex.quote(code)}", folder)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch) -> Path:
+    """An empty folder with the programs, configs and sweeps in it, whose Python finds the project's packages."""
+    for name in (*PROGRAMS, "configs", "sweeps"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def test_every_command_of_the_tutorial_runs(workplace: Path):
+    ran = [block for block in blocks(ROOT / "docs" / "get-started.md") if block.language in ("bash", "python")]
+    for block in ran:
+        shell(block.text, workplace) if block.language == "bash" else python(block.text, workplace)
+    assert len(ran) > 6 and (workplace / "runs" / "quickstart" / "report" / "index.html").is_file()
+    assert (workplace / "grid.png").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python-api.md"])
+def test_examples_in_python_run(page: str, workplace: Path):
+    code = [block.text for block in blocks(ROOT / page) if block.language == "python"]
+    assert code
+    python("\n".join(code), workplace)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the project's code, to add to."""
+    left_out = shutil.ignore_patterns("__pycache__", ".*", "img", "runs", "data", "wandb", "site", "*.egg-info")
+    return Path(shutil.copytree(ROOT, tmp_path / "clone", ignore=left_out))
+
+
+def add_to_all(path: Path, line: str) -> None:
+    """Imports a class in a package, and names it in `__all__`."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{line}\n" + text.replace("__all__ = [", f'__all__ = [\n    "{line.rsplit(maxsplit=1)[-1]}",', 1))
+
+
+def tried(page: str, heading: str) -> str:
+    """The commands of a recipe that train and sample."""
+    text = "\n".join(block.text for block in blocks(ROOT / "docs" / page, heading) if block.language == "")
+    return "\n".join(line for line in text.splitlines() if line.split()[1:2] and line.split()[1] in PROGRAMS)
+
+
+def follow_model_recipe(clone: Path) -> None:
+    source = "lit_models/tiny_autoencoder.py"
+    for name in (source, "configs/tinyautoencoder_digits.yaml"):
+        (clone / name).write_text(file_of("add-a-model.md", name))
+    add_to_all(clone / "lit_models" / "__init__.py", "from lit_models.tiny_autoencoder import TinyAutoencoder")
+
+
+def follow_data_recipe(clone: Path) -> None:
+    for name in ("datamodules/shapes.py", "configs/classifier_shapes.yaml"):
+        (clone / name).write_text(file_of("add-a-dataset.md", name))
+    add_to_all(clone / "datamodules" / "__init__.py", "from datamodules.shapes import ShapesDataModule")
+
+
+def test_the_recipe_for_a_model_works(clone: Path):
+    follow_model_recipe(clone)
+    shell(tried("add-a-model.md", "A model in genlab"), clone)
+    assert (clone / "tiny.png").is_file()
+
+
+def test_the_recipe_for_a_data_set_works(clone: Path):
+    follow_data_recipe(clone)
+    shell(tried("add-a-dataset.md", "A data set in genlab"), clone)
+    assert (clone / "data" / "shapes.npz").is_file()
+
+
+def test_a_model_and_a_data_set_of_another_package_work(workplace: Path):
+    (workplace / "my_models.py").write_text(file_of("add-a-model.md", "lit_models/tiny_autoencoder.py"))
+    (workplace / "my_data.py").write_text(file_of("add-a-dataset.md", "datamodules/shapes.py"))
+    shell(tried("add-a-model.md", "A model in a package of your own"), workplace)
+    shell(tried("add-a-dataset.md", "A data set in a package of your own"), workplace)
+    assert (workplace / "samples.png").is_file()
+
+
+@pytest.mark.slow
+def test_what_the_recipes_add_passes_the_shared_tests(clone: Path):
+    follow_model_recipe(clone)
+    follow_data_recipe(clone)
+    rows = {
+        "tests/test_models.py": ("MODELS = {", '"tiny_autoencoder": Row(TinyAutoencoder, {"latent_dim": 4}),'),
+        "tests/datamodules/test_datamodules.py": ("ROWS = [", "(ShapesDataModule, 8000, 2000),"),
+    }
+    for name, (start, row) in rows.items():
+        package = "lit_models" if "MODELS" in start else "datamodules"
+        kind = "TinyAutoencoder" if "MODELS" in start else "ShapesDataModule"
+        text = (clone / name).read_text().replace(start, f"{start}\n    {row}", 1)
+        (clone / name).write_text(text.replace("import pytest\n", f"import pytest\nfrom {package} import {kind}\n", 1))
+    tests = "tests/test_models.py tests/test_configs.py tests/datamodules/test_datamodules.py tests/test_doctests.py"
+    shell(f"python -m pytest -q -p no:cacheprovider {tests} -k 'tiny or shapes or Shapes or examples'", clone)
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_loads_nothing_from_other_servers(tmp_path: Path):
+    pytest.importorskip("mkdocs")
+    shell(f"python -m mkdocs build --strict --quiet --site-dir {tmp_path / 'site'}", ROOT)
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        loaded = re.findall(r"<(?:script|img|link)\b[^>]*\b(?:src|href)=\"?(https?:[^\" >]+)", page.read_text())
+        assert not loaded, (page, loaded)
