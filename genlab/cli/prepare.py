@@ -8,6 +8,7 @@ import yaml
 from genlab.arguments import import_packages
 from genlab.packaged import find_file
 from genlab.runs.config import config_files, option
+from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
 
 
@@ -18,7 +19,7 @@ def prepare_args(args: list[str]) -> list[str]:
     genlab; packages that `--import` or a config names are imported.
 
     Raises:
-        UsageError: there is no such config, or a package cannot be imported.
+        UsageError: there is no such config, or it is no YAML, or a package cannot be imported.
     """
     args = with_packaged_configs(with_run_config(args))
     packages = [option(args, "import"), *(_imports(Path(file)) for file in config_files(args))]
@@ -56,9 +57,15 @@ def _path(config: str) -> str:
 
 
 def _imports(config: Path) -> str | None:
-    """The packages that a config's `import` names."""
+    """The packages that a config's `import` names.
+
+    Raises:
+        UsageError: the file cannot be read, or is no YAML.
+    """
+    if not config.is_file():
+        return None  # text or an address
     try:
         contents = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return None  # the parser says what is wrong with it
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the config {config} ({' '.join(str(error).split())})") from error
     return contents.get("import") if isinstance(contents, dict) else None
