@@ -27,20 +27,20 @@ def run(options: argparse.Namespace) -> int:
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
     how = Options(devices=devices, **{name: getattr(options, name) for name in own})
-    tally = run_sweep(sweep, how)
-    kept = f", {tally.kept} kept from before" if tally.kept else ""
-    failed = f", {tally.failed} failed" if tally.failed else ""
-    print(f"{sweep.name}: {tally.finished} runs finished{kept}{failed}")
-    if tally.signal is not None:
+    result = run_sweep(sweep, how)
+    kept = f", {result.kept} kept from before" if result.kept else ""
+    failed = f", {result.failed} failed" if result.failed else ""
+    print(f"{sweep.name}: {result.finished} runs finished{kept}{failed}")
+    if result.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
-        return 128 + tally.signal
+        return 128 + result.signal
     if options.report:
         try:
-            _draw(tally.folder)
+            _draw(result.folder)
         except (UsageError, OSError) as error:  # the sweep itself is done
             print(f"error: {error}", file=sys.stderr)
-    if tally.status is not None and tally.status.failed:
-        print(f"{tally.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
+    if result.status is not None and result.status.failed:
+        print(f"{result.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
         return 1
     return 0
 
@@ -49,11 +49,11 @@ def agent(options: argparse.Namespace) -> int:
     """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs."""
     from genlab.sweep.agent import run_agent
 
-    tally = run_agent(options.sweep, options.count, options.devices or None)
-    print(f"{tally.finished} runs finished, {tally.failed} failed")
-    if tally.signal is not None:
-        return 128 + tally.signal
-    return 1 if tally.failed else 0
+    result = run_agent(options.sweep, options.count, options.devices or None)
+    print(f"{result.finished} runs finished, {result.failed} failed")
+    if result.signal is not None:
+        return 128 + result.signal
+    return 1 if result.failed else 0
 
 
 def report(options: argparse.Namespace) -> int:

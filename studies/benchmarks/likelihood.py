@@ -72,7 +72,7 @@ def glow(module: Any, total: int, autocast: Autocast) -> Step:
         with autocast():
             if not started:
                 with torch.no_grad():
-                    flow(levels, initialise=True)
+                    flow(levels, initialize=True)
                 started = True
             z, log_det = flow(levels)
         nats = 0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=1) - log_det
