@@ -45,6 +45,8 @@ def inception_distance(weights: str | None = None) -> FrechetInceptionDistance:
         zipfile.BadZipFile,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is no file of weights"
         raise UsageError(
             f"the weights of Inception cannot be loaded from {path} ({reason}); give a copy of torch-fidelity's file"
             f" {WEIGHTS} as quality.inception_weights"

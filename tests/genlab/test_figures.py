@@ -27,4 +27,4 @@ def test_figures_render_without_a_display():
     assert render(figure).size == (600, 540)
     matrix = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
     title = correlation_figure(matrix).axes[0].get_title()
-    assert "off the diagonal 0.500" in title and "with it 0.750" in title and not math.isnan(matrix.sum())
+    assert "off the diagonal 0.500" in title and "of the whole matrix 0.750" in title and not math.isnan(matrix.sum())

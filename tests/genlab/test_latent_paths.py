@@ -61,7 +61,7 @@ def test_codes_with_a_normal_prior_are_interpolated_spherically():
 
 
 def test_categorical_columns_are_interpolated_linearly():
-    model = VAE(2, law=Joint(3))
+    model = VAE(2, latent_distribution=Joint(3))
     starts, ends = model.sample_prior(6).chunk(2)
     shares = torch.linspace(0, 1, 5)
     found, line = prior_path(model)(starts, ends, shares), linear_path(starts, ends, shares)

@@ -31,7 +31,7 @@ def test_class_block_of_conditional_models():
     small = {"generator": MLPGenerator((8,)), "discriminator": MLPDiscriminator((8,))}
     for model in (ConditionalGAN(4, num_classes=3, **small), ACGAN(4, num_classes=3, **small)):
         assert class_block(model) == LatentBlock("categorical", 4, 7, 3)
-    for other in (GAN(4, **small), VAE(3, law=GumbelSoftmax(3))):
+    for other in (GAN(4, **small), VAE(3, latent_distribution=GumbelSoftmax(3))):
         assert class_block(other) is None
 
 

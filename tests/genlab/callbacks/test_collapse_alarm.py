@@ -11,7 +11,7 @@ from genlab.runs.folder import read_summary
 from genlab.runs.wandb_run import RunLogger
 from tests.genlab.callbacks.scripted_training import HEALTHY, Script, train
 
-SURE = HEALTHY | {"d_real": 0.999, "d_fake": 0.002}
+CERTAIN = HEALTHY | {"d_real": 0.999, "d_fake": 0.002}
 NAN = HEALTHY | {"loss_g": math.nan}
 
 
@@ -34,7 +34,7 @@ def test_no_alarm_for_a_healthy_training(tmp_path: Path, capsys: pytest.CaptureF
     """Coverage grows and shakes a little, a gradient's norm is infinite, and D is sure for less than a window."""
 
     def step_of(step: int) -> dict[str, float]:
-        return (SURE if step % 10 < 5 else HEALTHY) | {"grad_norm_g": math.inf if step == 3 else 1.0}
+        return (CERTAIN if step % 10 < 5 else HEALTHY) | {"grad_norm_g": math.inf if step == 3 else 1.0}
 
     model = Script(step_of, scores(2, 8, 10, 7, 9))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=10)], epochs=5, steps=12)
@@ -46,7 +46,7 @@ def test_falling_coverage_raises_one_alarm_a_fall(tmp_path: Path, capsys: pytest
     train(tmp_path, model, [CollapseAlarm()], epochs=7, steps=4)
     assert alarms(tmp_path) == [("collapsed", 4, 16), ("collapsed", 7, 28)]
     first, second = capsys.readouterr().err.splitlines()
-    what = "the samples cover 3 modes, where they covered 10 after epoch 2"
+    what = "the samples cover 3 modes, down from 10 after epoch 2"
     assert first == f"collapse alarm, epoch 4, step 16: {what}; best.ckpt is of epoch 2"
     assert "cover 6 modes" in second
     summary = read_summary(tmp_path)
@@ -57,7 +57,7 @@ def test_uneven_coverage_raises_an_alarm(tmp_path: Path, capsys: pytest.CaptureF
     model = Script(lambda step: HEALTHY, [*scores(10), *scores(10, kl=0.5), *scores(10, kl=0.9)])
     train(tmp_path, model, [CollapseAlarm()], epochs=3, steps=2)
     assert alarms(tmp_path) == [("collapsed", 3, 6)]
-    wanted = "the samples' shares of the modes are 0.90 nats from equal ones, where they were 0.01 after epoch 1"
+    wanted = "the KL divergence of the samples' modes from uniform is 0.90 nats, up from 0.01 after epoch 1"
     assert wanted in capsys.readouterr().err
 
 
@@ -65,12 +65,12 @@ def test_a_saturated_discriminator_raises_one_alarm_an_episode(tmp_path: Path, c
     """Windows of ten steps go over epochs of 25: sure in 10..40 and 50..60, with a healthy window between."""
 
     def step_of(step: int) -> dict[str, float]:
-        return SURE if 10 <= step < 40 or 50 <= step < 60 else HEALTHY
+        return CERTAIN if 10 <= step < 40 or 50 <= step < 60 else HEALTHY
 
     train(tmp_path, Script(step_of), [CollapseAlarm(every_n_steps=10)], epochs=3, steps=25)
     assert alarms(tmp_path) == [("saturated", 1, 20), ("saturated", 3, 60)]
     said = capsys.readouterr().err.splitlines()
-    assert "over the last 10 steps it gave real ones 0.9990 and generated ones 0.0020 on average" in said[0]
+    assert "over the last 10 steps its mean output was 0.9990 for real images and 0.0020 for generated ones" in said[0]
     assert "best.ckpt" not in said[0]
 
 
@@ -109,7 +109,7 @@ def test_the_alarm_stops_the_training_if_set(stop: bool, tmp_path: Path, capsys:
     trainer = train(tmp_path, Script(between(12, 100, NAN)), [alarm], epochs=2, steps=40)
     assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == (20 if stop else 80)
     assert alarms(tmp_path) == [("not_finite", 1, 20)]
-    assert capsys.readouterr().err.endswith("; training ends here\n") == stop
+    assert capsys.readouterr().err.endswith("; training stops here\n") == stop
 
 
 def test_a_collapse_stops_the_training_and_keeps_the_best_checkpoint(
@@ -117,7 +117,7 @@ def test_a_collapse_stops_the_training_and_keeps_the_best_checkpoint(
 ):
     trainer = train(tmp_path, Script(lambda _: HEALTHY, scores(9, 10, 1, 1)), [CollapseAlarm(stop=True)], 4, 3)
     assert trainer.current_epoch == 3 and alarms(tmp_path) == [("collapsed", 3, 9)]
-    assert "cover 1 mode, where they covered 10 after epoch 2; best.ckpt is of epoch 2;" in capsys.readouterr().err
+    assert "cover 1 mode, down from 10 after epoch 2; best.ckpt is of epoch 2;" in capsys.readouterr().err
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 1
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
@@ -125,22 +125,22 @@ def test_a_collapse_stops_the_training_and_keeps_the_best_checkpoint(
 
 def test_a_resumed_run_keeps_its_alarms_and_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Its alarms stay in the summary, what rings does not ring again, and the best coverage is the earlier one."""
-    model = Script(between(0, 100, SURE), scores(10, 9, 9, 3))
+    model = Script(between(0, 100, CERTAIN), scores(10, 9, 9, 3))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=2, steps=10)
     assert alarms(tmp_path) == [("saturated", 1, 8)]
     capsys.readouterr()
     last = tmp_path / "checkpoints" / "last.ckpt"
     train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=4, steps=10, checkpoint=last)
     assert alarms(tmp_path) == [("saturated", 1, 8), ("collapsed", 4, 40)]
-    what = "the samples cover 3 modes, where they covered 10 after epoch 1; best.ckpt is of epoch 1"
+    what = "the samples cover 3 modes, down from 10 after epoch 1; best.ckpt is of epoch 1"
     assert capsys.readouterr().err == f"collapse alarm, epoch 4, step 40: {what}\n"
 
 
 def test_windows_continue_in_a_resumed_run(tmp_path: Path):
     """Steps 0 to 14 are healthy: a window that began anew with the second part, at 10, would not be sure."""
-    train(tmp_path, Script(between(5, 100, SURE)), [CollapseAlarm(every_n_steps=15)], epochs=1, steps=10)
+    train(tmp_path, Script(between(5, 100, CERTAIN)), [CollapseAlarm(every_n_steps=15)], epochs=1, steps=10)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    train(tmp_path, Script(between(15, 30, SURE)), [CollapseAlarm(every_n_steps=15)], 3, 10, checkpoint=last)
+    train(tmp_path, Script(between(15, 30, CERTAIN)), [CollapseAlarm(every_n_steps=15)], 3, 10, checkpoint=last)
     assert alarms(tmp_path) == [("saturated", 3, 30)]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genlab.callbacks.latent_arithmetic import LatentArithmetic
 from genlab.callbacks.sample_quality import SampleQuality
-from genlab.evaluation.latent_arithmetic import add
+from genlab.evaluation.latent_arithmetic import add_codes
 from genlab.media import image_grid
 from lit_models.common.priors import Uniform
 from tests.genlab.callbacks.toy_generators import ClassGenerator, Generator, after_test
@@ -23,20 +23,20 @@ def colours(codes: Tensor) -> Tensor:
 
 
 def classifier(per_channel: bool = False) -> Any:
-    """Reads the strongest channel; black where none is strong."""
+    """Predicts the class of the strongest channel, or black if none is strong."""
 
     def probabilities(images: Tensor) -> Tensor:
         logits = 20 * images.mean(dim=(2, 3))
         return torch.cat([logits, torch.full((len(images), 1), 9.0)], dim=1).softmax(dim=1)
 
-    read = SimpleNamespace(per_channel=per_channel, probabilities=probabilities, to=lambda device: None)
-    read.modes = lambda images: probabilities(images).argmax(dim=1)
-    return read
+    made = SimpleNamespace(per_channel=per_channel, probabilities=probabilities, to=lambda device: None)
+    made.modes = lambda images: probabilities(images).argmax(dim=1)
+    return made
 
 
 def quality(found: Any) -> SampleQuality:
     made = SampleQuality()
-    made.classifier = found
+    made.evaluation_classifier = found
     return made
 
 
@@ -58,8 +58,8 @@ def test_titles_name_the_predicted_class(tmp_path: Path, monkeypatch: pytest.Mon
     LatentArithmetic([(0, 1, 1), (0, 3, 2), (0, 9, 1)]).on_test_end(running, Generator(3, colours))  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
     assert len(titles) == 2  # there is no class 9
-    assert titles[0].startswith("red - green + green: the classifier reads red, as in ")
-    assert titles[1].startswith("red - black + blue: the classifier reads ")
+    assert titles[0].startswith("red - green + green: the classifier predicts red, as for ")
+    assert titles[1].startswith("red - black + blue: the classifier predicts ")
     drawn = picture(tmp_path, "arithmetic.png")
     assert drawn.shape[:2] == (2 * 2 * (4 * 6 + 2), 2 * (7 * 6 + 2))
     first = drawn[6, 6].astype(int)
@@ -67,15 +67,22 @@ def test_titles_name_the_predicted_class(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_picture_shows_the_decoded_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    sums: list[Any] = []
-    monkeypatch.setattr("genlab.callbacks.latent_arithmetic.add", lambda *given: sums.append(add(*given)) or sums[-1])
+    results: list[Any] = []
+    monkeypatch.setattr(
+        "genlab.callbacks.latent_arithmetic.add_codes",
+        lambda *given: results.append(add_codes(*given)) or results[-1],
+    )
     model = Generator(3, colours, Uniform())
     LatentArithmetic([(0, 1, 2)]).on_test_end(after_test(tmp_path, quality(classifier()), classes=CLASSES), model)  # type: ignore[arg-type]
     white = torch.ones(1, 3, 4, 4)
     rows = []
     for row in range(3):
-        rows += [model.decode(sums[0].exemplars[:, row]), white, model.decode(sums[0].codes[3 * row : 3 * row + 3])]
-    rows += [model.decode(sums[0].exemplars.mean(dim=1)), white.expand(4, -1, -1, -1)]
+        rows += [
+            model.decode(results[0].exemplars[:, row]),
+            white,
+            model.decode(results[0].codes[3 * row : 3 * row + 3]),
+        ]
+    rows += [model.decode(results[0].exemplars.mean(dim=1)), white.expand(4, -1, -1, -1)]
     assert contains(picture(tmp_path, "arithmetic.png"), np.asarray(image_grid(torch.cat(rows), 7)))
 
 

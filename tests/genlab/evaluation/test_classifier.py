@@ -39,11 +39,11 @@ def images(n: int, channels: int = 1) -> torch.Tensor:
 
 
 def test_features_and_predictions_equal_the_classifier():
-    classifier = small_classifier()
-    classifier, given = EvaluationClassifier(classifier), images(9)
-    logits = classifier(given)
+    inner = small_classifier()
+    classifier, given = EvaluationClassifier(inner), images(9)
+    logits = inner(given)
     assert classifier.num_features == 6 and classifier.num_modes == 10
-    torch.testing.assert_close(classifier.features(given), classifier.features(given))
+    torch.testing.assert_close(classifier.features(given), inner.features(given))
     torch.testing.assert_close(classifier.probabilities(given), logits.softmax(1))
     assert torch.equal(classifier.modes(given), logits.argmax(1))
     assert torch.equal(classifier(given.double()).modes, classifier.modes(given))
@@ -51,23 +51,23 @@ def test_features_and_predictions_equal_the_classifier():
 
 
 def test_modes_combine_the_classes_of_the_channels():
-    classifier = small_classifier()
-    classifier, given = EvaluationClassifier(classifier, per_channel=True), images(8, channels=3)
-    a, b, c = (classifier(given[:, [k]]).argmax(1) for k in range(3))
+    inner = small_classifier()
+    classifier, given = EvaluationClassifier(inner, per_channel=True), images(8, channels=3)
+    a, b, c = (inner(given[:, [k]]).argmax(1) for k in range(3))
     assert classifier.num_modes == 1000 and classifier.num_features == 18
     assert torch.equal(classifier.modes(given), 100 * a + 10 * b + c)
-    torch.testing.assert_close(classifier.features(given)[:, 6:12], classifier.features(given[:, 1:2]))
-    torch.testing.assert_close(classifier.probabilities(given)[:, 2], classifier(given[:, 2:]).softmax(1))
+    torch.testing.assert_close(classifier.features(given)[:, 6:12], inner.features(given[:, 1:2]))
+    torch.testing.assert_close(classifier.probabilities(given)[:, 2], inner(given[:, 2:]).softmax(1))
 
 
 def test_coloured_digits_are_classified_by_their_largest_channel():
-    classifier, grey = small_classifier(), images(8)
+    inner, grey = small_classifier(), images(8)
     coloured = grey * torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0))
     coloured[:, 1:2] = grey
-    classifier = EvaluationClassifier(classifier, per_channel=True)
-    assert torch.equal(classifier.classes(coloured), classifier(grey).argmax(1))
+    classifier = EvaluationClassifier(inner, per_channel=True)
+    assert torch.equal(classifier.classes(coloured), inner(grey).argmax(1))
     assert torch.equal(classifier.classes(coloured.flip(1)), classifier.classes(coloured))
-    assert torch.equal(EvaluationClassifier(classifier).classes(grey), classifier(grey).argmax(1))
+    assert torch.equal(EvaluationClassifier(inner).classes(grey), inner(grey).argmax(1))
 
 
 def test_images_that_are_not_finite_have_no_mode():
@@ -94,10 +94,10 @@ def test_the_default_classifier_of_a_data_set(tmp_path: Path):
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
-        (small_classifier(image_shape=(3, 32, 32)), DigitsDataModule(), "images of 3 x 32 x 32.* are of 1 x 28 x 28"),
-        (small_classifier(num_classes=26), DigitsDataModule(), "tells 26 classes apart, and digits has 10"),
-        (small_classifier(), CIFAR10DataModule(), "images of 1 x 28 x 28.* are of 3 x 32 x 32"),
-        (small_classifier(image_shape=(3, 28, 28)), Stacked(), "images of 3 x 28 x 28.* are of 1 x 28 x 28"),
+        (small_classifier(image_shape=(3, 32, 32)), DigitsDataModule(), "images of 3 x 32 x 32.* these are 1 x 28 x 28"),
+        (small_classifier(num_classes=26), DigitsDataModule(), "classifies into 26 classes, but digits has 10"),
+        (small_classifier(), CIFAR10DataModule(), "images of 1 x 28 x 28.* these are 3 x 32 x 32"),
+        (small_classifier(image_shape=(3, 28, 28)), Stacked(), "images of 3 x 28 x 28.* these are 1 x 28 x 28"),
         (Autoencoder(3, 2, 4, hidden_dim=16), DigitsDataModule(), "holds a Autoencoder, not a Classifier"),
     ],
 )

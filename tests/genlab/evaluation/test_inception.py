@@ -22,7 +22,7 @@ def test_unusable_weights_are_refused(tmp_path: Path):
         torch.save(contents, tmp_path / name)
     (tmp_path / "text").write_text("no weights")
     for name in ("code", "other", "text", "missing"):
-        with pytest.raises(UsageError, match=f"cannot be had from .*{name}") as caught:
+        with pytest.raises(UsageError, match=f"cannot be loaded from .*{name}") as caught:
             inception_distance(str(tmp_path / name))
         assert "\n" not in str(caught.value)
 
@@ -35,5 +35,5 @@ def test_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(inception, "load_state_dict_from_url", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UsageError, match=f"cannot be had from {tmp_path}.*no network.*as quality.inception_weights"):
+    with pytest.raises(UsageError, match=f"cannot be loaded from {tmp_path}.*no network.*as quality.inception_weights"):
         inception_distance()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genlab.evaluation.latent_arithmetic import NOISE, add, most_confident
+from genlab.evaluation.latent_arithmetic import NOISE, add_codes, most_confident
 
 
 def test_exemplars_have_the_highest_probabilities_of_their_class():
@@ -18,7 +18,7 @@ def test_the_result_is_computed_from_class_means():
     exemplars = {label: torch.randn(3, 5, generator=torch.Generator().manual_seed(label)) for label in range(4)}
     torch.manual_seed(0)
     deviation = torch.tensor([1.0, 2.0, 0.0, 1.0, 1.0])
-    found = add(exemplars, (3, 0, 1), deviation)
+    found = add_codes(exemplars, (3, 0, 1), deviation)
     result = exemplars[3].mean(dim=0) - exemplars[0].mean(dim=0) + exemplars[1].mean(dim=0)
     torch.testing.assert_close(found.codes[4], result)
     noise = found.codes - result

@@ -176,9 +176,9 @@ def test_images_of_one_shape_go_together_up_to_a_number(tmp_path: Path, monkeypa
         return [shape[0] for shape in model.seen]
 
     assert seen() == [3, 1]
-    monkeypatch.setattr(translate_files, "MOST_TOGETHER", 2)
+    monkeypatch.setattr(translate_files, "MAX_BATCH_SIZE", 2)
     assert seen() == [2, 1, 1]
-    monkeypatch.setattr(translate_files, "MOST_TOGETHER", 64)
+    monkeypatch.setattr(translate_files, "MAX_BATCH_SIZE", 64)
     monkeypatch.setattr(translate_files, "MOST_PIXELS", 3 * 16 - 1)
     assert seen() == [2, 1, 1]
     assert seen(growth=2) == [1, 1, 1, 1]
@@ -239,7 +239,7 @@ def test_an_image_that_cannot_be_read_is_named_before_anything_is_written(
     ("args", "complaint"),
     [
         (["{negative}", "--input={out}/none"], "there is no folder or image {out}/none"),
-        (["{negative}", "--input={photos}/more"], "{photos}/more has no images; put files there"),
+        (["{negative}", "--input={photos}/more"], "{photos}/more has no images; put image files there"),
         (["{negative}", "--input={photos}", "--output={photos}"], "is the folder of the originals; name another one"),
         (["{negative}", "--input={photos}", "--output={photos}/more/../"], "is the folder of the originals"),
         (["{negative}", "--input={photos}", "--output={photos}/notes.txt"], "notes.txt is a file; name a folder"),
@@ -256,9 +256,9 @@ def test_an_image_that_cannot_be_read_is_named_before_anything_is_written(
         (["{negative}", "--input={photos}", "--columns=3"], "--columns: not with --input"),
         (["{negative}"], "Negative translates images; give them with --input FOLDER"),
         (["{twice}", "--input={photos}", "--direction=ba"], "Twice cannot translate ba, only ab; use --direction ab"),
-        (["{vae}", "--input={photos}"], "VAE makes images of noise, not of images; leave --input out"),
-        (["{classifier}", "--input={photos}"], "Classifier makes no images of images; leave --input out"),
-        (["{four}", "--input={photos}"], "Negative's images have 4 and 3 channels, those of files 1 or 3"),
+        (["{vae}", "--input={photos}"], "VAE does not translate images; leave --input out"),
+        (["{classifier}", "--input={photos}"], "Classifier does not translate images; leave --input out"),
+        (["{four}", "--input={photos}"], "Negative translates images of 4 to 3 channels; those of files have 1 or 3"),
         (["{ruined}", "--input={photos}"], "images are not finite"),
         (["{vae}", "--compare", "--size=own"], "--size, --compare: only with --input FOLDER"),
         (["{vae}", "--direction=ab"], "--direction: only with --input FOLDER"),
