@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
         """As argparse's, with the choice that was probably meant."""
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
-            near = did_you_mean(value, choices) or f"; choose from {', '.join(choices)}"
+            near = did_you_mean(value, choices) if len(choices) > 3 else ""
+            near = near or f"; choose from {', '.join(choices)}"
             raise argparse.ArgumentError(action, f"there is no {value}{near}")
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from genlab.devices import float64_device
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
+from lit_models.common.prior_distributions import NormalDistribution
 from lit_models.common.priors import Normal
 
 
@@ -42,7 +43,9 @@ def latent_blocks(model: object, width: int) -> list[LatentBlock]:
 
 def has_normal_prior(model: object) -> bool:
     """Whether the real numbers of a model's codes have a standard normal prior."""
-    return isinstance(model, HasLatentBlocks) and isinstance(getattr(model, "prior", None), Normal | None)
+    return isinstance(model, HasLatentBlocks) and isinstance(
+        getattr(model, "prior", None), Normal | NormalDistribution | None
+    )
 
 
 def class_block(model: object) -> LatentBlock | None:

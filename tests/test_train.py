@@ -302,7 +302,7 @@ def test_the_shell_gets_status_2_and_one_line(tmp_path: Path, monkeypatch: pytes
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot make the run folder .*--run.root"):
+    with pytest.raises(UsageError, match=r"cannot create the run folder .*--run.root"):
         fit(tmp_path / "file")
 
 

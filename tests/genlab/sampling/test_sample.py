@@ -164,7 +164,10 @@ def test_the_data_are_those_of_the_run(encoder_checkpoint: Path):
             "data: {class_path: datamodules.DigitsDataModule, init_args: {batch_size: 0}}",
             "cannot make DigitsDataModule",
         ),
-        ("data: {class_path: os.system, init_args: {command: ls}}", "the data module os.system is not imported; add --import os"),
+        (
+            "data: {class_path: os.system, init_args: {command: ls}}",
+            "the data module os.system is not imported; add --import os",
+        ),
         ("data: [", "config.yaml cannot be read"),
         ("seed_everything: 0", "there is no config.yaml of a run beside"),
     ],
@@ -351,7 +354,10 @@ def test_rows_of_classes_begin_with_the_most_probable():
         (["{ae}", "--interpolate", "--classifier={classifier}"], "interpolations have no labels"),
         (["{ae}", "--classifier={vae}"], "--classifier holds a VAE; it needs a Probe or a Classifier"),
         (["{ae}", "--classifier={angle}"], "--classifier holds a AngleProbe"),
-        (["{ae}", "--classifier={colour}"], "--classifier takes images of 3 x 32 x 32, but the model's are 1 x 28 x 28"),
+        (
+            ["{ae}", "--classifier={colour}"],
+            "--classifier takes images of 3 x 32 x 32, but the model's are 1 x 28 x 28",
+        ),
         (["{ae}", "--output={out}/a.npz", "--count=1"], "an .npz data set has at least 2 images"),
         (["{ae}", "--device=nonsense"], "--device nonsense cannot be used"),
         (["{vae}", "--sample-from=mixture"], "there is no config.yaml of a run beside"),
@@ -496,7 +502,9 @@ def test_help_says_how_without_waiting_for_torch():
 
 
 def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
-    model = DDPM(MLPNoisePredictor((8,)), num_steps=30, sampler=DDIM(2, eta=0.5), conditional=True, image_shape=(1, 28, 28))
+    model = DDPM(
+        MLPNoisePredictor((8,)), num_steps=30, sampler=DDIM(2, eta=0.5), conditional=True, image_shape=(1, 28, 28)
+    )
     with torch.no_grad():
         nn.init.normal_(model.ema_network.layers[-1].weight)  # a network that sees no noise makes the same in any way
     path = saved(model, tmp_path / "ddpm.ckpt")

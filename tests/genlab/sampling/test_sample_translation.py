@@ -179,7 +179,7 @@ def test_images_of_one_shape_go_together_up_to_a_number(tmp_path: Path, monkeypa
     monkeypatch.setattr(translate_files, "MAX_BATCH_SIZE", 2)
     assert seen() == [2, 1, 1]
     monkeypatch.setattr(translate_files, "MAX_BATCH_SIZE", 64)
-    monkeypatch.setattr(translate_files, "MOST_PIXELS", 3 * 16 - 1)
+    monkeypatch.setattr(translate_files, "MAX_BATCH_PIXELS", 3 * 16 - 1)
     assert seen() == [2, 1, 1]
     assert seen(growth=2) == [1, 1, 1, 1]
 
