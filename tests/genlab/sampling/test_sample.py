@@ -28,8 +28,8 @@ from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
-from lit_models.common.samplers import DDIM
 from lit_models.common.noise_predictors import MLPNoisePredictor
+from lit_models.common.samplers import DDIM
 from tests.helpers import fit, saved
 
 
