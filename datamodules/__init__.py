@@ -50,7 +50,7 @@ __all__ = [
 def data_modules() -> dict[str, type[ImageDataModule]]:
     """Returns every data module by its name.
 
-    Example:
+    Examples:
         >>> "DigitsDataModule" in data_modules(), "ImageDataModule" in data_modules()
         (True, False)
     """

@@ -22,7 +22,7 @@ class AnomalyMNISTDataModule(MNISTDataModule):
     - letters: capital letters, see `datamodules/letters.py`.
     - digits: scikit-learn's digits (`DigitsDataModule`), which are thicker and come from another scanner.
 
-    Example:
+    Examples:
         >>> AnomalyMNISTDataModule(batch_size=32).classes
         ('normal', 'inverted', 'rotated', 'letters', 'digits')
     """

@@ -54,7 +54,7 @@ class ImageDataModule(LightningDataModule, ABC):
         ValueError: An option has a value that no data set allows.
         DataError: From `prepare_data` and `setup`: the data are not available, or an option does not fit them.
 
-    Example:
+    Examples:
         >>> class Squares(ImageDataModule):
         ...     name, image_shape, classes = "squares", (1, 8, 8), ("black", "white")
         ...     def read(self):

@@ -13,7 +13,7 @@ class BinarizedMNISTDataModule(MNISTDataModule):
     for every seed. The scheme is that of Burda et al. 2015, arXiv 1509.00519. Log-likelihoods are not comparable with
     those of the fixed binarisation of Larochelle and Murray 2011.
 
-    Example:
+    Examples:
         >>> BinarizedMNISTDataModule(batch_size=32).image_shape
         (1, 28, 28)
     """

@@ -11,7 +11,7 @@ from datamodules.files import Arrays, check_images, download, load_or_fetch
 class CIFAR10DataModule(ImageDataModule):
     """CIFAR-10: 50,000 training and 10,000 test photographs of ten classes, 3 x 32 x 32 (Krizhevsky 2009).
 
-    Example:
+    Examples:
         >>> data = CIFAR10DataModule(batch_size=32)  # `data/cifar10.npz` is read, or downloaded, by `setup`
         >>> data.image_shape, data.classes[:3]
         ((3, 32, 32), ('airplane', 'automobile', 'bird'))

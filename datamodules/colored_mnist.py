@@ -28,7 +28,7 @@ class ColoredMNISTDataModule(MNISTDataModule):
     degrees. The hue depends on (seed, epoch, image) alone; that of validation and test images is the same in each
     epoch. A label is (digit, hue in degrees).
 
-    Example:
+    Examples:
         >>> data = ColoredMNISTDataModule(batch_size=32)
         >>> data.image_shape, data.label_columns
         ((3, 28, 28), ('digit', 'hue'))

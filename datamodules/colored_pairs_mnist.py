@@ -33,7 +33,7 @@ class ColoredPairsMNISTDataModule(PairsDataModule, MNISTDataModule):
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
         source: Kind of the sources: `grey` for the stored digit, `edges` for its outline of one pixel.
 
-    Example:
+    Examples:
         >>> data = ColoredPairsMNISTDataModule(batch_size=32, source="edges")
         >>> data.source_shape, data.image_shape
         ((1, 28, 28), (3, 28, 28))

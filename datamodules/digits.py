@@ -29,7 +29,7 @@ class DigitsDataModule(ImageDataModule):
         eval_batch_size: Number of images in a batch of validation, test and predict. Four times `batch_size` by
             default.
 
-    Example:
+    Examples:
         >>> data = DigitsDataModule(batch_size=32)
         >>> data.setup()
         >>> images, labels = next(iter(data.train_dataloader()))

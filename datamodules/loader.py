@@ -54,7 +54,7 @@ class BatchLoader:
     Raises:
         ValueError: There are fewer images than ranks, or `batch_size` is below 1.
 
-    Example:
+    Examples:
         >>> loader = BatchLoader(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5), batch_size=2)
         >>> [labels.tolist() for images, labels in loader]
         [[0, 1], [2, 3], [4]]

@@ -93,7 +93,7 @@ class LowResolutionMNISTDataModule(LowResolutionDataModule, MNISTDataModule):
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
         factor: Factor by which each side of a source is shorter than that of its target.
 
-    Example:
+    Examples:
         >>> data = LowResolutionMNISTDataModule(batch_size=32, factor=2)
         >>> data.source_shape, data.image_shape
         ((1, 14, 14), (1, 28, 28))
@@ -119,7 +119,7 @@ class LowResolutionCIFAR10DataModule(LowResolutionDataModule, CIFAR10DataModule)
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
         factor: Factor by which each side of a source is shorter than that of its target.
 
-    Example:
+    Examples:
         >>> data = LowResolutionCIFAR10DataModule(batch_size=32, factor=2)
         >>> data.source_shape, data.image_shape
         ((3, 16, 16), (3, 32, 32))

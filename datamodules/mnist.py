@@ -10,7 +10,7 @@ from datamodules.files import Arrays, check_images, download, load_or_fetch
 class MNISTDataModule(ImageDataModule):
     """MNIST: 60,000 training and 10,000 test images of handwritten digits, 1 x 28 x 28 (LeCun et al. 1998).
 
-    Example:
+    Examples:
         >>> data = MNISTDataModule(batch_size=32)  # `data/mnist.npz` is read, or downloaded, by `setup`
         >>> data.image_shape, data.num_classes
         ((1, 28, 28), 10)

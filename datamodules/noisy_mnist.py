@@ -29,7 +29,7 @@ class NoisyMNISTDataModule(PairsDataModule, MNISTDataModule):
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
         noise: Standard deviation s of the noise on pixels in [0, 1].
 
-    Example:
+    Examples:
         >>> data = NoisyMNISTDataModule(batch_size=32, noise=0.25)
         >>> data.source_shape, data.image_shape
         ((1, 28, 28), (1, 28, 28))

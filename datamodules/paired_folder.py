@@ -75,7 +75,7 @@ class PairedFolderDataModule(PairsDataModule):
         DataError: From `prepare_data` and `setup`: folders or images are missing, too few, without a partner or not
             readable.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> folder = Path(tempfile.mkdtemp())

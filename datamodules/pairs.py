@@ -21,7 +21,7 @@ _HALVES_STREAM, _PARTNERS_STREAM = 0xA1B2, 0xC3D4
 class Pairs(NamedTuple):
     """Pairs of a source and a target that show the same image.
 
-    Example:
+    Examples:
         >>> pairs = Pairs(torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8), None)
         >>> pairs.source.shape
         torch.Size([4, 1, 8, 8])
@@ -64,7 +64,7 @@ class PairsDataModule(ImageDataModule):
         ValueError: An option has a value that no data set allows.
         DataError: From `setup`: the data are not available, or there are too few images for two halves.
 
-    Example:
+    Examples:
         >>> from datamodules.digits import DigitsDataModule
         >>> class Negatives(PairsDataModule, DigitsDataModule):
         ...     def domain_transforms(self, split):

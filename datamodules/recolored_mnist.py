@@ -36,7 +36,7 @@ class RecoloredMNISTDataModule(PairsDataModule, MNISTDataModule):
         predict_split: Split that `predict` runs over.
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
 
-    Example:
+    Examples:
         >>> data = RecoloredMNISTDataModule(batch_size=32)
         >>> data.source_shape, data.image_shape, data.paired
         ((3, 28, 28), (3, 28, 28), False)

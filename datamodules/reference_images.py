@@ -36,7 +36,7 @@ class ReferenceImagesDataModule(ImageDataModule):
         DataError: From `prepare_data` and `setup`: images are missing, not readable or not divisible among the
             processes.
 
-    Example:
+    Examples:
         >>> data = ReferenceImagesDataModule("textures", size=16)
         >>> images, numbers = data.examples("train", 3)
         >>> images.shape, data.names
@@ -158,7 +158,7 @@ class StyleTransferDataModule(ReferenceImagesDataModule):
         on_device: Whether the images are kept on the training device. By default they are if they take less than half
             of its free memory.
 
-    Example:
+    Examples:
         >>> data = StyleTransferDataModule("lake", "paintings", size=16)
         >>> content, style = data.examples("train", 2)
         >>> content.shape, data.names

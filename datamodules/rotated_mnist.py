@@ -19,7 +19,7 @@ class RotatedMNISTDataModule(MNISTDataModule):
     (seed, epoch, image) alone; that of validation and test images is the same in each epoch. A label is (digit, angle
     in degrees).
 
-    Example:
+    Examples:
         >>> data = RotatedMNISTDataModule(batch_size=32)
         >>> data.image_shape, data.label_columns
         ((1, 28, 28), ('digit', 'angle'))

@@ -19,7 +19,7 @@ class StackedMNISTDataModule(MNISTDataModule):
     false and the model is on a GPU, each batch waits for its draws to be copied to the CPU. Sources: Metz et al. 2016,
     arXiv 1611.02163; Srivastava et al. 2017, arXiv 1705.07761; Lin et al. 2018 (PacGAN), arXiv 1712.04086.
 
-    Example:
+    Examples:
         >>> data = StackedMNISTDataModule(batch_size=32)
         >>> data.image_shape, data.num_classes
         ((3, 28, 28), 1000)

@@ -22,7 +22,7 @@ def foreground_hue(images: Tensor, min_saturation: float = 0.25, min_value: floa
     Raises:
         ValueError: The images do not have three channels.
 
-    Example:
+    Examples:
         >>> red, black = torch.tensor([1.0, 0, 0]), torch.zeros(3)
         >>> foreground_hue(torch.stack([red, black])[:, :, None, None].expand(-1, -1, 8, 8))
         tensor([0., nan])
@@ -46,7 +46,7 @@ def foreground_hue(images: Tensor, min_saturation: float = 0.25, min_value: floa
 def hue_distance(a: Tensor, b: Tensor) -> Tensor:
     """Returns the smaller angle between hues in degrees, in [0, 180]; NaN if either has no hue.
 
-    Example:
+    Examples:
         >>> hue_distance(torch.tensor([350.0]), torch.tensor([20.0]))
         tensor([30.])
     """
@@ -80,7 +80,7 @@ class ColorAgreement(Metric):
         ValueError: There is no reference hue, or the tolerance is not in [0, 180]. From `update`: a requested hue is
             not a reference hue.
 
-    Example:
+    Examples:
         >>> metric = ColorAgreement([0.0, 120.0])
         >>> red = torch.tensor([1.0, 0, 0])[:, None, None].expand(2, 3, 8, 8)
         >>> metric.update(red, torch.tensor([0.0, 120.0]))

@@ -21,7 +21,7 @@ class FrechetDistance(FrechetInceptionDistance):
     Args:
         num_features: Width F of the features.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = FrechetDistance(2)
         >>> square = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

@@ -28,7 +28,7 @@ class LatentCorrelation(Metric):
     Raises:
         ValueError: From `update`: codes have another width. From `compute`: there are fewer than two codes.
 
-    Example:
+    Examples:
         >>> metric = LatentCorrelation(2)
         >>> metric.update(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]))
         >>> round(float(metric.compute().abs_correlation), 6)

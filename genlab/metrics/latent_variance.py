@@ -12,7 +12,7 @@ class LatentVariance(Metric):
     Args:
         width: Width of the codes.
 
-    Example:
+    Examples:
         >>> metric = LatentVariance(2)
         >>> metric.update(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
         >>> metric.compute()

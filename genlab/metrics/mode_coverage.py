@@ -29,7 +29,7 @@ class ModeCoverage(Metric):
     Raises:
         ValueError: `num_modes` is below 1.
 
-    Example:
+    Examples:
         >>> metric = ModeCoverage(10)
         >>> metric.update(torch.tensor([0, 0, 3, 7]))
         >>> metric.compute().modes

@@ -31,7 +31,7 @@ class ManifoldPrecisionRecall(Metric):
     Raises:
         ValueError: `neighbours` is below 1. From `compute`: a set has no more than k features.
 
-    Example:
+    Examples:
         >>> metric = ManifoldPrecisionRecall(neighbours=1)
         >>> metric.update(torch.tensor([[0.0], [1.0], [9.0], [10.0]]), real=True)
         >>> metric.update(torch.tensor([[0.0], [1.0]]), real=False)

@@ -18,7 +18,7 @@ class SpectrumDistance(Metric):
     Args:
         size: Height and width of the images in pixels.
 
-    Example:
+    Examples:
         >>> images = torch.rand(4, 1, 8, 8)
         >>> metric = SpectrumDistance((8, 8))
         >>> metric.update(images, real=True)

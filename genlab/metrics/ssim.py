@@ -19,7 +19,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     Raises:
         ValueError: The images are smaller than the window.
 
-    Example:
+    Examples:
         >>> import torch
         >>> images = torch.rand(2, 1, 16, 16)
         >>> ssim(images, images)

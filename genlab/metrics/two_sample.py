@@ -28,7 +28,7 @@ def permutation_test(a: Tensor, b: Tensor, permutations: int = 1000, seed: int =
         ValueError: A sample has fewer than two draws, the widths differ, a value is not finite, or there is no
             permutation.
 
-    Example:
+    Examples:
         >>> draws = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
         >>> permutation_test(draws[:20], draws[20:] + 5, permutations=99)
         0.01
