@@ -38,15 +38,15 @@ class DCGANAdam(torch.optim.Adam):
 class AdversarialRecipe:
     """Settings of adversarial training.
 
-    >>> AdversarialRecipe(n_critic=5, ema_decay=0.999)
-    AdversarialRecipe(n_critic=5, ema_decay=0.999, gradient_clip_val=None, accumulate_grad_batches=1, \
-discriminator_lr_factor=1.0)
+    >>> recipe = AdversarialRecipe(n_critic=5, ema_decay=0.999)
+    >>> recipe.n_critic
+    5
 
     Args:
         n_critic: Number of discriminator steps, each on a batch of its own, for each generator step.
         ema_decay: Decay of the exponential moving average (EMA) of the generator's weights, which makes the samples; 0
             for no EMA.
-        gradient_clip_val: Maximum norm of the gradient in each step; None for no clipping.
+        gradient_clip_val: Maximum norm of the gradient in each step; None or 0 for no clipping.
         accumulate_grad_batches: Number of equal parts that each batch is split into. Their gradients are accumulated,
             so that a large batch needs less memory; data.batch_size remains the batch size of a step.
         discriminator_lr_factor: Learning rate of the discriminator as a multiple of the generator's.
@@ -69,13 +69,10 @@ discriminator_lr_factor=1.0)
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        if (self.gradient_clip_val is not None and not self.gradient_clip_val > 0) or not (
-            self.discriminator_lr_factor > 0
-        ):
-            raise ValueError(
-                f"gradient_clip_val is {self.gradient_clip_val} and discriminator_lr_factor"
-                f" {self.discriminator_lr_factor}; both must be positive"
-            )
+        if self.gradient_clip_val is not None and not self.gradient_clip_val >= 0:
+            raise ValueError(f"gradient_clip_val is {self.gradient_clip_val}; it must be at least 0")
+        if not self.discriminator_lr_factor > 0:
+            raise ValueError(f"discriminator_lr_factor is {self.discriminator_lr_factor}; it must be positive")
 
 
 def check_not_negative(**numbers: float) -> None:
@@ -229,9 +226,8 @@ class AdversarialBase(GenerativeModule):
         """One optimizer step on the terms of these inputs, in parts. Returns the terms and `grad_norm_<network>`."""
         parts = zip(*(tensor.chunk(self.recipe.accumulate_grad_batches) for tensor in inputs), strict=True)
         losses = [partial(terms, *part) for part in parts]
-        measured = optimizer_step(
-            self, optimizer, losses, self.recipe.gradient_clip_val, measure_norm=self.logs_this_step()
-        )
+        clip_val = self.recipe.gradient_clip_val or None
+        measured = optimizer_step(self, optimizer, losses, clip_val, measure_norm=self.logs_this_step())
         return {f"grad_norm_{network}" if name == "grad_norm" else name: value for name, value in measured.items()}
 
     def update_ema_generator(self, steps_per_update: int) -> None:

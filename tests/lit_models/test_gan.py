@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn import functional as F
 
+import train
+from genlab.runs.folder import read_summary
 from lit_models import ACGAN, GAN, ConditionalGAN, GenerativeModule, PoolingAutoencoder
 from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.capabilities import Encodes, HasBackbone, HasLatentBlocks, Samples
@@ -21,6 +23,19 @@ from tests.test_models import MODELS, trained
 
 G, D = DCGANGenerator(4), DCGANDiscriminator(4)
 EMA = AdversarialRecipe(ema_decay=0.9)
+
+SMALL_CONFIG = """
+model:
+  class_path: GAN
+  init_args:
+    latent_dim: 3
+    generator: LinearGenerator
+    discriminator: {class_path: MLPDiscriminator, init_args: {hidden_dims: [8]}}
+    recipe: {ema_decay: 0.9}
+data: {class_path: DigitsDataModule, init_args: {val_size: 20}}
+trainer: {accelerator: cpu, max_epochs: 1, limit_train_batches: 1}
+run: {pictures: false}
+"""
 
 
 def gan(**options: Any) -> GAN:
@@ -222,7 +237,7 @@ def test_arguments_are_checked():
         (lambda: gan(pack=0), "pack"),
         (lambda: AdversarialRecipe(n_critic=0), "n_critic"),
         (lambda: AdversarialRecipe(ema_decay=1.0), "ema_decay"),
-        (lambda: AdversarialRecipe(gradient_clip_val=0.0), "gradient_clip_val"),
+        (lambda: AdversarialRecipe(gradient_clip_val=-1.0), "gradient_clip_val"),
         (lambda: AdversarialRecipe(accumulate_grad_batches=0), "accumulate_grad_batches"),
         (lambda: AdversarialRecipe(discriminator_lr_factor=0.0), "discriminator_lr_factor"),
         (lambda: conditional(embedding_dim=0), "embedding_dim"),
@@ -235,3 +250,15 @@ def test_arguments_are_checked():
     assert (
         gan(objective=Wasserstein(), discriminator=DCGANDiscriminator(4, norm="layer")).objective.gradient_penalty == 10
     )
+
+
+def test_a_recipe_is_set_by_options_recorded_and_loaded(tmp_path: Path):
+    """The options of the recipe override the config file one by one."""
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL_CONFIG)
+    result = train.main(["fit", f"--config={config}", f"--run.root={tmp_path}", "--model.recipe.n_critic", "5"])
+    assert result.folder.name == "n_critic=5"
+    recorded = read_summary(result.folder)["config"]
+    assert (recorded["model.recipe.n_critic"], recorded["model.recipe.ema_decay"]) == (5, 0.9)
+    loaded = GAN.load(result.folder / "checkpoints" / "last.ckpt")
+    assert loaded.recipe == AdversarialRecipe(n_critic=5, ema_decay=0.9)
