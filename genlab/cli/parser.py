@@ -167,12 +167,13 @@ class Parser(LightningArgumentParser):
 def class_names(hint: Any) -> set[str]:
     """The names of the classes that a type hint accepts, which are not abstract and are imported."""
     if not isinstance(hint, type):
-        kinds = get_args(hint)
-        return set().union(*(class_names(kind) for kind in kinds if not isinstance(kind, list)))
+        found: set[str] = set()
+        return found.union(*(class_names(kind) for kind in get_args(hint) if not isinstance(kind, list)))
     if hint in (int, float, str, bool, type(None)) or hint.__module__ in ("typing", "collections.abc", "builtins"):
         return set()
-    own = set() if inspect.isabstract(hint) or hint.__name__.startswith("_") else {hint.__name__}
-    return own.union(*(class_names(kind) for kind in hint.__subclasses__()))
+    chosen = not inspect.isabstract(hint) and not hint.__name__.startswith("_")
+    below: list[type] = type.__subclasses__(hint)
+    return ({hint.__name__} if chosen else set[str]()).union(*map(class_names, below))
 
 
 def one_line(message: str) -> str:

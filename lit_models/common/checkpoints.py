@@ -35,7 +35,7 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
     name = config.get("_class_path")
     model = imported_class(name, base)
     if model is None:
-        raise ValueError(f"its class is {name}, which is no imported model; import the package that defines it")
+        raise ValueError(_not_imported(name, "model"))
     config = _check_classes(model, config)
     try:
         # Without a context of its own, the arguments would be recorded as those of a model that is being constructed.
@@ -57,12 +57,16 @@ def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> d
     rest = {k: v for k, v in config.items() if k not in ("optimizer", "_class_path", "_instantiator")}
     for path in _classes_named(rest):
         if not imported_class(path, Component):
-            raise ValueError(
-                f"it names the class {path}, which is no imported component; import the package that defines it"
-            )
+            raise ValueError(_not_imported(path, "component"))
     optimizer = config.get("optimizer")
     known = isinstance(optimizer, Mapping) and imported_class(optimizer.get("class_path"), torch.optim.Optimizer)
     return {k: v for k, v in config.items() if k != "_instantiator" and (k != "optimizer" or known)}
+
+
+def _not_imported(path: object, kind: str) -> str:
+    package, _, name = str(path).partition(".")
+    remedy = f"; add --import {package}, or in Python `import {package}` before" if name else ""
+    return f"its class {path} is no imported {kind}{remedy}"
 
 
 def _component_arguments(model: type[LightningModule]) -> set[str]:
@@ -114,9 +118,17 @@ def command_that_makes(path: Path) -> str:
     if path.parent.name != "checkpoints" or len(path.parts) < 4:
         return ""
     run, experiment = path.parts[-3], path.parts[-4]
-    if Path("sweeps", f"{experiment}.yaml").is_file():
-        return f"; `python sweep.py run sweeps/{experiment}.yaml` makes it"
-    if Path("configs", f"{experiment}.yaml").is_file():
-        options = "" if run == "default" else f" with the options {run}"
-        return f"; `python train.py fit --config configs/{experiment}.yaml`{options} makes it"
+    if sweep := _definition("sweeps", experiment):
+        return f"; `{'python sweep.py' if Path('sweep.py').is_file() else 'genlab sweep'} run {sweep}` makes it"
+    if config := _definition("configs", experiment):
+        program = "python train.py" if Path("train.py").is_file() else "genlab"
+        return f"; `{program} fit --config {config}`{'' if run == 'default' else f' with the options {run}'} makes it"
     return ""
+
+
+def _definition(kind: str, name: str) -> str | None:
+    """A config or sweep of this name: its file in the current folder, or the name of one that genlab comes with."""
+    file, home = Path(kind, f"{name}.yaml"), Path(__file__).parents[2]
+    if file.is_file():
+        return str(file)
+    return name if any((folder / file).is_file() for folder in (home / "genlab", home)) else None
