@@ -61,6 +61,14 @@ def test_anchors_of_the_results_exist_once() -> None:
     assert asked and set(asked) <= set(there), sorted(set(asked) - set(there))
 
 
+def test_files_that_the_results_name_exist() -> None:
+    text = RESULTS.read_text(encoding="utf-8")
+    names = set(re.findall(r"\b(?:configs|sweeps|tests|studies)/[\w/]+\.(?:yaml|py)\b", text))
+    modules = {name.replace(".", "/") + ".py" for name in re.findall(r"python -m (studies[\w.]+)", text)}
+    missing = [name for name in sorted(names | modules) if not (REPOSITORY / name).is_file()]
+    assert names and modules and not missing
+
+
 def test_without_docs_the_error_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "DOCS", tmp_path / "docs")
     with pytest.raises(UsageError, match=r"no folder .*docs to write to; run this command from a checkout"):
