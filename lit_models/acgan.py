@@ -19,11 +19,6 @@ class ACGAN(LatentGAN):
     arXiv 1610.09585, eq. 2 and 3, by default with the paper's networks for CIFAR-10. The objective Minimax is the
     paper's; NonSaturating replaces -L_S in G's loss. The labels of generated images are those of the batch.
 
-    >>> from lit_models.common.generators import MLPGenerator
-    >>> model = ACGAN(latent_dim=8, generator=MLPGenerator((16,)), num_classes=10, image_shape=(3, 32, 32))
-    >>> model.sample(4, label=3).shape
-    torch.Size([4, 3, 32, 32])
-
     Args:
         latent_dim: Width d of the latent code z.
         class_weight: Weight of L_C in both losses.
@@ -38,6 +33,12 @@ class ACGAN(LatentGAN):
 
     Raises:
         ValueError: a number is out of range, or the arguments do not fit together.
+
+    Examples:
+        >>> from lit_models.common.generators import MLPGenerator
+        >>> model = ACGAN(latent_dim=8, generator=MLPGenerator((16,)), num_classes=10, image_shape=(3, 32, 32))
+        >>> model.sample(4, label=3).shape
+        torch.Size([4, 3, 32, 32])
     """
 
     def __init__(

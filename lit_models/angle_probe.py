@@ -18,16 +18,6 @@ class AngleProbe(PretrainedEncoderBase):
     Minimises the mean of 1 - cos(a - b) over images rotated by b. The network has two outputs because one continuous
     output could not jump from 359 degrees to 0.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from lit_models import Autoencoder
-    >>> encoder = Autoencoder(latent_dim=4)
-    >>> checkpoint = {"state_dict": encoder.state_dict(), "hyper_parameters": encoder.model_config()}
-    >>> with TemporaryDirectory() as folder:
-    ...     torch.save(checkpoint, f"{folder}/encoder.ckpt")
-    ...     model = AngleProbe(f"{folder}/encoder.ckpt")
-    >>> model(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2])
-
     Args:
         encoder_checkpoint: Checkpoint of any model that encodes images. `{seed}` in the path stands for the run's seed
             and `{latent_dim}` for the argument of that name.
@@ -44,6 +34,17 @@ class AngleProbe(PretrainedEncoderBase):
     Raises:
         ValueError: `mlp_width` or `encoder_lr_factor` is not positive; from `loss_terms`, the labels hold no angle.
         CheckpointError: the encoder's checkpoint is missing, damaged, or does not fit.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from lit_models import Autoencoder
+        >>> encoder = Autoencoder(latent_dim=4)
+        >>> checkpoint = {"state_dict": encoder.state_dict(), "hyper_parameters": encoder.model_config()}
+        >>> with TemporaryDirectory() as folder:
+        ...     torch.save(checkpoint, f"{folder}/encoder.ckpt")
+        ...     model = AngleProbe(f"{folder}/encoder.ckpt")
+        >>> model(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2])
     """
 
     monitor = ("val/angle_error", "min")

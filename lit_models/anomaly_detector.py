@@ -28,10 +28,6 @@ class AnomalyDetector(AutoencoderBase):
     logs test/auroc_<kind>, their mean test/auroc, the fraction of each kind that is detected, test/detected_<kind>, and
     test/false_alarms and test/mse of the normal images. The metrics of a kind without test images are nan.
 
-    >>> model = AnomalyDetector(latent_dim=4)
-    >>> model.is_anomaly(torch.rand(2, 1, 28, 28))  # the threshold is infinite before training
-    tensor([False, False])
-
     Args:
         latent_dim: Width d of the latent code.
         networks: Encoder f and decoder g; StridedNetworks by default.
@@ -42,6 +38,11 @@ class AnomalyDetector(AutoencoderBase):
 
     Raises:
         ValueError: `latent_dim` is below 1, the quantile outside [0, 1], or the number of images negative.
+
+    Examples:
+        >>> model = AnomalyDetector(latent_dim=4)
+        >>> model.is_anomaly(torch.rand(2, 1, 28, 28))  # the threshold is infinite before training
+        tensor([False, False])
     """
 
     monitor = ("val/mse", "min")

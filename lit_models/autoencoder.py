@@ -15,10 +15,6 @@ class Autoencoder(AutoencoderBase):
     image of the encoder f. The bottleneck of width `latent_dim` is the only regulariser (Hinton and Salakhutdinov 2006,
     doi 10.1126/science.1127647).
 
-    >>> model = Autoencoder(latent_dim=2)
-    >>> model.encode(torch.rand(3, 1, 28, 28)).shape
-    torch.Size([3, 2])
-
     Args:
         latent_dim: Width d of the latent code z.
         depth: Number of convolutions.
@@ -30,6 +26,11 @@ class Autoencoder(AutoencoderBase):
 
     Raises:
         ValueError: a width is below 1, or the image is too small for `depth` convolutions.
+
+    Examples:
+        >>> model = Autoencoder(latent_dim=2)
+        >>> model.encode(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 2])
     """
 
     monitor = ("val/mse", "min")

@@ -16,10 +16,6 @@ class Classifier(GenerativeModule):
     rate follows one cycle by default (Smith and Topin 2017, arXiv 1708.07120), whose peak is the optimizer's learning
     rate. If a run is resumed with more epochs, the cycle is stretched.
 
-    >>> model = Classifier(channels=(8, 16), feature_dim=32)
-    >>> model(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
-
     Args:
         channels: Channels of each stage. A stage is one block, and max pooling halves the image between stages.
         block: Kind of block: one plain convolution, a residual block or an inception block.
@@ -33,6 +29,11 @@ class Classifier(GenerativeModule):
 
     Raises:
         ValueError: the image is too small for so many stages.
+
+    Examples:
+        >>> model = Classifier(channels=(8, 16), feature_dim=32)
+        >>> model(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     monitor = ("val/accuracy", "max")

@@ -23,11 +23,6 @@ class ConditionalGAN(LatentGAN):
     discriminator takes the label as one more channel of the image, or by a projection of its features (Miyato and
     Koyama 2018, arXiv 1802.05637). The labels of generated images are those of the batch.
 
-    >>> from lit_models.common.generators import MLPGenerator
-    >>> model = ConditionalGAN(latent_dim=8, generator=MLPGenerator((16,)), num_classes=10)
-    >>> model.sample(4, label=3).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         latent_dim: Width d of the latent code z.
         conditioning: How the discriminator takes the label: `projection` of its features, or `embedding` as one more
@@ -44,6 +39,12 @@ class ConditionalGAN(LatentGAN):
 
     Raises:
         ValueError: a number is out of range, or the arguments do not fit together.
+
+    Examples:
+        >>> from lit_models.common.generators import MLPGenerator
+        >>> model = ConditionalGAN(latent_dim=8, generator=MLPGenerator((16,)), num_classes=10)
+        >>> model.sample(4, label=3).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     def __init__(

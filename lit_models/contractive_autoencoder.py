@@ -24,10 +24,6 @@ class ContractiveAutoencoder(AutoencoderBase):
     Logs `cross_entropy`, `mse`, `penalty` (without lambda) and, for sigmoid units, `active`: the fraction of units
     between 0.05 and 0.95, which are not saturated.
 
-    >>> model, images = ContractiveAutoencoder(latent_dim=8), torch.rand(2, 1, 28, 28)
-    >>> model.contraction(images, model.encode(images)).shape
-    torch.Size([2])
-
     Args:
         latent_dim: Width d of the latent code h.
         penalty_weight: Weight lambda of the penalty.
@@ -38,6 +34,11 @@ class ContractiveAutoencoder(AutoencoderBase):
 
     Raises:
         ValueError: `latent_dim` or `probes` is below one, or `penalty_weight` negative.
+
+    Examples:
+        >>> model, images = ContractiveAutoencoder(latent_dim=8), torch.rand(2, 1, 28, 28)
+        >>> model.contraction(images, model.encode(images)).shape
+        torch.Size([2])
     """
 
     monitor = ("val/loss", "min")

@@ -33,11 +33,6 @@ class CycleGAN(AdversarialBase):
     The terms of every adversarial model are logged as sums of losses and means of scores over both directions. Besides,
     `adversarial`, `cycle_l1` and, if it has a weight, `identity_l1` are logged without their weights.
 
-    >>> import torch
-    >>> model = CycleGAN(source_shape=(3, 28, 28), image_shape=(3, 28, 28))
-    >>> model.translate(torch.rand(4, 3, 28, 28), "ba").shape
-    torch.Size([4, 3, 28, 28])
-
     Args:
         generator: Network of each generator; ResNetTranslator, smaller than the paper's, by default.
         discriminator: Network of each discriminator; PatchDiscriminator by default.
@@ -56,6 +51,12 @@ class CycleGAN(AdversarialBase):
     Raises:
         ValueError: a number is out of range, there is no such step order, the domains have different sizes, or the
             arguments do not fit together.
+
+    Examples:
+        >>> import torch
+        >>> model = CycleGAN(source_shape=(3, 28, 28), image_shape=(3, 28, 28))
+        >>> model.translate(torch.rand(4, 3, 28, 28), "ba").shape
+        torch.Size([4, 3, 28, 28])
     """
 
     directions = ("ab", "ba")

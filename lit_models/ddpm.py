@@ -31,12 +31,6 @@ class DDPM(DiffusionBase):
     2022, arXiv 2207.12598). Validation and test log `loss`, the simple one, and `bits_per_dim`, an estimate of the
     bound.
 
-    >>> from lit_models.common.noise_predictors import UNet
-    >>> from lit_models.common.samplers import DDIM
-    >>> model = DDPM(UNet(channels=(8, 16)), sampler=DDIM(steps=2))
-    >>> model.sample(4).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         network: Network that predicts the noise; UNet by default.
         noise_schedule: Noise schedule; LinearSchedule by default, or CosineSchedule.
@@ -56,6 +50,13 @@ class DDPM(DiffusionBase):
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
+
+    Examples:
+        >>> from lit_models.common.noise_predictors import UNet
+        >>> from lit_models.common.samplers import DDIM
+        >>> model = DDPM(UNet(channels=(8, 16)), sampler=DDIM(steps=2))
+        >>> model.sample(4).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     monitor = ("val/loss", "min")

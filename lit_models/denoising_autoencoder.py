@@ -23,11 +23,6 @@ class DenoisingAutoencoder(AutoencoderBase):
     `psnr` of the restored image, `psnr_corrupted` of the corrupted image, and `psnr_gain`, their difference. Evaluation
     seeds the corruptions by the batch's number, so that they are the same for all models.
 
-    >>> from lit_models.common.corruptions import GaussianNoise
-    >>> model = DenoisingAutoencoder(latent_dim=8, corruption=GaussianNoise(0.3))
-    >>> model.reconstruct(model.corrupt(torch.rand(2, 1, 28, 28))).shape
-    torch.Size([2, 1, 28, 28])
-
     Args:
         latent_dim: Width d of the latent code.
         corruption: Corruption of training and validation images; none to train on clean images.
@@ -41,6 +36,12 @@ class DenoisingAutoencoder(AutoencoderBase):
 
     Raises:
         ValueError: there is no corruption at all, or a size or scale is too small.
+
+    Examples:
+        >>> from lit_models.common.corruptions import GaussianNoise
+        >>> model = DenoisingAutoencoder(latent_dim=8, corruption=GaussianNoise(0.3))
+        >>> model.reconstruct(model.corrupt(torch.rand(2, 1, 28, 28))).shape
+        torch.Size([2, 1, 28, 28])
     """
 
     monitor = ("val/loss", "min")

@@ -17,10 +17,6 @@ class FeatureInversion(ImageOptimization):
     image p, and TV is the total variation with the exponent beta / 2. Mahendran and Vedaldi 2015, arXiv 1412.0035, eq.
     1 to 4. They also bound the pixels, as sigmoid(theta) does here, and use gradient descent with momentum.
 
-    >>> model = FeatureInversion(image_shape=(3, 32, 32))
-    >>> model.optimized_images().shape
-    torch.Size([1, 3, 32, 32])
-
     Args:
         features: Fixed network of features. With several layers, the errors are averaged. By default, relu4_1 of VGG-19
             with random weights.
@@ -33,6 +29,11 @@ class FeatureInversion(ImageOptimization):
     Raises:
         ValueError: a number is out of range.
         CheckpointError: from `prepare_fit`, the network cannot be loaded.
+
+    Examples:
+        >>> model = FeatureInversion(image_shape=(3, 32, 32))
+        >>> model.optimized_images().shape
+        torch.Size([1, 3, 32, 32])
     """
 
     def __init__(

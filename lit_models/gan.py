@@ -20,11 +20,6 @@ class GAN(LatentGAN):
     1511.06434). With `pack` above 1 it is a PacGAN (Lin et al. 2018, arXiv 1712.04086), whose discriminator sees
     several images at once and so detects a generator that repeats itself.
 
-    >>> from lit_models.common.generators import MLPGenerator
-    >>> model = GAN(latent_dim=8, generator=MLPGenerator((16,)), recipe=AdversarialRecipe(ema_decay=0.999))
-    >>> model.sample(4).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         latent_dim: Width d of the latent code z.
         generator: Network of the generator; DCGANGenerator by default.
@@ -42,6 +37,12 @@ class GAN(LatentGAN):
     Raises:
         ValueError: a number is out of range, or the arguments do not fit together.
         CheckpointError: `generator_checkpoint` cannot be used.
+
+    Examples:
+        >>> from lit_models.common.generators import MLPGenerator
+        >>> model = GAN(latent_dim=8, generator=MLPGenerator((16,)), recipe=AdversarialRecipe(ema_decay=0.999))
+        >>> model.sample(4).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     initial_weights = ("generator_checkpoint", "generator_layers")

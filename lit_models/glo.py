@@ -50,10 +50,6 @@ class GLO(AutoencoderBase):
     In fp16, a code whose gradient overflows is not updated in that step; nor, nearly always, is the generator. Gradient
     clipping applies to the generator only.
 
-    >>> model = GLO(latent_dim=4)
-    >>> model.sample(2).shape
-    torch.Size([2, 1, 28, 28])
-
     Args:
         latent_dim: Width d of a latent code.
         generator: Generator network G; DCGANGenerator by default.
@@ -71,6 +67,11 @@ class GLO(AutoencoderBase):
 
     Raises:
         ValueError: a size, a number of steps or a rate is too small.
+
+    Examples:
+        >>> model = GLO(latent_dim=4)
+        >>> model.sample(2).shape
+        torch.Size([2, 1, 28, 28])
     """
 
     monitor = ("val/frechet_classifier", "min")

@@ -30,10 +30,6 @@ class Glow(GenerativeModule):
     Departures from the paper: the networks of the couplings have biases instead of actnorms, and the scale of a
     coupling is exp(m tanh(r / m)), with a learned bound m, instead of sigmoid(r + 2).
 
-    >>> model = Glow(levels=1, steps=1, width=4)
-    >>> model.log_prob(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2])
-
     Args:
         levels: Number of levels; each halves the height and width. At most 2 for 28 x 28 pixels.
         steps: Number K of steps of flow on each level.
@@ -50,6 +46,11 @@ class Glow(GenerativeModule):
     Raises:
         ValueError: a size is too small, the sides cannot be halved so often, the margin is outside (0, 0.5), or the
             temperature is negative.
+
+    Examples:
+        >>> model = Glow(levels=1, steps=1, width=4)
+        >>> model.log_prob(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2])
     """
 
     monitor = ("val/bits_per_dim", "min")

@@ -19,10 +19,6 @@ class LinearAutoencoder(AutoencoderBase):
 
     The loss is computed from x' itself; `decode` and `reconstruct` clip it to [0, 1].
 
-    >>> model = LinearAutoencoder(latent_dim=4)
-    >>> model.subspace().shape
-    torch.Size([4, 784])
-
     Args:
         latent_dim: Width d of the latent code h, at most the number of pixel values of an image.
         lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training, which ends near zero.
@@ -31,6 +27,11 @@ class LinearAutoencoder(AutoencoderBase):
 
     Raises:
         ValueError: `latent_dim` is below one or above the number of pixel values.
+
+    Examples:
+        >>> model = LinearAutoencoder(latent_dim=4)
+        >>> model.subspace().shape
+        torch.Size([4, 784])
     """
 
     encoder: "CenteredLinear"

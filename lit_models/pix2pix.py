@@ -19,11 +19,6 @@ class Pix2Pix(ImageToImageGAN):
     eq. 4. The discriminator takes the source x together with the target y or with the generated image, and gives a
     logit for each patch. |.| is a mean over pixels. The paper's only noise is dropout; here it acts in training only.
 
-    >>> import torch
-    >>> model = Pix2Pix(source_shape=(1, 28, 28), image_shape=(3, 28, 28))
-    >>> model.translate(torch.rand(4, 1, 28, 28)).shape
-    torch.Size([4, 3, 28, 28])
-
     Args:
         generator: Network of the generator; UNetTranslator by default.
         discriminator: Network of the discriminator; PatchDiscriminator by default.
@@ -38,6 +33,12 @@ class Pix2Pix(ImageToImageGAN):
     Raises:
         ValueError: a number is out of range, source and target have different sizes, or the arguments do not fit
             together.
+
+    Examples:
+        >>> import torch
+        >>> model = Pix2Pix(source_shape=(1, 28, 28), image_shape=(3, 28, 28))
+        >>> model.translate(torch.rand(4, 1, 28, 28)).shape
+        torch.Size([4, 3, 28, 28])
     """
 
     def __init__(

@@ -14,10 +14,6 @@ class PoolingAutoencoder(AutoencoderBase):
     After Masci et al. 2011, doi 10.1007/978-3-642-21735-7_7, with fully connected layers in the decoder. For images of
     28 x 28, the last layer of the encoder takes feature maps of 16 x 4 x 4.
 
-    >>> model = PoolingAutoencoder(latent_dim=2)
-    >>> model.reconstruct(torch.rand(3, 1, 28, 28)).shape
-    torch.Size([3, 1, 28, 28])
-
     Args:
         latent_dim: Width d of the latent code z.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
@@ -25,6 +21,11 @@ class PoolingAutoencoder(AutoencoderBase):
 
     Raises:
         ValueError: `latent_dim` is below one, or the image is too small to be pooled three times.
+
+    Examples:
+        >>> model = PoolingAutoencoder(latent_dim=2)
+        >>> model.reconstruct(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 1, 28, 28])
     """
 
     monitor = ("val/mse", "min")

@@ -16,16 +16,6 @@ class Probe(PretrainedEncoderBase):
     few-shot transfer. No labels other than those of the training images choose anything: the number of steps is fixed,
     and the last weights are the result.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from lit_models import Autoencoder
-    >>> encoder = Autoencoder(latent_dim=4)
-    >>> checkpoint = {"state_dict": encoder.state_dict(), "hyper_parameters": encoder.model_config()}
-    >>> with TemporaryDirectory() as folder:
-    ...     torch.save(checkpoint, f"{folder}/encoder.ckpt")
-    ...     model = Probe(f"{folder}/encoder.ckpt")
-    >>> model(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
-
     Args:
         encoder_checkpoint: Checkpoint of any model that encodes images. `{seed}` in the path stands for the run's seed
             and `{latent_dim}` for the argument of that name, so that one sweep can cover many encoders.
@@ -42,6 +32,17 @@ class Probe(PretrainedEncoderBase):
     Raises:
         ValueError: `mlp_width` or `encoder_lr_factor` is not positive.
         CheckpointError: the encoder's checkpoint is missing, damaged, or does not fit.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from lit_models import Autoencoder
+        >>> encoder = Autoencoder(latent_dim=4)
+        >>> checkpoint = {"state_dict": encoder.state_dict(), "hyper_parameters": encoder.model_config()}
+        >>> with TemporaryDirectory() as folder:
+        ...     torch.save(checkpoint, f"{folder}/encoder.ckpt")
+        ...     model = Probe(f"{folder}/encoder.ckpt")
+        >>> model(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

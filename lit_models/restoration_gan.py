@@ -19,11 +19,6 @@ class RestorationGAN(ImageToImageGAN):
     times the mean squared difference between the logarithms of the mean power spectra of generated and of clean images.
     A batch is (damaged, clean), of different images: `--data NoisyMNISTDataModule` with `--data.paired false`.
 
-    >>> import torch
-    >>> model = RestorationGAN(image_shape=(1, 28, 28), source_shape=(1, 28, 28))
-    >>> model.translate(torch.rand(4, 1, 28, 28)).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         generator: Network of the generator; UNetTranslator by default.
         discriminator: Network of the discriminator; DCGANDiscriminator with 32 channels by default.
@@ -39,6 +34,12 @@ class RestorationGAN(ImageToImageGAN):
 
     Raises:
         ValueError: a number is out of range, the two shapes differ, or the arguments do not fit together.
+
+    Examples:
+        >>> import torch
+        >>> model = RestorationGAN(image_shape=(1, 28, 28), source_shape=(1, 28, 28))
+        >>> model.translate(torch.rand(4, 1, 28, 28)).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     def __init__(

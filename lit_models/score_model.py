@@ -31,11 +31,6 @@ class ScoreModel(DiffusionBase):
 
     The objectives differ by a constant. Validation and test log `denoising` for all of them, so that they compare.
 
-    >>> from lit_models.common.noise_predictors import UNet
-    >>> model = ScoreModel(UNet(channels=(8, 16)), num_levels=3)
-    >>> model.score(torch.rand(2, 1, 28, 28), t=1).shape
-    torch.Size([2, 1, 28, 28])
-
     Args:
         network: Network that predicts the noise; UNet by default.
         noise_schedule: Noise schedule; GeometricSchedule by default.
@@ -51,6 +46,12 @@ class ScoreModel(DiffusionBase):
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
+
+    Examples:
+        >>> from lit_models.common.noise_predictors import UNet
+        >>> model = ScoreModel(UNet(channels=(8, 16)), num_levels=3)
+        >>> model.score(torch.rand(2, 1, 28, 28), t=1).shape
+        torch.Size([2, 1, 28, 28])
     """
 
     monitor = ("val/denoising", "min")

@@ -18,10 +18,6 @@ class SparseAutoencoder(AutoencoderBase):
 
     Logs `mse`, `penalty` (without lambda) and `active`, the fraction of code units that are not zero.
 
-    >>> model = SparseAutoencoder(latent_dim=300)
-    >>> bool((model.encode(torch.rand(2, 1, 28, 28)) >= 0).all())
-    True
-
     Args:
         latent_dim: Width d of the latent code h; it may be larger than the image.
         penalty_weight: Weight lambda of the penalty.
@@ -31,6 +27,11 @@ class SparseAutoencoder(AutoencoderBase):
 
     Raises:
         ValueError: `latent_dim` is below one or `penalty_weight` negative.
+
+    Examples:
+        >>> model = SparseAutoencoder(latent_dim=300)
+        >>> bool((model.encode(torch.rand(2, 1, 28, 28)) >= 0).all())
+        True
     """
 
     monitor = ("val/loss", "min")

@@ -22,11 +22,6 @@ class SRGAN(ImageToImageGAN):
     `noise_channels` the generator also takes z ~ N(0, 1) at each pixel of L, and makes one of the many images that L
     may come from.
 
-    >>> import torch
-    >>> model = SRGAN(source_shape=(1, 14, 14), image_shape=(1, 28, 28))
-    >>> model.translate(torch.rand(4, 1, 14, 14)).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         generator: Network of the generator; SRResNet with 32 channels and 4 blocks by default.
         discriminator: Network of the discriminator; DCGANDiscriminator with 32 channels by default.
@@ -46,6 +41,12 @@ class SRGAN(ImageToImageGAN):
         ValueError: a number is out of range, H is not larger than L by a whole factor, or the arguments do not fit
             together.
         CheckpointError, ValueError: from `prepare_fit`, the perceptual network cannot be loaded.
+
+    Examples:
+        >>> import torch
+        >>> model = SRGAN(source_shape=(1, 14, 14), image_shape=(1, 28, 28))
+        >>> model.translate(torch.rand(4, 1, 14, 14)).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     def __init__(

@@ -26,10 +26,6 @@ class StyleTransfer(ImageOptimization):
     matrices of feature maps with those of the style image a. Gatys et al. 2016, CVPR, and 2015, arXiv 1508.06576, eq. 1
     to 7. They do not divide by the references' norms, and have no total variation, which reduces noise.
 
-    >>> model = StyleTransfer(image_shape=(3, 32, 32))
-    >>> model.optimized_images().shape
-    torch.Size([1, 3, 32, 32])
-
     Args:
         features: Fixed network of features. By default, VGG-19 with random weights, relu1_1, relu2_1, relu3_1 and
             relu4_1.
@@ -48,6 +44,11 @@ class StyleTransfer(ImageOptimization):
     Raises:
         ValueError: a number is out of range; from `prepare_fit`, the network has no such feature map.
         CheckpointError: from `prepare_fit`, the network cannot be loaded.
+
+    Examples:
+        >>> model = StyleTransfer(image_shape=(3, 32, 32))
+        >>> model.optimized_images().shape
+        torch.Size([1, 3, 32, 32])
     """
 
     references: ClassVar[str] = "pairs of content and style images"

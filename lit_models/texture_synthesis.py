@@ -17,10 +17,6 @@ class TextureSynthesis(ImageOptimization):
     pooling and leave the weights w_l open; here every layer counts equally. Networks with random weights give textures
     too (Ustyuzhaninov et al. 2016, arXiv 1606.00021).
 
-    >>> model = TextureSynthesis(image_shape=(3, 32, 32))
-    >>> model.optimized_images().shape
-    torch.Size([1, 3, 32, 32])
-
     Args:
         features: Fixed network of features. By default, VGG-19 with random weights, relu1_1, relu2_1, relu3_1 and
             relu4_1.
@@ -31,6 +27,11 @@ class TextureSynthesis(ImageOptimization):
     Raises:
         ValueError: there is no image.
         CheckpointError: from `prepare_fit`, the network cannot be loaded.
+
+    Examples:
+        >>> model = TextureSynthesis(image_shape=(3, 32, 32))
+        >>> model.optimized_images().shape
+        torch.Size([1, 3, 32, 32])
     """
 
     def __init__(

@@ -26,10 +26,6 @@ class VAE(AutoencoderBase):
     the code is a component: Gaussian, categorical by Gumbel-softmax, or both. Training may draw relaxed categorical
     codes. Validation and test draw exact ones and use the full beta.
 
-    >>> model = VAE(latent_dim=2)
-    >>> model.sample(4).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         latent_dim: Size d of the latent code: number of Gaussian dimensions, of categorical variables, or of both.
         latent_distribution: Posterior and prior of the code; Gaussian by default.
@@ -46,6 +42,11 @@ class VAE(AutoencoderBase):
 
     Raises:
         ValueError: a size, weight or scale is too small.
+
+    Examples:
+        >>> model = VAE(latent_dim=2)
+        >>> model.sample(4).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     monitor = ("val/loss", "min")

@@ -19,10 +19,6 @@ class WAE(AutoencoderBase):
     `likelihood` gaussian; bernoulli makes the model comparable with the VAE. Their lambda refers to another scale of
     the cost.
 
-    >>> model = WAE(latent_dim=2)
-    >>> model.decode(model.sample_prior(4)).shape
-    torch.Size([4, 1, 28, 28])
-
     Args:
         latent_dim: Width d of the latent code z.
         networks: Encoder and decoder; MLPNetworks by default.
@@ -35,6 +31,11 @@ class WAE(AutoencoderBase):
 
     Raises:
         ValueError: a size, weight or scale is too small.
+
+    Examples:
+        >>> model = WAE(latent_dim=2)
+        >>> model.decode(model.sample_prior(4)).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     monitor = ("val/loss", "min")

@@ -9,7 +9,13 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from datamodules import DigitsDataModule, ImageDataModule, ReferenceImagesDataModule, BatchTransform, StyleTransferDataModule
+from datamodules import (
+    BatchTransform,
+    DigitsDataModule,
+    ImageDataModule,
+    ReferenceImagesDataModule,
+    StyleTransferDataModule,
+)
 from lit_models import (
     ACGAN,
     DDPM,
@@ -26,7 +32,6 @@ from lit_models import (
     ContractiveAutoencoder,
     CycleGAN,
     DenoisingAutoencoder,
-    EfficientNetNetworks,
     FeatureInversion,
     GenerativeModule,
     Glow,
@@ -46,6 +51,7 @@ from lit_models.common.capabilities import (
     Encodes,
     HasBackbone,
     HasLatentBlocks,
+    HasOptimizedImages,
     Reconstructs,
     Samples,
     Translates,
@@ -59,7 +65,7 @@ from lit_models.common.discriminators import (
     PatchDiscriminator,
     PoolingDiscriminator,
 )
-from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
+from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
     DCGANGenerator,
@@ -67,9 +73,9 @@ from lit_models.common.generators import (
     MLPGenerator,
     PoolingGenerator,
 )
-from lit_models.common.image_optimization import HasOptimizedImages
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.noise_predictors import UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
@@ -77,7 +83,6 @@ from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
-from lit_models.common.noise_predictors import UNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -158,14 +163,26 @@ MODELS = {
     "wae_rbf": Row(WAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "kernel": "rbf", "likelihood": "gaussian"}),
     "vae_gaussian": Row(VAE, {"latent_dim": 3, "networks": MLPNetworks((16,)), "kl_warmup_steps": 2}),
     "vae_gaussian_strided": Row(VAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "lr_schedule": "one_cycle"}),
-    "vae_categorical": Row(VAE, {"latent_dim": 2, "law": GumbelSoftmax(4), "networks": MLPNetworks((16,))}),
+    "vae_categorical": Row(
+        VAE, {"latent_dim": 2, "latent_distribution": GumbelSoftmax(4), "networks": MLPNetworks((16,))}
+    ),
     "vae_straight_through": Row(
-        VAE, {"latent_dim": 2, "law": GumbelSoftmax(4, straight_through=True), "networks": MLPNetworks((16,))}
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": GumbelSoftmax(4, straight_through=True),
+            "networks": MLPNetworks((16,)),
+        },
     ),
     "vae_efficientnet": Row(VAE, {"latent_dim": 3, "networks": EfficientNetNetworks(freeze=True)}),
-    "vae_joint": Row(VAE, {"latent_dim": 2, "law": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}),
+    "vae_joint": Row(
+        VAE, {"latent_dim": 2, "latent_distribution": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}
+    ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
-    "gan_packed": Row(GAN, {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)}),
+    "gan_packed": Row(
+        GAN,
+        {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
+    ),
     "gan_wasserstein": Row(
         GAN,
         {
@@ -261,18 +278,18 @@ MODELS = {
             "generator": MLPGenerator((8,)),
             "loss": "mse",
             "projection": "none",
-            "law": "initial",
+            "latent_distribution": "initial",
             "lr_schedule": "one_cycle",
             "encode_steps": 2,
         },
     ),
     "glow": Row(Glow, {"steps": 2, "width": 6, "lr_schedule": "one_cycle"}),
     "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
-    "ddpm": Row(DDPM, {"network": UNet((8, 8), patch=2), "num_steps": 30, "sampler": DDIM(3)}),
+    "ddpm": Row(DDPM, {"network": UNet((8, 8), patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,
         {
-            "network": UNet((8, 8), attention=False, dropout=0.1, patch=2),
+            "network": UNet((8, 8), attention=False, dropout=0.1, patch_size=2),
             "noise_schedule": CosineSchedule(),
             "num_steps": 30,
             "objective": "variational",
@@ -283,10 +300,16 @@ MODELS = {
             "lr_schedule": "one_cycle",
         },
     ),
-    "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch=2), "num_levels": 3}),
+    "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
     "score_model_sliced": Row(
         ScoreModel,
-        {"network": UNet((8,), patch=4), "num_levels": 3, "objective": "sliced", "ema_decay": 0.0, "sampler": DDIM(2)},
+        {
+            "network": UNet((8,), patch_size=4),
+            "num_levels": 3,
+            "objective": "sliced",
+            "ema_decay": 0.0,
+            "sampler": DDIM(2),
+        },
     ),
     "texture_synthesis": Row(TextureSynthesis, SMALL_PICTURES, data=SmallTextures),
     "feature_inversion": Row(FeatureInversion, {**SMALL_PICTURES, "tv_beta": 1.5}, data=SmallTextures),
@@ -352,7 +375,7 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
             "generator.": model.generator_terms(*batch),
         }
     if isinstance(model, GLO):
-        model.table.fill(len(batch[0]))
+        model.table.initialize(len(batch[0]))
         return {"": model.loss_terms((*batch, torch.arange(len(batch[0]))))}
     if isinstance(model, AdversarialBase):
         of_d, of_g = model.discriminator_step_inputs(batch), model.generator_step_inputs(batch)
@@ -390,7 +413,9 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(row: Row, encode
         for parameter, gradient in zip(own.values(), gradients, strict=True):
             parameter.grad = gradient
     for name, parameter in model.named_parameters():
-        of_difference = name.startswith("discriminator.") and name.endswith("head.bias")  # of two outputs, where it cancels
+        of_difference = name.startswith("discriminator.") and name.endswith(
+            "head.bias"
+        )  # of two outputs, where it cancels
         got = parameter.grad is not None and (of_difference or bool(parameter.grad.abs().sum() > 0))
         assert got == parameter.requires_grad, name
 

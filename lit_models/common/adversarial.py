@@ -38,10 +38,6 @@ class DCGANAdam(torch.optim.Adam):
 class AdversarialRecipe:
     """Settings of adversarial training.
 
-    >>> recipe = AdversarialRecipe(n_critic=5, ema_decay=0.999)
-    >>> recipe.n_critic
-    5
-
     Args:
         n_critic: Number of discriminator steps, each on a batch of its own, for each generator step.
         ema_decay: Decay of the exponential moving average (EMA) of the generator's weights, which makes the samples; 0
@@ -53,6 +49,11 @@ class AdversarialRecipe:
 
     Raises:
         ValueError: a number is out of range.
+
+    Examples:
+        >>> recipe = AdversarialRecipe(n_critic=5, ema_decay=0.999)
+        >>> recipe.n_critic
+        5
     """
 
     n_critic: int = 1

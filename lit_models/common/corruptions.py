@@ -49,11 +49,12 @@ class Corruption(Component, ABC):
 class GaussianNoise(Corruption):
     """x + s e, clipped to [0, 1], with e ~ N(0, 1) for each pixel.
 
-    >>> GaussianNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
-    torch.Size([2, 1, 4, 4])
-
     Args:
         strength: Standard deviation s of the noise.
+
+    Examples:
+        >>> GaussianNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 1, 4, 4])
     """
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -64,11 +65,12 @@ class GaussianNoise(Corruption):
 class LaplaceNoise(Corruption):
     """x + e, clipped to [0, 1], where e has density exp(-|e| / b) / 2b with b = strength / sqrt(2).
 
-    >>> LaplaceNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
-    torch.Size([2, 1, 4, 4])
-
     Args:
         strength: Standard deviation of the noise.
+
+    Examples:
+        >>> LaplaceNoise(0.1)(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 1, 4, 4])
     """
 
     likelihood = "laplace"
@@ -84,12 +86,13 @@ class LaplaceNoise(Corruption):
 class Blur(Corruption):
     """Convolution with a Gaussian. Beyond its edges the image is extended by its edge pixels.
 
-    >>> Blur(0.5)(torch.zeros(2, 1, 8, 8)).shape
-    torch.Size([2, 1, 8, 8])
-
     Args:
         strength: Standard deviation of the Gaussian, in eighths of the image's shorter side. At 28 x 28, strength 1 is
             3.5 pixels.
+
+    Examples:
+        >>> Blur(0.5)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -109,11 +112,12 @@ class Blur(Corruption):
 class Masking(Corruption):
     """Sets pixels, all their channels together, to 0 (Vincent et al. 2008, ICML).
 
-    >>> Masking(1.0)(torch.ones(1, 1, 2, 2)).max()
-    tensor(0.)
-
     Args:
         strength: Probability that a pixel is masked, at most 1.
+
+    Examples:
+        >>> Masking(1.0)(torch.ones(1, 1, 2, 2)).max()
+        tensor(0.)
     """
 
     max_strength = 1.0
@@ -129,11 +133,12 @@ class ColoredBlob(Corruption):
     Its colour is random but bright: the largest channel is drawn from [0.5, 1]. The disc stands for defects such as a
     scratch, red eyes or a printed date.
 
-    >>> ColoredBlob(0.5)(torch.zeros(2, 3, 8, 8)).shape
-    torch.Size([2, 3, 8, 8])
-
     Args:
         strength: Diameter of the disc relative to the image's shorter side, at most 1.
+
+    Examples:
+        >>> ColoredBlob(0.5)(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     max_strength = 1.0

@@ -29,16 +29,17 @@ class Networks(Component, ABC):
 class MLPNetworks(Networks):
     """Fully connected encoder and a decoder with the same hidden widths in reverse order.
 
-    >>> import torch
-    >>> MLPNetworks(hidden_dims=(8,)).build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
-    torch.Size([3, 1, 4, 4])
-
     Args:
         hidden_dims: Widths of the encoder's hidden layers.
         activation: Activation between layers.
 
     Raises:
         ValueError: a width is below 1.
+
+    Examples:
+        >>> import torch
+        >>> MLPNetworks(hidden_dims=(8,)).build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
+        torch.Size([3, 1, 4, 4])
     """
 
     def __init__(
@@ -61,10 +62,6 @@ class MLPNetworks(Networks):
 class StridedNetworks(Networks):
     """Encoder of convolutions of stride 2 and its mirror image (Springenberg et al. 2014, arXiv 1412.6806).
 
-    >>> import torch
-    >>> StridedNetworks(depth=2).build_encoder((1, 28, 28), 10)(torch.zeros(3, 1, 28, 28)).shape
-    torch.Size([3, 10])
-
     Args:
         depth: Number of convolutions.
         channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ...
@@ -73,6 +70,11 @@ class StridedNetworks(Networks):
 
     Raises:
         ValueError: from `build_encoder` and `build_decoder`, the image is too small for `depth` convolutions.
+
+    Examples:
+        >>> import torch
+        >>> StridedNetworks(depth=2).build_encoder((1, 28, 28), 10)(torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([3, 10])
     """
 
     def __init__(self, depth: int = 3, channel_factor: int = 8, kernel_size: int = 3, hidden_dim: int = 128) -> None:
@@ -93,10 +95,6 @@ class StridedNetworks(Networks):
 class EfficientNetNetworks(Networks):
     """EfficientNet-B0 (Tan and Le 2019, arXiv 1905.11946) as encoder, transposed convolutions as decoder.
 
-    >>> import torch
-    >>> EfficientNetNetworks().build_decoder((3, 28, 28), 10)(torch.zeros(2, 10)).shape
-    torch.Size([2, 3, 28, 28])
-
     Args:
         weights: Initial weights of the backbone: IMAGENET1K_V1 or DEFAULT, which torchvision downloads once; a file
             with them; or none for random weights.
@@ -108,6 +106,11 @@ class EfficientNetNetworks(Networks):
     Raises:
         ValueError: `image_size` is below 1; from `build_encoder`, the weights cannot be loaded, or the images have
             neither 1 nor 3 channels.
+
+    Examples:
+        >>> import torch
+        >>> EfficientNetNetworks().build_decoder((3, 28, 28), 10)(torch.zeros(2, 10)).shape
+        torch.Size([2, 3, 28, 28])
     """
 
     initial_weights = ("weights",)
@@ -132,9 +135,10 @@ class DictionaryNetworks(Networks):
     With atoms of fixed norm, a penalty on the code cannot be reduced by small codes and large decoder weights
     (Olshausen and Field 1996, doi 10.1038/381607a0).
 
-    >>> import torch
-    >>> DictionaryNetworks().build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
-    torch.Size([3, 1, 4, 4])
+    Examples:
+        >>> import torch
+        >>> DictionaryNetworks().build_decoder((1, 4, 4), 2)(torch.zeros(3, 2)).shape
+        torch.Size([3, 1, 4, 4])
     """
 
     def __init__(self) -> None: ...

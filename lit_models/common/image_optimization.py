@@ -24,14 +24,15 @@ class LBFGS(torch.optim.LBFGS):
 
     A step takes about `max_iter` passes through the network. It does not end early when changes are small.
 
-    >>> LBFGS([torch.zeros(3, requires_grad=True)], max_iter=5).param_groups[0]["line_search_fn"]
-    'strong_wolfe'
-
     Args:
         lr: First step length that the line search tries.
         max_iter: Number of iterations in a step.
         history_size: Number of earlier iterations that approximate the curvature. A checkpoint holds twice as many
             copies of the images.
+
+    Examples:
+        >>> LBFGS([torch.zeros(3, requires_grad=True)], max_iter=5).param_groups[0]["line_search_fn"]
+        'strong_wolfe'
     """
 
     def __init__(self, params: Any, lr: float = 1.0, max_iter: int = 10, history_size: int = 20) -> None:

@@ -59,8 +59,9 @@ class Gaussian(LatentDistribution):
 
     KL = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2), their appendix B. Parameters: d means, d log-variances.
 
-    >>> Gaussian().kl(torch.zeros(2, 6))
-    tensor([0., 0.])
+    Examples:
+        >>> Gaussian().kl(torch.zeros(2, 6))
+        tensor([0., 0.])
     """
 
     def param_dims(self, d: int) -> list[int]:
@@ -98,9 +99,6 @@ class GumbelSoftmax(LatentDistribution):
     arXiv 1611.00712), tau = max(min_temperature, temperature exp(-anneal_rate t)) after t optimizer steps.
     KL = sum pi log(pi K) is that of the categorical distribution itself. Evaluation draws one-hot, not relaxed, codes.
 
-    >>> GumbelSoftmax(categories=5).code_dim(2)
-    10
-
     Args:
         categories: Number K of categories of each variable.
         temperature: Temperature tau before the first step.
@@ -111,6 +109,10 @@ class GumbelSoftmax(LatentDistribution):
 
     Raises:
         ValueError: there are fewer than two categories, a temperature is not positive, or it does not fall.
+
+    Examples:
+        >>> GumbelSoftmax(categories=5).code_dim(2)
+        10
     """
 
     def __init__(
@@ -186,9 +188,6 @@ class Joint(LatentDistribution):
     Each of the two blocks has an encoder of its own; the decoder takes both blocks concatenated, and the divergences
     are added (Dupont 2018, arXiv 1804.00104, without its capacities).
 
-    >>> Joint(categories=5, variables=1).code_dim(2)
-    7
-
     Args:
         categories: Number K of categories of each categorical variable.
         variables: Number of categorical variables; as many as Gaussian dimensions by default.
@@ -201,6 +200,10 @@ class Joint(LatentDistribution):
     Raises:
         ValueError: there are fewer than two categories or no variable, a temperature is not positive, or it does not
             fall.
+
+    Examples:
+        >>> Joint(categories=5, variables=1).code_dim(2)
+        7
     """
 
     def __init__(

@@ -32,6 +32,12 @@ class GenerativeModule(LightningModule, ABC):
 
     Args:
         optimizer: Function that makes the optimizer from the parameters.
+
+    Examples:
+        >>> from lit_models import Autoencoder
+        >>> config = Autoencoder(latent_dim=2).model_config()
+        >>> GenerativeModule.from_config(config).latent_dim
+        2
     """
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None

@@ -33,11 +33,6 @@ class UNet(NoisePredictor):
     level as a shift and scale in each block (Nichol and Dhariwal 2021, arXiv 2102.09672), attention at the lowest
     resolution.
 
-    >>> import torch
-    >>> network = UNet(channels=(8, 16)).build((1, 28, 28))
-    >>> network(torch.rand(2, 1, 28, 28), torch.tensor([0.1, 1.0])).shape
-    torch.Size([2, 1, 28, 28])
-
     Args:
         channels: Channels at each resolution; each resolution is half the one before.
         blocks: Residual blocks at each resolution on the way down; there is one more on the way up.
@@ -47,6 +42,12 @@ class UNet(NoisePredictor):
 
     Raises:
         ValueError: a number is out of range; from `build`, the image's sides cannot be halved so often.
+
+    Examples:
+        >>> import torch
+        >>> network = UNet(channels=(8, 16)).build((1, 28, 28))
+        >>> network(torch.rand(2, 1, 28, 28), torch.tensor([0.1, 1.0])).shape
+        torch.Size([2, 1, 28, 28])
     """
 
     def __init__(
@@ -86,16 +87,17 @@ class UNet(NoisePredictor):
 class MLPNoisePredictor(NoisePredictor):
     """Fully connected network, for points of the plane and images of few pixels.
 
-    >>> import torch
-    >>> network = MLPNoisePredictor(hidden_dims=(8,)).build((1, 1, 2))
-    >>> network(torch.rand(3, 1, 1, 2), torch.ones(3)).shape
-    torch.Size([3, 1, 1, 2])
-
     Args:
         hidden_dims: Widths of the hidden layers.
 
     Raises:
         ValueError: there is no hidden layer, or a width is below 1.
+
+    Examples:
+        >>> import torch
+        >>> network = MLPNoisePredictor(hidden_dims=(8,)).build((1, 1, 2))
+        >>> network(torch.rand(3, 1, 1, 2), torch.ones(3)).shape
+        torch.Size([3, 1, 1, 2])
     """
 
     def __init__(self, hidden_dims: tuple[int, ...] = (128, 128, 128)) -> None:

@@ -23,15 +23,16 @@ class LinearSchedule(NoiseSchedule):
     Ho et al. 2020, arXiv 2006.11239, section 4. With T timesteps all beta_t are multiplied by
     1000 / T, so that a_T hardly depends on T.
 
-    >>> LinearSchedule().levels(1000)[0][0]
-    tensor(1., dtype=torch.float64)
-
     Args:
         beta_start: beta_1 for T = 1000.
         beta_end: beta_T for T = 1000.
 
     Raises:
         ValueError: not 0 < beta_start <= beta_end < 1; from `levels`, T is too small.
+
+    Examples:
+        >>> LinearSchedule().levels(1000)[0][0]
+        tensor(1., dtype=torch.float64)
     """
 
     def __init__(self, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
@@ -57,14 +58,15 @@ class CosineSchedule(NoiseSchedule):
     Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17. The noise grows more slowly at both ends than in a linear
     schedule.
 
-    >>> CosineSchedule().levels(100)[0].shape
-    torch.Size([101])
-
     Args:
         offset: Offset s, which keeps beta_1 from being tiny.
 
     Raises:
         ValueError: `offset` is negative.
+
+    Examples:
+        >>> CosineSchedule().levels(100)[0].shape
+        torch.Size([101])
     """
 
     def __init__(self, offset: float = 0.008) -> None:
@@ -81,15 +83,16 @@ class CosineSchedule(NoiseSchedule):
 class GeometricSchedule(NoiseSchedule):
     """a_t = 1 and s_t, a geometric sequence from s_1 to s_T (Song and Ermon 2019, arXiv 1907.05600, section 4).
 
-    >>> GeometricSchedule().levels(50)[1].max()
-    tensor(10., dtype=torch.float64)
-
     Args:
         sigma_min: Smallest noise level s_1, for pixels in [-1, 1].
         sigma_max: Largest noise level s_T, for pixels in [-1, 1].
 
     Raises:
         ValueError: not 0 < sigma_min < sigma_max.
+
+    Examples:
+        >>> GeometricSchedule().levels(50)[1].max()
+        tensor(10., dtype=torch.float64)
     """
 
     def __init__(self, sigma_min: float = 0.02, sigma_max: float = 10.0) -> None:

@@ -56,15 +56,16 @@ class PerceptualFeatures(Component, ABC):
 class ClassifierFeatures(PerceptualFeatures):
     """Feature maps of a Classifier trained with genlab, after each stage and before its pooling.
 
-    >>> ClassifierFeatures("runs/classifier_mnist/default/checkpoints/best.ckpt", stages=(1, 2)).stages
-    (1, 2)
-
     Args:
         checkpoint: Checkpoint of a Classifier; `{seed}` stands for the run's seed.
         stages: Numbers of the stages, from 1; all by default.
 
     Raises:
         ValueError: there is no stage, a stage is given twice, or a number is below 1.
+
+    Examples:
+        >>> ClassifierFeatures("runs/classifier_mnist/default/checkpoints/best.ckpt", stages=(1, 2)).stages
+        (1, 2)
     """
 
     def __init__(self, checkpoint: str, stages: tuple[int, ...] | None = None) -> None:
@@ -91,9 +92,6 @@ class ClassifierFeatures(PerceptualFeatures):
 class VGGFeatures(PerceptualFeatures):
     """Feature maps of VGG-19 (Ledig et al. 2016, arXiv 1609.04802; Johnson et al. 2016, arXiv 1603.08155).
 
-    >>> VGGFeatures("random", ("relu1_1",)).build()(torch.rand(1, 3, 16, 16))[0].shape
-    torch.Size([1, 64, 16, 16])
-
     Args:
         weights: IMAGENET1K_V1 or DEFAULT, weights trained on ImageNet, which torchvision downloads once; a file with
             them; or `random` for random weights, which are always the same.
@@ -102,6 +100,10 @@ class VGGFeatures(PerceptualFeatures):
 
     Raises:
         ValueError: there is no layer, a layer is given twice, or VGG-19 has no such layer.
+
+    Examples:
+        >>> VGGFeatures("random", ("relu1_1",)).build()(torch.rand(1, 3, 16, 16))[0].shape
+        torch.Size([1, 64, 16, 16])
     """
 
     def __init__(

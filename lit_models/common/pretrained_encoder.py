@@ -122,7 +122,7 @@ class PretrainedEncoderBase(GenerativeModule):
     def on_train_start(self) -> None:
         """Replaces training images by their codes if the encoder is frozen and images do not change between epochs."""
         loader: Any = self.trainer.train_dataloader
-        if self.freeze_encoder and getattr(loader, "repeats", False):
+        if self.freeze_encoder and getattr(loader, "is_deterministic", False):
             loader.precompute_codes(self.encode)
 
     def derived_config(self) -> dict[str, Any]:

@@ -56,9 +56,6 @@ def check_steps(steps: int | None) -> None:
 class Ancestral(Sampler):
     """x_s ~ N(mu(x_t, x_0), v I), x_0 predicted from x_t (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
 
-    >>> Ancestral(steps=100).steps
-    100
-
     Args:
         steps: Number of timesteps, evenly spaced; all of them by default.
         variance: Variance v: that of the posterior q(x_s | x_t, x_0), which is optimal if the data are one point, or
@@ -67,6 +64,10 @@ class Ancestral(Sampler):
 
     Raises:
         ValueError: `steps` is below 1.
+
+    Examples:
+        >>> Ancestral(steps=100).steps
+        100
     """
 
     def __init__(
@@ -100,9 +101,6 @@ class Ancestral(Sampler):
 class DDIM(Sampler):
     """x_s = a_s x_0 + sqrt(s_s^2 - v) e + sqrt(v) z (Song et al. 2021, arXiv 2010.02502, eq. 12).
 
-    >>> DDIM(steps=20, eta=0.5).steps
-    20
-
     Args:
         steps: Number of timesteps, evenly spaced; none for all.
         eta: v is eta^2 times the variance of the posterior q(x_s | x_t, x_0). 0: sampling is deterministic given x_T;
@@ -111,6 +109,10 @@ class DDIM(Sampler):
 
     Raises:
         ValueError: `steps` is below 1, or `eta` outside [0, 1].
+
+    Examples:
+        >>> DDIM(steps=20, eta=0.5).steps
+        20
     """
 
     def __init__(self, steps: int | None = 50, eta: float = 0.0, clip: bool = True) -> None:
@@ -138,9 +140,6 @@ class AnnealedLangevin(Sampler):
     Song and Ermon 2019, arXiv 1907.05600, algorithm 1. The last step, which replaces x_1 by the expected image, is that
     of Jolicoeur-Martineau et al. 2021, arXiv 2009.05475.
 
-    >>> AnnealedLangevin(steps_per_level=2).denoise
-    True
-
     Args:
         steps: Number of noise levels, evenly spaced; all of them by default.
         steps_per_level: Number of Langevin steps at each noise level.
@@ -149,6 +148,10 @@ class AnnealedLangevin(Sampler):
 
     Raises:
         ValueError: a number is out of range.
+
+    Examples:
+        >>> AnnealedLangevin(steps_per_level=2).denoise
+        True
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from genlab.media import render
 from genlab.runs.errors import UsageError
 from lit_models import Autoencoder, CheckpointError
 from lit_models.angle_probe import AngleProbe
-from lit_models.losses.circular import angle_error, points_to_angles, circular_loss
+from lit_models.losses.circular import angle_error, circular_loss, points_to_angles
 from tests.helpers import fit
 
 

@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from datamodules import AnomalyMNISTDataModule, DigitsDataModule, ImageDataModule
 from genlab.callbacks.anomaly_scores import AnomalyScores
-from lit_models.anomaly_detector import AnomalyDetector, Scores, area_under_roc
+from lit_models.anomaly_detector import AnomalyDetector, ScoresByKind, area_under_roc
 from lit_models.common.encoder_decoders import MLPNetworks
-from tests.warm import two_processes
+from tests.preloaded import two_processes
 
 
 def small(**options: object) -> AnomalyDetector:
@@ -71,10 +71,10 @@ def test_the_threshold_is_the_quantile_of_the_training_scores_and_in_the_checkpo
 
 
 def test_a_checkpoint_of_the_validated_weights_has_their_threshold(data_root: Path, tmp_path: Path):
-    from genlab.callbacks import best_checkpoint
+    from genlab.callbacks import BestCheckpoint
 
     model, data = small(threshold_images=100), kinds(data_root)
-    best = best_checkpoint(tmp_path, "val/mse", "min")
+    best = BestCheckpoint(tmp_path, "val/mse", "min")
     quiet(tmp_path, callbacks=[best], enable_checkpointing=True, max_epochs=3).fit(model, data)
     loaded = AnomalyDetector.load(best.best_model_path)
     scores = scores_by_hand(loaded, data.examples("train", 100)[0])
@@ -116,11 +116,11 @@ def test_areas_and_shares_are_those_of_scikit_learn_and_numpy(data_root: Path, t
 
 
 def test_equal_scores_count_half():
-    normal, foreign = torch.tensor([0.1, 0.2, 0.2, 0.3]), torch.tensor([0.2, 0.2, 0.9])
-    assert float(area_under_roc(normal, foreign)) == pytest.approx(
-        roc_auc_score([0] * 4 + [1] * 3, [*normal, *foreign])
+    normal, anomalous = torch.tensor([0.1, 0.2, 0.2, 0.3]), torch.tensor([0.2, 0.2, 0.9])
+    assert float(area_under_roc(normal, anomalous)) == pytest.approx(
+        roc_auc_score([0] * 4 + [1] * 3, [*normal, *anomalous])
     )
-    assert area_under_roc(normal, foreign[:0]).isnan()
+    assert area_under_roc(normal, anomalous[:0]).isnan()
 
 
 def test_a_kind_that_was_not_tested_has_no_area(data_root: Path, tmp_path: Path):
@@ -128,7 +128,7 @@ def test_a_kind_that_was_not_tested_has_no_area(data_root: Path, tmp_path: Path)
     assert np.isnan(metrics["test/auroc"]) and metrics["test/false_alarms"] == 0
 
 
-def test_data_without_foreign_images_give_the_error_alone(tmp_path: Path):
+def test_data_without_anomalies_log_the_error_only(tmp_path: Path):
     data = DigitsDataModule()
     model = small()
     metrics = measured(model, data, tmp_path, callbacks=[AnomalyScores()])
@@ -138,7 +138,7 @@ def test_data_without_foreign_images_give_the_error_alone(tmp_path: Path):
 
 def _rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    scores = Scores()
+    scores = ScoresByKind()
     for part in (torch.arange(5), torch.arange(5, 8)) if rank == 0 else (torch.arange(8, 10),):
         scores.update(part / 10, part % 2)
     torch.save([scores.of_kind(kind) for kind in (0, 1)], f"{folder}/{rank}.pt")
@@ -153,7 +153,7 @@ def test_every_process_knows_the_scores_of_all(tmp_path: Path):
         torch.testing.assert_close(odd.sort().values, torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
 
 
-def test_predictions_are_scores_and_verdicts(data_root: Path, tmp_path: Path):
+def test_predictions_are_scores_and_anomalies(data_root: Path, tmp_path: Path):
     model, data = small(), kinds(data_root)
     data.setup()
     batches = quiet(tmp_path).predict(model, data)
@@ -201,6 +201,6 @@ def test_pictures_are_made_of_any_model_that_scores_images(data_root: Path, tmp_
         ({"threshold_images": -1}, "threshold_images -1"),
     ],
 )
-def test_impossible_options_are_refused(options: dict, complaint: str):
+def test_invalid_options_raise_an_error(options: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         AnomalyDetector(**options)

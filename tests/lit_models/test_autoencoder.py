@@ -46,7 +46,7 @@ def test_the_spec_figures_are_the_defaults():
         ({"channel_factor": 0}, "channel_factor 0"),
     ],
 )
-def test_impossible_shapes_are_refused(arguments: dict, complaint: str):
+def test_invalid_shapes_raise_an_error(arguments: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         Autoencoder(**arguments)
 

@@ -32,7 +32,7 @@ def test_the_closed_form_is_that_of_the_whole_jacobian():
 def test_the_estimate_is_unbiased(networks: Networks):
     """The mean of 4000 draws lies within five of its standard errors: a false alarm in 4 million, an image."""
     torch.manual_seed(0)
-    encoder, x = networks.encoder(SHAPE, 6), torch.rand(3, *SHAPE)
+    encoder, x = networks.build_encoder(SHAPE, 6), torch.rand(3, *SHAPE)
     truth = exact(encoder, x)
     with torch.no_grad():
         draws = torch.stack([estimated_contraction(encoder, x) for _ in range(4000)])
@@ -44,7 +44,7 @@ def test_the_estimate_is_unbiased(networks: Networks):
 def test_more_probes_spread_less():
     """The variance of a mean of 16 is a 16th; the ratio of two variances of 1000 draws is within 1.5 of it."""
     torch.manual_seed(0)
-    encoder, x = MLPNetworks((16,), "tanh").encoder(SHAPE, 6), torch.rand(1, *SHAPE)
+    encoder, x = MLPNetworks((16,), "tanh").build_encoder(SHAPE, 6), torch.rand(1, *SHAPE)
     with torch.no_grad():
         spread = [
             torch.stack([estimated_contraction(encoder, x, probes) for _ in range(1000)]).var() for probes in (1, 16)
@@ -54,14 +54,14 @@ def test_more_probes_spread_less():
 
 def test_one_dimensional_codes_need_no_luck():
     torch.manual_seed(0)
-    encoder, x = MLPNetworks((16,), "tanh").encoder(SHAPE, 1), torch.rand(3, *SHAPE)
+    encoder, x = MLPNetworks((16,), "tanh").build_encoder(SHAPE, 1), torch.rand(3, *SHAPE)
     assert torch.allclose(estimated_contraction(encoder, x), exact(encoder, x), rtol=1e-4)
 
 
 def test_the_estimates_gradient_is_that_of_the_whole_jacobian():
     """With a code of one dimension, where the estimate is exact."""
     torch.manual_seed(0)
-    encoder, x = MLPNetworks((16,), "tanh").encoder(SHAPE, 1), torch.rand(3, *SHAPE)
+    encoder, x = MLPNetworks((16,), "tanh").build_encoder(SHAPE, 1), torch.rand(3, *SHAPE)
     weights = dict(encoder.named_parameters())
 
     def reference(weights: dict) -> torch.Tensor:
@@ -125,6 +125,6 @@ def test_the_decoder_is_the_encoders_transpose():
 
 
 @pytest.mark.parametrize("arguments", [{"latent_dim": 0}, {"penalty_weight": -1.0}, {"probes": 0}])
-def test_impossible_arguments_are_refused(arguments: dict):
+def test_invalid_arguments_raise_an_error(arguments: dict):
     with pytest.raises(ValueError, match="latent_dim is"):
         ContractiveAutoencoder(**arguments)

@@ -13,9 +13,10 @@ from datamodules import DigitsDataModule
 from genlab.runs.folder import read_summary
 from lit_models import DDPM
 from lit_models.common.diffusion import discretised_log_likelihood
+from lit_models.common.noise_predictors import MLPNoisePredictor, NoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
 from lit_models.common.samplers import DDIM, Ancestral
-from lit_models.networks.unet import Attention, Condition, MLPNoise, NoiseNetwork, UNet
+from lit_models.networks.unet import NoiseLevelEmbedding, SelfAttention
 from tests.helpers import fit, stop_at
 
 SHAPE = (1, 4, 4)
@@ -23,7 +24,12 @@ SHAPE = (1, 4, 4)
 
 def model_of(**options: Any) -> DDPM:
     torch.manual_seed(0)
-    given = {"network": MLPNoise((16,)), "num_steps": 10, "sampler": DDIM(5), "noise_schedule": CosineSchedule()}
+    given = {
+        "network": MLPNoisePredictor((16,)),
+        "num_steps": 10,
+        "sampler": DDIM(5),
+        "noise_schedule": CosineSchedule(),
+    }
     return DDPM(**{**given, "image_shape": SHAPE, **options})
 
 
@@ -40,22 +46,22 @@ def labels(n: int) -> Tensor:
 
 def test_the_simple_loss_is_the_error_of_the_noise():
     """A network that is not trained and ends in zeros sees no noise: the loss is then E e^2 = 1."""
-    model = model_of(network=UNet((8, 8), patch=2)).train()
+    model = model_of(network=UNet((8, 8), patch_size=2)).train()
     loss = model.loss_terms((eight_bit(2000), labels(2000)))["loss"]
     assert loss.item() == pytest.approx(1, abs=5 * math.sqrt(2 / 32000))
 
 
-def test_steps_are_uniform_and_spread_evenly_over_a_batch():
+def test_timesteps_are_uniform_and_evenly_spread_over_a_batch():
     model = model_of()
     for first in (1, 2):
-        found = model.draw_steps(1000, first).bincount(minlength=11)[first:]
-        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.draw_steps(7).min() >= 1
-    alone = torch.stack([model.draw_steps(3) for _ in range(3000)])
+        found = model.draw_timesteps(1000, first).bincount(minlength=11)[first:]
+        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.draw_timesteps(7).min() >= 1
+    alone = torch.stack([model.draw_timesteps(3) for _ in range(3000)])
     # A step of one image is each of ten with probability 0.1: 300 of 3,000, deviation 16.
     assert (alone[:, 1].bincount(minlength=11)[1:] - 300).abs().max() < 5 * 16.5
 
 
-def test_the_bound_is_the_sum_over_all_steps():
+def test_the_bound_is_the_sum_over_all_timesteps():
     """By hand: each L_t is the mean over draws of x_t of a divergence of Gaussians; 3,000 draws of each of 6 steps.
 
     The mean of the model's estimates has the same limit; both are off by less than 2 % here in all but one of 10,000
@@ -66,7 +72,7 @@ def test_the_bound_is_the_sum_over_all_steps():
     image = eight_bit(1)
     clean = (2 * image - 1).expand(draws, *SHAPE)
     with torch.no_grad():
-        total = diffusion.prior_divergence(clean[:1])[0]
+        total = diffusion.prior_kl(clean[:1])[0]
         for t in range(1, 7):
             noise = torch.randn(draws, *SHAPE)
             noisy = diffusion.a[t] * clean + diffusion.s[t] * noise
@@ -76,7 +82,7 @@ def test_the_bound_is_the_sum_over_all_steps():
                 terms = -discretised_log_likelihood(clean, seen, diffusion.s[1] / diffusion.a[1])
             else:
                 q = diffusion.posterior(t, t - 1)
-                apart = q.of_clean * (seen - clean)
+                apart = q.clean_weight * (seen - clean)
                 terms = apart.square().flatten(1).sum(dim=1) / (2 * q.variance)
             total = total + terms.mean()
         estimates = torch.cat([-model.log_prob(image.expand(draws, *SHAPE)) for _ in range(2)])
@@ -102,52 +108,52 @@ class _Knowing(nn.Module):
         self.diffusion = model.diffusion
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        t = (levels * self.diffusion.steps).round().long()
+        t = (levels * self.diffusion.num_steps).round().long()
         a, s = (table[t].view(-1, 1, 1, 1) for table in (self.diffusion.signal, self.diffusion.noise))
         return (noisy - a * (a * noisy / s.square()).tanh()) / s
 
 
-def test_the_bound_of_a_network_that_knows_the_law_is_near_its_entropy():
+def test_the_bound_of_an_exact_network_is_near_the_entropy():
     """Black or white pixels, one bit each. Beside it, L_0 costs what N(1, s_1^2) has outside of the bin of white; the
     999 other steps are so small that they cost under 2 %."""
     torch.manual_seed(0)
     model = model_of(num_steps=1000, noise_schedule=LinearSchedule(), ema_decay=0.0, bound_draws=40)
     model.network = _Knowing(model)
-    bits = model._bits(-model.log_prob(torch.randint(0, 2, (5000, *SHAPE)).float()))
+    bits = model._bits_per_dim(-model.log_prob(torch.randint(0, 2, (5000, *SHAPE)).float()))
     error = 4 * bits.std().item() / math.sqrt(5000)
     outside = -math.log2(norm.cdf(1 / 255 / 0.01))
     assert error < 0.02 and bits.mean().item() - outside == pytest.approx(1, abs=0.02 + error)
     assert bits.mean().item() > 1 - error
 
 
-def test_the_average_follows_and_makes_the_images(tmp_path: Path):
-    model = model_of(network=UNet((8, 8), patch=2), ema_decay=0.9, image_shape=(1, 28, 28))
+def test_the_ema_is_updated_and_generates_the_images(tmp_path: Path):
+    model = model_of(network=UNet((8, 8), patch_size=2), ema_decay=0.9, image_shape=(1, 28, 28))
     before = copy.deepcopy(model.network.state_dict())
     trainer = Trainer(max_steps=1, limit_val_batches=0, logger=False, enable_checkpointing=False, accelerator="cpu")
     trainer.fit(model, datamodule=DigitsDataModule(batch_size=20))
-    assert model.maker is model.average
-    for name, mean in model.average.state_dict().items():
+    assert model.evaluated_network is model.ema_network
+    for name, mean in model.ema_network.state_dict().items():
         torch.testing.assert_close(mean, before[name].lerp(model.network.state_dict()[name], 9 / 11))
-    assert model_of(ema_decay=0.0).average is None
+    assert model_of(ema_decay=0.0).ema_network is None
 
 
 # Labels.
 
 
-def test_guidance_goes_beyond_the_class_by_its_weight():
-    model = model_of(conditional=True, guidance=1.5).eval()
+def test_guidance_extrapolates_by_its_scale():
+    model = model_of(conditional=True, guidance_scale=1.5).eval()
     noisy, asked = torch.randn(3, *SHAPE), torch.tensor([1, 4, 9])
     t = torch.full((3,), 7)
     with torch.no_grad():
-        of_class = model.noise_in(model.average, noisy, t, asked)
-        of_any = model.noise_in(model.average, noisy, t, torch.full((3,), 10))
+        of_class = model.apply_network(model.ema_network, noisy, t, asked)
+        of_any = model.apply_network(model.ema_network, noisy, t, torch.full((3,), 10))
         assert not torch.allclose(of_class, of_any)
         torch.testing.assert_close(model.predict_noise(noisy, 7, asked), 2.5 * of_class - 1.5 * of_any)
-        model.guidance = 0.0
+        model.guidance_scale = 0.0
         torch.testing.assert_close(model.predict_noise(noisy, 7, asked), of_class)
 
 
-def test_training_leaves_out_a_share_of_the_labels():
+def test_training_drops_a_fraction_of_the_labels():
     model = model_of(conditional=True, label_dropout=0.25).train()
     kept = model._labels((torch.empty(0), labels(4000)))
     assert kept is not None and torch.equal(kept[kept != 10], labels(4000)[kept != 10])
@@ -156,14 +162,14 @@ def test_training_leaves_out_a_share_of_the_labels():
     assert torch.equal(model.eval()._labels((torch.empty(0), labels(20))), labels(20))
 
 
-def test_a_class_is_asked_for():
+def test_sampling_takes_a_class():
     model = model_of(conditional=True).eval()
     assert model.num_classes == 10 and model.sample(2, 3).shape == (2, *SHAPE)
     torch.manual_seed(5)
     a = model.sample(2, 3)
     torch.manual_seed(5)
     assert not torch.equal(a, model.sample(2, 4))
-    with pytest.raises(ValueError, match="there is no class 10; they are 0 to 9"):
+    with pytest.raises(ValueError, match="there is no class 10; the classes are 0 to 9"):
         model.sample(2, 10)
     with pytest.raises(ValueError, match="trained without labels"):
         model_of().sample(2, 1)
@@ -173,23 +179,26 @@ def test_a_class_is_asked_for():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guidance": 1.0}, "guidance needs a model that is conditional"),
-        ({"label_dropout": 1.0}, "from 0 to below 1"),
+        ({"guidance_scale": 1.0}, "guidance_scale needs a conditional model"),
+        ({"label_dropout": 1.0}, r"must be in \[0, 1\)"),
         ({"bound_draws": 0}, "at least 1"),
-        ({"ema_decay": 1.0}, "below 1"),
-        ({"sampler": Ancestral(11)}, "11 steps cannot go through 10"),
+        ({"ema_decay": 1.0}, r"in \[0, 1\)"),
+        ({"sampler": Ancestral(11)}, "11 steps needs as many timesteps, and the model has 10"),
         ({"noise_schedule": GeometricSchedule()}, "use LinearSchedule or CosineSchedule"),
-        ({"network": UNet((8, 8, 8), patch=2)}, "images of 4 x 4 cannot be cut into patches of 2 and halved 2 times"),
+        (
+            {"network": UNet((8, 8, 8), patch_size=2)},
+            "images of 4 x 4 cannot be cut into patches of 2 and halved 2 times",
+        ),
     ],
 )
-def test_what_does_not_go_together_is_said(options: dict[str, Any], message: str):
+def test_invalid_arguments_raise_an_error(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         model_of(**options)
 
 
-def test_a_network_of_nothing_is_refused():
-    for make in (lambda: UNet(()), lambda: UNet((8,), dropout=1.0), lambda: MLPNoise(())):
-        with pytest.raises(ValueError, match="there must be"):
+def test_empty_networks_raise_an_error():
+    for make in (lambda: UNet(()), lambda: UNet((8,), dropout=1.0), lambda: MLPNoisePredictor(())):
+        with pytest.raises(ValueError, match="at least one"):
             make()
 
 
@@ -197,11 +206,12 @@ def test_a_network_of_nothing_is_refused():
 
 
 @pytest.mark.parametrize(
-    "network", [UNet((8, 16)), UNet((8,), 2, attention=False), UNet((8, 8), patch=2, dropout=0.1), MLPNoise((8,))]
+    "network",
+    [UNet((8, 16)), UNet((8,), 2, attention=False), UNet((8, 8), patch_size=2, dropout=0.1), MLPNoisePredictor((8,))],
 )
 @pytest.mark.parametrize("classes", [None, 3])
-def test_a_network_takes_images_levels_and_labels(network: NoiseNetwork, classes: int | None):
-    made = network.network((3, 8, 8), classes)
+def test_a_network_takes_images_noise_levels_and_labels(network: NoisePredictor, classes: int | None):
+    made = network.build((3, 8, 8), classes)
     for parameter in made.parameters():  # the last layer is zero at first
         nn.init.normal_(parameter, 0, 0.2)
     made.eval()
@@ -217,16 +227,16 @@ def test_a_network_takes_images_levels_and_labels(network: NoiseNetwork, classes
     assert not torch.allclose(made(x, level.flip(0), asked), found)
 
 
-def test_levels_are_told_apart():
+def test_noise_levels_are_distinguished():
     torch.manual_seed(0)
     levels = torch.arange(1, 1001) / 1000
-    vectors = Condition(64, None)(levels)
+    vectors = NoiseLevelEmbedding(64, None)(levels)
     nearest = torch.cdist(vectors, vectors).fill_diagonal_(math.inf).amin()
     assert nearest > 1e-4
 
 
 def test_attention_is_that_of_torch():
-    layer = Attention(16)
+    layer = SelfAttention(16)
     nn.init.normal_(layer.out.weight)
     x = torch.randn(2, 16, 3, 4)
     q, k, v = (part.transpose(1, 2) for part in layer.qkv(layer.norm(x)).flatten(2).chunk(3, dim=1))
@@ -243,20 +253,20 @@ trainer: {max_epochs: 2, precision: bf16-mixed, limit_val_batches: 1, limit_test
 model:
   class_path: DDPM
   init_args:
-    network: {class_path: UNet, init_args: {channels: [8, 8], patch: 2, dropout: 0.1}}
+    network: {class_path: UNet, init_args: {channels: [8, 8], patch_size: 2, dropout: 0.1}}
     num_steps: 30
     sampler: {class_path: DDIM, init_args: {steps: 2}}
     conditional: true
-    guidance: 0.5
+    guidance_scale: 0.5
     ema_decay: 0.9
-    schedule: one_cycle
+    lr_schedule: one_cycle
 data: {class_path: DigitsDataModule, init_args: {batch_size: 400, val_size: 200}}
 run: {pictures: false}
 """
 
 
-def test_a_stopped_run_goes_on_exactly(tmp_path: Path):
-    """Weights, their average and what comes of the draws of steps, noise, dropout and labels."""
+def test_a_resumed_run_is_exact(tmp_path: Path):
+    """Weights, their EMA, and the random draws of timesteps, noise, dropout and labels."""
     config = tmp_path / "small.yaml"
     config.write_text(RUN)
     whole = fit(tmp_path, f"--config={config}", "--run.name=whole").folder
@@ -266,7 +276,7 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path):
     resumed = fit(tmp_path, f"--config={config}", f"--ckpt_path={last}").folder
     a, b = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (whole, resumed))
     assert a["global_step"] == b["global_step"] == 6
-    assert any(name.startswith("average.") for name in a["state_dict"])
+    assert any(name.startswith("ema_network.") for name in a["state_dict"])
     assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
     metrics = read_summary(whole)["metrics"]
     assert {"val/loss", "val/bits_per_dim", "test/loss", "test/bits_per_dim"} <= metrics.keys()

@@ -74,7 +74,7 @@ def test_a_model_that_gives_back_its_input_gains_nothing():
 
         def _loader(self, *args, **kwargs):
             loader = super()._loader(*args, **kwargs)
-            loader.transform = lambda images, generator: images * 0.2 + 0.4
+            loader.augmentation = lambda images, generator: images * 0.2 + 0.4
             return loader
 
     model = DenoisingAutoencoder(4, GaussianNoise(0.05), networks=NETWORKS)
@@ -126,11 +126,11 @@ def test_corruptions_are_rebuilt_from_a_checkpoint(test_corruption, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({}, "there is nothing to restore"),
+        ({}, "no images are corrupted"),
         ({"corruption": Masking(), "latent_dim": 0}, "latent_dim is 0"),
         ({"corruption": Masking(), "likelihood_scale": 0.0}, "likelihood_scale 0.0"),
     ],
 )
-def test_impossible_arguments_are_refused(arguments: dict, complaint: str):
+def test_invalid_arguments_raise_an_error(arguments: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         DenoisingAutoencoder(**arguments)

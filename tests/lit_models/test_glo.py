@@ -59,14 +59,14 @@ def loader(batch_size: int, rank: int = 0, world_size: int = 1, n: int = 24, ret
 def with_codes(model: Any, n: int = 24) -> Any:
     """The model with codes that do not hang on how it is trained."""
     torch.manual_seed(5)
-    model.table.fill(n)
+    model.table.initialize(n)
     return model
 
 
 # The numbers of images.
 
 
-def test_numbers_are_those_of_the_images_in_every_epoch_and_process():
+def test_indices_are_those_of_the_images_in_every_epoch_and_process():
     for epoch in (0, 1):
         seen: list[Tensor] = []
         for rank in range(2):
@@ -79,7 +79,7 @@ def test_numbers_are_those_of_the_images_in_every_epoch_and_process():
         assert torch.equal(torch.cat(seen).sort().values, torch.arange(24))
 
 
-def test_data_number_training_images_for_a_model_that_asks_and_no_other(tmp_path: Path):
+def test_training_batches_hold_indices_only_for_a_model_that_needs_them(tmp_path: Path):
     widths: dict[str, set[int]] = {"train": set(), "val": set()}
     note = LambdaCallback(
         on_train_batch_end=lambda trainer, model, outputs, batch, k: widths["train"].add(len(batch)),
@@ -164,7 +164,7 @@ class Watching(Callback):
         self.sizes.__exit__(None, None, None)
 
 
-def test_a_step_makes_nothing_of_the_tables_size():
+def test_a_step_allocates_nothing_of_the_size_of_the_table():
     """No gradient of it, no copy, no optimizer's state; of 5,000 rows of which a batch has 4."""
     largest = []
     for n in (8, 5000):
@@ -195,7 +195,7 @@ class Overflowing:
         return (images - references).square().flatten(1).mean(dim=1) * factor
 
 
-def test_fp16s_scale_is_taken_out_of_what_moves_codes():
+def test_the_update_of_codes_is_independent_of_the_fp16_scale():
     """The scale doubles after each step: 256, 512, 1024."""
     whole, scaled = (with_codes(glo(code_lr=10.0)) for _ in range(2))
     fitted(whole, loader(8))
@@ -205,7 +205,7 @@ def test_fp16s_scale_is_taken_out_of_what_moves_codes():
     assert ((scaled.table.codes - whole.table.codes).norm(dim=1) < 0.05 * step).all()
 
 
-def test_an_overflow_moves_neither_that_code_nor_the_generator():
+def test_an_overflow_updates_neither_that_code_nor_the_generator():
     model: Any = with_codes(glo(code_lr=3.0))
     model.loss = Overflowing(2)
     seen = [(weights_of(model), torch.arange(0))]
@@ -246,7 +246,7 @@ def test_two_processes_learn_the_codes_that_one_does(tmp_path: Path):
 # Checkpoints.
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
+def test_a_resumed_run_is_exact(tmp_path: Path):
     found: dict[str, Any] = {}
     for name, epochs, checkpoint in (("whole", 3, None), ("first", 1, None), ("second", 3, tmp_path / "first")):
         model = glo(generator=DCGANGenerator(2, 1), optimizer=adam, loss="laplacian", code_lr=1.0)
@@ -263,8 +263,8 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
 
 
 def test_a_table_takes_as_many_rows_as_there_are(tmp_path: Path):
-    model = with_codes(glo(law="initial", projection="none"), 30)
-    model.table.fit()
+    model = with_codes(glo(latent_distribution="initial", projection="none"), 30)
+    model.table.fit_gaussian()
     loaded: Any = GenerativeModule.load(saved(model, tmp_path / "glo.ckpt"))
     assert equal(weights_of(loaded), weights_of(model)) and loaded.table.projection == "none"
     smaller = with_codes(glo(), 7)
@@ -272,7 +272,7 @@ def test_a_table_takes_as_many_rows_as_there_are(tmp_path: Path):
     assert torch.equal(smaller.table.codes, model.table.codes)
 
 
-# Laws.
+# Distributions of codes.
 
 
 @pytest.mark.parametrize("chunk", [2**16, 700])
@@ -282,11 +282,13 @@ def test_the_gaussian_has_the_codes_mean_and_covariance(chunk: int, monkeypatch:
     table = CodeTable(4, "none")
     table.codes = torch.from_numpy(codes).float()
     monkeypatch.setattr(code_table, "CHUNK", chunk)
-    table.fit()
+    table.fit_gaussian()
     codes = table.codes.double().numpy()
     np.testing.assert_allclose(table.mean.numpy(), codes.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose((table.root @ table.root).numpy(), np.cov(codes.T), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(table.root, table.root.T)
+    np.testing.assert_allclose(
+        (table.covariance_sqrt @ table.covariance_sqrt).numpy(), np.cov(codes.T), rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(table.covariance_sqrt, table.covariance_sqrt.T)
 
 
 def test_draws_have_that_mean_and_covariance():
@@ -295,8 +297,8 @@ def test_draws_have_that_mean_and_covariance():
     table = CodeTable(3, "none")
     mixing = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, -0.7], [0.3, 0.0, 0.2]])
     table.codes = torch.randn(50, 3) @ mixing + torch.tensor([1.0, -2.0, 0.0])
-    table.fit()
-    drawn, expected = table.gaussian(100_000).double(), torch.from_numpy(np.cov(table.codes.numpy().T))
+    table.fit_gaussian()
+    drawn, expected = table.sample_gaussian(100_000).double(), torch.from_numpy(np.cov(table.codes.numpy().T))
     error = 5 * (expected.diagonal() / len(drawn)).sqrt()
     assert ((drawn.mean(dim=0) - table.mean).abs() < error).all()
     spread = (expected.diagonal()[:, None] * expected.diagonal() + expected.square()) / len(drawn)
@@ -306,8 +308,8 @@ def test_draws_have_that_mean_and_covariance():
 def test_codes_on_a_line_have_a_gaussian_too():
     table = CodeTable(5, "none")
     table.codes = torch.arange(3.0)[:, None] * torch.ones(5)
-    table.fit()
-    drawn = table.gaussian(100)
+    table.fit_gaussian()
+    drawn = table.sample_gaussian(100)
     torch.testing.assert_close(drawn, drawn[:, :1].expand(-1, 5), rtol=0, atol=1e-4)
 
 
@@ -315,31 +317,31 @@ def test_projection_is_on_the_ball_and_leaves_what_is_inside():
     table = CodeTable(3, "ball")
     inside, outside = torch.tensor([0.1, -0.5, 0.3]), torch.tensor([0.0, 3.0, -4.0])
     expected = torch.stack([inside, outside / 5])
-    torch.testing.assert_close(table.projected(torch.stack([inside, outside])), expected)
-    assert torch.equal(CodeTable(3, "none").projected(10 * inside[None]), 10 * inside[None])
-    table.fill(1000)
+    torch.testing.assert_close(table.project(torch.stack([inside, outside])), expected)
+    assert torch.equal(CodeTable(3, "none").project(10 * inside[None]), 10 * inside[None])
+    table.initialize(1000)
     table.mean.fill_(0.4)
-    for drawn in (table.codes, table.initial(1000), table.gaussian(1000)):
+    for drawn in (table.codes, table.sample_initial(1000), table.sample_gaussian(1000)):
         assert drawn.norm(dim=1).max() <= 1 + 1e-6 and drawn.std() > 0.2
 
 
-def test_the_law_is_the_one_asked_for(tmp_path: Path):
+def test_sampling_uses_the_latent_distribution(tmp_path: Path):
     for law, projection, normal in (("gaussian", "none", False), ("initial", "ball", False), ("initial", "none", True)):
-        model = glo(law=law, projection=projection)
+        model = glo(latent_distribution=law, projection=projection)
         assert isinstance(model, Samples) and isinstance(model, Encodes) and isinstance(model, HasLatentBlocks)
         assert isinstance(model, Reconstructs) and has_normal_prior(model) == normal
         model.table.mean.fill_(9.0)
-        model.table.root.zero_()
+        model.table.covariance_sqrt.zero_()
         assert (model.sample_prior(50) == 9).all() == (law == "gaussian")
         torch.manual_seed(1)
-        draws = model.table.initial(50)
+        draws = model.table.sample_initial(50)
         torch.manual_seed(1)
         assert torch.equal(model.sample_prior(50), draws) == (law == "initial")
     with pytest.raises(ValueError, match="without labels"):
         model.sample(2, 3)
 
 
-def test_the_gaussian_is_fitted_before_it_is_looked_at():
+def test_the_gaussian_is_fitted_before_it_is_used():
     """At the start of validation, and at the end of an epoch without one."""
     apart = []
     note = LambdaCallback(
@@ -362,9 +364,9 @@ def searcher(**options: Any) -> Any:
 
 
 @pytest.mark.parametrize("loss", ["mse", "laplacian"])
-def test_the_code_of_a_made_image_is_found(loss: str):
+def test_the_code_of_a_generated_image_is_found(loss: str):
     model = searcher(loss=loss)
-    codes = model.table.initial(20) * torch.linspace(0.2, 1, 20)[:, None]
+    codes = model.table.sample_initial(20) * torch.linspace(0.2, 1, 20)[:, None]
     with torch.no_grad():
         found = model.encode(model.decode(codes))
         far = (codes - model.table.mean).norm(dim=1)
@@ -387,16 +389,16 @@ class Hollow(nn.Module):
         return self.generator(codes) * (2 * codes.norm(dim=1) - 1).relu().view(-1, 1, 1, 1)
 
 
-def test_a_search_does_not_begin_where_the_generator_shows_nothing():
+def test_the_optimization_of_a_code_does_not_start_where_the_gradient_vanishes():
     model = searcher(loss="mse")
     model.generator = Hollow(model.generator)
     with torch.no_grad():
         assert not model.decode(model.table.mean[None]).any()
-        images = model.decode(model.table.initial(20))
+        images = model.decode(model.table.sample_initial(20))
         assert F.mse_loss(model.reconstruct(images), images) < 1e-3 * images.square().mean()
 
 
-def test_a_code_is_of_its_image_alone_whatever_the_mode():
+def test_a_code_depends_on_its_image_only_in_any_mode():
     torch.manual_seed(0)
     model = glo(generator=DCGANGenerator(4, 1), encode_steps=5).double()
     with torch.no_grad():
@@ -419,7 +421,7 @@ def test_a_code_is_of_its_image_alone_whatever_the_mode():
     assert all(p.requires_grad and p.grad is None for p in model.generator.parameters())
 
 
-def test_a_test_tells_how_well_held_out_images_are_made_again():
+def test_a_test_logs_the_error_of_held_out_images():
     model = searcher()
     trainer = fitted(model, loader(8))
     images = torch.cat([batch[0] for batch in loader(8, return_index=False)])
@@ -432,11 +434,11 @@ def test_a_test_tells_how_well_held_out_images_are_made_again():
 # What is refused.
 
 
-def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path):
+def test_invalid_options_raise_an_error_of_one_line(tmp_path: Path):
     for options in ({"latent_dim": 0}, {"encode_steps": 0}, {"code_lr": 0.0}, {"encode_lr": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))} (is )?{next(iter(options.values()))}"):
             glo(**options)
-    with pytest.raises(MisconfigurationException, match="stand still in half precision"):
+    with pytest.raises(MisconfigurationException, match="do not change in half precision"):
         trained(MODELS["glo"], GLO(4, DCGANGenerator(2)), tmp_path, precision="bf16-true")
     with pytest.raises(MisconfigurationException, match="return_index=True"):
         fitted(glo(), loader(8, return_index=False))

@@ -11,19 +11,29 @@ from torch import Tensor, nn
 from datamodules import DigitsDataModule
 from lit_models import Glow
 from lit_models.common.module import GenerativeModule
-from lit_models.glow import dequantised
+from lit_models.glow import dequantise
 from lit_models.networks.flows import (
-    Coupling,
-    Level,
-    Logit,
-    Mixing,
+    ActNormConv1x1,
+    AffineCoupling,
+    FlowLevel,
+    LogitTransform,
     MultiScaleFlow,
     coupling_network,
     squeeze,
     unsqueeze,
 )
 from tests.helpers import saved, stop_at
-from tests.lit_models.adversaries import DDP, assert_close, batches_of, equal, fitted, half, in_two_processes, kept, run
+from tests.lit_models.adversaries import (
+    DDP,
+    assert_close,
+    batches_of,
+    equal,
+    fitted,
+    half,
+    in_two_processes,
+    run,
+    training_state,
+)
 
 SHAPE = (1, 4, 4)
 
@@ -54,11 +64,11 @@ def log_det_by_autograd(layer: nn.Module, x: Tensor) -> Tensor:
 # Layers.
 
 LAYERS = {
-    "logit": (lambda: Logit(0.05), (2, 2, 3)),
-    "mixing": (lambda: Mixing(4, lu=False), (2, 3, 4)),
-    "mixing_lu": (lambda: Mixing(4, lu=True), (2, 3, 4)),
-    "coupling": (lambda: Coupling(4, coupling_network(4, 5)), (2, 3, 4)),
-    "level": (lambda: Level(4, 2, 5, True), (2, 3, 4)),
+    "logit": (lambda: LogitTransform(0.05), (2, 2, 3)),
+    "mixing": (lambda: ActNormConv1x1(4, lu=False), (2, 3, 4)),
+    "mixing_lu": (lambda: ActNormConv1x1(4, lu=True), (2, 3, 4)),
+    "coupling": (lambda: AffineCoupling(4, coupling_network(4, 5)), (2, 3, 4)),
+    "level": (lambda: FlowLevel(4, 2, 5, True), (2, 3, 4)),
     "flow": (lambda: MultiScaleFlow((1, 4, 4), 2, 2, 6, True, 0.05), SHAPE),
     "flow_plain": (lambda: MultiScaleFlow((3, 4, 4), 2, 2, 6, False, 0.01), (3, 4, 4)),
     "flow_of_three_levels": (lambda: MultiScaleFlow((1, 8, 8), 3, 1, 4, True, 0.05), (1, 8, 8)),
@@ -89,14 +99,14 @@ def test_squeezing_takes_blocks_of_four_pixels():
 @pytest.mark.parametrize("lu", [False, True])
 def test_a_1x1_convolution_starts_as_a_rotation(lu: bool):
     torch.manual_seed(3)
-    matrix, log_det = Mixing(8, lu).matrix()
+    matrix, log_det = ActNormConv1x1(8, lu).matrix()
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(8), atol=1e-5, rtol=0)
     assert log_det.item() == pytest.approx(0, abs=1e-5) and matrix.abs().max() < 0.99
 
 
 def test_lu_keeps_its_form():
     """Whatever is learned: L has a unit diagonal, U the signs that it started with, P stays."""
-    layer = awake(Mixing(6, lu=True))
+    layer = awake(ActNormConv1x1(6, lu=True))
     matrix, log_det = layer.matrix()
     lower = (
         layer.permutation.T
@@ -108,7 +118,7 @@ def test_lu_keeps_its_form():
 
 
 def test_couplings_start_as_the_identity_and_stay_bounded():
-    coupling = Coupling(4, coupling_network(4, 5))
+    coupling = AffineCoupling(4, coupling_network(4, 5))
     x = torch.randn(2, 3, 3, 4)
     y, log_det = coupling(x)
     assert torch.equal(y, x) and not log_det.any()
@@ -128,10 +138,10 @@ def test_actnorms_start_from_a_batch():
         seen.append(torch.var_mean(scaled.flatten(0, -2), dim=0, correction=0))
 
     for module in model.modules():
-        if isinstance(module, Mixing):
+        if isinstance(module, ActNormConv1x1):
             module.register_forward_hook(look)
-    model._start(images)
-    assert len(seen) == 6 and model.initialised
+    model._initialize_actnorms(images)
+    assert len(seen) == 6 and model.initialized
     for variance, mean in seen:
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
         torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-3, rtol=0)
@@ -155,7 +165,7 @@ class _Uniform(nn.Module):
         return codes, (0.5 * codes.square() + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
 
-def test_bits_of_the_uniform_law_are_eight():
+def test_bits_of_a_uniform_distribution_are_eight():
     model = small()
     model.flow = _Uniform()
     images = eight_bit(6).double()
@@ -164,7 +174,7 @@ def test_bits_of_the_uniform_law_are_eight():
     assert model.log_prob(images).abs().max() < 1e-9
 
 
-def test_bits_of_the_normal_law_have_a_closed_form():
+def test_bits_of_a_normal_distribution_have_a_closed_form():
     """Black images: y = u / 256, so E y^2 = 1 / (3 * 256^2). The spread of 16,000 draws of y^2 / 2 is below 1e-7."""
     model = small()
     model.flow = _Identity()
@@ -179,7 +189,9 @@ def test_the_density_of_a_tiny_image_integrates_to_one():
     """Of 2 x 2 pixels, over all that the margin lets them be, by 20 midpoints a side; off by 0.010."""
     model = awake(small(levels=1, image_shape=(1, 2, 2), margin=0.2))
     with torch.no_grad():
-        model.flow.levels[0].mixings[0].log_scale.add_(0.6)  # little of it near the ends, where a grid is too coarse
+        model.flow.levels[0].convolutions[0].log_scale.add_(
+            0.6
+        )  # little of it near the ends, where a grid is too coarse
     side = 20
     points = (torch.arange(side).double() + 0.5) / side
     reach = (torch.cartesian_prod(*[points] * 4).view(-1, 1, 2, 2) - 0.2) / 0.6
@@ -191,7 +203,7 @@ def test_the_density_of_a_tiny_image_integrates_to_one():
 
 def test_black_and_white_images_have_finite_densities():
     model = small(margin=1e-6)
-    model._start(eight_bit(20))
+    model._initialize_actnorms(eight_bit(20))
     images = torch.stack([torch.zeros(SHAPE), torch.ones(SHAPE)]).requires_grad_()
     found = model.log_prob(images)
     found.sum().backward()
@@ -246,8 +258,8 @@ def test_log_prob_is_what_training_sees_at_the_middle_of_a_level(trained: Glow, 
 
 def test_noise_fills_each_level_and_no_more():
     levels = torch.arange(256).div(255)
-    assert torch.allclose(dequantised(levels, 0.0) * 256, torch.arange(256.0))
-    assert torch.allclose(dequantised(levels, 1.0) * 256, torch.arange(256.0) + 1)
+    assert torch.allclose(dequantise(levels, 0.0) * 256, torch.arange(256.0))
+    assert torch.allclose(dequantise(levels, 1.0) * 256, torch.arange(256.0) + 1)
 
 
 @torch.no_grad()
@@ -266,7 +278,7 @@ def test_temperature_is_the_deviation_of_codes(trained: Glow, tmp_path: Path):
         trained.sample(3, label=1)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_options_raise_an_error():
     for wrong in ({"steps": 0}, {"width": 0}, {"margin": 0.5}, {"margin": 0.0}, {"temperature": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             small(**wrong)
@@ -274,7 +286,7 @@ def test_what_cannot_be_is_refused():
         small(levels=3)
 
 
-def test_a_loaded_model_does_not_start_again(trained: Glow, tmp_path: Path):
+def test_a_loaded_model_is_not_initialized_again(trained: Glow, tmp_path: Path):
     loaded = GenerativeModule.load(saved(trained, tmp_path / "glow.ckpt"))
     before = copy.deepcopy(loaded.state_dict())
     assert isinstance(loaded, Glow)
@@ -331,23 +343,23 @@ def test_two_processes_start_and_learn_as_one(tmp_path: Path):
     fitted(one, batches_of(ddp_images(), 8), precision="64-true")
     for rank in ranks:
         assert_close(rank, one.state_dict())
-    assert rank["initialised"]
+    assert rank["initialized"]
 
 
 RUN = """
 model:
   class_path: Glow
-  init_args: {levels: 1, steps: 2, width: 4, schedule: one_cycle}
+  init_args: {levels: 1, steps: 2, width: 4, lr_schedule: one_cycle}
 data: {class_path: DigitsDataModule, init_args: {batch_size: 400, val_size: 200}}
 trainer: {max_epochs: 3, accelerator: cpu, enable_progress_bar: false, gradient_clip_val: 1.0}
 run: {pictures: false}
 """
 
 
-def test_a_stopped_run_goes_on_exactly(tmp_path: Path):
+def test_a_resumed_run_is_exact(tmp_path: Path):
     (tmp_path / "glow.yaml").write_text(RUN)
     whole = run(tmp_path / "glow.yaml", tmp_path / "whole")
     with pytest.raises(RuntimeError, match="stopped by the test"):
         run(tmp_path / "glow.yaml", tmp_path / "parts", "--checkpoint.every_n_steps=1", *stop_at(4, "raise"))
     parts = run(tmp_path / "glow.yaml", tmp_path / "parts", "--ckpt_path=last")
-    assert equal(kept(whole, "lr_schedulers"), kept(parts, "lr_schedulers"))
+    assert equal(training_state(whole, "lr_schedulers"), training_state(parts, "lr_schedulers"))

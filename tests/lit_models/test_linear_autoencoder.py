@@ -19,8 +19,8 @@ def planted(n: int = 400, shape: tuple[int, int, int] = (1, 4, 5), seed: int = 0
 
 def test_code_and_image_are_those_of_the_tied_formula():
     model, x = LinearAutoencoder(3, image_shape=(1, 4, 5)), planted(6)
-    torch.nn.init.normal_(model.encoder.centre)
-    w, b = (p.detach().double().numpy() for p in (model.encoder.weight, model.encoder.centre))
+    torch.nn.init.normal_(model.encoder.center)
+    w, b = (p.detach().double().numpy() for p in (model.encoder.weight, model.encoder.center))
     flat = x.flatten(1).double().numpy()
     codes = (flat - b) @ w.T
     assert model.encode(x).detach().numpy() == pytest.approx(codes, abs=1e-5)
@@ -57,8 +57,8 @@ def test_the_minimum_is_pca():
 
 
 @pytest.mark.parametrize("latent_dim", [0, 785])
-def test_impossible_widths_are_refused(latent_dim: int):
-    with pytest.raises(ValueError, match=f"latent_dim is {latent_dim}; images of 784 pixels"):
+def test_invalid_widths_raise_an_error(latent_dim: int):
+    with pytest.raises(ValueError, match=f"latent_dim is {latent_dim}; for images of 784 values"):
         LinearAutoencoder(latent_dim)
 
 

@@ -61,6 +61,6 @@ def test_the_decoders_weights_are_found_by_name():
     ("arguments", "complaint"),
     [({"latent_dim": 0}, "latent_dim is 0"), ({"image_shape": (1, 3, 28)}, "too deep for images of 3 x 28")],
 )
-def test_impossible_shapes_are_refused(arguments: dict, complaint: str):
+def test_invalid_shapes_raise_an_error(arguments: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         PoolingAutoencoder(**arguments)

@@ -52,7 +52,7 @@ def test_the_encoder_is_the_checkpoints(encoder_checkpoint: Path):
     assert not any(name.startswith("decoder") for name, _ in probe.named_parameters())
 
 
-def test_places_in_the_path_are_filled(encoder_checkpoint: Path, tmp_path: Path, monkeypatch):
+def test_placeholders_in_the_path_are_replaced(encoder_checkpoint: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     (tmp_path / "d3s5.ckpt").write_bytes(encoder_checkpoint.read_bytes())
     Probe(f"{tmp_path}/d{{latent_dim}}s{{seed}}.ckpt", latent_dim=3)
@@ -63,7 +63,7 @@ def test_places_in_the_path_are_filled(encoder_checkpoint: Path, tmp_path: Path,
 def test_what_does_not_fit_is_refused(encoder_checkpoint: Path):
     with pytest.raises(CheckpointError, match="codes of width 3, but model.latent_dim is 4"):
         Probe(str(encoder_checkpoint), latent_dim=4)
-    with pytest.raises(CheckpointError, match="other images than 3 x 32 x 32"):
+    with pytest.raises(CheckpointError, match="cannot take images of 3 x 32 x 32"):
         Probe(str(encoder_checkpoint), image_shape=(3, 32, 32))
 
 

@@ -3,7 +3,7 @@ import torch
 
 from lit_models.common.encoder_decoders import StridedNetworks
 from lit_models.losses.penalty import l1_norm
-from lit_models.networks.one_layer import UnitAtoms
+from lit_models.networks.one_layer import DictionaryDecoder
 from lit_models.sparse_autoencoder import SparseAutoencoder
 
 
@@ -28,8 +28,8 @@ def test_codes_are_zero_or_positive_whatever_the_networks():
         assert (codes >= 0).all() and (codes == 0).any() and (codes > 0).any()
 
 
-def test_an_image_is_a_sum_of_atoms_of_length_one():
-    decoder = UnitAtoms(3, (1, 2, 5))
+def test_an_image_is_a_sum_of_atoms_of_unit_norm():
+    decoder = DictionaryDecoder(3, (1, 2, 5))
     torch.nn.init.normal_(decoder.bias)
     atoms = [decoder(row[None]).flatten() - decoder.bias for row in torch.eye(3)]
     assert [atom.norm().item() for atom in atoms] == pytest.approx([1, 1, 1], rel=1e-5)
@@ -55,6 +55,6 @@ def test_a_heavier_penalty_makes_codes_sparser():
 
 
 @pytest.mark.parametrize("arguments", [{"latent_dim": 0}, {"penalty_weight": -1.0}])
-def test_impossible_arguments_are_refused(arguments: dict):
+def test_invalid_arguments_raise_an_error(arguments: dict):
     with pytest.raises(ValueError, match="latent_dim is"):
         SparseAutoencoder(**arguments)

@@ -24,14 +24,16 @@ def vae(**arguments: object) -> VAE:
 def test_likelihoods_are_torchs(kind: str):
     logits, images = torch.randn(3, 1, 4, 4), torch.rand(3, 1, 4, 4).round()
     means = logits.sigmoid()
-    law = {"bernoulli": Bernoulli(means), "gaussian": Normal(means, 0.3), "laplace": Laplace(means, 0.3)}[kind]
+    distribution = {"bernoulli": Bernoulli(means), "gaussian": Normal(means, 0.3), "laplace": Laplace(means, 0.3)}[kind]
     found = log_likelihood(kind, logits, images, 0.3)  # type: ignore[arg-type]
-    assert torch.allclose(found, law.log_prob(images).sum(dim=(1, 2, 3)), rtol=1e-4)
+    assert torch.allclose(found, distribution.log_prob(images).sum(dim=(1, 2, 3)), rtol=1e-4)
 
 
 def test_log_prob_of_a_discrete_model_is_that_of_enumerating_its_codes():
     """p(x) = mean over the 3^2 codes of p(x|z); from 20,000 draws, whose standard error is below 0.004."""
-    model = vae(law=GumbelSoftmax(categories=3), image_shape=(1, 3, 3), importance_samples=20_000).eval()
+    model = vae(
+        latent_distribution=GumbelSoftmax(categories=3), image_shape=(1, 3, 3), importance_samples=20_000
+    ).eval()
     x = torch.rand(2, 1, 3, 3).round()
     one_hot = torch.eye(3)
     codes = torch.stack([torch.cat([one_hot[i], one_hot[j]]) for i in range(3) for j in range(3)])
@@ -69,7 +71,7 @@ def test_more_importance_samples_tighten_the_bound():
 
 def test_log_prob_decodes_a_few_draws_at_a_time(monkeypatch: pytest.MonkeyPatch):
     model, sizes = vae(importance_samples=50).eval(), []
-    monkeypatch.setattr("lit_models.vae.PIXELS_AT_ONCE", 8 * 28 * 28 * 7)
+    monkeypatch.setattr("lit_models.vae.MAX_DECODED_PIXELS", 8 * 28 * 28 * 7)
     model.decoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     with torch.no_grad():
         model.log_prob(torch.rand(8, 1, 28, 28))
@@ -87,7 +89,7 @@ def test_terms_are_sums_over_pixels_and_dimensions_averaged_over_images():
     assert terms["reconstruction"] > 28 * 28 * 0.5  # an untrained decoder: about log 2 for each pixel
 
 
-def test_the_divergences_weight_rises_over_the_warmup_and_is_whole_in_evaluation():
+def test_the_weight_of_the_kl_rises_over_the_warmup_and_is_whole_in_evaluation():
     model, x = vae(beta=2.0, kl_warmup_steps=10), (torch.rand(4, 1, 28, 28), torch.zeros(4))
     for step, weight in ((0, 0.2), (4, 1.0), (9, 2.0), (500, 2.0)):
         model.optimizer_steps.fill_(step)
@@ -99,7 +101,7 @@ def test_the_divergences_weight_rises_over_the_warmup_and_is_whole_in_evaluation
 
 
 def test_the_temperatures_step_is_the_optimizers_and_in_the_checkpoint(tmp_path):
-    model = vae(law=GumbelSoftmax(categories=3))
+    model = vae(latent_distribution=GumbelSoftmax(categories=3))
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=3,
@@ -117,30 +119,39 @@ def test_the_temperatures_step_is_the_optimizers_and_in_the_checkpoint(tmp_path)
     assert isinstance(loaded, VAE) and loaded.optimizer_steps == 5
 
 
-def test_injected_parts_come_back_from_a_checkpoint(tmp_path):
-    law, networks = Joint(categories=2, variables=1, temperature=0.9), StridedNetworks(depth=1, channel_factor=2)
-    model = vae(law=law, networks=networks)
+def test_components_are_rebuilt_from_a_checkpoint(tmp_path):
+    distribution, networks = (
+        Joint(categories=2, variables=1, temperature=0.9),
+        StridedNetworks(depth=1, channel_factor=2),
+    )
+    model = vae(latent_distribution=distribution, networks=networks)
     trainer = Trainer(
         accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
     trainer.fit(model, datamodule=DigitsDataModule())
     trainer.save_checkpoint(tmp_path / "vae.ckpt")
     loaded = VAE.load(tmp_path / "vae.ckpt")
-    assert loaded.law.as_config() == law.as_config() and loaded.networks.as_config() == networks.as_config()
+    assert (
+        loaded.latent_distribution.as_config() == distribution.as_config()
+        and loaded.networks.as_config() == networks.as_config()
+    )
     x = torch.rand(3, 1, 28, 28)
     with torch.no_grad():
         assert torch.equal(loaded.encode(x), model.eval().encode(x))
 
 
-@pytest.mark.parametrize("law", [Gaussian(), GumbelSoftmax(3), Joint(3)])
-def test_weights_of_half_precision_do(law):
-    model, x = vae(law=law, importance_samples=2).to(torch.bfloat16), torch.rand(4, 1, 28, 28).bfloat16()
+@pytest.mark.parametrize("distribution", [Gaussian(), GumbelSoftmax(3), Joint(3)])
+def test_weights_of_half_precision_do(distribution):
+    model, x = (
+        vae(latent_distribution=distribution, importance_samples=2).to(torch.bfloat16),
+        torch.rand(4, 1, 28, 28).bfloat16(),
+    )
     for training in (True, False):
         assert torch.isfinite(model.train(training).loss_terms((x, torch.zeros(4)))["loss"])
     assert torch.isfinite(model.log_prob(x)).all() and torch.isfinite(model.sample(3)).all()
 
 
-def test_a_class_cannot_be_asked_for():
+def test_sampling_refuses_a_class():
     with pytest.raises(ValueError, match="VAE was trained without labels and cannot be asked for class 3"):
         vae().sample(2, label=3)
 
@@ -154,13 +165,13 @@ def test_the_spec_figures_are_the_defaults():
     assert not isinstance(model.encoder.networks[0][-1], torch.nn.ReLU)
 
 
-def test_a_layer_without_width_is_refused():
-    with pytest.raises(ValueError, match=r"hidden_dims are \[16, 0\]; each must be at least 1"):
+def test_a_layer_without_width_raises_an_error():
+    with pytest.raises(ValueError, match=r"hidden_dims is \[16, 0\]; each width must be at least 1"):
         MLPNetworks((16, 0))
 
 
 def test_a_joint_code_has_an_encoder_for_each_half():
-    model = VAE(latent_dim=3, law=Joint(), image_shape=(3, 28, 28))
+    model = VAE(latent_dim=3, latent_distribution=Joint(), image_shape=(3, 28, 28))
     assert len(model.encoder.networks) == 2 and model.decoder[0].in_features == 63
 
 
@@ -175,6 +186,6 @@ def test_a_joint_code_has_an_encoder_for_each_half():
         ({"importance_samples": -5}, "importance_samples -5"),
     ],
 )
-def test_impossible_options_are_refused(arguments: dict, complaint: str):
+def test_invalid_options_raise_an_error(arguments: dict, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         vae(**arguments)

@@ -49,7 +49,7 @@ def test_a_gaussian_likelihood_is_the_squared_distance():
     assert terms["reconstruction"].item() == pytest.approx((squared / (2 * 0.25)).item() + constant, rel=1e-5)
 
 
-def test_the_codes_come_to_follow_the_prior():
+def test_the_codes_approach_the_prior():
     """Of images that say nothing of one another, codes are moved to N(0, I) by the MMD alone."""
     model, images = wae(regularization=1e4, networks=MLPNetworks((64,))), torch.rand(128, 1, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -92,7 +92,7 @@ def test_samples_are_decoded_prior_codes():
     assert torch.equal(model.sample(5), model.decode(codes))
 
 
-def test_bad_arguments_are_refused():
+def test_invalid_arguments_raise_an_error():
     for bad in ({"latent_dim": 0}, {"regularization": -1.0}, {"likelihood_scale": 0.0}):
         [(name, value)] = bad.items()
         with pytest.raises(ValueError, match=f"{name} (is )?{value}"):

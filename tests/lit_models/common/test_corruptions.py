@@ -62,7 +62,7 @@ def test_images_of_a_batch_are_corrupted_apart(kind: type[Corruption]):
 @pytest.mark.parametrize("kind", EACH)
 @pytest.mark.parametrize("strength", [-0.1, 1.5])
 def test_a_strength_out_of_range_is_refused(kind: type[Corruption], strength: float):
-    if strength > kind.most or strength < 0:
+    if strength > kind.max_strength or strength < 0:
         with pytest.raises(ValueError, match=f"strength is {strength}; {kind.__name__} takes 0 to"):
             kind(strength)
     else:

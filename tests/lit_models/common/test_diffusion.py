@@ -1,4 +1,4 @@
-"""Schedules, the mathematics of noisy images, and samplers, against closed forms of laws that are known."""
+"""Noise schedules, the noising process, and samplers, compared with closed forms of known distributions."""
 
 import math
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sample
 
 SCHEDULES = [LinearSchedule(), CosineSchedule(), GeometricSchedule()]
 MEAN, STD = 0.3, 0.2
-"""Of the pixels of images that the exact network knows."""
+"""Mean and deviation of the pixels, which the exact network knows."""
 
 
 def exact(diffusion: Diffusion, std: float = STD) -> Predictor:
-    """E[e | x_t] of pixels N(MEAN, std^2), by hand: x_t = a x_0 + s e is normal beside e."""
+    """E[e | x_t] of pixels N(MEAN, std^2), derived by hand: x_t = a x_0 + s e and e are jointly normal."""
 
     def predict(noisy: Tensor, t: int) -> Tensor:
         a, s = diffusion.a[t], diffusion.s[t]
@@ -50,7 +50,7 @@ def test_a_cosine_schedule_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
-def test_noise_only_grows_and_starts_at_nothing(schedule: NoiseSchedule):
+def test_noise_increases_from_zero(schedule: NoiseSchedule):
     signal, noise = schedule.levels(100)
     assert (signal[0], noise[0]) == (1, 0) and signal.dtype == noise.dtype == torch.float64
     assert bool((noise.diff() > 0).all()) and bool((signal.diff() <= 0).all()) and len(noise) == 101
@@ -66,18 +66,21 @@ def test_a_geometric_schedule_grows_in_equal_ratios():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LinearSchedule(0.1, 0.01), "0 < first <= last < 1"),
-        (lambda: LinearSchedule().levels(20), "needs at least 21 steps, not 20"),
-        (lambda: CosineSchedule(-1), "may not be negative"),
-        (lambda: GeometricSchedule(1, 1), "0 < smallest < largest"),
+        (lambda: LinearSchedule(0.1, 0.01), "0 < beta_start <= beta_end < 1"),
+        (lambda: LinearSchedule().levels(20), "needs at least 21 timesteps, not 20"),
+        (lambda: CosineSchedule(-1), "offset is -1; it must be at least 0"),
+        (lambda: GeometricSchedule(1, 1), "0 < sigma_min < sigma_max"),
         (lambda: Diffusion(LinearSchedule(), 0), "there must be at least 1"),
         (lambda: DDIM(0), "at least 1"),
-        (lambda: DDIM(eta=2), "from 0 to 1"),
-        (lambda: AnnealedLangevin(step_size=0), "the second positive"),
-        (lambda: DDIM(50).check(Diffusion(CosineSchedule(), 20)), "50 steps cannot go through 20 noise levels"),
+        (lambda: DDIM(eta=2), r"in \[0, 1\]"),
+        (lambda: AnnealedLangevin(step_size=0), "step_size 0; they must be"),
+        (
+            lambda: DDIM(50).check(Diffusion(CosineSchedule(), 20)),
+            "50 steps needs as many timesteps, and the model has 20",
+        ),
     ],
 )
-def test_what_cannot_be_is_said(make: Callable[[], object], message: str):
+def test_invalid_arguments_raise_an_error(make: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -91,33 +94,34 @@ def test_the_posterior_of_one_step_is_that_of_the_paper():
     for t in (2, 10, 500, 1000):
         beta, now, before = betas[t - 1], bar[t - 1], bar[t - 2]
         posterior = diffusion.posterior(t, t - 1)
-        assert posterior.of_clean == pytest.approx(np.sqrt(before) * beta / (1 - now), rel=1e-6)
-        assert posterior.of_noisy == pytest.approx(np.sqrt(1 - beta) * (1 - before) / (1 - now), rel=1e-6)
+        assert posterior.clean_weight == pytest.approx(np.sqrt(before) * beta / (1 - now), rel=1e-6)
+        assert posterior.noisy_weight == pytest.approx(np.sqrt(1 - beta) * (1 - before) / (1 - now), rel=1e-6)
         assert posterior.variance == pytest.approx((1 - before) / (1 - now) * beta, rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 @pytest.mark.parametrize(("t", "s"), [(100, 99), (80, 20), (7, 1)])
-def test_the_posterior_is_a_normal_law_conditioned(schedule: NoiseSchedule, t: int, s: int):
+def test_the_posterior_is_a_conditional_normal_distribution(schedule: NoiseSchedule, t: int, s: int):
     """Given x_0, x_t = r x_s + noise, so that Cov(x_s, x_t) = r Var(x_s)."""
     diffusion = Diffusion(schedule, 100)
     ratio, var_s, var_t = diffusion.a[t] / diffusion.a[s], diffusion.s[s] ** 2, diffusion.s[t] ** 2
     x_0, x_t = 0.7, -0.4
     gain = ratio * var_s / var_t
     posterior = diffusion.posterior(t, s)
-    mean = posterior.of_noisy * x_t + posterior.of_clean * x_0
+    mean = posterior.noisy_weight * x_t + posterior.clean_weight * x_0
     assert mean == pytest.approx(diffusion.a[s] * x_0 + gain * (x_t - diffusion.a[t] * x_0), rel=1e-9, abs=1e-12)
     assert posterior.variance == pytest.approx(var_s - gain * ratio * var_s, rel=1e-6)
 
 
-def test_the_bound_weighs_errors_as_the_divergence_of_the_posteriors():
+def test_the_bound_weights_errors_by_the_kl_of_the_posteriors():
     diffusion = Diffusion(CosineSchedule(), 30)
     x_0, noise, found = 0.4, 1.2, 0.7
     for t in range(2, 31):
         x_t = diffusion.a[t] * x_0 + diffusion.s[t] * noise
         posterior = diffusion.posterior(t, t - 1)
         means = [
-            posterior.of_noisy * x_t + posterior.of_clean * diffusion.clean(torch.tensor(x_t), torch.tensor(e), t)
+            posterior.noisy_weight * x_t
+            + posterior.clean_weight * diffusion.clean_from_noise(torch.tensor(x_t), torch.tensor(e), t)
             for e in (noise, found)
         ]
         std = math.sqrt(posterior.variance)
@@ -126,15 +130,15 @@ def test_the_bound_weighs_errors_as_the_divergence_of_the_posteriors():
         assert weighted == pytest.approx(divergence.item(), rel=2e-3)
 
 
-def test_the_divergence_from_the_prior_is_that_of_normal_laws():
+def test_the_prior_kl_is_that_of_normal_distributions():
     diffusion = Diffusion(LinearSchedule(), 100)
     clean = torch.rand(3, 1, 2, 2) * 2 - 1
     by_torch = kl_divergence(Normal(diffusion.a[-1] * clean, diffusion.s[-1]), Normal(0.0, 1.0)).flatten(1).sum(dim=1)
-    torch.testing.assert_close(diffusion.prior_divergence(clean), by_torch, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(diffusion.prior_kl(clean), by_torch, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.1, 0.01), (-1.2, 0.05), (0.9, 1.0), (0.0, 0.3)])
-def test_the_mass_of_all_256_values_is_one(mean: float, std: float):
+def test_the_probabilities_of_all_256_values_add_up_to_one(mean: float, std: float):
     values = (torch.arange(256) / 255 * 2 - 1).view(-1, 1, 1, 1)
     found = discretised_log_likelihood(values, torch.full_like(values, mean), std)
     assert found.exp().sum().item() == pytest.approx(1, abs=1e-3)
@@ -145,7 +149,7 @@ def test_the_mass_of_all_256_values_is_one(mean: float, std: float):
     assert torch.isfinite(found).all()
 
 
-def test_the_mass_far_from_the_mean_has_a_finite_gradient():
+def test_small_probabilities_have_a_finite_gradient():
     values = torch.tensor([-1.0, 0.0, 1.0]).view(-1, 1, 1, 1)
     mean = torch.tensor([1.0, 1.0, -1.0]).view(-1, 1, 1, 1).requires_grad_()
     found = discretised_log_likelihood(values, mean, 0.01)
@@ -172,51 +176,51 @@ SAMPLERS = {
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_a_sampler_with_an_exact_network_draws_the_law_of_the_data(name: str):
+def test_a_sampler_with_an_exact_network_draws_from_the_data_distribution(name: str):
     """20,000 draws of N(0.3, 0.2^2): the mean is off by at most 4 standard errors of 0.0014, in one test of 16,000 but
     for bias, and the deviation by 0.001 and what finite steps leave."""
     schedule, sampler = SAMPLERS[name]
     torch.manual_seed(0)
     diffusion = Diffusion(schedule, 200)
-    made = sampler.sample(diffusion, exact(diffusion), diffusion.start(20_000, (1, 1, 1)))
-    assert made.mean().item() == pytest.approx(MEAN, abs=0.012)
-    assert made.std().item() == pytest.approx(STD, rel=0.08)
+    generated = sampler.sample(diffusion, exact(diffusion), diffusion.sample_noise(20_000, (1, 1, 1)))
+    assert generated.mean().item() == pytest.approx(MEAN, abs=0.012)
+    assert generated.std().item() == pytest.approx(STD, rel=0.08)
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(10), DDIM(10), DDIM(10, eta=1.0), Ancestral(10, "forward")])
-def test_images_that_are_all_alike_are_found(sampler: Sampler):
-    """Data of one point: the network's x_0 is that point at any level, and so is what is made in the last step."""
+def test_identical_images_are_recovered(sampler: Sampler):
+    """The data are one point: the network predicts it as x_0 at any noise level, and the last step returns it."""
     diffusion = Diffusion(LinearSchedule(), 100)
-    made = sampler.sample(diffusion, exact(diffusion, std=0.0), diffusion.start(5, (1, 2, 2)))
-    torch.testing.assert_close(made, torch.full_like(made, MEAN), rtol=0, atol=1e-4)
+    generated = sampler.sample(diffusion, exact(diffusion, std=0.0), diffusion.sample_noise(5, (1, 2, 2)))
+    torch.testing.assert_close(generated, torch.full_like(generated, MEAN), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [None, 7])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
-def test_ddim_with_all_its_noise_is_ancestral_sampling(schedule: NoiseSchedule, steps: int | None):
+def test_ddim_with_eta_1_is_ancestral_sampling(schedule: NoiseSchedule, steps: int | None):
     diffusion = Diffusion(schedule, 50)
-    start = diffusion.start(100, (1, 2, 2))
-    made = []
+    start = diffusion.sample_noise(100, (1, 2, 2))
+    generated = []
     for sampler in (Ancestral(steps), DDIM(steps, eta=1.0)):
         torch.manual_seed(1)
-        made.append(sampler.sample(diffusion, lambda x, t: (3 * x).sin() * t / 50, start))
-    torch.testing.assert_close(*made, rtol=1e-3, atol=1e-3)
+        generated.append(sampler.sample(diffusion, lambda x, t: (3 * x).sin() * t / 50, start))
+    torch.testing.assert_close(*generated, rtol=1e-3, atol=1e-3)
 
 
-def test_ddim_without_noise_follows_from_its_start():
+def test_ddim_without_noise_is_deterministic():
     diffusion = Diffusion(LinearSchedule(), 50)
-    start = diffusion.start(10, (1, 2, 2))
+    start = diffusion.sample_noise(10, (1, 2, 2))
     before = torch.get_rng_state()
     a, b = (DDIM(5).sample(diffusion, exact(diffusion), start) for _ in range(2))
     assert torch.equal(a, b) and torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(None, list(range(10, -1, -1))), (3, [10, 7, 3, 0]), (1, [10, 0])])
-def test_steps_are_spread_over_all_levels(count: int | None, expected: list[int]):
-    assert Diffusion(CosineSchedule(), 10).times(count) == expected
+def test_timesteps_of_a_sampler_are_evenly_spaced(count: int | None, expected: list[int]):
+    assert Diffusion(CosineSchedule(), 10).timesteps(count) == expected
 
 
-def test_clipping_keeps_the_image_in_range_and_the_noise_with_it():
+def test_clipping_keeps_image_and_noise_in_range():
     diffusion = Diffusion(LinearSchedule(), 50)
     seen: list[Tensor] = []
 
@@ -224,6 +228,6 @@ def test_clipping_keeps_the_image_in_range_and_the_noise_with_it():
         seen.append(noisy)
         return -5 * torch.ones_like(noisy)
 
-    made = DDIM(5).sample(diffusion, predict, diffusion.start(10, (1, 2, 2)))
-    assert made.max() <= 1 and all(noisy.abs().max() < 6 for noisy in seen)
-    assert DDIM(5, clip=False).sample(diffusion, predict, diffusion.start(10, (1, 2, 2))).max() > 5
+    generated = DDIM(5).sample(diffusion, predict, diffusion.sample_noise(10, (1, 2, 2)))
+    assert generated.max() <= 1 and all(noisy.abs().max() < 6 for noisy in seen)
+    assert DDIM(5, clip=False).sample(diffusion, predict, diffusion.sample_noise(10, (1, 2, 2))).max() > 5

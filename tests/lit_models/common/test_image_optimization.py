@@ -35,7 +35,7 @@ class Identity(PerceptualFeatures):
 
     MIX = ((2.0, 0.5, 0.0), (0.0, 1.0, -0.5), (0.3, 0.0, 1.5))
 
-    def load(self, image_shape: object = None, option: str = "") -> nn.Module:
+    def build(self, image_shape: object = None, option: str = "") -> nn.Module:
         network = nn.Conv2d(3, 3, 1, bias=False).requires_grad_(False)
         network.weight.copy_(torch.tensor(self.MIX)[:, :, None, None])
         return Listed(network)
@@ -130,7 +130,7 @@ def test_total_variation_has_a_finite_gradient_where_an_image_is_flat(beta: floa
 MODELS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "texture": (TextureSynthesis, {}),
     "inversion": (FeatureInversion, {"tv_weight": 0.5, "tv_beta": 1.5}),
-    "style": (StyleTransfer, {"content_maps": (2,), "style_maps": (1, 2), "start": "noise"}),
+    "style": (StyleTransfer, {"content_maps": (2,), "style_maps": (1, 2), "initial_image": "noise"}),
 }
 
 
@@ -294,14 +294,14 @@ def test_a_run_leaves_its_images_and_a_training_gif(styled: Path):
     media = styled / "media"
     left = {str(path.relative_to(media)) for path in media.rglob("*") if path.suffix in (".png", ".gif")}
     names = [f"{name}_strokes" for name in ("lake", "portrait", "houses")]
-    assert left == {*(f"results/{name}.png" for name in names), "results.png", "curves.png", "styletransfer_grid.gif"}
+    assert left == {*(f"generated_images/{name}.png" for name in names), "generated_images.png", "curves.png", "styletransfer_grid.gif"}
     model = StyleTransfer.load(styled / "checkpoints" / "best.ckpt")
     images = model.optimized_images()
     expected = (images * 255).round().permute(0, 2, 3, 1).numpy()
     for name, image in zip(names, expected, strict=True):
-        assert np.array_equal(pixels(media / "results" / f"{name}.png"), image)
+        assert np.array_equal(pixels(media / "generated_images" / f"{name}.png"), image)
     content, style = StyleTransferDataModule("scenes", "strokes", 16).examples("test", 3)
-    whole = pixels(media / "results.png")
+    whole = pixels(media / "generated_images.png")
     assert whole.shape == (2 * (3 * 18 + 2), 2 * (3 * 18 + 2), 3)
     for row, shown in enumerate((content, style, images)):
         tile = whole[2 * (18 * row + 2) : 2 * (18 * row + 18) : 2, 4:36:2]
@@ -322,10 +322,10 @@ def test_sample_py_gives_the_images_of_a_checkpoint(styled: Path, tmp_path: Path
     assert sample.main([str(checkpoint), "--columns=3", f"--output={tmp_path / 'all.png'}"]) == 0
     assert Image.open(tmp_path / "all.png").size == (2 * (3 * 18 + 2), 2 * 20)
     for options, complaint in (
-        (["--count=4"], "StyleTransfer holds 3 images; give --count 3 or less"),
-        (["--class=1"], "StyleTransfer cannot be asked for a class"),
-        (["--interpolate"], "StyleTransfer has no codes to walk between"),
-        (["--sample-from=mixture"], "StyleTransfer has no codes to fit a mixture to"),
+        (["--count=4"], "StyleTransfer has 3 images; give --count 3 or less"),
+        (["--class=1"], "StyleTransfer cannot be conditioned on a class"),
+        (["--interpolate"], "StyleTransfer has no codes to"),
+        (["--sample-from=mixture"], "StyleTransfer has no codes to"),
     ):
         assert sample.main([str(checkpoint), *options, f"--output={tmp_path / 'none.png'}"]) == 2
         assert complaint in capsys.readouterr().err
@@ -341,7 +341,7 @@ def test_predict_and_test_read_the_checkpoint(styled: Path):
         images = StyleTransfer.load(styled / "checkpoints" / "best.ckpt").optimized_images()
         assert np.array_equal(file["images"], (images * 255).round().byte().numpy())
     with pytest.raises(CheckpointError, match="holds images of 3 x 3 x 16 x 16, and those of the data are 1 x 3 x 16"):
-        train.main(["test", checkpoint, "--data.images=lake"])
+        train.main(["test", checkpoint, "--data.content=lake"])
 
 
 def test_a_trained_classifier_can_be_the_network(tmp_path: Path):
@@ -370,7 +370,11 @@ def test_lbfgs_does_not_work_with_the_gradient_scaler(optimizer: Any, refused: b
     scaling = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu")))
     model.trainer = cast(Any, scaling)
     model.optimizers = lambda use_pl_optimizer=True: model.configure_optimizers()
-    with pytest.raises(MisconfigurationException, match="use bf16-mixed") if refused else nullcontext():
+    with (
+        pytest.raises(MisconfigurationException, match="use --trainer.precision bf16-mixed")
+        if refused
+        else nullcontext()
+    ):
         model.on_fit_start()
 
 

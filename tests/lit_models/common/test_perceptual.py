@@ -78,7 +78,7 @@ def test_equal_images_are_at_no_distance_and_the_gradient_reaches_the_images_alo
     kind: str, checkpoint: Path, vgg_file: Path
 ):
     parts = {"classifier": ClassifierFeatures(str(checkpoint)), "vgg": VGGFeatures(str(vgg_file), ("relu1_2",))}
-    network = parts[kind].load((1, 28, 28)).train()
+    network = parts[kind].build((1, 28, 28)).train()
     images, references = (torch.rand(2, 1, 28, 28, requires_grad=True) for _ in range(2))
     assert perceptual_distance(network, images, images) == 0
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -104,16 +104,16 @@ def test_a_classifiers_maps_are_what_its_stages_make(channels: int, block: str, 
         three = third(nn.functional.max_pool2d(two, 2))
         assert torch.allclose(model.features(images), model.feature_network.project(three.mean(dim=(2, 3))), atol=1e-5)
     for stages, expected in ((None, (one, two, three)), ((2,), (two,)), ((3, 1), (three, one))):
-        network = ClassifierFeatures(path, stages).load()
+        network = ClassifierFeatures(path, stages).build()
         for found, right in zip(network(images), expected, strict=True):
             assert torch.allclose(found, right, atol=1e-5)
-    assert len(ClassifierFeatures(path, (2,)).load().stages) == 3
+    assert len(ClassifierFeatures(path, (2,)).build().stages) == 3
     assert next(network.parameters()).device.type == "cpu"
 
 
 def test_its_loading_draws_nothing(checkpoint: Path):
     before = torch.random.get_rng_state()
-    ClassifierFeatures(str(checkpoint)).load()
+    ClassifierFeatures(str(checkpoint)).build()
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -123,13 +123,13 @@ def test_a_probe_on_a_classifier_has_its_stages_and_the_seed_is_filled_in(
     saved(Probe(str(checkpoint)), tmp_path / "seed=7.ckpt")
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     images = torch.rand(2, 1, 28, 28)
-    probes = ClassifierFeatures(str(tmp_path / "seed={seed}.ckpt")).load()(images)
-    own = ClassifierFeatures(str(checkpoint)).load()(images)
+    probes = ClassifierFeatures(str(tmp_path / "seed={seed}.ckpt")).build()(images)
+    own = ClassifierFeatures(str(checkpoint)).build()(images)
     assert all(torch.equal(a, b) for a, b in zip(probes, own, strict=True))
 
 
 def test_vggs_maps_are_those_of_its_layers(vgg_file: Path):
-    network, images = VGGFeatures(str(vgg_file), ("relu1_2", "relu1_1")).load((3, 8, 8)), torch.rand(2, 3, 8, 8)
+    network, images = VGGFeatures(str(vgg_file), ("relu1_2", "relu1_1")).build((3, 8, 8)), torch.rand(2, 3, 8, 8)
     deep, shallow = network(images)
     state = torch.load(vgg_file)
     right = nn.functional.conv2d(shallow, state["features.2.weight"], state["features.2.bias"], padding=1).relu()
@@ -145,12 +145,12 @@ def test_a_model_is_loaded_without_the_file_of_its_perceptual_network(part: Perc
     assert loaded.perceptual.as_config() == part.as_config()
     assert list(loaded.state_dict()) == ["layer.weight", "layer.bias"]
     with pytest.raises((CheckpointError, ValueError), match="there (is|are) no (checkpoint|weights) nowhere"):
-        loaded.perceptual.load()
+        loaded.perceptual.build()
 
 
 def complaint(part: PerceptualFeatures, shape: tuple[int, int, int] | None = None) -> str:
     with pytest.raises((CheckpointError, ValueError)) as caught:
-        part.load(shape)
+        part.build(shape)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -161,13 +161,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: P
     bare = saved(Painter(), tmp_path / "bare.ckpt")
     assert "holds a Painter, which has no stages" in complaint(ClassifierFeatures(str(bare)))
     assert "has 3 stages, and no stage 4" in complaint(ClassifierFeatures(str(checkpoint), (1, 4)))
-    three = "takes 1-channel images, not 3-channel ones; give the checkpoint of a Classifier of those"
+    three = "takes 1-channel images, not 3-channel ones; give the checkpoint of a Classifier of such images"
     assert f"{checkpoint} {three}" in complaint(ClassifierFeatures(str(checkpoint)), (3, 28, 28))
     with pytest.raises(CheckpointError, match=three):
-        ClassifierFeatures(str(checkpoint)).load()(torch.rand(2, 3, 28, 28))
+        ClassifierFeatures(str(checkpoint)).build()(torch.rand(2, 3, 28, 28))
     small = complaint(ClassifierFeatures(str(checkpoint)), (1, 28, 3))
     assert "images of 28 x 3 are too small for stage 3" in small and "the last stage that fits is 2" in small
-    ClassifierFeatures(str(checkpoint)).load((1, 4, 4))(torch.rand(1, 1, 4, 4))
+    ClassifierFeatures(str(checkpoint)).build((1, 4, 4))(torch.rand(1, 1, 4, 4))
 
 
 def test_vgg_says_what_it_lacks(vgg_file: Path):

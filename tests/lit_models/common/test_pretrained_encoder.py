@@ -9,14 +9,14 @@ from torch import nn
 
 from lit_models import VAE, WAE, Autoencoder, CheckpointError, Classifier, GenerativeModule, Probe
 from lit_models.common.latent_distributions import Joint
-from lit_models.common.pretrained_encoder import load_backbone
+from lit_models.common.pretrained_encoder import load_encoder
 from tests.helpers import same, saved
 
 MODELS = {
     "autoencoder": lambda: Autoencoder(latent_dim=4, depth=2, channel_factor=4),
     "classifier": lambda: Classifier(channels=(4,), feature_dim=4),
     "vae": lambda: VAE(latent_dim=4),
-    "joint_vae": lambda: VAE(latent_dim=2, law=Joint(3)),
+    "joint_vae": lambda: VAE(latent_dim=2, latent_distribution=Joint(3)),
     "wae": lambda: WAE(latent_dim=4),
 }
 
@@ -61,7 +61,7 @@ def test_a_probe_reads_the_codes_of_any_encoder(kind: str, tmp_path: Path):
 def test_its_width_is_known_and_its_statistics_are_not_touched(kind: str, tmp_path: Path):
     seed_everything(0, verbose=False)
     model = MODELS[kind]().eval()
-    backbone = load_backbone(str(saved(model, tmp_path / "model.ckpt")), None, (1, 28, 28))
+    backbone = load_encoder(str(saved(model, tmp_path / "model.ckpt")), None, (1, 28, 28))
     with torch.no_grad():
         assert backbone.width == model.encode(torch.rand(1, 1, 28, 28)).shape[1]
     assert same(backbone.network.state_dict(), model.encoder_network().state_dict())
@@ -74,22 +74,22 @@ def test_the_first_column_of_several_labels_is_the_class(encoder_checkpoint: Pat
     assert one["loss"] == other["loss"] and one["accuracy"] == other["accuracy"]
 
 
-def test_a_share_of_the_learning_rate_must_be_positive(encoder_checkpoint: Path):
+def test_the_factor_of_the_learning_rate_must_be_positive(encoder_checkpoint: Path):
     with pytest.raises(ValueError, match="encoder_lr_factor is 0; it must be positive"):
         Probe(str(encoder_checkpoint), encoder_lr_factor=0)
 
 
 def test_a_checkpoint_that_is_not_there_is_named():
     with pytest.raises(CheckpointError, match="there is no checkpoint nowhere.ckpt"):
-        load_backbone("nowhere.ckpt", None, (1, 28, 28))
+        load_encoder("nowhere.ckpt", None, (1, 28, 28))
 
 
 def test_a_model_without_codes_gives_its_features(tmp_path: Path):
     model = EvaluationClassifier()
-    backbone = load_backbone(str(saved(model, tmp_path / "judge.ckpt")), None, (1, 28, 28))
+    backbone = load_encoder(str(saved(model, tmp_path / "judge.ckpt")), None, (1, 28, 28))
     assert backbone.width == 5 and same(backbone.network.state_dict(), model.features.state_dict())
 
 
 def test_a_model_without_codes_or_features_is_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match="holds a Bare, which has no encoder"):
-        load_backbone(str(saved(Bare(), tmp_path / "bare.ckpt")), None, (1, 28, 28))
+        load_encoder(str(saved(Bare(), tmp_path / "bare.ckpt")), None, (1, 28, 28))

@@ -59,7 +59,7 @@ KEPT = Path(EfficientNet_B0_Weights.DEFAULT.url).name
 def test_the_code_is_a_layer_on_the_networks_pooled_features(
     channels: int, image_size: int | None, network: nn.Module, weights_file: Path
 ):
-    encoder = EfficientNetNetworks(str(weights_file), image_size=image_size).encoder((channels, 32, 32), 5).eval()
+    encoder = EfficientNetNetworks(str(weights_file), image_size=image_size).build_encoder((channels, 32, 32), 5).eval()
     images = torch.rand(4, channels, 32, 32)
     size = image_size or 32
     prepared = transforms.normalize(
@@ -82,7 +82,7 @@ def test_any_small_image_goes_in_and_comes_out(shape: tuple[int, int, int]):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_freezing_is_complete(frozen: bool, weights_file: Path):
-    encoder = EfficientNetNetworks(str(weights_file), freeze=frozen).encoder((1, 28, 28), 4)
+    encoder = EfficientNetNetworks(str(weights_file), freeze=frozen).build_encoder((1, 28, 28), 4)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     optimizer = torch.optim.Adam([parameter for parameter in encoder.parameters() if parameter.requires_grad])
     for _ in range(2):
@@ -99,7 +99,7 @@ def test_freezing_is_complete(frozen: bool, weights_file: Path):
 
 
 def test_a_frozen_encoder_gives_an_image_the_same_code_in_training(weights_file: Path):
-    encoder = EfficientNetNetworks(str(weights_file), freeze=True).encoder((1, 28, 28), 4)
+    encoder = EfficientNetNetworks(str(weights_file), freeze=True).build_encoder((1, 28, 28), 4)
     images = torch.rand(6, 1, 28, 28)
     assert torch.allclose(encoder.train()(images)[:2], encoder.eval()(images[:2]), atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_a_model_is_loaded_without_the_file_of_its_initial_weights(weights_file:
 def test_a_name_is_torchvisions_file(name: str, network: nn.Module, weights_file: Path, hub: Path):
     hub.mkdir(parents=True)
     (hub / KEPT).write_bytes(weights_file.read_bytes())
-    encoder = EfficientNetNetworks(name).encoder((3, 32, 32), 2)
+    encoder = EfficientNetNetworks(name).build_encoder((3, 32, 32), 2)
     assert same(encoder.features.state_dict(), network.features.state_dict())
 
 
@@ -133,10 +133,10 @@ def test_a_download_is_kept_and_its_hash_checked(
         (tmp_path / name).write_bytes(weights_file.read_bytes())
     monkeypatch.setattr(EfficientNet_B0_Weights.DEFAULT.value, "url", (tmp_path / "weights-00000000.pth").as_uri())
     with pytest.raises(ValueError, match="cannot be downloaded .*hash"):
-        EfficientNetNetworks("DEFAULT").encoder((3, 32, 32), 2)
+        EfficientNetNetworks("DEFAULT").build_encoder((3, 32, 32), 2)
     assert not list(hub.iterdir())
     monkeypatch.setattr(EfficientNet_B0_Weights.DEFAULT.value, "url", (tmp_path / f"weights-{digest}.pth").as_uri())
-    EfficientNetNetworks("DEFAULT").encoder((3, 32, 32), 2)
+    EfficientNetNetworks("DEFAULT").build_encoder((3, 32, 32), 2)
     assert (hub / f"weights-{digest}.pth").read_bytes() == weights_file.read_bytes()
 
 
@@ -149,7 +149,7 @@ def test_without_a_network_it_says_how_to_bring_the_file(error: Exception, hub: 
 
     monkeypatch.setattr(torch.hub, "urlopen", fails)
     with pytest.raises(ValueError, match="weights IMAGENET1K_V1 cannot be downloaded") as caught:
-        EfficientNetNetworks("IMAGENET1K_V1").encoder((3, 32, 32), 2)
+        EfficientNetNetworks("IMAGENET1K_V1").build_encoder((3, 32, 32), 2)
     message = str(caught.value)
     assert "\n" not in message and "--model.networks.weights FILE" in message
     assert str(hub / KEPT) in message and EfficientNet_B0_Weights.DEFAULT.url in message
@@ -183,7 +183,7 @@ def test_a_run_is_tested_and_goes_on_without_the_file_of_its_initial_weights(wei
 def test_a_file_that_does_not_fit_is_refused(weights_file: Path, hub: Path, tmp_path: Path):
     def complaint(weights: str | Path) -> str:
         with pytest.raises(ValueError) as caught:
-            EfficientNetNetworks(str(weights)).encoder((3, 32, 32), 2)
+            EfficientNetNetworks(str(weights)).build_encoder((3, 32, 32), 2)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -199,11 +199,11 @@ def test_a_file_that_does_not_fit_is_refused(weights_file: Path, hub: Path, tmp_
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     assert "holds a Tensor" in complaint(tmp_path / "tensor.pth")
     torch.save(nn.Linear(2, 2), tmp_path / "code.pth")
-    assert "is damaged or is no file of weights" in complaint(tmp_path / "code.pth")
+    assert "is damaged or is not a file of weights" in complaint(tmp_path / "code.pth")
 
 
 def test_invalid_arguments_raise_an_error():
     with pytest.raises(ValueError, match="image_size is 0"):
         EfficientNetNetworks(image_size=0)
     with pytest.raises(ValueError, match="1 or 3 channels, not 2"):
-        EfficientNetNetworks().encoder((2, 28, 28), 3)
+        EfficientNetNetworks().build_encoder((2, 28, 28), 3)

@@ -185,11 +185,11 @@ def test_small_images_get_the_last_layer_that_fits(whole: str):
     network = VGG19Features(("pool5",), whole)
     for pixels, last in ((1, "relu1_2"), (2, "relu2_2"), (15, "relu4_4"), (16, "relu5_4"), (31, "relu5_4")):
         with pytest.raises(ValueError, match=f"the last layer that fits is {last}$"):
-            network.check((3, pixels, 99))
+            network.check_shape((3, pixels, 99))
     assert network(torch.rand(1, 3, 32, 32))[0].shape == (1, 512, 1, 1)
 
 
-def test_bad_arguments_are_refused(small: str):
+def test_invalid_arguments_raise_an_error(small: str):
     for layers, complaint in (
         ((), "at least one layer"),
         (("relu1_1", "relu1_1"), "none twice"),
