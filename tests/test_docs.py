@@ -1,5 +1,6 @@
 """The documentation holds: its commands parse, its tutorial and its recipes run, its lists are complete, it builds."""
 
+import ast
 import inspect
 import os
 import re
@@ -12,14 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from lightning import Trainer
 
 import lit_models
-from datamodules import data_modules
+from datamodules import ImageDataModule, data_modules
+from genlab import callbacks
+from genlab.cli.options import MEASURES, PICTURES
 from genlab.cli.train import check
 from genlab.cli.train import main as train
+from genlab.runs.folder import RunOptions
 from genlab.sampling import cli as sampling
 from genlab.sweep import cli as sweeps
 from lit_models import GenerativeModule
+from lit_models.common.adversarial import AdversarialRecipe
+from lit_models.common.component import Component
 from tests import HANG_SECONDS, preloaded
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +49,8 @@ STANDS_FOR = {
     "runs/E/R/": "runs/autoencoder_digits/default/",
 }
 """Placeholders in commands, and what is parsed in their place."""
+ELSEWHERE = {"None", "LightningModule", "LightningDataModule", "ModelCheckpoint", "TinyAutoencoder", "ValueError"}
+"""Classes of other packages, and of the recipes."""
 EXAMPLES = re.compile(r"tiny|shapes|my_", re.IGNORECASE)
 """Names of the recipes' examples, which are run by tests of their own."""
 BLOCK = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -151,6 +161,56 @@ def test_every_command_of_the_documentation_parses(program: str, monkeypatch):
     assert len(faults) > 5
     wrong = [f"{page}: {command}: {what}" for command, (page, what) in faults.items() if what]
     assert not wrong, "\n".join(wrong)
+
+
+def parameters() -> set[str]:
+    """The names of all options: of models, components, data modules, callbacks, runs, the trainer and Adam."""
+    found = [callbacks.__dict__[name] for name in callbacks.__all__]
+    found += [RunOptions, AdversarialRecipe, Trainer, torch.optim.Adam]
+    for base in (GenerativeModule, Component, ImageDataModule):
+        kinds = [base]
+        while kinds:
+            kind = kinds.pop()
+            found.append(kind)
+            kinds += kind.__subclasses__()
+    return {name for kind in found for name in inspect.signature(kind).parameters} | {*PICTURES, *MEASURES}
+
+
+def test_every_option_that_the_documentation_names_exists():
+    known = parameters() | {"help", "recipe", "*", "callbacks", "checkpoint"}
+    missing = set()
+    for page in PAGES:
+        if page.stem == "changelog":
+            continue
+        text = page.read_text(encoding="utf-8")
+        for option in re.findall(r"(?<![\w-])--(?:model|data|run|trainer|[a-z_]+)\.([a-z][\w.]*)", text):
+            missing |= {f"{page.name}: {option}" for part in option.strip(".").split(".") if part not in known}
+        for table in re.findall(r"^\| option \|.*\n\|[- |]+\n((?:\|.*\n)+)", text, re.MULTILINE):
+            for row in table.splitlines():
+                names = re.findall(r"`([a-z_]+)`", row.split("|")[1])
+                missing |= {f"{page.name}: {name}" for name in names if name not in known}
+    assert not missing, sorted(missing)
+
+
+def test_every_class_that_the_documentation_names_exists():
+    files = [path for package in ("lit_models", "datamodules", "genlab") for path in (ROOT / package).rglob("*.py")]
+    known = {
+        node.name
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = {name for name in re.findall(r"`([A-Z][A-Za-z0-9]+)`", text) if re.search("[a-z]", name)}
+        missing = names - known - ELSEWHERE
+        assert page.stem == "changelog" or not missing, (page.name, sorted(missing))
+
+
+def test_every_picture_of_a_run_is_on_its_page():
+    text = (ROOT / "docs" / "media.md").read_text(encoding="utf-8")
+    drawing = {*PICTURES, "quality", "translation", "color_control", "principal_subspace"}
+    assert [name for name in drawing if f"`--{name}." not in text] == []
 
 
 def test_readme_is_short():
