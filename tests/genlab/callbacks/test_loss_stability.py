@@ -97,5 +97,5 @@ class SaveAt(StopAt):
 
 
 def test_a_window_of_two_steps_is_refused():
-    with pytest.raises(ValueError, match="window is 2 steps"):
+    with pytest.raises(ValueError, match="window is 2; it must be at least 3 steps"):
         LossStability(2)

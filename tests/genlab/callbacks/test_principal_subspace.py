@@ -16,7 +16,7 @@ def test_a_model_with_the_axes_of_pca_has_its_error(tmp_path: Path):
     mean, axes = mean_and_axes(data.examples("train", 10_000)[0], 4)
     with torch.no_grad():
         model.encoder.weight.copy_(torch.linalg.qr(torch.randn(4, 4)).Q @ axes.float())
-        model.encoder.centre.copy_(mean)
+        model.encoder.center.copy_(mean)
     trainer = Trainer(
         accelerator="cpu",
         logger=False,

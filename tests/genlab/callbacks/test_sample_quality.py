@@ -229,7 +229,7 @@ def test_hint_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytes
     assert not prepared(tmp_path, Copier(images)).measures
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "classifier_digits/default/checkpoints/best.ckpt, so samples are not measured and the last" in said
+    assert "classifier_digits/default/checkpoints/best.ckpt, so samples are not measured and best.ckpt" in said
     assert "`python train.py fit --config configs/classifier_digits.yaml` makes it" in said
 
 
@@ -244,7 +244,7 @@ def test_an_unusable_default_classifier_is_an_error_only_if_needed(images: Tenso
     save(small_classifier(num_classes=3), path)
     assert not prepared(tmp_path, Loss(images)).measures
     for model, arguments in ((Copier(images), {}), (Loss(images), {"classifier": str(path)})):
-        with pytest.raises(CheckpointError, match="tells 3 classes apart"):
+        with pytest.raises(CheckpointError, match="classifies into 3 classes"):
             prepared(tmp_path, model, **arguments)
 
 
@@ -267,7 +267,7 @@ def _measure(rank: int, world: int) -> dict[str, float]:
     model: Any = SimpleNamespace(
         sample=lambda n, label: torch.stack([next(mine) for _ in range(n)]), log=lambda *_, **__: None
     )
-    scores = SampleScores(quality.classifier, neighbours=3)
+    scores = SampleScores(quality.evaluation_classifier, neighbours=3)
     quality._add_real(scores, trainer, "test", 1.0)
     quality._add_samples(scores, trainer, model, 25, seed=0)
     return scores.compute()
@@ -292,7 +292,7 @@ def test_inception_needs_its_package_and_a_classifier(root: Path, images: Tensor
     monkeypatch.setattr("genlab.evaluation.inception.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs torch-fidelity: pip install 'genlab\[inception\]'"):
         prepared(root, Loss(images), inception=True)
-    with pytest.raises(UsageError, match="needs a classifier too, and there is no none/classifier_digits"):
+    with pytest.raises(UsageError, match="needs an evaluation classifier too, but there is no none/classifier_digits"):
         prepared(Path("none"), Loss(images), inception=True)
 
 
