@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules import ImageDataModule
 from genlab import callbacks
+from genlab.cli import completion
 from genlab.cli.compatibility import check_images, check_labels
 from genlab.cli.help import IMPORT_HELP, arrange_help, describe_subcommands
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
@@ -70,11 +71,20 @@ class GenlabCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser: Any = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         arrange_help(parser, subcommand)
+        if self._completes:
+            completion.shorten(parser)
         return parser
 
     def _add_subcommands(self, parser: Any, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
         describe_subcommands(parser)
+        if self._completes:
+            completion.add_other_commands(parser)
+
+    @property
+    def _completes(self) -> bool:
+        """Whether a completion script is asked for."""
+        return any(arg.startswith("--print_completion") for arg in self.args)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that is asked for, as building a parser for each of them takes a third of a second."""

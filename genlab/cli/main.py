@@ -1,6 +1,7 @@
 """The program `genlab`: one command for training, sweeps, sampling and lists of what there is."""
 
 import importlib.metadata
+import importlib.util
 import sys
 
 from genlab.arguments import find_in_current_folder
@@ -25,7 +26,9 @@ see what there is
   genlab models                              models, with their papers and configs
   genlab data                                data modules
   genlab COMMAND --help                      options of a command
-  genlab --print_completion shtab-bash       completion for the shell (pip install 'genlab[completion]')
+  genlab --print_completion shtab-bash       completion for bash, shtab-zsh for zsh (pip install 'genlab[completion]'):
+                                             genlab --print_completion shtab-bash > ~/.genlab-completion,
+                                             and `source ~/.genlab-completion` in ~/.bashrc
   genlab --version
 """
 TRAINING = ("fit", "validate", "test", "predict")
@@ -37,7 +40,11 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else list(args)
     command, rest = (args[0], args[1:]) if args else ("--help", [])
     find_in_current_folder()
-    if command in TRAINING or command.startswith("--print_completion"):
+    completes = command.startswith("--print_completion")
+    if completes and importlib.util.find_spec("shtab") is None:
+        print("error: completion needs shtab; pip install 'genlab[completion]'", file=sys.stderr)
+        return 2
+    if command in TRAINING or completes:
         from genlab.cli.train import command as train
 
         return train(args)

@@ -106,7 +106,10 @@ def test_it_is_resumed(folder: Path):
 def test_it_is_sampled_once_it_is_imported(folder: Path):
     sampled = [checkpoint(folder), "--count=4", "--output=grid.png"]
     refused = program(folder, "sample.py", *sampled, status=2)
-    assert "my_package.model.MyModel is no imported model; add --import my_package," in refused and refused.count("\n") == 1
+    assert (
+        "my_package.model.MyModel is no imported model; add --import my_package," in refused
+        and refused.count("\n") == 1
+    )
     program(folder, "sample.py", *sampled, "--import=my_package")
     assert (folder / "grid.png").is_file()
 
