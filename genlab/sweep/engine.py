@@ -93,19 +93,6 @@ class Engine:
 
     There is one thread per worker and one for heartbeats; the main thread handles signals.
 
-    >>> from genlab.sweep.parser import load_definition
-    >>> _ = Path("program.py").write_text("def main(args, report): ...")
-    >>> _ = Path("small.yaml").write_text('''
-    ... program: program.py
-    ... method: grid
-    ... metric: {name: test/mse}
-    ... parameters: {model.depth: {values: [1, 2]}}
-    ... command: ["${program}", "${args}"]
-    ... ''')
-    >>> engine = Engine(load_definition(Path("small.yaml")), Options(workers=2))
-    >>> len(engine.sweep), len(engine.workers), str(engine.folder)
-    (2, 2, 'runs/small')
-
     `engine.run()` executes the runs and returns a SweepResult.
 
     Args:
@@ -114,6 +101,20 @@ class Engine:
 
     Raises:
         UsageError: The search has no end, or the program does not exist.
+
+    Examples:
+        >>> from genlab.sweep.parser import load_definition
+        >>> _ = Path("program.py").write_text("def main(args, report): ...")
+        >>> _ = Path("small.yaml").write_text('''
+        ... program: program.py
+        ... method: grid
+        ... metric: {name: test/mse}
+        ... parameters: {model.depth: {values: [1, 2]}}
+        ... command: ["${program}", "${args}"]
+        ... ''')
+        >>> engine = Engine(load_definition(Path("small.yaml")), Options(workers=2))
+        >>> len(engine.sweep), len(engine.workers), str(engine.folder)
+        (2, 2, 'runs/small')
     """
 
     def __init__(self, sweep: Definition, options: Options) -> None:
