@@ -1,4 +1,4 @@
-"""Two gloo processes on the CPU: disjoint shards, gradients and numbers of the joined batch."""
+"""Two gloo processes on the CPU against one process on the joined batches."""
 
 import signal
 from pathlib import Path
@@ -69,7 +69,7 @@ def shell(root: Path, *args: str) -> None:
 
 
 def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path):
-    """The same images in the same steps; sums in another order, so equal but for rounding."""
+    """Both take the same images in the same steps, so that the results are equal up to rounding."""
     args = [arg for arg in small_autoencoder() if "batch_size" not in arg]
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=50", "--run.name=two"]
     shell(tmp_path, *args, *two, "--run.pictures=true")
@@ -88,7 +88,7 @@ def test_a_run_on_two_processes_equals_one_on_the_joined_batches(tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_one_process_ends_both_and_saves(number: signal.Signals, tmp_path: Path):
+def test_a_signal_to_one_process_stops_both_and_saves_a_checkpoint(number: signal.Signals, tmp_path: Path):
     two = [*small_autoencoder(), "--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=100"]
     more = ["--trainer.max_epochs=100000", "--run.name=x", f"--run.root={tmp_path}", "--trainer.accelerator=cpu"]
     process = start_program("train.py", "fit", *two, *more, OMP_NUM_THREADS="1")

@@ -1,4 +1,4 @@
-"""The digits in two versions, which need no file."""
+"""Data of image pairs that are made of the digits and need no file."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from datamodules import (
 
 
 class RecoloredDigits(RecoloredMNISTDataModule):
-    """3 x 28 x 28 both, never of one digit."""
+    """Unpaired images of 3 x 28 x 28."""
 
     name = "digits"
     read = DigitsDataModule.read
 
 
 class ColoredPairsOfDigits(ColoredPairsMNISTDataModule):
-    """1 x 28 x 28 to 3 x 28 x 28."""
+    """Sources of 1 x 28 x 28, targets of 3 x 28 x 28."""
 
     name = "digits"
     read = DigitsDataModule.read
 
 
 class NoisyDigits(NoisyMNISTDataModule):
-    """1 x 28 x 28 both, never of one digit."""
+    """Unpaired images of 1 x 28 x 28."""
 
     name = "digits"
     read = DigitsDataModule.read
@@ -36,14 +36,14 @@ class NoisyDigits(NoisyMNISTDataModule):
 
 
 class HalfDigits(LowResolutionMNISTDataModule):
-    """1 x 14 x 14 to 1 x 28 x 28."""
+    """Sources of 1 x 14 x 14, targets of 1 x 28 x 28."""
 
     name = "digits"
     read = DigitsDataModule.read
 
 
 class QuarterDigits(HalfDigits):
-    """1 x 7 x 7 to 1 x 28 x 28."""
+    """Sources of 1 x 7 x 7, targets of 1 x 28 x 28."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(factor=4, **options)
