@@ -163,7 +163,7 @@ class Slopes(nn.Module):
 
 
 class ToySlopes(PerceptualFeatures):
-    def load(self, image_shape: Any = None) -> nn.Module:
+    def build(self, image_shape: Any = None) -> nn.Module:
         assert image_shape in (None, (1, SIDE, SIDE))
         return Slopes()
 
