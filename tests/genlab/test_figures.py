@@ -17,7 +17,7 @@ def test_angles_have_their_own_panel(angle: str, at_120: tuple[int, int, int] | 
     colours = by_class.collections[0].get_facecolors()
     assert (colours[0] == colours[3]).all() and len({tuple(colour) for colour in colours}) == 3
     colours = by_angle.collections[0].get_facecolors()
-    assert (colours[0] == colours[3]).all()  # a full turn
+    assert (colours[0] == colours[3]).all()  # 0 and 360 degrees are equal
     if at_120 is not None:
         assert colours[1][:3] == pytest.approx(at_120, abs=0.02) and colours[0][:3] == pytest.approx((1, 0, 0))
 

@@ -32,7 +32,7 @@ def test_spherical_path_equals_scipy(dim: int):
 
 
 def test_spherical_path_keeps_the_norm_of_normal_codes():
-    """In 400 dimensions lengths are 20 with a deviation of 0.7: a false alarm is beyond 7 deviations."""
+    """Norms in 400 dimensions are 20 with a deviation of 0.7: the limit is at 7 deviations."""
     starts, ends = random(2, 50, 400)
     lengths = spherical_path(starts, ends, torch.linspace(0, 1, 5).double()).norm(dim=2)
     assert (lengths - 20).abs().max() < 5
@@ -72,35 +72,36 @@ def test_categorical_columns_are_interpolated_linearly():
     )
 
 
-@pytest.mark.parametrize("route", [linear_path, spherical_path])
-def test_paths_include_their_ends_and_closed_paths_return(route):
+@pytest.mark.parametrize("path", [linear_path, spherical_path])
+def test_paths_include_their_ends_and_closed_paths_return(path):
     ends = random(3, 5, 2)
-    walk = interpolate_codes(ends[0], ends[1], 6, route)
-    assert walk.shape == (5, 6, 2) and torch.allclose(walk[:, 0], ends[0]) and torch.allclose(walk[:, -1], ends[1])
-    trip = closed_paths(ends, 4, route)
-    assert len(trip) == 12 and torch.allclose(trip[::4], ends)
-    assert torch.allclose(trip[2], route(ends[0], ends[1], torch.tensor([0.5]).double())[:, 0])
-    assert torch.allclose(trip[10], route(ends[2], ends[0], torch.tensor([0.5]).double())[:, 0])
+    codes = interpolate_codes(ends[0], ends[1], 6, path)
+    assert codes.shape == (5, 6, 2)
+    assert torch.allclose(codes[:, 0], ends[0]) and torch.allclose(codes[:, -1], ends[1])
+    loop = closed_paths(ends, 4, path)
+    assert len(loop) == 12 and torch.allclose(loop[::4], ends)
+    assert torch.allclose(loop[2], path(ends[0], ends[1], torch.tensor([0.5]).double())[:, 0])
+    assert torch.allclose(loop[10], path(ends[2], ends[0], torch.tensor([0.5]).double())[:, 0])
 
 
 def test_linear_paths_have_equal_steps():
     ends = random(3, 5, 2)
-    walk = interpolate_codes(ends[0], ends[1], 6)
-    assert torch.allclose(walk.diff(dim=1), ((ends[1] - ends[0]) / 5)[:, None].expand(5, 5, 2))
-    trip = closed_paths(ends, 4)
-    steps = (trip.roll(-1, dims=0) - trip).unflatten(0, (3, 4))
+    codes = interpolate_codes(ends[0], ends[1], 6)
+    assert torch.allclose(codes.diff(dim=1), ((ends[1] - ends[0]) / 5)[:, None].expand(5, 5, 2))
+    loop = closed_paths(ends, 4)
+    steps = (loop.roll(-1, dims=0) - loop).unflatten(0, (3, 4))
     assert torch.allclose(steps, steps[:, :1].expand_as(steps))
 
 
 def test_traversals_change_one_dimension():
     example, mean, deviation = torch.tensor([9.0, 8.0, 7.0]), torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1, 2])
-    walks = traverse_dimensions(example, mean, deviation, torch.tensor([2, 0]), 3).view(2, 3, 3)
-    assert walks[0].tolist() == [[9, 8, -3], [9, 8, 3], [9, 8, 9]]
-    assert walks[1].tolist() == [[-0.5, 8, 7], [1, 8, 7], [2.5, 8, 7]]
+    traversals = traverse_dimensions(example, mean, deviation, torch.tensor([2, 0]), 3).view(2, 3, 3)
+    assert traversals[0].tolist() == [[9, 8, -3], [9, 8, 3], [9, 8, 9]]
+    assert traversals[1].tolist() == [[-0.5, 8, 7], [1, 8, 7], [2.5, 8, 7]]
 
 
 def test_traversals_take_each_category_of_a_variable():
     example = torch.tensor([5.0, 1, 0, 0, 0, 1, 0])
-    walks = traverse_categories(example, LatentBlock("categorical", 1, 7, 3)).view(2, 3, 7)
-    assert walks[0].tolist() == [[5, *one, 0, 1, 0] for one in np.eye(3).tolist()]
-    assert walks[1].tolist() == [[5, 1, 0, 0, *one] for one in np.eye(3).tolist()]
+    traversals = traverse_categories(example, LatentBlock("categorical", 1, 7, 3)).view(2, 3, 7)
+    assert traversals[0].tolist() == [[5, *one, 0, 1, 0] for one in np.eye(3).tolist()]
+    assert traversals[1].tolist() == [[5, 1, 0, 0, *one] for one in np.eye(3).tolist()]

@@ -1,4 +1,4 @@
-"""A training whose losses are written down beforehand, and a trainer that keeps its run as train.py does."""
+"""A model whose losses are given in advance, and a trainer that keeps its run as train.py does."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ HEALTHY = {"loss_d": 1.3, "loss_g": 0.8, "d_real": 0.6, "d_fake": 0.4}
 
 
 class Script(LightningModule):
-    """Returns `step_of(i)` as what batch i of the whole training gave, and logs `scores[epoch]` in validation."""
+    """Returns `step_of(i)` from the training step of batch i, and logs `scores[epoch]` in validation."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ def train(
     checkpoint: Path | None = None,
     more: list[Callback] | None = None,
 ) -> Trainer:
-    """`more` callbacks stand behind those that keep the run."""
+    """`more` callbacks come after those that keep the run."""
     watched = {name for scores in model.scores or [] for name in scores}
     record = RunRecord(folder, {})
     best = [BestCheckpoint(folder / "checkpoints", "val/distance", "min")] if "val/distance" in watched else []

@@ -12,7 +12,7 @@ from tests.genlab.callbacks.toy_models import contains, picture
 
 
 def shades(codes: torch.Tensor) -> torch.Tensor:
-    """Red tells the noise, green the class."""
+    """Red shows the noise, green the class."""
     green = codes[:, 2:] @ torch.tensor([[0.1], [0.5], [0.9]])
     return torch.cat([codes[:, :1].sigmoid(), green, torch.zeros(len(codes), 1)], dim=1)
 

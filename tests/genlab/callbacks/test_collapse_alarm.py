@@ -16,7 +16,7 @@ NAN = HEALTHY | {"loss_g": math.nan}
 
 
 def scores(*modes: int, kl: float = 0.01) -> list[dict[str, float]]:
-    """Validations after each epoch, whose distance is the better the more modes there are."""
+    """The validation metrics of each epoch; more modes have a smaller distance."""
     return [{"val/modes": float(m), "val/modes_kl": kl, "val/distance": 20.0 - m} for m in modes]
 
 
@@ -31,7 +31,7 @@ def between(first: int, last: int, step_in: dict[str, float]) -> Any:
 
 
 def test_no_alarm_for_a_healthy_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Coverage grows and shakes a little, a gradient's norm is infinite, and D is sure for less than a window."""
+    """Coverage grows and varies a little, a gradient is infinite, and D is saturated for less than a window."""
 
     def step_of(step: int) -> dict[str, float]:
         return (CERTAIN if step % 10 < 5 else HEALTHY) | {"grad_norm_g": math.inf if step == 3 else 1.0}
@@ -62,7 +62,7 @@ def test_uneven_coverage_raises_an_alarm(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_saturated_discriminator_raises_one_alarm_an_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Windows of ten steps go over epochs of 25: sure in 10..40 and 50..60, with a healthy window between."""
+    """Windows of ten steps, epochs of 25: saturated in steps 10 to 40 and 50 to 60, with a healthy window between."""
 
     def step_of(step: int) -> dict[str, float]:
         return CERTAIN if 10 <= step < 40 or 50 <= step < 60 else HEALTHY
@@ -124,7 +124,7 @@ def test_a_collapse_stops_the_training_and_keeps_the_best_checkpoint(
 
 
 def test_a_resumed_run_keeps_its_alarms_and_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Its alarms stay in the summary, what rings does not ring again, and the best coverage is the earlier one."""
+    """The alarms stay in the summary, an active one is not raised again, and the best coverage is the earlier one."""
     model = Script(between(0, 100, CERTAIN), scores(10, 9, 9, 3))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=2, steps=10)
     assert alarms(tmp_path) == [("saturated", 1, 8)]
@@ -137,7 +137,7 @@ def test_a_resumed_run_keeps_its_alarms_and_history(tmp_path: Path, capsys: pyte
 
 
 def test_windows_continue_in_a_resumed_run(tmp_path: Path):
-    """Steps 0 to 14 are healthy: a window that began anew with the second part, at 10, would not be sure."""
+    """Steps 0 to 4 are healthy, so that a window of 15 steps is saturated only from step 15 on."""
     train(tmp_path, Script(between(5, 100, CERTAIN)), [CollapseAlarm(every_n_steps=15)], epochs=1, steps=10)
     last = tmp_path / "checkpoints" / "last.ckpt"
     train(tmp_path, Script(between(15, 30, CERTAIN)), [CollapseAlarm(every_n_steps=15)], 3, 10, checkpoint=last)

@@ -9,13 +9,15 @@ from tests.helpers import fit
 VAE = ["--config=configs/vae_colored_mnist.yaml", "--model.networks.hidden_dims=[16]", "--trainer.max_epochs=1"]
 
 
-@pytest.mark.parametrize("law", ["Gaussian", "GumbelSoftmax", "Joint"])
-def test_metrics_do_not_depend_on_pictures(law: str, data_root: Path, tmp_path: Path):
-    """The numbers are the same, and so are the weights: nothing is drawn from the run's own generator."""
+@pytest.mark.parametrize("distribution", ["Gaussian", "GumbelSoftmax", "Joint"])
+def test_metrics_do_not_depend_on_pictures(distribution: str, data_root: Path, tmp_path: Path):
+    """Neither the metrics nor the weights depend on the pictures: they use no random numbers of the run."""
     found = []
     for pictures in ("true", "false"):
         extra = [f"--run.pictures={pictures}", f"--run.name={pictures}", "--data.val_size=20"]
-        folder = fit(tmp_path, *VAE, *extra, f"--model.latent_distribution={law}", f"--data.root={data_root}").folder
+        folder = fit(
+            tmp_path, *VAE, *extra, f"--model.latent_distribution={distribution}", f"--data.root={data_root}"
+        ).folder
         assert (folder / "media" / "color_control.png").is_file() == (pictures == "true")
         assert (folder / "media" / "color_confusion.png").is_file() == (pictures == "true")
         metrics = read_summary(folder)["metrics"]

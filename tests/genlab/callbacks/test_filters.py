@@ -17,7 +17,7 @@ SMALL = {"latent_dim": 4, "generator": DCGANGenerator(4)}
 
 
 class DiscriminatorModel(Generator):
-    """Its features are those of one convolution."""
+    """A model whose features come from one convolution."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__(2, None)
@@ -35,7 +35,7 @@ def test_filters_are_scaled_separately():
     tiles, _ = filter_tiles(weight)
     assert tiles[0, 0].flatten().tolist() == pytest.approx([1, 0.25, 0.5, 0.625])
     assert tiles[1, 0].flatten().tolist() == pytest.approx([0.5, 0, 0.75, 0.5])
-    assert (tiles[2] == 0.5).all()  # which is dead
+    assert (tiles[2] == 0.5).all()  # all weights are 0
 
 
 @pytest.mark.parametrize(("channels", "shape", "across"), [(1, (16, 1), 4), (3, (16, 3), 4), (4, (64, 1), 8)])
@@ -43,7 +43,7 @@ def test_three_channels_are_drawn_in_colour_and_others_as_tiles(channels: int, s
     weight = torch.randn(16, channels, 5, 5, generator=torch.Generator().manual_seed(0))
     tiles, columns = filter_tiles(weight)
     assert tiles.shape == (*shape, 5, 5) and columns == across
-    if channels == 4:  # a filter's channels stand side by side, on one scale
+    if channels == 4:  # the channels of a filter are side by side, on one scale
         expected = 0.5 + 0.5 * weight[3, 2] / weight[3].abs().max()
         torch.testing.assert_close(tiles[3 * 4 + 2, 0], expected)
 
@@ -69,7 +69,7 @@ def test_first_convolution_of_discriminators_encoders_and_classifiers():
 
 
 def test_first_convolution_of_a_model_with_two_discriminators():
-    """As of a model of two of them, the first one's."""
+    """The first of two discriminators is used."""
     model = Generator(2, None)
     model.discriminator = nn.ModuleDict({"a": nn.Sequential(nn.Conv2d(3, 5, 4)), "b": nn.Conv2d(3, 6, 4)})
     assert first_convolution(model) is model.discriminator["a"][0]

@@ -25,7 +25,7 @@ def test_interpolation_is_linear_in_the_code():
     model = Autoencoder(3, 1, 2).eval()
     ends = torch.rand(2, 1, 28, 28)
     with torch.no_grad():
-        walk = interpolate_images(model, ends, 5)
+        decoded = interpolate_images(model, ends, 5)
         z0, z1 = model.encode(ends)
-        assert torch.allclose(walk[[0, -1]], model.reconstruct(ends), atol=1e-6)
-        assert torch.allclose(walk[1:2], model.decode((0.75 * z0 + 0.25 * z1)[None]), atol=1e-6)
+        assert torch.allclose(decoded[[0, -1]], model.reconstruct(ends), atol=1e-6)
+        assert torch.allclose(decoded[1:2], model.decode((0.75 * z0 + 0.25 * z1)[None]), atol=1e-6)

@@ -99,9 +99,9 @@ def test_first_three_classes_are_used_without_digits(tmp_path: Path, monkeypatch
         (Generator(3, colours), None),  # no classifier
         (Generator(3, colours), classifier(per_channel=True)),
         (Generator(3, lambda codes: codes[:, :3].sigmoid() * torch.nan), classifier()),
-        (Generator(3, lambda codes: torch.zeros(len(codes), 3)), classifier()),  # of one class
+        (Generator(3, lambda codes: torch.zeros(len(codes), 3)), classifier()),  # one class only
         (ClassGenerator(3, 3, colours), classifier()),
-        (Painter(Generator(3, None).latent_blocks(), colours), classifier()),  # which encodes
+        (Painter(Generator(3, None).latent_blocks(), colours), classifier()),  # has an encoder
     ],
 )
 def test_no_picture_for_other_models_and_classifiers(model: Any, found: Any, tmp_path: Path):

@@ -11,14 +11,14 @@ from tests.genlab.callbacks.toy_models import Painter, contains, picture, traine
 
 
 def two_colours(codes: Tensor) -> Tensor:
-    """Red is the normal share below z1, green that below z2."""
+    """Red is the probability of values below z1, green of values below z2."""
     shares = torch.special.ndtr(codes[:, :2])
     return torch.cat([shares, torch.zeros(len(codes), 1)], dim=1)
 
 
 def test_picture_is_decoded_at_the_quantiles_of_the_prior(tmp_path: Path):
     model = Painter([LatentBlock("continuous", 0, 2)], two_colours)
-    codes = 50 + torch.randn(10, 2)  # what the codes are does not matter where there is a prior
+    codes = 50 + torch.randn(10, 2)  # the codes do not matter, because there is a prior
     LatentPlane(steps=4).on_test_end(trainer(tmp_path, codes), model)  # type: ignore[arg-type]
     shares = torch.tensor([0.125, 0.375, 0.625, 0.875])
     red, green = shares.repeat(4), shares.flip(0).repeat_interleave(4)

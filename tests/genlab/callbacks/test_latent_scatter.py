@@ -11,7 +11,7 @@ from tests.genlab.callbacks.toy_models import Painter, trainer
 
 @pytest.mark.parametrize("column", ["hue", "angle"])
 def test_the_second_panel_has_the_name_of_the_label_column(column: str, tmp_path: Path, monkeypatch):
-    """Images of one channel may have a hue in their labels, and those of three an angle."""
+    """Labels of grey images may have a hue, and those of colour images an angle."""
     drawn: list[Figure] = []
     monkeypatch.setattr(
         "genlab.callbacks.latent_scatter.save_picture", lambda trainer, name, figure: drawn.append(figure)

@@ -11,7 +11,7 @@ from tests.genlab.callbacks.toy_models import Painter, contains, picture, traine
 
 def test_the_first_row_is_the_dimension_of_largest_deviation(tmp_path: Path):
     model = Painter([LatentBlock("continuous", 0, 2)], lambda codes: torch.special.ndtr(codes[:, :1] / 2))
-    codes = torch.tensor([[0.0, 5.0], [1.0, -5.0], [-1.0, 0.0]])  # the second varies more, the first alone is seen
+    codes = torch.tensor([[0.0, 5.0], [1.0, -5.0], [-1.0, 0.0]])  # the second varies more, only the first is visible
     LatentTraversals(steps=3).on_test_end(trainer(tmp_path, codes), model)  # type: ignore[arg-type]
     low, high = torch.special.ndtr(torch.tensor([-1.0, 1.0]) * 3 * (2 / 3) ** 0.5 / 2)
     values = torch.tensor([0.5, 0.5, 0.5, low, 0.5, high])

@@ -36,7 +36,7 @@ def test_steps_of_a_run_stopped_within_an_epoch(tmp_path: Path, monkeypatch):
     stopped = ["--trainer.max_steps=8", "--trainer.max_epochs=5", "--trainer.log_every_n_steps=2"]
     fit(tmp_path, "--run.pictures=true", "--training_gif.every_n_epochs=0", *stopped)
     x, _ = drawn["mse"]["train"]
-    assert x.tolist() == pytest.approx([2 / 6, 4 / 6, 1, 8 / 6])  # of six steps an epoch
+    assert x.tolist() == pytest.approx([2 / 6, 4 / 6, 1, 8 / 6])  # six steps an epoch
 
 
 def test_epochs_with_gradient_accumulation(tmp_path: Path, monkeypatch):

@@ -32,7 +32,7 @@ def history(folder: Path, name: str) -> list[float]:
 
 
 def test_an_epoch_logs_the_mean_of_its_windows(tmp_path: Path):
-    """25 steps are two windows of ten, and five steps that are left over."""
+    """25 steps are two windows of ten steps; five steps are left over."""
     trainer = train(tmp_path, Script(losses), [LossStability(10)], epochs=3, steps=25)
     for name, values in (("train/loss_d_std", LOSS_D), ("train/loss_g_std", LOSS_G)):
         wanted = [
@@ -72,7 +72,7 @@ def test_other_models_log_nothing(tmp_path: Path):
 
 @pytest.mark.parametrize("stop", [4, 17])
 def test_a_run_resumed_within_an_epoch_logs_the_same_values(stop: int, tmp_path: Path):
-    """Stopped in its second epoch, within the first or the second window."""
+    """The run stops in its second epoch, within the first or the second window."""
     for folder in ("whole", "blocks"):
         (tmp_path / folder).mkdir()
     train(tmp_path / "whole", Script(losses), [LossStability(10)], epochs=2, steps=25)

@@ -17,7 +17,7 @@ def test_each_row_is_a_path_of_one_class(tmp_path: Path):
     with isolated_rng():
         starts, ends = model.sample_prior(6).chunk(2)
     arcs = spherical_path(starts[:, :3], ends[:, :3], torch.linspace(0, 1, 5))
-    first = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(5)  # of the classes 0, 1, 0
+    first = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(5)  # classes 0, 1, 0
     tiles = torch.stack([arcs[..., 0].flatten().sigmoid(), first, 1 - first], dim=1)
     expected = image_grid(tiles[:, :, None, None].expand(-1, -1, 4, 4), 5)
     assert contains(picture(tmp_path, "interpolation_z.png"), np.asarray(expected))

@@ -23,7 +23,7 @@ from tests.preloaded import two_processes
 
 
 class Copier(GenerativeModule):
-    """Samples random rows of the images that it was given, a little darker in each epoch; it learns nothing."""
+    """Samples random images of those that it was given, and learns nothing."""
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (FRECHET_MONITOR, "min")
 
@@ -47,7 +47,7 @@ class Loss(Copier):
 
 
 class Classes(Copier):
-    """Of a class, the images that `rows` names."""
+    """Samples images of a class from the numbers in `rows`."""
 
     num_classes = 10
     rows: list[Tensor]
@@ -76,7 +76,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs, with a classifier of the digits in it."""
+    """A folder of runs with a classifier of the digits."""
     folder = tmp_path_factory.mktemp("runs")
     save(small_classifier(), folder / "classifier_digits" / "default" / "checkpoints" / "best.ckpt")
     return folder
@@ -89,7 +89,7 @@ def prepared(root: Path, model: GenerativeModule, **arguments: Any) -> SampleQua
 
 
 def run(quality: SampleQuality, model: GenerativeModule, folder: Path, test: bool = True, **arguments: Any) -> Records:
-    """Fits and tests; a warning is an error."""
+    """Fits and tests a model; warnings are errors."""
     records = Records()
     settings = {"max_epochs": 2, "num_sanity_val_steps": 0, **arguments}
     data = DigitsDataModule(seed=0, batch_size=600)
@@ -121,7 +121,7 @@ def test_metrics_of_validation_and_test(root: Path, images: Tensor, tmp_path: Pa
     assert quality.measures
     first, second, test = run(quality, model, tmp_path).epochs
     assert {name for name in first if not name.endswith("loss")} == {FRECHET_MONITOR, "val/modes", "val/modes_kl"}
-    assert first[FRECHET_MONITOR] == second[FRECHET_MONITOR]  # the same draws each time
+    assert first[FRECHET_MONITOR] == second[FRECHET_MONITOR]  # the same samples each time
     names = {"frechet_classifier", "modes", "modes_kl", "precision", "recall"}
     assert set(test) == {"test/loss"} | {f"test/{name}" for name in names}
     assert test["test/precision"] > 0.5 and test["test/recall"] > 0.5
@@ -184,7 +184,7 @@ def test_limited_batches_limit_the_samples(root: Path, images: Tensor, tmp_path:
     model.asked.clear()
     quality = prepared(root, model, num_images=10000, val_images=5000, batch_size=1)
     run(quality, model, tmp_path, max_epochs=1, limit_val_batches=1, limit_test_batches=2)
-    assert sum(n for n, _ in model.asked) == 4 + 4 + 20  # no fewer than precision and recall need
+    assert sum(n for n, _ in model.asked) == 4 + 4 + 20  # as many as precision and recall need
 
 
 def test_samples_that_are_not_finite_have_infinite_distance(root: Path, images: Tensor, tmp_path: Path):
@@ -196,7 +196,7 @@ def test_samples_that_are_not_finite_have_infinite_distance(root: Path, images: 
 
 
 def test_class_agreement_samples_each_class_equally_often(root: Path, images: Tensor, tmp_path: Path):
-    """Samples of a class are images that the classifier sees in it, or in another where it sees none."""
+    """Samples of a class are images that are predicted to be of this class, if there are any."""
     model = Classes(images)
     modes = EvaluationClassifier(small_classifier()).modes(images)
     seen = modes.unique().tolist()
@@ -258,7 +258,7 @@ def _bank(n: int) -> Tensor:
 
 
 def _measure(rank: int, world: int) -> dict[str, float]:
-    """The numbers of one process out of `world`, whose samples are its part of a fixed set."""
+    """The scores of one of `world` processes, whose samples are its share of a fixed set."""
     quality = SampleQuality(batch_size=4)
     quality.evaluation_classifier = EvaluationClassifier(small_classifier())
     data = SimpleNamespace(examples=lambda split, n: (_bank(21)[:n], None))
@@ -298,7 +298,7 @@ def test_inception_needs_its_package_and_a_classifier(root: Path, images: Tensor
 
 @pytest.mark.slow
 def test_inception_and_classifier_distances_are_both_logged(root: Path, images: Tensor, tmp_path: Path):
-    """Weights of our own, which are random: the path of the real ones, and another number under another name."""
+    """Random weights in place of the real ones give a distance of its own under its own name."""
     inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: None)

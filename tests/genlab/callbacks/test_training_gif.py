@@ -26,7 +26,7 @@ EPOCHS, BATCHES = 4, 4
 
 
 def options(root: Path, *args: str) -> list[str]:
-    """A small VAE whose draws depend on the random streams, and its training_gif."""
+    """The command line of a small VAE, whose training depends on the random state."""
     return [
         "fit",
         "--model=VAE",
@@ -109,7 +109,7 @@ def test_a_resumed_run_has_each_epoch_once(batch: int, whole: train.Result, tmp_
 
 
 def test_a_killed_and_resumed_run_has_each_epoch_once(whole: train.Result, tmp_path: Path):
-    """The third epoch's frame is there, but its end is in no checkpoint: it is trained again."""
+    """The frame of the third epoch is there, but no checkpoint has its end: the epoch is repeated."""
     command = options(tmp_path, "--run.name=x", "--checkpoint.every_n_epochs=2", *stop_at(3 * BATCHES + 1, "kill"))
     done = run_program("train.py", *command)
     assert done.returncode == -9
@@ -196,11 +196,11 @@ def test_a_frame_shows_the_images_and_the_epoch():
     images = np.random.default_rng(0).integers(0, 255, (9, 3, 8, 8), dtype=np.uint8)
     first, second = grid_frames([(7, {"images": images}), (8, {"images": images})])
     assert contains(np.asarray(first), np.asarray(image_grid(torch.from_numpy(images) / 255, 3, 0)))
-    assert not np.array_equal(np.asarray(first), np.asarray(second))  # the number
+    assert not np.array_equal(np.asarray(first), np.asarray(second))  # the number of the epoch
 
 
 def test_all_frames_of_a_conditional_model_have_one_noise_a_row(tmp_path: Path):
-    """Of images of any size, here 3 x 4 x 4, with 3 classes: 5 rows hold at most 16 images."""
+    """Images of any size, here 3 x 4 x 4, of 3 classes: 5 rows hold at most 16 images."""
     model = ClassGenerator(2, 3, lambda codes: codes[:, 1:4].sigmoid())
     running = after_test(tmp_path)
     made = TrainingGif(num_images=16)
@@ -238,7 +238,7 @@ def test_the_grid_is_the_latent_plane_for_a_normal_prior(prior: object, tmp_path
 
 
 def log_gif(folder: str) -> None:
-    """What a logged run does with its training_gif."""
+    """Saves a GIF in a run that is logged to W&B."""
     logger = RunLogger(Path(folder), "online", {}, id="abc", project="lab")
     running = trainer(Path(folder), torch.zeros(3, 2))
     running.loggers, running.global_step = [logger], 30

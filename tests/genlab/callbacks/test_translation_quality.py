@@ -32,14 +32,14 @@ from lit_models import GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.losses.distortion import psnr
 from tests.genlab.callbacks.toy_models import contains, picture
-from tests.genlab.callbacks.toy_translators import Black, Broken, Forth, Recolourer, Same
+from tests.genlab.callbacks.toy_translators import Black, Identity, NotFinite, OneWay, Recolourer
 from tests.genlab.evaluation.test_classifier import save, small_classifier
 
 BOTH_WAYS = ("frechet_classifier", "digit_agreement", "color_agreement", "l1", "psnr", "ssim", "spectrum_distance")
 
 
 class Unknown(RecoloredMNISTDataModule):
-    """Two kinds of images of which nothing more is known."""
+    """Two kinds of images without classes, hues and alignment."""
 
     hues = (None, None)
     classified_as = None
@@ -63,7 +63,7 @@ class Records(Callback):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs, with a classifier of MNIST in it."""
+    """A folder of runs with a classifier of MNIST."""
     folder = tmp_path_factory.mktemp("runs")
     save(small_classifier(), folder / "classifier_mnist" / "default" / "checkpoints" / "best.ckpt")
     return folder
@@ -83,7 +83,7 @@ def prepared(root: Path, model: GenerativeModule, data: PairsDataModule, **argum
 def run(
     quality: TranslationQuality, model: GenerativeModule, data: PairsDataModule, folder: Path, **arguments: Any
 ) -> list[dict[str, float]]:
-    """What each epoch and the test measure; a warning is an error."""
+    """The metrics of each epoch and of the test; warnings are errors."""
     records = Records()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -106,7 +106,7 @@ def run(
 def measured(
     model: GenerativeModule, data: PairsDataModule, root: Path, folder: Path, **arguments: Any
 ) -> dict[str, float]:
-    """What the test measures, without its `test/`."""
+    """The metrics of the test, without the prefix `test/`."""
     quality = prepared(root, model, data, **arguments)
     quality.pictures = False
     test = run(quality, model, data, folder)[-1]
@@ -125,8 +125,8 @@ def test_a_perfect_translation(root: Path, data: RecoloredMNISTDataModule, tmp_p
 
 
 def test_metrics_equal_those_of_the_images(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    """Of a model that leaves images as they are, by the functions that measure two sets of images."""
-    found = measured(Same(), data, root, tmp_path)
+    """The metrics of the identity equal those of the functions that compare two sets of images."""
+    found = measured(Identity(), data, root, tmp_path)
     source, target, labels = data.pairs("test", 1000)
     assert labels is not None and len(source) == 100
     classifier = EvaluationClassifier(small_classifier(), per_channel=True)
@@ -174,11 +174,11 @@ def test_validation_and_test_measure_their_images(root: Path, data: RecoloredMNI
         name: value for name, value in second.items() if name.startswith("val/")
     }
     asked = sum(n for n, direction in model.asked if direction == "ab")
-    assert asked == 2 * (2 * 30 + 100)  # of sources, and of what is to come back
+    assert asked == 2 * (2 * 30 + 100)  # of sources, and of the cycles of targets
 
 
 def test_no_sanity_check_and_limited_batches(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    model = Forth()
+    model = OneWay()
     quality = prepared(root, model, data, batch_size=8)
     quality.pictures = False
     first, *_ = run(quality, model, data, tmp_path, num_sanity_val_steps=1, limit_val_batches=1, limit_test_batches=2)
@@ -187,22 +187,22 @@ def test_no_sanity_check_and_limited_batches(root: Path, data: RecoloredMNISTDat
 
 
 def test_metrics_of_one_direction_have_no_suffix(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    model = Forth()
+    model = OneWay()
     test = run(prepared(root, model, data), model, data, tmp_path)[-1]
     assert set(test) == {"test/loss"} | {f"test/{name}" for name in BOTH_WAYS}
     assert {path.name for path in (tmp_path / "media").iterdir()} == {"translations.png", "color_confusion.png"}
 
 
 def test_the_baseline_is_measured(root: Path, data_root: Path, tmp_path: Path):
-    """A noisy image is its own first guess; one that goes through unchanged gains nothing."""
+    """The baseline of a noisy image is the image itself, so that the identity has no gain."""
     noisy = NoisyMNISTDataModule(str(data_root), val_size=40, seed=0)
-    found = measured(Forth(), noisy, root, tmp_path)
+    found = measured(OneWay(), noisy, root, tmp_path)
     compared = ("l1", "psnr", "ssim", "spectrum_distance")
     assert set(found) == {*compared, *(f"{name}_input" for name in compared), *BOTH_WAYS[:2], "psnr_gain"}
     assert all(found[name] == found[f"{name}_input"] for name in compared) and found["psnr_gain"] == 0
     source, target, _ = noisy.pairs("test", 1000)
     assert found["psnr_input"] == pytest.approx(psnr(source, target).mean().item(), rel=1e-5)
-    both = measured(Same(), noisy, root, tmp_path)
+    both = measured(Identity(), noisy, root, tmp_path)
     assert {"psnr", "psnr_ab", "psnr_ba", "psnr_input_ab", "psnr_gain_ab"} <= set(both)
     assert not {"psnr_input", "psnr_input_ba", "psnr_gain", "color_agreement"} & set(both)
 
@@ -211,7 +211,7 @@ def test_metrics_without_classes_labels_and_targets(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     data = Unknown(str(data_root), val_size=40, seed=0)
-    model = Same()
+    model = Identity()
     quality = prepared(tmp_path, model, data)
     assert not quality.measures
     assert capsys.readouterr().out == (
@@ -227,17 +227,17 @@ def test_metrics_without_classes_labels_and_targets(
 def test_a_given_classifier_measures_images_without_classes(data_root: Path, tmp_path: Path):
     data = Unknown(str(data_root), val_size=40, seed=0)
     path = save(small_classifier(num_classes=4, image_shape=(3, 28, 28)), tmp_path / "other.ckpt")
-    found = measured(Forth(), data, tmp_path, tmp_path, classifier=str(path))
+    found = measured(OneWay(), data, tmp_path, tmp_path, classifier=str(path))
     assert set(found) == {"frechet_classifier", "spectrum_distance"}
 
 
 def test_hint_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    unasked = Same()
+    unasked = Identity()
     unasked.monitor = None  # type: ignore[misc]
     assert not prepared(tmp_path, unasked, data).measures
-    assert not prepared(tmp_path, Same(), data, num_images=0).measures
+    assert not prepared(tmp_path, Identity(), data, num_images=0).measures
     assert capsys.readouterr().out == ""
-    found = measured(Same(), data, tmp_path, tmp_path)
+    found = measured(Identity(), data, tmp_path, tmp_path)
     said = capsys.readouterr().out
     assert "classifier_mnist/default/checkpoints/best.ckpt, so Frechet distances of translations are not" in said
     assert said.count("\n") == 1 and "`python train.py fit --config configs/classifier_mnist.yaml` makes it" in said
@@ -247,7 +247,7 @@ def test_hint_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Pat
 
 
 def test_no_metrics_with_num_images_0(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    model = Same()
+    model = Identity()
     first, test = run(prepared(root, model, data, num_images=0), model, data, tmp_path)
     assert set(first) == {"train/loss", "val/loss"} and set(test) == {"test/loss"}
     assert not model.asked and not (tmp_path / "media").exists()
@@ -255,13 +255,13 @@ def test_no_metrics_with_num_images_0(root: Path, data: RecoloredMNISTDataModule
 
 def test_one_validation_image_is_refused(root: Path, data_root: Path):
     with pytest.raises(UsageError, match="1 validation image"):
-        prepared(root, Same(), RecoloredMNISTDataModule(str(data_root), val_size=1))
+        prepared(root, Identity(), RecoloredMNISTDataModule(str(data_root), val_size=1))
 
 
 def test_translations_that_are_not_finite(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    """They agree with nothing; the others count as they do."""
-    found = measured(Broken(), data, root, tmp_path)
-    whole = measured(Same(), data, root, tmp_path)
+    """They agree with nothing; the other translations count as usual."""
+    found = measured(NotFinite(), data, root, tmp_path)
+    whole = measured(Identity(), data, root, tmp_path)
     distances = ("l1", "frechet_classifier", "spectrum_distance", "cycle_l1")
     assert all(found[name] == np.inf for name in distances) and found["psnr"] == -np.inf
     assert 0 < found["ssim"] < whole["ssim"] and 0 < found["digit_agreement"] < whole["digit_agreement"]
@@ -269,7 +269,7 @@ def test_translations_that_are_not_finite(root: Path, data: RecoloredMNISTDataMo
 
 
 def test_the_random_state_is_kept(root: Path, data: RecoloredMNISTDataModule, tmp_path: Path):
-    class Noisy(Forth):
+    class Noisy(OneWay):
         def paint(self, images: torch.Tensor, direction: str) -> torch.Tensor:
             return torch.rand_like(images)
 
@@ -281,7 +281,7 @@ def test_the_random_state_is_kept(root: Path, data: RecoloredMNISTDataModule, tm
 
 
 def rows_of(*columns: torch.Tensor) -> np.ndarray:
-    """As they stand in a picture, without the edge."""
+    """Rows of these columns as in a picture, without its edge."""
     return np.asarray(image_grid(torch.stack(to_same_shape(*columns), dim=1).flatten(0, 1), len(columns)))[4:-4, 4:-4]
 
 
@@ -299,7 +299,7 @@ def test_the_picture_shows_inputs_translations_cycles_and_targets(
 
 
 def test_the_picture_of_upscaled_images(root: Path, data_root: Path, tmp_path: Path):
-    class Dark(Forth):
+    class Dark(OneWay):
         def paint(self, images: torch.Tensor, direction: str) -> torch.Tensor:
             return images.new_zeros(len(images), 1, 28, 28)
 
@@ -353,14 +353,14 @@ def test_a_run_logs_metrics_and_saves_pictures(root: Path, data_root: Path):
 @pytest.mark.parametrize(("most", "columns", "tiles"), [(64, 8, 64), (10, 2, 10), (2, 2, 2), (50, 6, 48)])
 def test_training_gif_of_one_direction(most: int, columns: int, tiles: int, data: RecoloredMNISTDataModule):
     data.setup()
-    training_gif, model = TrainingGif(num_images=most), Forth()
+    training_gif, model = TrainingGif(num_images=most), OneWay()
     images = training_gif._images(model, data, "val")
     assert images is not None and len(images) == tiles and training_gif._columns(model, tiles) == columns
     assert torch.equal(images[::2], images[1::2])
 
 
 def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_path: Path):
-    done = fit(tmp_path, data_root, "--model=tests.genlab.callbacks.toy_translators.Same", "--run.pictures=false")
+    done = fit(tmp_path, data_root, "--model=tests.genlab.callbacks.toy_translators.Identity", "--run.pictures=false")
     assert {path.name for path in (done.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert FRECHET_MONITOR not in done.metrics and "test/psnr" in done.metrics and not (done.folder / "media").exists()
 
@@ -369,9 +369,9 @@ def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_pat
     ("model", "data", "message"),
     [
         (
-            "tests.genlab.callbacks.toy_translators.Same",
+            "tests.genlab.callbacks.toy_translators.Identity",
             "MNISTDataModule",
-            "Same translates images of one kind into another, and MNISTDataModule has one kind; use --data .*Recolored",
+            "Identity translates images of one kind into another, and MNISTDataModule has one kind; .*Recolored",
         ),
         (
             "Autoencoder",
@@ -379,9 +379,9 @@ def test_without_a_classifier_the_last_weights_are_best(data_root: Path, tmp_pat
             "Autoencoder does not translate images, and RecoloredMNISTDataModule has pairs of them; use --data .*MNIST",
         ),
         (
-            "tests.genlab.callbacks.toy_translators.Same",
+            "tests.genlab.callbacks.toy_translators.Identity",
             "ColoredPairsMNISTDataModule",
-            "Same translates both ways between images of one shape, and those of ColoredPairsMNISTDataModule are"
+            "Identity translates both ways between images of one shape, and those of ColoredPairsMNISTDataModule are"
             " 1 x 28 x 28 and 3 x 28 x 28; use --data .*NoisyMNIST",
         ),
         (
@@ -399,11 +399,11 @@ def test_incompatible_models_and_data_are_refused(model: str, data: str, message
 
 def test_test_and_predict_do_not_prepare_a_fit(root: Path, data_root: Path):
     done = fit(
-        root, data_root, "--model=tests.genlab.callbacks.toy_translators.Forth", "--run.name=y", "--run.pictures=false"
+        root, data_root, "--model=tests.genlab.callbacks.toy_translators.OneWay", "--run.name=y", "--run.pictures=false"
     )
     weights = [f"--ckpt_path={done.folder}/checkpoints/best.ckpt", "--trainer.accelerator=cpu"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Forth, "prepare_fit", lambda self: 1 / 0)
+        patch.setattr(OneWay, "prepare_fit", lambda self: 1 / 0)
         again = train.main(["test", *weights])
         train.main(["predict", *weights])
     assert again.metrics["test/psnr"] == done.metrics["test/psnr"]

@@ -1,4 +1,4 @@
-"""Pictures and measurements of models that make images and do not encode them: those that fit, and no others."""
+"""Callbacks with generators that have no encoder."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Generators of a few lines, which do not encode images."""
+"""Small generators without an encoder."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tests.genlab.callbacks.toy_models import trainer
 
 
 class Generator(torch.nn.Module):
-    """As tests.genlab.callbacks.toy_models.Painter, with codes of `dim` numbers, and no `encode`."""
+    """A Painter (toy_models) with codes of `dim` real numbers and without `encode`."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -36,7 +36,7 @@ class Generator(torch.nn.Module):
 
 
 class ClassGenerator(Generator):
-    """With a one-hot class of `num_classes` behind them."""
+    """A generator whose codes end in a one-hot class."""
 
     def __init__(self, dim: int, num_classes: int, paint: Any) -> None:
         super().__init__(dim, paint)
@@ -52,7 +52,7 @@ class ClassGenerator(Generator):
 
 
 def after_test(folder: Path, *callbacks: Any, classes: tuple[str, ...] = ("a", "b", "c")) -> Any:
-    """A trainer with three black test images, after its test."""
+    """A trainer with three black test images, after the test."""
     made = trainer(folder, torch.zeros(3, 4))
     made.datamodule.classes = classes
     return SimpleNamespace(**vars(made), callbacks=list(callbacks))

@@ -1,4 +1,4 @@
-"""Models and trainers made of a few lines, whose pictures can be computed by hand."""
+"""Small models and trainers, whose pictures can be computed by hand."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from lit_models.common.capabilities import LatentBlock
 
 
 class Painter(torch.nn.Module):
-    """Codes become images of 4 x 4 pixels of one colour: `paint` maps N x d to N x C in [0, 1]."""
+    """Decodes codes to images of 4 x 4 equal pixels: `paint` maps N x d to N x C in [0, 1]."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -44,7 +44,7 @@ class Painter(torch.nn.Module):
 
 
 def trainer(folder: Path, codes: Tensor, labels: Tensor | None = None) -> Any:
-    """A trainer whose data are `codes` themselves, as images of one row."""
+    """A trainer whose images are the codes themselves, with one row of pixels."""
     given = torch.zeros(len(codes), dtype=torch.int64) if labels is None else labels
     data = SimpleNamespace(
         examples=lambda split, n, seed=0: (codes[:n, None, None, :], given[:n]),
@@ -64,12 +64,12 @@ def trainer(folder: Path, codes: Tensor, labels: Tensor | None = None) -> Any:
 
 
 def picture(folder: Path, name: str) -> np.ndarray:
-    """A picture of the run's media: height x width x 3, uint8."""
+    """Reads a picture of the run: height x width x 3, uint8."""
     return np.asarray(Image.open(folder / "media" / name).convert("RGB"))
 
 
 def contains(whole: np.ndarray, part: np.ndarray) -> bool:
-    """Whether `part` is somewhere in `whole`, pixel by pixel."""
+    """Whether `whole` contains the pixels of `part`."""
     height, width = part.shape[:2]
     corners = whole[: len(whole) - height + 1, : whole.shape[1] - width + 1]
     for row, column in np.argwhere((corners == part[0, 0]).all(axis=2)):

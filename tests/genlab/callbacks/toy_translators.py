@@ -1,4 +1,4 @@
-"""Models of images to images that learn nothing."""
+"""Image-to-image models that learn nothing."""
 
 from typing import Any, ClassVar, Literal
 
@@ -12,8 +12,8 @@ from genlab.metrics import foreground_hue, hue_distance
 from lit_models import GenerativeModule
 
 
-class Same(GenerativeModule):
-    """Leaves images as they are."""
+class Identity(GenerativeModule):
+    """Returns images unchanged."""
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = (FRECHET_MONITOR, "min")
     directions: tuple[str, ...] = ("ab", "ba")
@@ -38,8 +38,8 @@ class Same(GenerativeModule):
         return {"loss": self.weight.square()}
 
 
-class Forth(Same):
-    """Of one direction; predicts translations."""
+class OneWay(Identity):
+    """Translates in one direction, and predicts translations."""
 
     directions = ("ab",)
 
@@ -47,8 +47,8 @@ class Forth(Same):
         return {"images": self.translate(batch[0]).mul(255).round().byte()}
 
 
-class Recolourer(Same):
-    """Knows which hue stands for which in the two colourings of the digits."""
+class Recolourer(Identity):
+    """Translates perfectly between the two colourings of the digits."""
 
     def paint(self, images: Tensor, direction: str) -> Tensor:
         hues = [torch.tensor(hues) for hues in RecoloredMNISTDataModule.hues if hues is not None]
@@ -57,13 +57,13 @@ class Recolourer(Same):
         return images.amax(dim=1, keepdim=True) * hue_to_rgb(becomes)[nearest][:, :, None, None]
 
 
-class Black(Same):
+class Black(Identity):
     def paint(self, images: Tensor, direction: str) -> Tensor:
         return torch.zeros_like(images)
 
 
-class Broken(Same):
-    """Every third image is none, another pixel of it each time."""
+class NotFinite(Identity):
+    """Returns images of which every third is not finite."""
 
     def paint(self, images: Tensor, direction: str) -> Tensor:
         images = images.clone()
@@ -71,8 +71,8 @@ class Broken(Same):
         return images
 
 
-class Unprepared(Forth):
-    """Lacks what its training needs."""
+class Unprepared(OneWay):
+    """Raises an error when a fit is prepared."""
 
     def prepare_fit(self) -> None:
         raise ValueError(f"there are no weights to go from {self.shapes[0]} to {self.shapes[1]}")

@@ -94,7 +94,11 @@ def test_the_default_classifier_of_a_data_set(tmp_path: Path):
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
-        (small_classifier(image_shape=(3, 32, 32)), DigitsDataModule(), "images of 3 x 32 x 32.* these are 1 x 28 x 28"),
+        (
+            small_classifier(image_shape=(3, 32, 32)),
+            DigitsDataModule(),
+            "of 3 x 32 x 32.* these are 1 x 28 x 28",
+        ),
         (small_classifier(num_classes=26), DigitsDataModule(), "classifies into 26 classes, but digits has 10"),
         (small_classifier(), CIFAR10DataModule(), "images of 1 x 28 x 28.* these are 3 x 32 x 32"),
         (small_classifier(image_shape=(3, 28, 28)), Stacked(), "images of 3 x 28 x 28.* these are 1 x 28 x 28"),

@@ -26,7 +26,7 @@ N = 20000
 
 
 class Painter:
-    """Paints the hue that a function finds in the code; its prior codes are those of random training images."""
+    """Decodes a code to the hue that a function computes of it; its prior consists of given codes."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -50,7 +50,7 @@ def noise(n: int, width: int, seed: int = 1) -> Tensor:
 
 
 def on_circle(hues: Tensor) -> Tensor:
-    """Real codes: the hue as a point of a circle, with a third number that has nothing to do with it."""
+    """Real codes: the hue as a point on a circle, and a third number that is independent of it."""
     angle = torch.deg2rad(hues)
     return torch.stack([angle.cos(), angle.sin(), 0.1 * noise(len(hues), 1)[:, 0]], dim=1)
 
@@ -60,7 +60,7 @@ def angle_of(codes: Tensor) -> Tensor:
 
 
 def in_sectors(hues: Tensor) -> Tensor:
-    """Two variables of six categories, which count the hue's tens of degrees."""
+    """Two variables of six categories: the number of the hue's sector of ten degrees."""
     sector = (hues / 10).long()
     return torch.cat([F.one_hot(sector // 6, 6), F.one_hot(sector % 6, 6)], dim=1).float()
 
@@ -93,7 +93,7 @@ def test_hues_of_continuous_codes_are_controlled():
 
 
 def test_a_model_that_ignores_its_code_agrees_by_chance():
-    """Chance is 1/9; of 5,000 samples, four standard deviations are 0.018, a false alarm in 16,000 seeds."""
+    """Chance is 1/9. Four standard deviations of 5,000 samples are 0.018: one failure in 16,000 seeds."""
     hues = torch.Generator().manual_seed(3)
     agreement, regions = measured(
         on_circle(true_hues()),
@@ -110,7 +110,7 @@ def test_hues_of_categorical_codes_are_controlled():
 
 @pytest.mark.parametrize("kind", ["continuous", "categorical"])
 def test_purity_of_codes_without_the_hue_is_chance_for_any_number_of_cells(kind: str):
-    """8,000 combinations of 2.5 codes each. Of 10 x 200 rated codes, four standard deviations are 0.028."""
+    """8,000 combinations of 2.5 codes each. Four standard deviations of 10 x 200 codes are 0.028."""
     codes = noise(N, 3) if kind == "continuous" else random_categories(N)
     part = LatentBlock("continuous", 0, 3) if kind == "continuous" else LatentBlock("categorical", 0, 60, 20)
     regions = choose_regions(codes, true_hues(), [part], REFERENCES)
@@ -130,7 +130,7 @@ def test_the_block_that_determines_the_hue_is_used():
 
 
 def test_regions_hold_the_best_cells_up_to_their_mass():
-    """Codes of the first half: 3 of 3 near in cell 0, 36 of 40 in cell 1, 30 of 40 in cell 2, 1 of 17 in cell 3."""
+    """In the first half, cell 0 has 3 of 3 codes with the hue, cell 1 36 of 40, cell 2 30 of 40, cell 3 1 of 17."""
     cell = torch.tensor([0] * 3 + [1] * 40 + [2] * 40 + [3] * 17)
     near = torch.tensor([1] * 3 + [1] * 36 + [0] * 4 + [1] * 30 + [0] * 10 + [1] + [0] * 16).bool()[:, None]
     rated = torch.tensor([1] * 8 + [2] * 12 + [3] * 80)
@@ -155,7 +155,7 @@ def test_purity_of_a_region_without_held_out_codes_is_chance():
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e6])
 def test_clusters_of_codes_of_any_scale_and_few_points(scale: float):
-    """A collapsed code is one point; four points have no spread."""
+    """A scale of 0 is a collapsed code, and four points have no spread."""
     codes = scale * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]).repeat(100, 1)
     clusters = ClusterCells(codes, 20, seed=0)
     assert torch.allclose(clusters.sample(clusters.cell), codes, atol=0.01 * scale + 1e-12)

@@ -11,7 +11,7 @@ def test_exemplars_have_the_highest_probabilities_of_their_class():
     both[8] = 0  # an image that is not finite
     found = most_confident(codes, both)
     assert found[0].flatten().tolist() == [0, 2, 3] and found[1].flatten().tolist() == [6, 5, 4]
-    assert most_confident(codes[:5], both[:5]).keys() == {0}  # there is but one of the other
+    assert most_confident(codes[:5], both[:5]).keys() == {0}  # the other class has only one code
 
 
 def test_the_result_is_computed_from_class_means():
@@ -27,4 +27,4 @@ def test_the_result_is_computed_from_class_means():
 
 
 def test_noise_equals_that_of_the_paper_for_a_uniform_prior():
-    assert pytest.approx(0.25) == NOISE * (2**2 / 12) ** 0.5  # the deviation of the uniform law on [-1, 1]
+    assert pytest.approx(0.25) == NOISE * (2**2 / 12) ** 0.5  # the deviation of the uniform distribution on [-1, 1]

@@ -22,7 +22,7 @@ def test_detrended_std_equals_numpy(n: int):
 
 
 def test_detrended_std_of_a_line_and_of_noise():
-    """Of 20,000 normal values the standard deviation is known to 0.5%: 4 of these are a false alarm in 16,000 seeds."""
+    """The standard deviation of 20,000 normal values has an error of 0.5%; 4 of these fail in one of 16,000 seeds."""
     assert detrended_std(3 - 0.25 * torch.arange(50.0)).item() == pytest.approx(0, abs=1e-5)
     noise = 0.3 * torch.randn(20000, generator=torch.Generator().manual_seed(0)) + 0.01 * torch.arange(20000)
     assert detrended_std(noise.double()).item() == pytest.approx(0.3, rel=0.02)

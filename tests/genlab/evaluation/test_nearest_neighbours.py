@@ -39,5 +39,5 @@ def test_the_picture_shows_training_images_below_their_copies(images: Tensor):
         for x in range(whole.shape[1] - 55)
         if np.array_equal(whole[y : y + 56, x : x + 56], tile)
     ]
-    assert len(corners) == 3 and len({x for _, x in corners}) == 1  # itself, and found twice
+    assert len(corners) == 3 and len({x for _, x in corners}) == 1  # the sample, and its two nearest images
     assert contains(whole, tile)

@@ -13,18 +13,18 @@ from datamodules import (
 )
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.evaluation.translation_scores import DirectionScores, TranslationScores, combine_scores, slice_pairs
-from tests.genlab.callbacks.toy_translators import Forth, Same
+from tests.genlab.callbacks.toy_translators import Identity, OneWay
 from tests.genlab.evaluation.test_classifier import small_classifier
 
 
 def test_small_images_have_no_ssim_and_large_ones_smaller_batches(data_root: Path):
     data = LowResolutionMNISTDataModule(str(data_root), val_size=40, seed=0, factor=4)
-    scores = TranslationScores(Forth(), data, data.pairs("val", 4), None, 500)
+    scores = TranslationScores(OneWay(), data, data.pairs("val", 4), None, 500)
     assert set(scores.directions["ab"].pixels.means) == {"l1", "psnr", "ssim"} and scores.batch_size == 500
     back = DirectionScores(data, "ba", None, True, False, torch.device("cpu"))
     assert set(back.pixels.means) == {"l1", "psnr"}
     data.image_shape = (3, 256, 128)
-    assert TranslationScores(Forth(), data, data.pairs("val", 0), None, 500).batch_size == 15
+    assert TranslationScores(OneWay(), data, data.pairs("val", 0), None, 500).batch_size == 15
 
 
 def each_metric(scores: TranslationScores) -> Iterator[Metric]:
@@ -39,7 +39,7 @@ def each_metric(scores: TranslationScores) -> Iterator[Metric]:
 @pytest.mark.parametrize("kind", [RecoloredMNISTDataModule, NoisyMNISTDataModule])
 def test_scores_of_two_processes_combine(kind: Any, data_root: Path):
     data = kind(str(data_root), val_size=40, seed=0)
-    model, pairs = Same(), data.pairs("val", 31)
+    model, pairs = Identity(), data.pairs("val", 31)
     classifier = EvaluationClassifier(small_classifier(), per_channel=data.classified_as is not None)
     found = []
     for share in (slice(None), slice(0, None, 2), slice(1, None, 2)):

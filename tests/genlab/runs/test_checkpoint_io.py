@@ -15,7 +15,7 @@ def test_no_temporary_file_is_left(tmp_path: Path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_raises_its_os_error(tmp_path: Path, monkeypatch):
-    """torch.save alone makes a RuntimeError about its own file format of it."""
+    """torch.save alone raises a RuntimeError about its file format."""
     monkeypatch.setattr("builtins.open", lambda path, mode, opened=open: opened("/dev/full", mode))
     with pytest.raises(OSError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(100_000)}, tmp_path / "a.ckpt")
