@@ -367,7 +367,7 @@ def outputs(model: GenerativeModule) -> torch.Tensor:
 
 
 def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
-    """The terms that each part of a model minimises, by the names that its parameters begin with."""
+    """Loss terms, each by the prefix of the names of the parameters that minimise it."""
     if isinstance(model, CycleGAN):
         fakes = [model.generator[direction](x).detach() for direction, x in (("ba", batch[1]), ("ab", batch[0]))]
         return {

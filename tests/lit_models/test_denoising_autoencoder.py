@@ -54,12 +54,12 @@ def test_the_loss_is_the_likelihood_of_the_clean_image_given_the_corrupted_one(c
     torch.manual_seed(5)
     corrupted = x if corruption is None else corruption(x)
     mean = model.reconstruct(corrupted)
-    law = {
+    distribution = {
         "gaussian": torch.distributions.Normal(mean, 0.2),
         "laplace": torch.distributions.Laplace(mean, 0.2),
         "bernoulli": torch.distributions.Bernoulli(mean, validate_args=False),
     }[kind]
-    by_hand = -law.log_prob(x).flatten(1).sum(dim=1).mean()
+    by_hand = -distribution.log_prob(x).flatten(1).sum(dim=1).mean()
     assert terms["loss"].item() == pytest.approx(by_hand.item(), rel=1e-4)
     assert terms["mse"].item() == pytest.approx((mean - x).square().mean().item(), rel=1e-5)
 

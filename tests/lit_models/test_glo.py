@@ -326,17 +326,21 @@ def test_projection_is_on_the_ball_and_leaves_what_is_inside():
 
 
 def test_sampling_uses_the_latent_distribution(tmp_path: Path):
-    for law, projection, normal in (("gaussian", "none", False), ("initial", "ball", False), ("initial", "none", True)):
-        model = glo(latent_distribution=law, projection=projection)
+    for distribution, projection, normal in (
+        ("gaussian", "none", False),
+        ("initial", "ball", False),
+        ("initial", "none", True),
+    ):
+        model = glo(latent_distribution=distribution, projection=projection)
         assert isinstance(model, Samples) and isinstance(model, Encodes) and isinstance(model, HasLatentBlocks)
         assert isinstance(model, Reconstructs) and has_normal_prior(model) == normal
         model.table.mean.fill_(9.0)
         model.table.covariance_sqrt.zero_()
-        assert (model.sample_prior(50) == 9).all() == (law == "gaussian")
+        assert (model.sample_prior(50) == 9).all() == (distribution == "gaussian")
         torch.manual_seed(1)
         draws = model.table.sample_initial(50)
         torch.manual_seed(1)
-        assert torch.equal(model.sample_prior(50), draws) == (law == "initial")
+        assert torch.equal(model.sample_prior(50), draws) == (distribution == "initial")
     with pytest.raises(ValueError, match="without labels"):
         model.sample(2, 3)
 

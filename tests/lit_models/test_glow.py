@@ -158,7 +158,7 @@ class _Identity(nn.Module):
 
 
 class _Uniform(nn.Module):
-    """The standard normal law's distribution function, turned round: a uniform y has normal codes."""
+    """The inverse of the standard normal distribution function: a uniform y has normal codes."""
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         codes = torch.special.ndtri(y.flatten(1))

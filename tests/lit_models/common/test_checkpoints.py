@@ -60,7 +60,12 @@ FOREIGN = {"class_path": "foreign.Thing", "init_args": {}}
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"networks": FOREIGN}, {"networks": "foreign.Thing"}, {"law": "foreign.Thing"}, {"law": {"init_args": FOREIGN}}],
+    [
+        {"networks": FOREIGN},
+        {"networks": "foreign.Thing"},
+        {"latent_distribution": "foreign.Thing"},
+        {"latent_distribution": {"init_args": FOREIGN}},
+    ],
     ids=str,
 )
 def test_only_imported_components_are_built(arguments: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""Images by descent: losses against numpy, gradients against finite differences, known minima, resuming, refusals."""
+"""Image optimization: losses compared with numpy, gradients with finite differences, known minima, resuming, errors."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,7 +31,7 @@ SHALLOW = VGGFeatures("random", ("relu1_1", "pool1"), "average")
 
 
 class Identity(PerceptualFeatures):
-    """The image itself, seen through a matrix of channels that can be undone."""
+    """The image itself, multiplied by an invertible matrix of channels."""
 
     MIX = ((2.0, 0.5, 0.0), (0.0, 1.0, -0.5), (0.3, 0.0, 1.5))
 
@@ -134,7 +134,7 @@ MODELS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 }
 
 
-def made(name: str, **options: Any) -> Any:
+def build_model(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
     kind, arguments = MODELS[name]
     return kind(**{"features": SHALLOW, "num_images": 2, "image_shape": (3, 8, 8), **arguments, **options})
@@ -142,7 +142,7 @@ def made(name: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_gradient_reaches_the_image_as_finite_differences_find_it(name: str):
-    model = made(name).double().train()
+    model = build_model(name).double().train()
     torch.manual_seed(1)
     batch = (torch.rand(2, 3, 8, 8).double(), torch.rand(2, 3, 8, 8).double())
     loss = model.loss_terms(batch)["loss"]
@@ -161,11 +161,11 @@ def test_the_gradient_reaches_the_image_as_finite_differences_find_it(name: str)
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_images_do_not_depend_on_one_another(name: str):
-    model = made(name).train()
+    model = build_model(name).train()
     batch = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8))
     [both] = torch.autograd.grad(model.loss_terms(batch)["loss"], model.logits)
     for image in range(2):
-        alone = made(name, num_images=1).train()
+        alone = build_model(name, num_images=1).train()
         alone.logits.data = model.logits.data[image : image + 1]
         [one] = torch.autograd.grad(alone.loss_terms(tuple(x[image : image + 1] for x in batch))["loss"], alone.logits)
         assert torch.allclose(one / 2, both[image : image + 1], rtol=1e-3, atol=1e-8)
@@ -174,7 +174,7 @@ def test_images_do_not_depend_on_one_another(name: str):
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_reference_image_minimises_the_loss(name: str):
     """Textures and inversions of a picture, and it in its own style, cost nothing but their variation."""
-    model = made(name).eval()
+    model = build_model(name).eval()
     picture = model.optimized_images().clone()
     terms = model.loss_terms((picture, picture))
     variation = terms.get("total_variation", torch.zeros(()))
@@ -183,7 +183,7 @@ def test_the_reference_image_minimises_the_loss(name: str):
 
 
 def test_style_weighs_its_three_terms():
-    model = made("style", content_weight=2.0, style_weight=3.0, tv_weight=4.0).eval()
+    model = build_model("style", content_weight=2.0, style_weight=3.0, tv_weight=4.0).eval()
     content, style = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     terms = model.loss_terms((content, style))
     network = SHALLOW.build()
@@ -367,7 +367,7 @@ def test_half_precision_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize(("optimizer", "refused"), [(LBFGS, True), (adam, False)])
 def test_lbfgs_does_not_work_with_the_gradient_scaler(optimizer: Any, refused: bool):
-    model = made("texture", optimizer=optimizer)
+    model = build_model("texture", optimizer=optimizer)
     scaling = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu")))
     model.trainer = cast(Any, scaling)
     model.optimizers = lambda use_pl_optimizer=True: model.configure_optimizers()
@@ -416,11 +416,11 @@ def test_invalid_options_raise_an_error_of_one_line(args: list[str], complaint: 
 
 
 def test_a_batch_without_all_reference_images_is_refused():
-    model = made("texture").train()
+    model = build_model("texture").train()
     with pytest.raises(MisconfigurationException, match="has 2 images, and a batch has 3 reference images"):
         model.loss_terms((torch.rand(3, 3, 8, 8), torch.arange(3)))
     with pytest.raises(ValueError, match="num_images is 0"):
-        made("texture", num_images=0)
+        build_model("texture", num_images=0)
 
 
 def test_two_processes_share_the_reference_images_and_take_the_same_steps(tmp_path: Path):

@@ -77,8 +77,8 @@ def test_it_is_measured_in_single_precision():
 def test_equal_images_are_at_no_distance_and_the_gradient_reaches_the_images_alone(
     kind: str, checkpoint: Path, vgg_file: Path
 ):
-    parts = {"classifier": ClassifierFeatures(str(checkpoint)), "vgg": VGGFeatures(str(vgg_file), ("relu1_2",))}
-    network = parts[kind].build((1, 28, 28)).train()
+    components = {"classifier": ClassifierFeatures(str(checkpoint)), "vgg": VGGFeatures(str(vgg_file), ("relu1_2",))}
+    network = components[kind].build((1, 28, 28)).train()
     images, references = (torch.rand(2, 1, 28, 28, requires_grad=True) for _ in range(2))
     assert perceptual_distance(network, images, images) == 0
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -137,20 +137,20 @@ def test_vggs_maps_are_those_of_its_layers(vgg_file: Path):
 
 
 @pytest.mark.parametrize(
-    "part", [ClassifierFeatures("nowhere/{seed}.ckpt", (1, 2)), VGGFeatures("nowhere.pth", ("relu2_2", "relu3_3"))]
+    "component", [ClassifierFeatures("nowhere/{seed}.ckpt", (1, 2)), VGGFeatures("nowhere.pth", ("relu2_2", "relu3_3"))]
 )
-def test_a_model_is_loaded_without_the_file_of_its_perceptual_network(part: PerceptualFeatures, tmp_path: Path):
-    loaded = GenerativeModule.load(saved(Painter(part), tmp_path / "painter.ckpt"))
+def test_a_model_is_loaded_without_the_file_of_its_perceptual_network(component: PerceptualFeatures, tmp_path: Path):
+    loaded = GenerativeModule.load(saved(Painter(component), tmp_path / "painter.ckpt"))
     assert isinstance(loaded, Painter) and loaded.perceptual is not None
-    assert loaded.perceptual.as_config() == part.as_config()
+    assert loaded.perceptual.as_config() == component.as_config()
     assert list(loaded.state_dict()) == ["layer.weight", "layer.bias"]
     with pytest.raises((CheckpointError, ValueError), match="there (is|are) no (checkpoint|weights) nowhere"):
         loaded.perceptual.build()
 
 
-def complaint(part: PerceptualFeatures, shape: tuple[int, int, int] | None = None) -> str:
+def complaint(component: PerceptualFeatures, shape: tuple[int, int, int] | None = None) -> str:
     with pytest.raises((CheckpointError, ValueError)) as caught:
-        part.build(shape)
+        component.build(shape)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

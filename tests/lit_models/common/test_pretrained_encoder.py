@@ -86,7 +86,7 @@ def test_a_checkpoint_that_is_not_there_is_named():
 
 def test_a_model_without_codes_gives_its_features(tmp_path: Path):
     model = EvaluationClassifier()
-    backbone = load_encoder(str(saved(model, tmp_path / "judge.ckpt")), None, (1, 28, 28))
+    backbone = load_encoder(str(saved(model, tmp_path / "classifier.ckpt")), None, (1, 28, 28))
     assert backbone.width == 5 and same(backbone.network.state_dict(), model.features.state_dict())
 
 
