@@ -39,8 +39,8 @@ def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tm
         args.append("--trainer.limit_val_batches=1")
     if "ClassifierFeatures" in path.read_text():
         shape = (3, 32, 32) if "CIFAR10" in path.read_text() else (1, 28, 28)
-        judge = saved(Classifier(channels=(4,), feature_dim=8, image_shape=shape), tmp_path / "judge.ckpt")
-        args.append(f"--model.perceptual.checkpoint={judge}")
+        classifier = saved(Classifier(channels=(4,), feature_dim=8, image_shape=shape), tmp_path / "classifier.ckpt")
+        args.append(f"--model.perceptual.checkpoint={classifier}")
     result = fit(
         tmp_path,
         *args,

@@ -206,8 +206,8 @@ def test_pictures_are_drawn(tmp_path: Path):
     folder = fit(tmp_path, "--run.pictures=true", "--interpolation.pairs=[[1, 5], [3, 6]]").folder
     names = {path.name for path in (folder / "media").iterdir() if path.is_file()}
     encoded = {"latent.png", "latent_correlation.png", "latent_plane.png", "traversals.png", "samples_mixture.png"}
-    films = {"autoencoder_grid.gif", "autoencoder_latent.gif"}
-    assert names == {"reconstructions.png", "interpolation.png", "curves.png", "filters.png", *encoded, *films}
+    gifs = {"autoencoder_grid.gif", "autoencoder_latent.gif"}
+    assert names == {"reconstructions.png", "interpolation.png", "curves.png", "filters.png", *encoded, *gifs}
     for name in names:
         pixels = Image.open(folder / "media" / name).convert("L")
         assert pixels.width > 100 and len(set(pixels.tobytes())) > 10
