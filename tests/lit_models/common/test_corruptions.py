@@ -123,7 +123,7 @@ def test_a_blob_is_one_disc_of_its_size_within_the_image():
     rows, columns = torch.meshgrid(torch.arange(28) + 0.5, torch.arange(40) + 0.5, indexing="ij")
     weight = alpha / alpha.sum(dim=(1, 2), keepdim=True)
     centres = torch.stack([(weight * rows).sum(dim=(1, 2)), (weight * columns).sum(dim=(1, 2))], dim=1)
-    # Uniform on [7, 21] x [7, 33]: its mean, its ends, and the standard deviation of a uniform distribution, range / sqrt(12).
+    # Uniform on [7, 21] x [7, 33]: its mean, its ends and its standard deviation, range / sqrt(12).
     assert centres.mean(dim=0).numpy() == pytest.approx([14, 20], abs=1.8)
     assert centres.std(dim=0).numpy() == pytest.approx([14 / math.sqrt(12), 26 / math.sqrt(12)], rel=0.12)
     assert (centres.amin(dim=0) > 6.9).all() and (centres.amax(dim=0) < torch.tensor([21.1, 33.1])).all()
