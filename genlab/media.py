@@ -48,7 +48,7 @@ def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds
         trainer: The trainer of the run.
         name: The name without a suffix.
         frames: The pictures, all of one size.
-        seconds: How long each frame but the last is shown.
+        seconds: How long each frame but the last is shown, in seconds.
         last: How long the last frame is shown, in seconds.
     """
     if not trainer.is_global_zero:

@@ -61,7 +61,7 @@ class TrainingGif(Callback):
         num_codes: Codes in the scatter plot.
         max_frames: Largest number of frames. Frames of a longer training are left out evenly; the first and the last
             one stay.
-        seconds: How long each frame but the last is shown.
+        seconds: How long each frame but the last is shown, in seconds.
         last: How long the last frame is shown, in seconds.
 
     Raises:
