@@ -95,7 +95,7 @@ def commands(text: str) -> list[list[str]]:
             if word == "genlab" and words[i + 1 : i + 2] and words[i + 1] in CONSOLE:
                 words[i : i + 2] = ["python", *CONSOLE[words[i + 1]]]
         for i, word in enumerate(words):
-            if word in PROGRAMS and i and words[i - 1].startswith(("python", "4", "2")):
+            if word in PROGRAMS and i and (words[i - 1] == "python" or "torchrun" in words):
                 rest = words[i:]
                 end = next((k for k, part in enumerate(rest) if part in ("&&", ";", "&", "|", "||", "\\")), len(rest))
                 found.append([part.rstrip(";") for part in rest[:end]])
@@ -110,8 +110,8 @@ def documented_commands() -> list[tuple[str, list[str]]]:
         shell = [block.text for block in blocks(page) if block.language in ("", "bash")]
         found += [(page.name, command) for code in (*inline, *shell) for command in commands(code)]
     for page in HEADS:
-        head = [line[2:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("# python")]
-        found += [(page.name, command) for line in head for command in commands(line)]
+        head = [line[2:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        found += [(page.name, command) for line in head for command in commands(line.split(", ")[0])]
     return found
 
 
