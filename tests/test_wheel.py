@@ -1,5 +1,6 @@
 """The wheel, installed into an empty environment, works from an empty folder that holds modules of the same names."""
 
+import json
 import os
 import site
 import subprocess
@@ -57,9 +58,15 @@ def test_it_holds_the_packages_the_configs_and_the_sweeps(wheel: Path):
 
 
 class Environment:
-    """An environment with nothing but the wheel and what it depends on, and an empty folder to work in."""
+    """An environment with nothing but the wheel and what it depends on, and an empty folder to work in.
+
+    Both lie in a folder that has commits of its own.
+    """
 
     def __init__(self, root: Path, wheel: Path) -> None:
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(root)]
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "another project"], check=True)
         venv.create(root / "venv")
         self.bin = root / "venv" / "bin"
         python = self.bin / "python"
@@ -118,6 +125,8 @@ def test_it_trains_sweeps_and_samples(installed: Environment):
     trained = installed.run("genlab", "fit", "--config", "autoencoder_digits", *SHORT, "--run.name=x")
     checkpoint = "runs/autoencoder_digits/x/checkpoints/best.ckpt"
     assert "test/mse" in trained and (installed.folder / checkpoint).is_file()
+    summary = json.loads((installed.folder / "runs/autoencoder_digits/x/summary.json").read_text())
+    assert summary["state"] == "finished" and summary["commit"] is None
     overrides = [f"--override={text}" for text in ("model.latent_dim=2,3", "model.depth=1", "model.channel_factor=2")]
     swept = installed.run("genlab", "sweep", "run", "quickstart", *overrides, "--override=trainer.max_epochs=1")
     assert "quickstart: 2 runs finished" in swept

@@ -125,7 +125,10 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the running code, with a + if files have changed since; None outside a checkout."""
+    """The commit of the running code, with a + if files have changed since; None outside a checkout.
+
+    Code that is installed in an environment is none, even if the environment lies in a folder with commits of its own.
+    """
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
@@ -133,6 +136,7 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)
         commit = git("rev-parse", "--short=12", "HEAD")
         return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

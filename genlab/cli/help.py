@@ -18,6 +18,10 @@ SUBCOMMANDS = {
 }
 IMPORT_HELP = "Your own package to import first, so that its classes are known; several are separated by commas."
 GENERAL = ("help", "help_all", "config", "print_config", "import", "seed_everything", "ckpt_path")
+GENERAL_HELP = {
+    "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",
+    "print_config": "Print the resolved config and exit.",
+}
 CHECKPOINTS = {
     "fit": "Checkpoint to resume from, or `last` for the last one of this run.",
     "validate": "Checkpoint to evaluate. Its run gives the config, unless --config is given.",
@@ -88,6 +92,7 @@ def describe_subcommands(parser: Parser) -> None:
     parser.description = "Trains, validates, tests or predicts with any model on any data."
     parser.epilog = "`genlab models` and `genlab data` list the models and data modules."
     for action in parser._actions:
+        action.help = GENERAL_HELP.get(action.dest, action.help)
         if isinstance(action, argparse._SubParsersAction):
             for choice in action._choices_actions:
                 choice.help = SUBCOMMANDS[choice.dest]
@@ -95,8 +100,7 @@ def describe_subcommands(parser: Parser) -> None:
 
 def _own_texts(actions: dict[str, Any], subcommand: str) -> None:
     own = {
-        "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",
-        "print_config": "Print the resolved config and exit.",
+        **GENERAL_HELP,
         "seed_everything": "Seed of all random numbers; false for a run that is not repeatable (default: 0).",
         "ckpt_path": CHECKPOINTS[subcommand],
         "weights_only": argparse.SUPPRESS,  # always true

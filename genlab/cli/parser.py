@@ -113,7 +113,7 @@ class Parser(LightningArgumentParser):
             r"unrecognized arguments: (\S+?)(?:=|\s|$)": self._unknown_argument,
             r"Option '([^']+)' is not accepted|does not accept option '([^']+)'": self._unknown_option,
             r"invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
-            r"arguments are required: (?:\w+\.)?(.*)": self._missing,
+            r"arguments are required: (.*)": self._missing,
             f"{KEY}Expected a dot import path string: (.+)": self._unknown_class,
             f"{KEY}Expected an instantiatable class, but.*is abstract": self._abstract_class,
             r'expected "subcommand" to be one of \{(.*)\}': self._no_command,
@@ -140,7 +140,10 @@ class Parser(LightningArgumentParser):
         )
 
     def _missing(self, found: re.Match[str]) -> str:
-        return f"--{found[1]} is missing"
+        names = sorted((f"--{name.rpartition('.')[2]}" for name in found[1].split(", ")), reverse=True)
+        return (
+            f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing; name a class, or a --config that does"
+        )
 
     def _unknown_class(self, found: re.Match[str]) -> str:
         key, given = found[1], found[2].strip()
