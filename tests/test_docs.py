@@ -124,7 +124,7 @@ def replaced(word: str) -> str:
 def fault(command: list[str]) -> str | None:
     """What is wrong with a command line; None where it parses."""
     program, *args = (replaced(word) for word in command)
-    shows_help = any(word.endswith("help") for word in args)
+    shows_help = any(word.endswith(("help", "--help-all")) for word in args)
     if program == "train.py" and not shows_help:
         return check(from_config(args))
     parse = {"sample.py": sampling.parser().parse_args, "sweep.py": sweeps.parser().parse_args, "train.py": train}
