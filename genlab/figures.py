@@ -45,9 +45,7 @@ def scatter_figure(
     panel = np.atleast_1d(figure.subplots(1, panels))
     x, y = points.T.numpy()
     by_class = class_of(labels).numpy()
-    dots = panel[0].scatter(
-        x, y, c=by_class, cmap=class_colours(len(classes)), s=5, vmin=-0.5, vmax=len(classes) - 0.5
-    )
+    dots = panel[0].scatter(x, y, c=by_class, cmap=class_colours(len(classes)), s=5, vmin=-0.5, vmax=len(classes) - 0.5)
     bar = figure.colorbar(dots, ax=panel[0], ticks=range(len(classes)))
     bar.ax.set_yticklabels(classes)
     if panels == 2:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import sys
 
 from genlab.arguments import find_in_current_folder
@@ -64,7 +65,7 @@ def _tell(command: str) -> int:
     from genlab.cli.listing import list_data, list_models
 
     if command in ("models", "data"):
-        print(list_models() if command == "models" else list_data())
+        _print_to_pipe(list_models() if command == "models" else list_data())
     elif command in ("-h", "--help"):
         print(OVERVIEW, end="")
     elif command == "--version":
@@ -76,3 +77,11 @@ def _tell(command: str) -> int:
         )
         return 2
     return 0
+
+
+def _print_to_pipe(text: str) -> None:
+    """Prints a text of which a reader such as `head` may take the first lines only."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more as it ends

@@ -33,3 +33,13 @@ def test_a_list_imports_no_torch():
     program = "import sys; from genlab.cli.main import main; main(['models']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "VAE\n" in done.stdout and "arXiv 1312.6114" in done.stdout
+
+
+def test_a_reader_may_take_the_first_lines_only():
+    program = "from genlab.cli.main import main; raise SystemExit(main(['models']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 0
