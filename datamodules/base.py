@@ -37,7 +37,7 @@ class ImageDataModule(LightningDataModule, ABC):
     are computed from the stored images and differ from them.
 
     Args:
-        root: Folder of the data file `<root>/<name>.npz`, which is downloaded and written when it does not exist.
+        root: Folder of the data file `<root>/<name>.npz`, which is made or downloaded if it does not exist.
         batch_size: Number of training images in a batch, on each device.
         val_size: Number of training images that are held out for validation.
         seed: Seed of the validation split, of the few-shot subset and of the order of the images. The run's own seed by

@@ -20,7 +20,7 @@ class ColoredPairsMNISTDataModule(PairsDataModule, MNISTDataModule):
     RecoloredMNISTDataModule.
 
     Args:
-        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        root: Folder of the data file `<root>/mnist.npz`, which is made or downloaded if it does not exist.
         batch_size: Number of (source, target) pairs in a training batch, on each device.
         paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
             images is used as sources only and the other half as targets only.

@@ -1,6 +1,7 @@
 """Data sets as one npz file each, which is validated when read and written atomically."""
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 """Exceptions that numpy and zipfile raise on damaged files."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LOCK_SECONDS = 1800.0
 NETWORK_SECONDS = 30.0
 
@@ -54,7 +56,7 @@ def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check:
                 return read_npz(path, check)
             _remove_leftovers(root, name)
             with _scratch(root, name) as scratch:
-                arrays = fetch(scratch)
+                arrays = _fetched(path, scratch, fetch)
                 check(arrays)
                 part = scratch / path.name
                 with open(part, "wb") as file:
@@ -130,6 +132,17 @@ def download(name: str, path: Path, fetch: Callable[[], Arrays]) -> Arrays:
         ) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _fetched(path: Path, scratch: Path, fetch: Callable[[Path], Arrays]) -> Arrays:
+    """Calls `fetch`. An error of one of its own files, such as a broken image, becomes a DataError that names it."""
+    try:
+        return fetch(scratch)
+    except OSError as error:
+        if error.errno in DISK_FULL or str(error.filename).startswith(str(scratch)):
+            raise  # an error of the data folder
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be made ({reason}); repair or replace the file that this names") from error
 
 
 @contextlib.contextmanager

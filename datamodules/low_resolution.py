@@ -18,7 +18,7 @@ class LowResolutionDataModule(PairsDataModule):
     (doi 10.1109/TASSP.1981.1163711) with a = -1/2 in both directions, as in Pillow.
 
     Args:
-        root: Folder of the data file `<root>/<name>.npz`, which is downloaded and written when it does not exist.
+        root: Folder of the data file `<root>/<name>.npz`, which is made or downloaded if it does not exist.
         batch_size: Number of (source, target) pairs in a training batch, on each device.
         paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
             images is used as sources only and the other half as targets only.
@@ -80,7 +80,7 @@ class LowResolutionMNISTDataModule(LowResolutionDataModule, MNISTDataModule):
     Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
 
     Args:
-        root: Folder of the data file `<root>/mnist.npz`, which is downloaded and written when it does not exist.
+        root: Folder of the data file `<root>/mnist.npz`, which is made or downloaded if it does not exist.
         batch_size: Number of (source, target) pairs in a training batch, on each device.
         paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
             images is used as sources only and the other half as targets only.
@@ -106,7 +106,7 @@ class LowResolutionCIFAR10DataModule(LowResolutionDataModule, CIFAR10DataModule)
     Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
 
     Args:
-        root: Folder of the data file `<root>/cifar10.npz`, which is downloaded and written when it does not exist.
+        root: Folder of the data file `<root>/cifar10.npz`, which is made or downloaded if it does not exist.
         batch_size: Number of (source, target) pairs in a training batch, on each device.
         paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
             images is used as sources only and the other half as targets only.

@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from PIL import Image
 
 import train
 from lit_models import GenerativeModule
@@ -48,16 +50,28 @@ def stop_at(batch: int, how: str) -> list[str]:
     ]
 
 
-def write_npz(path: Path, shape: tuple[int, ...], n_train: int = 200, n_test: int = 100, seed: int = 0) -> None:
-    """Writes a small data set of random images of ten classes, whose brightness depends on the label."""
+def write_npz(
+    path: Path, shape: tuple[int, ...], n_train: int = 200, n_test: int = 100, seed: int = 0, classes: int = 10
+) -> None:
+    """Writes a small data set of random images, whose brightness depends on the label."""
     random = np.random.default_rng(seed)
     arrays = {}
     for part, n in (("train", n_train), ("test", n_test)):
-        labels = np.arange(n) % 10
-        images = random.integers(0, 100, (n, *shape)) + 15 * labels.reshape(-1, *[1] * len(shape))
+        labels = np.arange(n) % classes
+        images = random.integers(0, 100, (n, *shape)) + 150 // classes * labels.reshape(-1, *[1] * len(shape))
         arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels.astype(np.uint8)}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
+
+
+def write_images(folder: Path, classes: Sequence[str], n: int = 60, size: tuple[int, int] = (16, 16)) -> None:
+    """Writes `n` small random colour images for each class as `<folder>/<class>/<number>.png`."""
+    random = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for k in range(n):
+            pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{k:03d}.png")
 
 
 def fit(root: Path, *args: str) -> train.Result:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+from PIL import Image
 
 from datamodules import DataError, MNISTDataModule
 from datamodules.files import check_images, load_or_fetch
@@ -143,6 +144,32 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch):
     with pytest.raises(DataError, match="No space left on device.*--data.root"):
         load_or_fetch(tmp_path, "set", lambda scratch: arrays(), check)
     assert left_behind(tmp_path) == []
+
+
+def broken_image(scratch: Path) -> dict[str, np.ndarray]:
+    (scratch / "cat.png").write_bytes(b"no image")
+    Image.open((scratch / "cat.png").open("rb"))
+    return arrays()
+
+
+def missing_image(scratch: Path) -> dict[str, np.ndarray]:
+    Image.open(scratch.parent / "cats" / "cat.png")
+    return arrays()
+
+
+@pytest.mark.parametrize("fetch", [broken_image, missing_image])
+def test_an_image_that_cannot_be_read_is_named(fetch, tmp_path: Path):
+    with pytest.raises(DataError, match=r"set.npz cannot be made \(.*cat.png.*\); repair or replace"):
+        load_or_fetch(tmp_path, "set", fetch, check)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_disk_that_is_full_while_fetching_says_so(tmp_path: Path):
+    def full(scratch: Path) -> dict[str, np.ndarray]:
+        raise OSError(28, "No space left on device", str(scratch / "images.gz"))
+
+    with pytest.raises(DataError, match="No space left on device.*--data.root"):
+        load_or_fetch(tmp_path, "set", full, check)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
