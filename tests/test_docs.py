@@ -1,6 +1,7 @@
 """The documentation holds: its commands parse, its tutorial and its recipes run, its lists are complete, it builds."""
 
 import ast
+import importlib
 import inspect
 import os
 import re
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import Trainer
+from PIL import Image
 
 import lit_models
-from datamodules import ImageDataModule, data_modules
+from datamodules import DataError, ImageDataModule, data_modules
 from genlab import callbacks
 from genlab.cli.options import MEASURES, PICTURES
 from genlab.cli.train import check
@@ -29,6 +31,7 @@ from lit_models import GenerativeModule
 from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.component import Component
 from tests import HANG_SECONDS, preloaded
+from tests.helpers import write_images
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -49,9 +52,12 @@ STANDS_FOR = {
     "runs/E/R/": "runs/autoencoder_digits/default/",
 }
 """Placeholders in commands, and what is parsed in their place."""
-ELSEWHERE = {"None", "LightningModule", "LightningDataModule", "ModelCheckpoint", "TinyAutoencoder", "ValueError"}
+ELSEWHERE = {
+    *("None", "LightningModule", "LightningDataModule", "ModelCheckpoint", "ValueError"),
+    *("TinyAutoencoder", "ShapesDataModule", "PetsDataModule"),
+}
 """Classes of other packages, and of the recipes."""
-EXAMPLES = re.compile(r"tiny|shapes|my_", re.IGNORECASE)
+EXAMPLES = re.compile(r"tiny|shapes|pets|my_", re.IGNORECASE)
 """Names of the recipes' examples, which are run by tests of their own."""
 BLOCK = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -293,9 +299,9 @@ def add_to_all(path: Path, line: str) -> None:
 
 
 def tried(page: str, heading: str) -> str:
-    """The commands of a recipe that train and sample."""
+    """The commands of a recipe that train and sample, by the programs instead of the console script."""
     text = "\n".join(block.text for block in blocks(ROOT / "docs" / page, heading) if block.language == "")
-    return "\n".join(line for line in text.splitlines() if line.split()[1:2] and line.split()[1] in PROGRAMS)
+    return "\n".join(shlex.join(["python", *command]) for command in commands(text))
 
 
 def follow_model_recipe(clone: Path) -> None:
@@ -306,9 +312,10 @@ def follow_model_recipe(clone: Path) -> None:
 
 
 def follow_data_recipe(clone: Path) -> None:
-    for name in ("datamodules/shapes.py", "configs/classifier_shapes.yaml"):
+    for name in ("datamodules/shapes.py", "datamodules/pets.py", "configs/classifier_shapes.yaml"):
         (clone / name).write_text(file_of("add-a-dataset.md", name))
     add_to_all(clone / "datamodules" / "__init__.py", "from datamodules.shapes import ShapesDataModule")
+    add_to_all(clone / "datamodules" / "__init__.py", "from datamodules.pets import PetsDataModule")
 
 
 def test_the_recipe_for_a_model_works(clone: Path):
@@ -323,29 +330,103 @@ def test_the_recipe_for_a_data_set_works(clone: Path):
     assert (clone / "data" / "shapes.npz").is_file()
 
 
-def test_a_model_and_a_data_set_of_another_package_work(workplace: Path):
-    (workplace / "my_models.py").write_text(file_of("add-a-model.md", "lit_models/tiny_autoencoder.py"))
-    (workplace / "my_data.py").write_text(file_of("add-a-dataset.md", "datamodules/shapes.py"))
-    shell(tried("add-a-model.md", "A model in a package of your own"), workplace)
-    shell(tried("add-a-dataset.md", "A data set in a package of your own"), workplace)
-    assert (workplace / "samples.png").is_file()
+def write_images_of_pets(root: Path) -> None:
+    write_images(root / "pets", ("cat", "dog"), n=60)
+
+
+def test_the_example_of_a_folder_of_images_works(tmp_path: Path, monkeypatch):
+    (tmp_path / "pets_example.py").write_text(file_of("add-a-dataset.md", "datamodules/pets.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("pets_example")
+    write_images_of_pets(tmp_path)
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("no image")
+    Image.new("L", (90, 70)).save(tmp_path / "pets" / "cat" / "0.JPG")
+    data = module.PetsDataModule(root=str(tmp_path))
+    data.setup()
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape[1:] == (3, 64, 64) and set(labels.tolist()) == {0, 1}
+    assert [len(data._split(split)[2]) for split in ("train", "val", "test")] == [56, 40, 25]
+
+    def refused(message: str, **options: str) -> None:
+        with pytest.raises(DataError, match=message):
+            module.PetsDataModule(**options).setup()
+
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "pets", other)
+    (other / "dog" / "000.png").write_bytes(b"no image")
+    refused(r"dog/000\.png cannot be read as an image", folder=str(other))
+    shutil.rmtree(other / "dog")
+    refused(r"cannot read .*dog", folder=str(other))
+    write_images(other, ("dog",), n=1)
+    refused(r"dog has 1 image", folder=str(other))
+    (other / "dog" / "000.png").unlink()
+    refused(r"dog has no images", folder=str(other))
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "source", "made"),
+    [
+        ("add-a-model.md", "A model", "lit_models/tiny_autoencoder.py", "samples.png"),
+        ("add-a-dataset.md", "A data set", "datamodules/shapes.py", "shapes.png"),
+    ],
+)
+def test_a_package_of_your_own_works(page: str, heading: str, source: str, made: str, workplace: Path):
+    heading = f"{heading} in a package of your own"
+    script = tried(page, heading)
+    package = re.findall(r"(my_\w+)\.[A-Z]", script)[0]
+    shown = [block for block in blocks(ROOT / "docs" / page, heading) if block.title]
+    for block in shown:
+        (workplace / block.title).parent.mkdir(exist_ok=True)
+        (workplace / block.title).write_text(block.text)
+    example = workplace / package / Path(source).name if shown else workplace / f"{package}.py"
+    example.write_text(file_of(page, source))
+    shell(script, workplace)
+    assert (workplace / made).is_file()
+
+
+def add_to_page(path: Path, text: str, added: str) -> None:
+    """Puts `added` behind a text that is on a page."""
+    before = path.read_text()
+    assert text in before
+    path.write_text(before.replace(text, text + added, 1))
 
 
 @pytest.mark.slow
 def test_what_the_recipes_add_passes_the_shared_tests(clone: Path):
+    """Follows both recipes to the letter, with the second example of a data set as well; runs what they tell to run."""
     follow_model_recipe(clone)
     follow_data_recipe(clone)
-    rows = {
-        "tests/test_models.py": ("MODELS = {", '"tiny_autoencoder": Row(TinyAutoencoder, {"latent_dim": 4}),'),
-        "tests/datamodules/test_datamodules.py": ("ROWS = [", "(ShapesDataModule, 8000, 2000),"),
+    tests = clone / "tests"
+    add_to_page(tests / "conftest.py", "from tests.helpers import write_npz", ", write_images")
+    add_to_page(
+        tests / "conftest.py",
+        '    write_npz(root / "cifar10.npz", (32, 32, 3))\n',
+        "    " + next(b.text for b in blocks(ROOT / "docs" / "add-a-dataset.md") if b.text.startswith("write_images")),
+    )
+    imports = {
+        tests / "test_models.py": "from lit_models import TinyAutoencoder\n",
+        tests / "datamodules" / "test_datamodules.py": "from datamodules import PetsDataModule, ShapesDataModule\n",
     }
-    for name, (start, row) in rows.items():
-        package = "lit_models" if "MODELS" in start else "datamodules"
-        kind = "TinyAutoencoder" if "MODELS" in start else "ShapesDataModule"
-        text = (clone / name).read_text().replace(start, f"{start}\n    {row}", 1)
-        (clone / name).write_text(text.replace("import pytest\n", f"import pytest\nfrom {package} import {kind}\n", 1))
-    tests = "tests/test_models.py tests/test_configs.py tests/datamodules/test_datamodules.py tests/test_doctests.py"
-    shell(f"python -m pytest -q -p no:cacheprovider {tests} -k 'tiny or shapes or Shapes or examples'", clone)
+    for path, line in imports.items():
+        add_to_page(path, "import pytest\n", line)
+    row = '\n    "tiny_autoencoder": Row(TinyAutoencoder, {"latent_dim": 4, "hidden_dim": 8}),'
+    add_to_page(tests / "test_models.py", "MODELS = {", row)
+    rows = "(ShapesDataModule, 8000, 2000), (PetsDataModule, 96, 24), "
+    add_to_page(tests / "datamodules" / "test_datamodules.py", "ROWS = [", rows)
+    docs = clone / "docs"
+    add_to_page(docs / "models" / "classifiers.md", "`classifier_digits`", ", `classifier_shapes`")
+    row = "\n| `TinyAutoencoder` | an example | `tinyautoencoder_digits` |"
+    add_to_page(docs / "models" / "autoencoders.md", "| --- | --- | --- |", row)
+    add_to_page(clone / "README.md", "`Autoencoder`, `PoolingAutoencoder`", ", `TinyAutoencoder`")
+    add_to_page(docs / "data.md", "| --- | --- |", "\n| `ShapesDataModule` | shapes |\n| `PetsDataModule` | pets |")
+    run = "test_models.py test_configs.py datamodules/test_datamodules.py test_doctests.py test_docs.py"
+    names = "(tiny or shapes or Shapes or Pets or examples or page or documentation) and not python and not folder"
+    paths = " ".join(f"tests/{name}" for name in run.split())
+    lint = "python -m ruff check --quiet {} . && python -m ruff format --quiet {} ."
+    shell(lint.format("--fix", ""), clone)
+    shell(f"python -m pytest -q -p no:cacheprovider {paths} -k '{names}'", clone)
+    shell(lint.format("", "--check"), clone)
+    shell("python -m mypy datamodules/pets.py datamodules/shapes.py lit_models/tiny_autoencoder.py", clone)
 
 
 @pytest.mark.slow
