@@ -49,7 +49,7 @@ lint: install  ## ruff and mypy
 	@$(BIN)/mypy
 
 format: install  ## let ruff rewrite what it can
-	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
 docs: install  ## the documentation site, into site/; a broken link or anchor fails, nothing is downloaded

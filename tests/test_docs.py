@@ -27,6 +27,7 @@ from genlab.cli.train import main as train
 from genlab.runs.folder import RunOptions
 from genlab.sampling import cli as sampling
 from genlab.sweep import cli as sweeps
+from genlab.sweep.parser import load_definition
 from lit_models import GenerativeModule
 from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.component import Component
@@ -330,15 +331,11 @@ def test_the_recipe_for_a_data_set_works(clone: Path):
     assert (clone / "data" / "shapes.npz").is_file()
 
 
-def write_images_of_pets(root: Path) -> None:
-    write_images(root / "pets", ("cat", "dog"), n=60)
-
-
 def test_the_example_of_a_folder_of_images_works(tmp_path: Path, monkeypatch):
     (tmp_path / "pets_example.py").write_text(file_of("add-a-dataset.md", "datamodules/pets.py"))
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("pets_example")
-    write_images_of_pets(tmp_path)
+    write_images(tmp_path / "pets", ("cat", "dog"))
     (tmp_path / "pets" / "cat" / "notes.txt").write_text("no image")
     Image.new("L", (90, 70)).save(tmp_path / "pets" / "cat" / "0.JPG")
     data = module.PetsDataModule(root=str(tmp_path))
@@ -361,6 +358,14 @@ def test_the_example_of_a_folder_of_images_works(tmp_path: Path, monkeypatch):
     refused(r"dog has 1 image", folder=str(other))
     (other / "dog" / "000.png").unlink()
     refused(r"dog has no images", folder=str(other))
+
+
+def test_the_example_of_a_sweep_is_valid(tmp_path: Path, monkeypatch):
+    (tmp_path / "my_sweep.yaml").write_text(file_of("sweeps.md", "my_sweep.yaml"))
+    monkeypatch.chdir(ROOT)
+    page = blocks(ROOT / "docs" / "sweeps.md", "A sweep of your own")
+    overrides = [command[4:] for command in commands(page[1].text)]
+    assert [len(load_definition(tmp_path / "my_sweep.yaml", given)) for given in overrides] == [4, 12, 4]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +416,7 @@ def test_what_the_recipes_add_passes_the_shared_tests(clone: Path):
         add_to_page(path, "import pytest\n", line)
     row = '\n    "tiny_autoencoder": Row(TinyAutoencoder, {"latent_dim": 4, "hidden_dim": 8}),'
     add_to_page(tests / "test_models.py", "MODELS = {", row)
-    rows = "(ShapesDataModule, 8000, 2000), (PetsDataModule, 96, 24), "
+    rows = "(ShapesDataModule, 8000, 2000), (PetsDataModule, 96, 24),"
     add_to_page(tests / "datamodules" / "test_datamodules.py", "ROWS = [", rows)
     docs = clone / "docs"
     add_to_page(docs / "models" / "classifiers.md", "`classifier_digits`", ", `classifier_shapes`")
@@ -422,10 +427,9 @@ def test_what_the_recipes_add_passes_the_shared_tests(clone: Path):
     run = "test_models.py test_configs.py datamodules/test_datamodules.py test_doctests.py test_docs.py"
     names = "(tiny or shapes or Shapes or Pets or examples or page or documentation) and not python and not folder"
     paths = " ".join(f"tests/{name}" for name in run.split())
-    lint = "python -m ruff check --quiet {} . && python -m ruff format --quiet {} ."
-    shell(lint.format("--fix", ""), clone)
+    shell("python -m ruff check --quiet --fix-only . && python -m ruff format --quiet .", clone)  # make format
     shell(f"python -m pytest -q -p no:cacheprovider {paths} -k '{names}'", clone)
-    shell(lint.format("", "--check"), clone)
+    shell("python -m ruff check --quiet . && python -m ruff format --quiet --check .", clone)  # make lint
     shell("python -m mypy datamodules/pets.py datamodules/shapes.py lit_models/tiny_autoencoder.py", clone)
 
 

@@ -7,7 +7,11 @@ import torch
 from datamodules import CIFAR10DataModule, DataError, DigitsDataModule, ImageDataModule, MNISTDataModule
 from tests.helpers import write_npz
 
-ROWS = [(MNISTDataModule, 200, 100), (CIFAR10DataModule, 200, 100), (DigitsDataModule, 1437, 360)]
+ROWS = [
+    (MNISTDataModule, 200, 100),
+    (CIFAR10DataModule, 200, 100),
+    (DigitsDataModule, 1437, 360),
+]
 
 
 def ready(kind: type[ImageDataModule], root: Path, **options: object) -> ImageDataModule:
