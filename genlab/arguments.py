@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 
+WHERE_PACKAGES_ARE = "start in the folder that holds it, or install it"
+"""What to do where a user's package cannot be imported."""
+
 
 class Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line, and suggests the option that was probably meant."""
@@ -67,9 +70,7 @@ def import_packages(names: str | None) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UsageError(
-                f"cannot import {name} ({error}); start in the folder that holds it, or install it"
-            ) from error
+            raise UsageError(f"cannot import {name} ({error}); {WHERE_PACKAGES_ARE}") from error
 
 
 def find_in_current_folder() -> None:

@@ -441,12 +441,13 @@ def test_the_same_seed_gives_the_same_weights(row: Row, encoder_checkpoint: Path
     assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_protocols_keep_their_promises(row: Row, encoder_checkpoint: Path):
+def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: Path):
     model, x = row.build(encoder_checkpoint).eval(), images()
     with torch.no_grad():
         if isinstance(model, Encodes):
             assert model.encode(x).ndim == 2
-            assert torch.equal(model.encode(x), model.encoder_network()(x))
+            same = torch.equal(model.encode(x), model.encoder_network()(x))
+            assert same, "encoder_network()(images) differs from encode(images); override both together"
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             assert model.decode(model.encode(x)).shape == x.shape
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (

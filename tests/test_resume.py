@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import train
+from genlab.cli.train import command
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import CheckpointError
@@ -151,6 +152,16 @@ def test_a_one_cycle_run_that_is_given_more_epochs_goes_on_along_the_longer_cycl
 def test_weights_alone_cannot_be_resumed(whole: train.Result):
     with pytest.raises(UsageError, match=r"best.ckpt holds weights only; go on from the last.ckpt"):
         train.main(["fit", f"--ckpt_path={whole.folder}/checkpoints/best.ckpt"])
+
+
+def test_a_checkpoint_of_more_epochs_than_asked_for_is_refused(whole: train.Result, capsys):
+    last = whole.folder / "checkpoints" / "last.ckpt"
+    files = [path for path in whole.folder.rglob("*") if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    assert command(["fit", f"--ckpt_path={last}", "--trainer.max_epochs=2"]) == 2
+    complaint = f"error: 3 epochs are done in {last}; give --trainer.max_epochs above 3\n"
+    assert capsys.readouterr().err == complaint
+    assert [path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()] == before
 
 
 def test_a_checkpoint_with_code_is_refused_on_resume(whole: train.Result, tmp_path: Path):

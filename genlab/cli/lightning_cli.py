@@ -14,6 +14,7 @@ from genlab.cli.compatibility import check_images, check_labels
 from genlab.cli.help import IMPORT_HELP, arrange_help, describe_subcommands
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parser import Parser, one_line
+from genlab.cli.prepare import refuse_what_data_set
 from genlab.cli.run_setup import Report, RunSetup
 from genlab.processes import first_process
 from genlab.runs.config import flatten, recorded_config, run_folder
@@ -96,6 +97,7 @@ class GenlabCLI(LightningCLI):
         """The run's own config.yaml is read instead (`prepare_args`), so that options given beside it count."""
 
     def before_instantiate_classes(self) -> None:
+        refuse_what_data_set(self.args)
         if self.parse_only:
             raise Parsed
 

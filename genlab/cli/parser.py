@@ -14,6 +14,7 @@ from jsonargparse import DefaultHelpFormatter
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
+from genlab.arguments import WHERE_PACKAGES_ARE
 from genlab.cli.docstrings import summary
 from genlab.suggestions import did_you_mean
 
@@ -150,8 +151,9 @@ class Parser(LightningArgumentParser):
         action = next((action for action in self._actions if action.dest.rpartition(".")[2] == key), None)
         known = sorted(class_names(getattr(action, "_typehint", None)))
         near = did_you_mean(given, known)
-        if not near and key in ("model", "data"):
-            near = f"; `genlab {'models' if key == 'model' else 'data'}` lists them, and your own is package.Class"
+        if key in ("model", "data"):
+            near = near or f"; `genlab {'models' if key == 'model' else 'data'}` lists them"
+            near += f"{' Or' if near.endswith('?') else ', or'} give your own class as my_package.{given}"
         elif not near and known:
             near = f"; choose from {', '.join(known)}"
         return f"there is no {NOUNS.get(key, key)} {given}{near}"
@@ -164,7 +166,8 @@ class Parser(LightningArgumentParser):
         return f"there is no command; choose from {', '.join(found[1].split(','))}"
 
     def _unusable_class(self, found: re.Match[str]) -> str:
-        return f"the {NOUNS.get(found[1], found[1])} {found[2]} cannot be used: {found[3]}"
+        hint = f"; {WHERE_PACKAGES_ARE}" if found[3].startswith("No module named") else ""
+        return f"the {NOUNS.get(found[1], found[1])} {found[2]} cannot be used: {found[3]}{hint}"
 
 
 def class_names(hint: Any) -> set[str]:

@@ -2,12 +2,14 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from genlab.arguments import import_packages
+from genlab.cli.options import NUM_IMAGES, SET_BY_DATA
 from genlab.packaged import find_file
-from genlab.runs.config import config_files, option
+from genlab.runs.config import config_files, flatten, option, overridden_keys
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
 
@@ -22,7 +24,7 @@ def prepare_args(args: list[str]) -> list[str]:
         UsageError: there is no such config, or it is no YAML, or a package cannot be imported.
     """
     args = with_packaged_configs(with_run_config(args))
-    packages = [option(args, "import"), *(_imports(Path(file)) for file in config_files(args))]
+    packages = [option(args, "import"), *(_contents(Path(file)).get("import") for file in config_files(args))]
     import_packages(",".join(filter(None, packages)))
     return args
 
@@ -56,16 +58,30 @@ def _path(config: str) -> str:
     return config if ":" in config or "{" in config else str(find_file(config, "configs"))
 
 
-def _imports(config: Path) -> str | None:
-    """The packages that a config's `import` names.
+def refuse_what_data_set(args: list[str]) -> None:
+    """Refuses options of the model whose values the data give, on the command line or in a config.
+
+    Raises:
+        UsageError: there is one.
+    """
+    given = overridden_keys(args)
+    for file in config_files(args):
+        given |= flatten(_contents(Path(file))).keys()
+    for name in (*SET_BY_DATA, NUM_IMAGES):
+        if name in given:
+            raise UsageError(f"{name} is set by the data; leave it out")
+
+
+def _contents(config: Path) -> dict[str, Any]:
+    """What a config file holds; nothing if it is no file, but text or an address.
 
     Raises:
         UsageError: the file cannot be read, or is no YAML.
     """
     if not config.is_file():
-        return None  # text or an address
+        return {}
     try:
         contents = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the config {config} ({' '.join(str(error).split())})") from error
-    return contents.get("import") if isinstance(contents, dict) else None
+    return contents if isinstance(contents, dict) else {}

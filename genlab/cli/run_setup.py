@@ -130,6 +130,8 @@ class RunSetup:
             contents = read_checkpoint(Path(checkpoint))
             if fit and "optimizer_states" not in contents:
                 raise UsageError(f"{checkpoint} holds weights only; go on from the last.ckpt beside it")
+            if fit and "loops" in contents:
+                self._check_epochs(contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         run = run_of_checkpoint(checkpoint) if checkpoint else None
         if not fit:
             return (run or home) / self.subcommand, False
@@ -139,6 +141,19 @@ class RunSetup:
             return home, False  # the first process claims the folder, and alone writes there
         self._replaced = move_aside(home) if self.options.overwrite else None
         return claim(home), True
+
+    def _check_epochs(self, done: int) -> None:
+        """Refuses a checkpoint of more epochs than are asked for; a run of just as many is only tested again."""
+        wanted = self._max_epochs()
+        if wanted is not None and -1 < wanted < done:
+            raise UsageError(f"{done} epochs are done in {self.checkpoint}; give --trainer.max_epochs above {done}")
+
+    def _max_epochs(self) -> int | None:
+        """Epochs to train; None where another limit is given."""
+        trainer = self.settings.trainer
+        if trainer.max_epochs is None and trainer.max_time is None and trainer.max_steps == -1:
+            return DEFAULT_EPOCHS  # Lightning's own default is a thousand
+        return trainer.max_epochs
 
     def _start_record(self, config: dict[str, Any]) -> list[Any]:
         """Adds the callbacks that keep the run; returns its loggers: metrics.csv, W&B unless disabled, the user's."""
@@ -198,8 +213,7 @@ class RunSetup:
             self._callbacks.append(callbacks.PredictionWriter())
         if trainer.enable_model_summary is None:
             arguments["enable_model_summary"] = sys.stdout.isatty()
-        if trainer.max_epochs is None and trainer.max_time is None and trainer.max_steps == -1:
-            arguments["max_epochs"] = DEFAULT_EPOCHS  # Lightning's own default is a thousand
+        arguments.setdefault("max_epochs", self._max_epochs())
         if trainer.profiler is None:
             arguments["profiler"] = NoProfiler()
         plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
