@@ -12,7 +12,8 @@ class DigitsDataModule(ImageDataModule):
     """scikit-learn's 1,797 handwritten digits, enlarged from 8 x 8 to 1 x 28 x 28 pixels; no download is needed.
 
     The images are enlarged three times (bicubic) and padded with two black pixels on each side. 1,437 images are for
-    training and 360 for testing; this split is fixed, and both parts have each class in the same share (a stratified split) and the same writers.
+    training and 360 for testing. This split is fixed and stratified: both parts have each class in the same share. They
+    have the same writers.
     Source: Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits, as shipped with scikit-learn.
 
     Args:
