@@ -12,12 +12,14 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from lightning import Trainer
 from PIL import Image
 
+import datamodules
 import lit_models
 from datamodules import DataError, ImageDataModule, data_modules
 from genlab import callbacks
@@ -236,6 +238,13 @@ def test_every_model_and_config_is_on_the_page_of_its_family():
     assert [name for name in names if f"`{name}`" not in readme] == []
 
 
+@pytest.mark.parametrize("package", [lit_models, datamodules])
+def test_every_public_class_is_on_the_page_of_the_api(package: ModuleType):
+    page = (ROOT / "docs" / "api-reference.md").read_text(encoding="utf-8").splitlines()
+    classes = [name for name in package.__all__ if inspect.isclass(getattr(package, name))]
+    assert [name for name in classes if f"::: {package.__name__}.{name}" not in page] == []
+
+
 def test_every_data_set_and_sweep_is_on_its_page():
     data = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     assert [name for name in data_modules() if f"`{name}`" not in data] == []
@@ -289,7 +298,12 @@ def test_examples_in_python_run(page: str, workplace: Path):
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A copy of the project's code, to add to."""
-    left_out = shutil.ignore_patterns("__pycache__", ".*", "img", "runs", "data", "wandb", "site", "*.egg-info")
+    everywhere = shutil.ignore_patterns("__pycache__", ".*", "img", "*.egg-info")
+    at_the_top = shutil.ignore_patterns("runs", "data", "wandb", "site", "shared")
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return everywhere(folder, names) | (at_the_top(folder, names) if Path(folder) == ROOT else set())
+
     return Path(shutil.copytree(ROOT, tmp_path / "clone", ignore=left_out))
 
 
@@ -322,7 +336,7 @@ def follow_data_recipe(clone: Path) -> None:
 def test_the_recipe_for_a_model_works(clone: Path):
     follow_model_recipe(clone)
     shell(tried("add-a-model.md", "A model in genlab"), clone)
-    assert (clone / "tiny.png").is_file()
+    assert (clone / "runs" / "tiny.png").is_file()
 
 
 def test_the_recipe_for_a_data_set_works(clone: Path):
@@ -371,7 +385,7 @@ def test_the_example_of_a_sweep_is_valid(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("page", "heading", "source", "made"),
     [
-        ("add-a-model.md", "A model", "lit_models/tiny_autoencoder.py", "samples.png"),
+        ("add-a-model.md", "A model", "lit_models/tiny_autoencoder.py", "runs/tiny.png"),
         ("add-a-dataset.md", "A data set", "datamodules/shapes.py", "shapes.png"),
     ],
 )
@@ -423,6 +437,10 @@ def test_what_the_recipes_add_passes_the_shared_tests(clone: Path):
     row = "\n| `TinyAutoencoder` | an example | `tinyautoencoder_digits` |"
     add_to_page(docs / "models" / "autoencoders.md", "| --- | --- | --- |", row)
     add_to_page(clone / "README.md", "`Autoencoder`, `PoolingAutoencoder`", ", `TinyAutoencoder`")
+    page = docs / "api-reference.md"
+    add_to_page(page, "::: lit_models.Autoencoder", "\n::: lit_models.TinyAutoencoder")
+    for name in ("Shapes", "Pets"):
+        add_to_page(page, "::: datamodules.DigitsDataModule", f"\n::: datamodules.{name}DataModule")
     add_to_page(docs / "data.md", "| --- | --- |", "\n| `ShapesDataModule` | shapes |\n| `PetsDataModule` | pets |")
     run = "test_models.py test_configs.py datamodules/test_datamodules.py test_doctests.py test_docs.py"
     names = "(tiny or shapes or Shapes or Pets or examples or page or documentation) and not python and not folder"

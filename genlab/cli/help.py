@@ -16,7 +16,9 @@ SUBCOMMANDS = {
     "test": "Evaluate a checkpoint on the test images.",
     "predict": "Write what a checkpoint predicts for each image to predictions.npz.",
 }
-IMPORT_HELP = "Your own package to import first, so that its classes are known; several are separated by commas."
+IMPORT_HELP = (
+    "Your own package to import first, so that short names of its classes are known; several are separated by commas."
+)
 GENERAL = ("help", "help_all", "config", "print_config", "import", "seed_everything", "ckpt_path")
 GENERAL_HELP = {
     "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",

@@ -88,8 +88,8 @@ def parser(prog: str = "sample.py") -> Parser:
         "--import",
         dest="imports",
         metavar="PACKAGE",
-        help="Your own package to import first, when the checkpoint holds a model of that\n"
-        "package; several are separated by commas.",
+        help="Your own package to import first, needed when the checkpoint holds a model of that\n"
+        "package, as a checkpoint imports nothing by itself; several are separated by commas.",
     )
     which = made.add_argument_group("what is sampled")
     which.add_argument(

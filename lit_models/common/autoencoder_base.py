@@ -6,7 +6,10 @@ from lit_models.common.module import GenerativeModule
 
 
 class AutoencoderBase(GenerativeModule):
-    """Base of models with an `encoder`, images to codes, and a `decoder`, codes to logits of the pixels."""
+    """Base of models with an `encoder`, images to codes N x d, and a `decoder`, codes to logits of the pixels.
+
+    encode(x) = encoder(x), decode(z) = sigmoid(decoder(z)), reconstruct(x) = decode(encode(x)).
+    """
 
     encoder: nn.Module
     decoder: nn.Module

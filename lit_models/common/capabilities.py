@@ -25,7 +25,7 @@ class Encodes(Protocol):
         """Images in [0, 1], N x C x H x W -> codes, N x d."""
 
     def encoder_network(self) -> nn.Module:
-        """The module that computes `encode`, on its own, so that another model can use it."""
+        """The module that computes `encode`, to the last bit, on its own, so that another model can use it."""
 
 
 @runtime_checkable
