@@ -110,7 +110,7 @@ def overridden_keys(args: Iterable[str]) -> set[str]:
         key = ".".join(part for part in key.rstrip("+").split(".") if part not in ("init_args", "class_path"))
         given = _parse_yaml(value) if value.startswith("{") else None
         if isinstance(given, Mapping):
-            keys |= {f"{key}.{inner}" for inner in flatten(given)}
+            keys |= flatten({key: given}).keys()
         else:
             keys.add(key)
     return {key for key in keys if key.split(".")[0] not in UNRECORDED_GROUPS}

@@ -43,6 +43,7 @@ GAN = ["fit", "--model=GAN", "--data=MNISTDataModule"]
         ([*FIT, "--trainer.max_epoch=3"], "there is no option --trainer.max_epoch; did you mean --trainer.max_epochs?"),
         ([*FIT, "--model.image_shape=[1,30,30]"], "model.image_shape is set by the data; leave it out"),
         ([*FIT, "--model.init_args.image_shape=[1,30,30]"], "model.image_shape is set by the data; leave it out"),
+        ([*FIT, "--model={class_path: GAN, init_args: {image_shape: [1, 30, 30]}}"], "image_shape is set by the data"),
         ([*GAN[:1], "--config=gan_mnist", "--model.num_classes=3"], "no option num_classes of GAN"),
         (["fit", "--model=VEA", "--model.num_classes=3", FIT[2]], "there is no model VEA; did you mean VAE?"),
         ([*FIT, "--model.optimizer=Adamm"], "there is no optimizer Adamm; did you mean Adam?"),
