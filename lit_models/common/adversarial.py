@@ -42,7 +42,7 @@ class AdversarialRecipe:
         n_critic: Number of discriminator steps, each on a batch of its own, for each generator step.
         ema_decay: Decay of the exponential moving average (EMA) of the generator's weights, which makes the samples; 0
             for no EMA.
-        gradient_clip_val: Maximum norm of the gradient in each step; None or 0 for no clipping.
+        gradient_clip_val: Maximum norm of the gradient in each step; 0 for no clipping.
         accumulate_grad_batches: Number of equal parts that each batch is split into. Their gradients are accumulated,
             so that a large batch needs less memory; data.batch_size remains the batch size of a step.
         discriminator_lr_factor: Learning rate of the discriminator as a multiple of the generator's.
@@ -58,7 +58,7 @@ class AdversarialRecipe:
 
     n_critic: int = 1
     ema_decay: float = 0.0
-    gradient_clip_val: float | None = None
+    gradient_clip_val: float = 0.0
     accumulate_grad_batches: int = 1
     discriminator_lr_factor: float = 1.0
 
@@ -70,7 +70,7 @@ class AdversarialRecipe:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        if self.gradient_clip_val is not None and not self.gradient_clip_val >= 0:
+        if not self.gradient_clip_val >= 0:
             raise ValueError(f"gradient_clip_val is {self.gradient_clip_val}; it must be at least 0")
         if not self.discriminator_lr_factor > 0:
             raise ValueError(f"discriminator_lr_factor is {self.discriminator_lr_factor}; it must be positive")

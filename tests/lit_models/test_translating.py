@@ -188,7 +188,7 @@ STABLE: dict[str, Any] = {
 """Options of models in which rounding errors hardly grow. With instance norms of small maps they grow fast."""
 
 
-def recipe(parts: int, ema_decay: float = 0.0, gradient_clip_val: float | None = None) -> AdversarialRecipe:
+def recipe(parts: int, ema_decay: float = 0.0, gradient_clip_val: float = 0.0) -> AdversarialRecipe:
     return AdversarialRecipe(ema_decay=ema_decay, gradient_clip_val=gradient_clip_val, accumulate_grad_batches=parts)
 
 
