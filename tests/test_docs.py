@@ -284,7 +284,7 @@ def test_every_command_of_the_tutorial_runs(workplace: Path):
     ran = [block for block in blocks(ROOT / "docs" / "get-started.md") if block.language in ("bash", "python")]
     for block in ran:
         shell(block.text, workplace) if block.language == "bash" else python(block.text, workplace)
-    assert len(ran) > 6 and (workplace / "runs" / "quickstart" / "report" / "index.html").is_file()
+    assert len(ran) > 6 and (workplace / "runs" / "first" / "quickstart" / "report" / "index.html").is_file()
     assert (workplace / "grid.png").is_file()
 
 
