@@ -134,7 +134,7 @@ def test_a_sweep_that_train_cannot_run_is_an_error(tmp_path: Path, capsys: pytes
     assert "its first run cannot start: UsageError: depth 9 is too deep" in capsys.readouterr().err
     assert quickstart(tmp_path, "model.latent_dims=2,3", "data.batch_size=big") == 2
     error = capsys.readouterr().err
-    assert "has 2 errors" in error and "there is no option latent_dims" in error and "batch_size" in error
+    assert "has 2 errors" in error and "there is no option --model.latent_dims" in error and "batch_size" in error
     assert not list(tmp_path.iterdir())
 
 

@@ -2,8 +2,10 @@
 
 import ast
 import importlib.util
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +42,14 @@ def list_models() -> str:
 def list_data() -> str:
     """All data modules, with their papers and configs."""
     return _table(entries("datamodules", "data"), "--data CLASS; --data.help CLASS shows the options of one")
+
+
+def print_to_pipe(text: str) -> None:
+    """Prints a text of which a reader such as `head` may take the first lines only."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more as it ends
 
 
 def entries(package: str, key: str) -> list[Entry]:

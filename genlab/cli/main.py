@@ -1,11 +1,14 @@
 """The program `genlab`: one command for training, sweeps, sampling and lists of what there is."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
-import os
+import io
 import sys
+from collections.abc import Callable
 
 from genlab.arguments import find_in_current_folder
+from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.suggestions import did_you_mean
 
 OVERVIEW = """usage: genlab COMMAND ...
@@ -48,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
     if command in TRAINING or completes:
         from genlab.cli.train import command as train
 
-        return train(args)
+        return _complete(train, args) if completes else train(args)
     if command == "sweep":
         from genlab.sweep.cli import main as sweep
 
@@ -57,15 +60,35 @@ def main(args: list[str] | None = None) -> int:
         from genlab.sampling.cli import main as sample
 
         return sample(rest, "genlab sample")
-    return _tell(command)
+    return _tell(command, rest)
 
 
-def _tell(command: str) -> int:
+def _complete(train: Callable[[list[str]], int], args: list[str]) -> int:
+    """Prints the completion script, of which a reader such as `head` may take the first lines only."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return train(args)
+    finally:
+        print_to_pipe(said.getvalue().rstrip("\n"))
+
+
+def _tell(command: str, rest: list[str]) -> int:
     """What needs no model: the overview, the lists, the version."""
-    from genlab.cli.listing import list_data, list_models
-
     if command in ("models", "data"):
-        _print_to_pipe(list_models() if command == "models" else list_data())
+        if rest and rest[0] in ("-h", "--help"):
+            what = "models" if command == "models" else "data modules"
+            print(f"usage: genlab {command}\n\nLists all {what} with their papers and configs.")
+        elif rest:
+            kind = "model" if command == "models" else "data"
+            print(
+                f"error: genlab {command} takes no argument {rest[0]}; for the options of a class give"
+                f" `genlab fit --{kind}.help CLASS`",
+                file=sys.stderr,
+            )
+            return 2
+        else:
+            print_to_pipe(list_models() if command == "models" else list_data())
     elif command in ("-h", "--help"):
         print(OVERVIEW, end="")
     elif command == "--version":
@@ -77,11 +100,3 @@ def _tell(command: str) -> int:
         )
         return 2
     return 0
-
-
-def _print_to_pipe(text: str) -> None:
-    """Prints a text of which a reader such as `head` may take the first lines only."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more as it ends

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, get_args
 from jsonargparse import DefaultHelpFormatter
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from genlab.arguments import WHERE_PACKAGES_ARE
 from genlab.cli.docstrings import summary
@@ -28,11 +30,18 @@ NOISE = (
     ".*treespec, LeafSpec.*",
     r"\s*``instantiate_classes`` was deprecated",
 )
-KEY = r'(?:Parser key "(?:\w+\.)*|--(?:\w+\.)*?)(\w+)(?:"|\.help:)[^$]*'
+KEY = r'(?:Parser key "|--)((?:\w+\.)*?\w+)(?:"|\.help:)[^$]*'
 """The option that an error is about."""
-SHORT_NAME = re.compile(r"\b(?:\w+\.)+(?=\w)")
+NESTED = r"(?:[^$]*NestedArg\(key='([^']+)')?"
+"""The option of its class that was given, if one was."""
 NOUNS = {"data": "data module"}
 """What the class of an option is called, where its name does not say it."""
+LISTS = {"model": "; `genlab models` lists them", "data": "; `genlab data` lists them"}
+LIST = "?"
+"""Stands for the class in `--model.generator.help CLASS` where none is given: the classes are listed."""
+BASES = (Optimizer, LRScheduler)
+"""Abstract classes that do not declare that they are."""
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -42,7 +51,8 @@ class HelpFormatter(DefaultHelpFormatter):
         if getattr(action, "complete_help", False):
             return action.help or ""
         text = super()._get_help_string(action)
-        text = re.sub(r"known subclasses: .*(?=\)$)", lambda found: SHORT_NAME.sub("", found[0]), text)
+        known = ", ".join(sorted(class_names(getattr(action, "_typehint", None))))
+        text = re.sub(r"known subclasses: .*(?=\)$)", f"known subclasses: {known}", text)
         return text if action.default is not None else text.replace(", default: %(default)s", "")
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
@@ -113,73 +123,117 @@ class Parser(LightningArgumentParser):
         explanations = {
             r"unrecognized arguments: (\S+?)(?:=|\s|$)": self._unknown_argument,
             r"Option '([^']+)' is not accepted|does not accept option '([^']+)'": self._unknown_option,
-            r"invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
+            r"(--print_completion)?: invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
             r"arguments are required: (.*)": self._missing,
             f"{KEY}Expected a dot import path string: (.+)": self._unknown_class,
-            f"{KEY}Expected an instantiatable class, but.*is abstract": self._abstract_class,
+            f"{KEY}Expected an instantiatable class, but.*is abstract{NESTED}": self._abstract_class,
             r'expected "subcommand" to be one of \{(.*)\}': self._no_command,
             f"{KEY}Problem with given class_path '([^']+)':\\s*(.+)": self._unusable_class,
         }
         for pattern, explanation in explanations.items():
             if found := re.search(pattern, message):
                 return explanation(found)
-        return one_line(message)
+        name = re.match(r'Parser key "(.+?)"', message)
+        return one_line(message if name is None else message.replace(name[1], self._flag(name[1]), 1))
+
+    def _root(self) -> str:
+        """What stands before the options of this parser's class on the command line: `model.`, `data.` or nothing."""
+        if self._class is None or self.sections:
+            return ""
+        roots = {"model.": LightningModule, "data.": LightningDataModule}
+        return next((root for root, base in roots.items() if issubclass(self._class, base)), "")
+
+    def _full_name(self, key: str) -> str:
+        """The name of an option as it is typed, without its dashes."""
+        first, _, rest = key.partition(".")
+        return self._root() + (rest if rest and first in SUBCOMMANDS else key)
+
+    def _flag(self, name: str) -> str:
+        """An option that a message names, as it is typed; an option of an inner class stays as it is."""
+        inner = self._class is not None and not self.sections and not self._root()
+        return name if inner else f"--{self._full_name(name.removeprefix('--'))}"
 
     def _unknown_argument(self, found: re.Match[str]) -> str:
-        return f"there is no option {found[1]}{did_you_mean(found[1], self._option_string_actions)}"
+        given = self._flag(found[1])
+        known = [self._flag(name) for name in self._option_string_actions if name.startswith("--")]
+        return f"there is no option {given}{did_you_mean(given, [k for k in known if not given.startswith(f'{k}.')])}"
 
     def _unknown_option(self, found: re.Match[str]) -> str:
         name = found[1] or found[2]
         owner = f" of {self._class.__name__}" if self._class and not self.sections else ""
-        known = {action.dest for action in self._actions if action.option_strings}
-        return f"there is no option {name}{owner}{did_you_mean(name, known)}"
+        known = {action.dest: self._flag(action.dest) for action in self._actions if action.option_strings}
+        near = did_you_mean(name, known)
+        near = re.sub(r"(?<=; did you mean ).*(?=\?)", lambda meant: known[meant[0]], near)
+        return f"there is no option {self._flag(name)}{owner}{near}"
 
     def _unknown_command(self, found: re.Match[str]) -> str:
-        choices = re.findall(r"\w+", found[2])
-        return (
-            f"there is no command {found[1]}{did_you_mean(found[1], choices) or '; choose from ' + ', '.join(choices)}"
-        )
+        choices = re.findall(r"[\w-]+", found[3])
+        near = did_you_mean(found[2], choices) or f"; choose from {', '.join(choices)}"
+        return f"there is no {'completion' if found[1] else 'command'} {found[2]}{near}"
 
     def _missing(self, found: re.Match[str]) -> str:
-        names = sorted((f"--{name.rpartition('.')[2]}" for name in found[1].split(", ")), reverse=True)
-        return (
-            f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing; name a class, or a --config that does"
-        )
+        names = sorted((self._flag(name) for name in found[1].split(", ")), reverse=True)
+        advice = "name a class, or a --config that does" if set(names) <= {"--model", "--data"} else "give a value"
+        return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing; {advice}"
+
+    def _classes(self, key: str) -> dict[str, type]:
+        """The classes that an option accepts, by their names in alphabetical order."""
+        last = key.rpartition(".")[2]
+        action = next((action for action in self._actions if action.dest.rpartition(".")[2] == last), None)
+        found = sorted(usable_classes(getattr(action, "_typehint", None)), key=lambda kind: kind.__name__)
+        return {kind.__name__: kind for kind in found}
 
     def _unknown_class(self, found: re.Match[str]) -> str:
-        key, given = found[1], found[2].strip()
-        action = next((action for action in self._actions if action.dest.rpartition(".")[2] == key), None)
-        known = sorted(class_names(getattr(action, "_typehint", None)))
+        key, given, name = found[1].rpartition(".")[2], found[2].strip(), self._full_name(found[1])
+        known = list(self._classes(key))
+        if given == LIST:
+            print(f"--{name} takes one of {', '.join(known)}. `--{name}.help CLASS` shows the options of one.")
+            raise SystemExit(0)
         near = did_you_mean(given, known)
-        if key in ("model", "data"):
-            near = near or f"; `genlab {'models' if key == 'model' else 'data'}` lists them"
+        if key in LISTS:
+            near = near or LISTS[key]
             near += f"{' Or' if near.endswith('?') else ', or'} give your own class as my_package.{given}"
         elif not near and known:
             near = f"; choose from {', '.join(known)}"
         return f"there is no {NOUNS.get(key, key)} {given}{near}"
 
     def _abstract_class(self, found: re.Match[str]) -> str:
-        lists = {"model": "; `genlab models` lists them", "data": "; `genlab data` lists them"}
-        return f"--{found[1]} needs a class that is not abstract{lists.get(found[1], '')}"
+        name, option = self._full_name(found[1]), found[2]
+        known = self._classes(found[1])
+        if option is None:
+            choices = LISTS.get(name) or f"; choose from {', '.join(known)}"
+            return f"--{name} needs a class that is not abstract{choices}"
+        if name in LISTS:
+            return f"{name}.{option} needs the class too: give --{name} CLASS{LISTS[name]}"
+        first = option.partition(".")[0]
+        able = [kind for kind, of in known.items() if first in inspect.signature(of).parameters] or list(known)
+        choices = f"; choose from {', '.join(able)}" if len(able) > 1 else ""
+        return f"{name}.{option} needs the class too: give --{name} {able[0]}{choices}"
 
     def _no_command(self, found: re.Match[str]) -> str:
         return f"there is no command; choose from {', '.join(found[1].split(','))}"
 
     def _unusable_class(self, found: re.Match[str]) -> str:
         hint = f"; {WHERE_PACKAGES_ARE}" if found[3].startswith("No module named") else ""
-        return f"the {NOUNS.get(found[1], found[1])} {found[2]} cannot be used: {found[3]}{hint}"
+        key = found[1].rpartition(".")[2]
+        return f"the {NOUNS.get(key, key)} {found[2]} cannot be used: {found[3]}{hint}"
 
 
 def class_names(hint: Any) -> set[str]:
     """The names of the classes that a type hint accepts, which are not abstract and are imported."""
+    return {kind.__name__ for kind in usable_classes(hint)}
+
+
+def usable_classes(hint: Any) -> set[type]:
+    """The classes that a type hint accepts, which are not abstract and are imported."""
     if not isinstance(hint, type):
-        found: set[str] = set()
-        return found.union(*(class_names(kind) for kind in get_args(hint) if not isinstance(kind, list)))
+        found: set[type] = set()
+        return found.union(*(usable_classes(kind) for kind in get_args(hint) if not isinstance(kind, list)))
     if hint in (int, float, str, bool, type(None)) or hint.__module__ in ("typing", "collections.abc", "builtins"):
         return set()
-    chosen = not inspect.isabstract(hint) and not hint.__name__.startswith("_")
+    chosen = not inspect.isabstract(hint) and not hint.__name__.startswith("_") and hint not in BASES
     below: list[type] = type.__subclasses__(hint)
-    return ({hint.__name__} if chosen else set[str]()).union(*map(class_names, below))
+    return ({hint} if chosen else set[type]()).union(*map(usable_classes, below))
 
 
 def one_line(message: str) -> str:

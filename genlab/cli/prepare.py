@@ -1,17 +1,22 @@
 """What happens to a command line before it is parsed: checkpoints, names of configs, packages to import."""
 
 import itertools
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from genlab.arguments import import_packages
+from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.cli.options import NUM_IMAGES, SET_BY_DATA
+from genlab.cli.parser import LIST
 from genlab.packaged import find_file
 from genlab.runs.config import config_files, flatten, option, overridden_keys
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
+from lit_models.common.checkpoints import CheckpointError, command_that_makes
 
 
 def prepare_args(args: list[str]) -> list[str]:
@@ -22,11 +27,56 @@ def prepare_args(args: list[str]) -> list[str]:
 
     Raises:
         UsageError: there is no such config, or it is no YAML, or a package cannot be imported.
+        CheckpointError: there is no such checkpoint, or the file is none.
+        SystemExit: with status 0, after `--model.help` without a class has listed the classes.
     """
+    args = with_class_of_help(args)
+    check_checkpoint(args)
     args = with_packaged_configs(with_run_config(args))
     packages = [option(args, "import"), *(_contents(Path(file)).get("import") for file in config_files(args))]
     import_packages(",".join(filter(None, packages)))
     return args
+
+
+def with_class_of_help(args: list[str]) -> list[str]:
+    """Gives `--model.help`, `--model.generator.help` and the like the class that they lack.
+
+    It is the class that the option itself has in this command line. Where there is none, the classes are listed.
+
+    Raises:
+        SystemExit: with status 0, after models or data modules were listed.
+    """
+    for place, (arg, following) in enumerate(itertools.pairwise([*args, ""])):
+        asked = re.fullmatch(r"--((model|data)(?:\.\w+)*)\.help", arg)
+        if asked is None or (following and not following.startswith("-")):
+            continue
+        kind = option(args, asked[1])
+        if kind is None and asked[1] in ("model", "data"):
+            print_to_pipe(list_models() if asked[1] == "model" else list_data())
+            raise SystemExit(0)
+        return [*args[:place], *args[place + 1 :], arg, kind or LIST]  # last, after the class of the model
+    return args
+
+
+def check_checkpoint(args: list[str]) -> None:
+    """Refuses a checkpoint that is missing, or is no checkpoint, before its run's config is looked for.
+
+    Raises:
+        UsageError: an evaluation names neither a checkpoint nor a model.
+        CheckpointError: there is no such checkpoint, or the file is none.
+    """
+    checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
+    if any("help" in arg or arg.startswith("--print") for arg in args):
+        return
+    if checkpoint is None and command in ("validate", "test", "predict"):
+        if not config_files(args) and option(args, "model") is None:
+            raise UsageError("give --ckpt_path RUN/checkpoints/best.ckpt")
+    elif checkpoint and checkpoint not in ("last", "null") and "://" not in checkpoint:
+        path = Path(checkpoint)
+        if not path.exists():
+            raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path} is no checkpoint; give RUN/checkpoints/best.ckpt")
 
 
 def with_run_config(args: list[str]) -> list[str]:

@@ -135,4 +135,4 @@ def test_its_options_have_help_and_suggestions(folder: Path):
     assert "Width of the code." in program(folder, "train.py", "fit", "--model.help=my_package.MyModel")
     args = ["--model=my_package.MyModel", "--data=my_package.MyDataModule", "--model.widht=3"]
     wrong = program(folder, "train.py", "fit", *args, status=2)
-    assert "there is no option widht of MyModel; did you mean width?" in wrong
+    assert "there is no option --model.widht of MyModel; did you mean --model.width?" in wrong
