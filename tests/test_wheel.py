@@ -121,7 +121,6 @@ def test_it_is_the_installed_package_that_runs(installed: Environment):
 
 
 def test_it_trains_sweeps_and_samples(installed: Environment):
-    (installed.folder / "train.py").unlink()  # a sweep would take it for its program, as it should
     trained = installed.run("genlab", "fit", "--config", "autoencoder_digits", *SHORT, "--run.name=x")
     checkpoint = "runs/autoencoder_digits/x/checkpoints/best.ckpt"
     assert "test/mse" in trained and (installed.folder / checkpoint).is_file()
@@ -133,5 +132,25 @@ def test_it_trains_sweeps_and_samples(installed: Environment):
     assert (installed.folder / "runs" / "quickstart" / "report" / "index.html").is_file()
     installed.run("genlab", "sample", checkpoint, "--count=4", "--output=grid.png")
     assert (installed.folder / "grid.png").is_file()
+    empty = installed.run("genlab", "sweep", "report", "runs/vae_color", status=2)
+    assert "`genlab sweep run vae_color` creates them" in empty and empty.count("\n") == 1
     missing = installed.run("genlab", "sample", "runs/vae_digits/default/checkpoints/best.ckpt", status=2)
     assert "`genlab fit --config vae_digits` makes it" in missing and missing.count("\n") == 1
+
+
+def test_a_sweep_of_the_users_own_runs_the_program_beside_it(installed: Environment):
+    (installed.folder / "own.yaml").write_text(
+        "program: train.py\nmethod: grid\nmetric: {name: loss}\nparameters: {a: {values: [1, 2]}}\n"
+        "command: ['${program}', '${args}']\n"
+    )
+    refused = installed.run("genlab", "sweep", "run", "own.yaml", status=2)
+    assert "train.py cannot be loaded: RuntimeError: the train of the user was imported" in refused
+    (installed.folder / "train.py").write_text("print('a script without a function')\n")
+    refused = installed.run("genlab", "sweep", "run", "own.yaml", status=2)
+    assert "train.py cannot be loaded: it has no function main(args, report)" in refused
+    assert not (installed.folder / "runs" / "own").exists()
+    (installed.folder / "train.py").write_text(
+        "from types import SimpleNamespace\n\n"
+        "def main(args, report):\n    return SimpleNamespace(metrics={'loss': 1.0}, folder='runs/own/a')\n"
+    )
+    assert "own: 2 runs finished" in installed.run("genlab", "sweep", "run", "own.yaml", "--no-report")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 import yaml
 
+from genlab.packaged import command_for_sweep
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 
@@ -96,7 +97,9 @@ def load_runs(folder: Path) -> pd.DataFrame:
         except (AttributeError, TypeError, ValueError):
             rows.append({"run": path.parent.name, "state": "unknown", "error": "summary.json cannot be read"})
     if not rows:
-        raise UsageError(f"{folder} contains no runs; `python sweep.py run sweeps/{folder.name}.yaml` creates them")
+        command = command_for_sweep(folder.name)
+        hint = f"`{command}` creates them" if command else "give the folder of an experiment, such as runs/quickstart"
+        raise UsageError(f"{folder} contains no runs; {hint}")
     return pd.DataFrame(rows)
 
 

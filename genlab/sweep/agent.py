@@ -29,7 +29,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from genlab.packaged import find_program
+from genlab.packaged import find_program, sweep_command
 from genlab.runs.config import option, run_name
 from genlab.runs.errors import UsageError, describe_error, error_message
 from genlab.runs.folder import safe_name
@@ -442,8 +442,9 @@ def _require_online() -> None:
     """Raises UsageError if W&B cannot be used from this process."""
     mode = os.environ.get("WANDB_MODE") or "online"
     if mode != "online":
-        raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `sweep.py run`")
-    require_wandb(", or use `sweep.py run`, which needs none", "; `sweep.py run` needs no server")
+        raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `{sweep_command('run')}`")
+    command = sweep_command("run")
+    require_wandb(f", or use `{command}`, which needs none", f"; `{command}` needs no server")
 
 
 def _log_file(args: Sequence[str], experiment: str, run: str) -> Path:

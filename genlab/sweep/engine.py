@@ -120,7 +120,7 @@ class Engine:
     def __init__(self, sweep: Definition, options: Options) -> None:
         if sweep.method != "grid" and sweep.run_cap is None and options.count is None:
             raise UsageError(f"a {sweep.method} search has no end; give run_cap in {sweep.path}, or --count")
-        program = find_program(sweep.program)
+        program = find_program(sweep.program, sweep.path)
         self.sweep, self.options = sweep, options
         self.folder = self._run_folder(first_point(sweep)).parent
         self.result = SweepResult(self.folder)

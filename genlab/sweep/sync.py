@@ -19,6 +19,7 @@ from typing import IO
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from genlab.packaged import sweep_command
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import is_running, read_summary
 from genlab.runs.wandb_access import require_wandb
@@ -64,7 +65,7 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     offline = {run: files for run in sorted(folder.glob("[!.]*/")) if (files := _offline_files(run))}
     if not offline:
         raise UsageError(
-            f"{folder} contains no offline runs of W&B; `sweep.py run` creates them if no key is configured"
+            f"{folder} contains no offline runs of W&B; `{sweep_command('run')}` creates them if no key is configured"
         )
     with _lock(folder) as lock:
         result, unsent = _classify(offline)

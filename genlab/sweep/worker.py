@@ -239,8 +239,8 @@ def serve() -> None:
                 if program is None:
                     program = _load(Path(sys.argv[1]))
                     gc.freeze()  # the imported modules stay, so that a collection after each run can skip them
-            except Exception as error:
-                reply({"cannot_load": _reason(error)})
+            except (Exception, SystemExit) as error:
+                reply({"cannot_load": str(error) if isinstance(error, UsageError) else describe_error(error)})
                 continue
         if request["do"] != "run":
             answer = _answer(program, request)
@@ -322,6 +322,11 @@ def _load(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     sys.argv[0] = str(path)
     spec.loader.exec_module(module)
+    if not callable(getattr(module, "main", None)):
+        raise UsageError(
+            "it has no function main(args, report), which a sweep calls for each run; add it, or give another program "
+            "in the sweep"
+        )
     return module
 
 

@@ -119,11 +119,16 @@ def command_that_makes(path: Path) -> str:
         return ""
     run, experiment = path.parts[-3], path.parts[-4]
     if sweep := _definition("sweeps", experiment):
-        return f"; `{'python sweep.py' if Path('sweep.py').is_file() else 'genlab sweep'} run {sweep}` makes it"
+        return f"; `{'python sweep.py' if _is_own_program('sweep.py') else 'genlab sweep'} run {sweep}` makes it"
     if config := _definition("configs", experiment):
-        program = "python train.py" if Path("train.py").is_file() else "genlab"
+        program = "python train.py" if _is_own_program("train.py") else "genlab"
         return f"; `{program} fit --config {config}`{'' if run == 'default' else f' with the options {run}'} makes it"
     return ""
+
+
+def _is_own_program(name: str) -> bool:
+    """Whether the file of this name in the current folder is the one of the clone from which this package runs."""
+    return Path(name).is_file() and Path(name).resolve() == Path(__file__).resolve().parents[2] / name
 
 
 def _definition(kind: str, name: str) -> str | None:
