@@ -13,15 +13,17 @@ from lit_models.networks.discriminators import AuxiliaryClassifierDiscriminator
 
 
 class ACGAN(LatentGAN):
-    """Auxiliary classifier GAN: D maximises L_S + L_C, G maximises L_C - L_S.
+    """Conditional GAN whose discriminator also classifies the images: the auxiliary classifier GAN.
 
-    L_S = E[log P(real|x)] + E[log P(generated|G(z, y))], L_C = E[log P(y|x)] + E[log P(y|G(z, y))]: Odena et al. 2016,
-    arXiv 1610.09585, eq. 2 and 3, by default with the paper's networks for CIFAR-10. The objective Minimax is the
-    paper's; NonSaturating replaces -L_S in G's loss. The labels of generated images are those of the batch.
+    Odena et al. 2016, arXiv 1610.09585, eq. 2 and 3, by default with the paper's networks for CIFAR-10. The
+    discriminator D maximises L_S + L_C, the generator G maximises L_C - L_S. The log-likelihood of the source, real or
+    generated, is L_S = E[log P(real|x)] + E[log P(generated|G(z, y))], that of the class is L_C = E[log P(y|x)] +
+    E[log P(y|G(z, y))]. The objective Minimax is the paper's; NonSaturating replaces -L_S in G's loss. The labels of
+    generated images are those of the batch.
 
     Args:
         latent_dim: Width d of the latent code z.
-        class_weight: Weight of L_C in both losses.
+        class_weight: Weight of the cross-entropy of the classes in the losses of generator and discriminator.
         generator: Network of the generator; ACGANGenerator by default.
         discriminator: Network of the discriminator; ACGANDiscriminator by default.
         objective: Losses of D and G from the logits of the source, real or generated; Minimax by default.

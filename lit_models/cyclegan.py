@@ -40,7 +40,8 @@ class CycleGAN(AdversarialBase):
         cycle_weight: Weight of the cycle-consistency loss.
         identity_weight: Weight of the identity loss, the change that a generator makes to images of its target domain.
             The paper takes half the cycle_weight if colours should be kept. It needs domains of as many channels.
-        step_order: Order of the optimizer steps, `joint` or `alternating`.
+        step_order: `joint`: one step of both generators, then one of both discriminators. `alternating`: for each
+            direction one step of its discriminator, then one of its generator.
         pool_size: Number of earlier translations that are stored for each discriminator; 0 for none. Of a batch larger
             than the pool, fewer than half the images are exchanged.
         recipe: Settings of adversarial training. n_critic must be 1.
@@ -173,12 +174,12 @@ class CycleGAN(AdversarialBase):
             generated: Lists by direction, to which the translations are appended.
             directions: Directions that have an adversarial loss.
         """
-        fakes = {"ab": self.generator["ab"](a), "ba": self.generator["ba"](b)}  # type: ignore[index]
+        translations = {"ab": self.generator["ab"](a), "ba": self.generator["ba"](b)}  # type: ignore[index]
         if generated is not None:
-            for direction, fake in fakes.items():
+            for direction, fake in translations.items():
                 generated[direction].append(fake.detach())
-        adversarial = torch.stack([self._adversarial_loss(way, fakes[way]) for way in directions]).sum()
-        return self._with_consistency_losses(adversarial, a, b, fakes["ba"], fakes["ab"])
+        adversarial = torch.stack([self._adversarial_loss(way, translations[way]) for way in directions]).sum()
+        return self._with_consistency_losses(adversarial, a, b, translations["ba"], translations["ab"])
 
     def discriminator_terms(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
         """Named scalars of real and translated images of both domains; both discriminators minimise the first."""

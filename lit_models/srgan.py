@@ -31,7 +31,7 @@ class SRGAN(ImageToImageGAN):
         pixel_weight: Weight of the mean squared error of pixels in the generator's loss.
         perceptual_weight: Weight of the perceptual loss, a mean squared difference of features.
         adversarial_weight: Weight of the objective in the generator's loss, 1e-3 in the paper.
-        noise_channels: Channels of z; 0 for an image that depends on L alone.
+        noise_channels: Channels of the noise z at each pixel of the low-resolution image; 0 for none.
         recipe: Settings of adversarial training.
         source_shape: Channels, height, width of L; train.py sets it from the data.
         image_shape: Channels, height, width of H; train.py sets it from the data.

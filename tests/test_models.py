@@ -369,9 +369,9 @@ def outputs(model: GenerativeModule) -> torch.Tensor:
 def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
     """Loss terms, each by the prefix of the names of the parameters that minimise it."""
     if isinstance(model, CycleGAN):
-        fakes = [model.generator[direction](x).detach() for direction, x in (("ba", batch[1]), ("ab", batch[0]))]
+        translations = [model.generator[direction](x).detach() for direction, x in (("ba", batch[1]), ("ab", batch[0]))]
         return {
-            "discriminator.": model.discriminator_terms(*batch, *fakes),
+            "discriminator.": model.discriminator_terms(*batch, *translations),
             "generator.": model.generator_terms(*batch),
         }
     if isinstance(model, GLO):

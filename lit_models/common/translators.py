@@ -1,4 +1,4 @@
-"""Translators: components that build networks from images to images of the same size, for images of any size."""
+"""Translators: components that build networks for image-to-image translation, which keep the size of an image."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from lit_models.networks.norms import Norm
 
 
 class Translator(Component, ABC):
-    """Component that builds a network from images to images of the same size."""
+    """Component that builds a network for image-to-image translation; its outputs have the size of its inputs."""
 
     def check_image_shape(self, image_shape: Sequence[int]) -> None:
         """

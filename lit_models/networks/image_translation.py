@@ -1,4 +1,4 @@
-"""Networks from images to images of the same size, for images of any size."""
+"""Networks for image-to-image translation that keep the size, for images of any size."""
 
 import itertools
 from collections.abc import Sequence

@@ -52,9 +52,9 @@ class Pool:
     def __init__(self) -> None:
         self.images: list[Tensor] = []
 
-    def __call__(self, fakes: Tensor) -> Tensor:
+    def __call__(self, translations: Tensor) -> Tensor:
         returned = []
-        for fake in fakes:
+        for fake in translations:
             if len(self.images) < POOL:
                 self.images.append(fake.clone())
                 returned.append(fake)

@@ -1,4 +1,4 @@
-"""Each p-value is held above 1e-6, so that a right law fails once in a million seeds; the seeds are fixed."""
+"""Each p-value must exceed 1e-6, so that a correct distribution fails once in a million seeds; the seeds are fixed."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_each_pixel_has_noise_of_its_own_and_another_in_each_epoch():
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_the_distribution_is_that_of_the_denoising_models_corruption(value: float):
-    """Clipping gives 0 and 1 a share each: these are compared with the normal law's, the rest by a two-sample test."""
+    """The shares of 0 and 1 from clipping are compared with the normal distribution, the rest by a two-sample test."""
     n = 200 * 784
     ours = noisy(value, 0.5).flatten()
     theirs = GaussianNoise(0.5)(torch.full((n,), value), torch.Generator().manual_seed(0))

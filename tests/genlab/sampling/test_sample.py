@@ -289,11 +289,11 @@ def test_every_other_classifier_looks_at_the_images(
         ),
         probe: (vae, "images, as the probe's encoder is not the model's"),
     }
-    for judge, (model, said) in cases.items():
-        made = np.load(run(model, f"--classifier={judge}", "--count=30", output=tmp_path / "a.npz"))
+    for classifier_path, (model, said) in cases.items():
+        made = np.load(run(model, f"--classifier={classifier_path}", "--count=30", output=tmp_path / "a.npz"))
         assert said in capsys.readouterr().out
         images = torch.from_numpy(np.concatenate([made["x_train"], made["x_test"]]))[:, None] / 255
-        expected = GenerativeModule.load(judge)(images).argmax(dim=1)
+        expected = GenerativeModule.load(classifier_path)(images).argmax(dim=1)
         assert np.concatenate([made["y_train"], made["y_test"]]).tolist() == expected.tolist()
 
 

@@ -115,17 +115,17 @@ def test_the_gradient_penalty_of_patches_is_of_their_mean(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "rand", torch.zeros)  # the penalty is taken at the translations
     model: Any = cyclegan(objective=Wasserstein(7.0)).double()
     a, b = first_batch()
-    fakes = [b.flip(2), a.flip(2)]
-    terms = model.discriminator_terms(a, b, *fakes)
+    translations = [b.flip(2), a.flip(2)]
+    terms = model.discriminator_terms(a, b, *translations)
     expected = torch.zeros(())
-    for kind, fake in zip(("a", "b"), fakes, strict=True):
+    for kind, fake in zip(("a", "b"), translations, strict=True):
         at = fake.clone().requires_grad_()
         [slope] = torch.autograd.grad(model.discriminator[kind](at).mean(dim=(1, 2)).sum(), at)
         expected = expected + (slope.flatten(1).norm(dim=1) - 1).square().mean() / 2
     assert terms["gradient_penalty"].item() == pytest.approx(expected.item(), rel=1e-5)
     plain = sum(
         model.discriminator[k](f).mean() - model.discriminator[k](x).mean()
-        for k, f, x in zip("ab", fakes, (a, b), strict=True)
+        for k, f, x in zip("ab", translations, (a, b), strict=True)
     )
     assert terms["loss_d"].item() == pytest.approx((plain + 2 * 7 * expected).item(), rel=1e-5)
 
