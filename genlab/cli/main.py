@@ -70,7 +70,8 @@ def _complete(train: Callable[[list[str]], int], args: list[str]) -> int:
         with contextlib.redirect_stdout(said):
             return train(args)
     finally:
-        print_to_pipe(said.getvalue().rstrip("\n"))
+        if said.getvalue():
+            print_to_pipe(said.getvalue().rstrip("\n"))
 
 
 def _tell(command: str, rest: list[str]) -> int:

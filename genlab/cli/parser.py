@@ -37,7 +37,7 @@ NESTED = r"(?:[^$]*NestedArg\(key='([^']+)')?"
 NOUNS = {"data": "data module"}
 """What the class of an option is called, where its name does not say it."""
 LISTS = {"model": "; `genlab models` lists them", "data": "; `genlab data` lists them"}
-LIST = "?"
+LIST = "CLASS"
 """Stands for the class in `--model.generator.help CLASS` where none is given: the classes are listed."""
 BASES = (Optimizer, LRScheduler)
 """Abstract classes that do not declare that they are."""
@@ -155,6 +155,8 @@ class Parser(LightningArgumentParser):
 
     def _unknown_argument(self, found: re.Match[str]) -> str:
         given = self._flag(found[1])
+        if given.endswith(".help") and self._root():
+            return f"there is no option {given}"
         known = [self._flag(name) for name in self._option_string_actions if name.startswith("--")]
         return f"there is no option {given}{did_you_mean(given, [k for k in known if not given.startswith(f'{k}.')])}"
 
@@ -186,7 +188,7 @@ class Parser(LightningArgumentParser):
     def _unknown_class(self, found: re.Match[str]) -> str:
         key, given, name = found[1].rpartition(".")[2], found[2].strip(), self._full_name(found[1])
         known = list(self._classes(key))
-        if given == LIST:
+        if given == LIST and ".help:" in found[0]:
             print(f"--{name} takes one of {', '.join(known)}. `--{name}.help CLASS` shows the options of one.")
             raise SystemExit(0)
         near = did_you_mean(given, known)
@@ -243,7 +245,9 @@ def one_line(message: str) -> str:
     kept = [line for line in lines if line and not line.startswith(dull)]
     kept = [re.sub(r'^Parser key "(.+?)"', r"\1", line) for line in kept]
     text = ": ".join(kept) or "unknown error"
-    return re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>\. Got value: ", r"expected \1, not ", text)
+    text = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>\. Got value: ", r"expected \1, not ", text)
+    given = next((line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")), "this")
+    return re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>$", lambda found: f"expected {found[1]}, not {given}", text)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ def with_class_of_help(args: list[str]) -> list[str]:
     It is the class that the option itself has in this command line. Where there is none, the classes are listed.
 
     Raises:
+        UsageError: the class of the model is missing as well.
         SystemExit: with status 0, after models or data modules were listed.
     """
     for place, (arg, following) in enumerate(itertools.pairwise([*args, ""])):
@@ -54,6 +55,9 @@ def with_class_of_help(args: list[str]) -> list[str]:
         if kind is None and asked[1] in ("model", "data"):
             print_to_pipe(list_models() if asked[1] == "model" else list_data())
             raise SystemExit(0)
+        root = asked[2]
+        if kind is None and option(args, root) is None and not config_files(args):
+            raise UsageError(f"{arg} needs the class of the {root} too: give --{root} CLASS")
         return [*args[:place], *args[place + 1 :], arg, kind or LIST]  # last, after the class of the model
     return args
 

@@ -123,6 +123,31 @@ def test_the_help_of_a_class_is_titled_by_whole_sentences(capsys):
     assert all(re.search(r"[.?]\n\n$", text[: found.start()][-400:]) for found in re.finditer(r"^  --", text))
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["fit", "--model.help"], "VAE\n    "),
+        (["fit", "--data.help"], "DigitsDataModule\n    "),
+        (["fit", "--model.help", "--model=GAN"], "Options of GAN."),
+        (["fit", "--model=GAN", "--model.generator.help"], "--model.generator takes one of ACGANGenerator, "),
+        (["fit", "--model.generator.help", "--model=GAN"], "--model.generator takes one of ACGANGenerator, "),
+        (["fit", "--model=GAN", "--model.generator.help=DCGANGenerator"], "Options of DCGANGenerator"),
+        (["models", "--help"], "usage: genlab models"),
+        (["data", "-h"], "usage: genlab data"),
+    ],
+)
+def test_a_help_without_a_class_lists_the_classes(args: list[str], expected: str, capsys):
+    assert expected in shown(args, capsys)
+
+
+def test_the_known_optimizers_are_usable_and_listed_once(capsys):
+    text = " ".join(shown(["fit", "--model.help=VAE"], capsys).split())
+    found = re.search(r"--model.optimizer OPTIMIZER.*?known subclasses: (.*?)[);]", text)
+    assert found is not None
+    known = found[1].split(", ")
+    assert "Adam" in known and "Optimizer" not in known and len(known) == len(set(known))
+
+
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
 def test_genlab_gives_an_overview(args: list[str], capsys):
     text = shown(args, capsys)

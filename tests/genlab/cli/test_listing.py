@@ -4,6 +4,8 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 import datamodules
 import lit_models
 from genlab.cli.listing import entries
@@ -35,8 +37,11 @@ def test_a_list_imports_no_torch():
     assert done.returncode == 0 and "VAE\n" in done.stdout and "arXiv 1312.6114" in done.stdout
 
 
-def test_a_reader_may_take_the_first_lines_only():
-    program = "from genlab.cli.main import main; raise SystemExit(main(['models']))"
+@pytest.mark.parametrize("args", [["models"], ["data"], ["fit", "--model.help"], ["--print_completion", "shtab-bash"]])
+def test_a_reader_may_take_the_first_lines_only(args: list[str]):
+    if "--print_completion" in args:
+        pytest.importorskip("shtab")
+    program = f"from genlab.cli.main import main; raise SystemExit(main({args}))"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

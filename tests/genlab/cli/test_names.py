@@ -47,6 +47,8 @@ GAN = ["fit", "--model=GAN", "--data=MNISTDataModule"]
         ([*GAN, "--model.recipe.nonsense=3"], "there is no option --model.recipe.nonsense"),
         ([*GAN, "--model=Probe"], "--model.encoder_checkpoint is missing; give a value"),
         (["--print_completion", "foo"], "choose from jsonschema, shtab-bash, shtab-zsh,"),
+        (["fit", "--model.generator.help"], "needs the class of the model too: give --model CLASS"),
+        ([*FIT, "--trainer.max_epochs=x"], "--trainer.max_epochs: expected int, not x"),
         (["models", "VAE"], "genlab models takes no argument VAE"),
         (["data", "--nothing"], "genlab data takes no argument --nothing"),
         (["fit", "--model=LatentGAN", "--data=MNISTDataModule"], "--model needs a class that is not abstract"),
