@@ -79,7 +79,7 @@ def check_checkpoint(args: list[str]) -> None:
         path = Path(checkpoint)
         if not path.exists():
             raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
-        if not zipfile.is_zipfile(path):
+        if path.is_file() and not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is no checkpoint; give RUN/checkpoints/best.ckpt")
 
 
