@@ -24,7 +24,10 @@ GAN = ["fit", "--model=GAN", "--data=MNISTDataModule"]
             ["fit", "--model=Zzz", "--data=DigitsDataModule"],
             "no model Zzz; `genlab models` lists them, or give",
         ),
-        (["fit", "--model=VAE", "--data=Digits"], "there is no data module Digits; did you mean DigitsDataModule?"),
+        (
+            ["fit", "--model=VAE", "--data=DigitDataModule"],
+            "there is no data module DigitDataModule; did you mean DigitsDataModule?",
+        ),
         (["fit", "--model=VAE", "--data=Zzz"], "there is no data module Zzz; `genlab data` lists them, or"),
         (["fit", "--model=VAE"], "--data is missing; name a class, or a --config that does"),
         (["fit"], "--model and --data are missing"),
