@@ -79,20 +79,6 @@ class LowResolutionMNISTDataModule(LowResolutionDataModule, MNISTDataModule):
 
     Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
 
-    Args:
-        root: Folder of the data file `<root>/mnist.npz`, which is made or downloaded if it does not exist.
-        batch_size: Number of (source, target) pairs in a training batch, on each device.
-        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
-            images is used as sources only and the other half as targets only.
-        val_size: Number of training images that are held out for validation.
-        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
-            default.
-        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
-            its free memory.
-        predict_split: Split that `predict` runs over.
-        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
-        factor: Factor by which each side of a source is shorter than that of its target.
-
     Examples:
         >>> data = LowResolutionMNISTDataModule(batch_size=32, factor=2)
         >>> data.source_shape, data.image_shape
@@ -104,20 +90,6 @@ class LowResolutionCIFAR10DataModule(LowResolutionDataModule, CIFAR10DataModule)
     """Pairs for super-resolution of CIFAR-10: sources of 16 x 16 or 8 x 8 pixels, targets of 3 x 32 x 32.
 
     Sources are computed from targets by antialiased bicubic interpolation and clipped to [0, 1].
-
-    Args:
-        root: Folder of the data file `<root>/cifar10.npz`, which is made or downloaded if it does not exist.
-        batch_size: Number of (source, target) pairs in a training batch, on each device.
-        paired: Whether source and target of a training pair show the same image. Otherwise one half of the training
-            images is used as sources only and the other half as targets only.
-        val_size: Number of training images that are held out for validation.
-        seed: Seed of the validation split, of the halves of unpaired data and of the order. The run's own seed by
-            default.
-        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
-            its free memory.
-        predict_split: Split that `predict` runs over.
-        eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
-        factor: Factor by which each side of a source is shorter than that of its target.
 
     Examples:
         >>> data = LowResolutionCIFAR10DataModule(batch_size=32, factor=2)

@@ -78,3 +78,8 @@ def find_in_current_folder() -> None:
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
+
+
+def discard_output() -> None:
+    """Sends the rest of the output nowhere, once its reader is gone; else Python flushes once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

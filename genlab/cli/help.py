@@ -8,14 +8,9 @@ from typing import Any
 from datamodules import ImageDataModule
 from genlab.cli.options import MEASURES, PICTURES
 from genlab.cli.parser import HelpAll, Parser, class_names
+from genlab.cli.subcommands import SUBCOMMANDS
 from lit_models.common.module import GenerativeModule
 
-SUBCOMMANDS = {
-    "fit": "Train a model, and test its best checkpoint.",
-    "validate": "Evaluate a checkpoint on the validation images.",
-    "test": "Evaluate a checkpoint on the test images.",
-    "predict": "Write what a checkpoint predicts for each image to predictions.npz.",
-}
 IMPORT_HELP = (
     "Your own package to import first, so that short names of its classes are known; several are separated by commas."
 )

@@ -2,10 +2,8 @@
 
 import ast
 import importlib.util
-import os
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from genlab.arguments import discard_output
 from genlab.cli.docstrings import first_sentence
 from genlab.packaged import packaged_folder
 
@@ -49,7 +48,7 @@ def print_to_pipe(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes once more as it ends
+        discard_output()
 
 
 def entries(package: str, key: str) -> list[Entry]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from genlab.arguments import find_in_current_folder
 from genlab.cli.listing import list_data, list_models, print_to_pipe
+from genlab.cli.subcommands import SUBCOMMANDS
 from genlab.suggestions import did_you_mean
 
 OVERVIEW = """usage: genlab COMMAND ...
@@ -35,8 +36,7 @@ see what there is
                                              and `source ~/.genlab-completion` in ~/.bashrc
   genlab --version
 """
-TRAINING = ("fit", "validate", "test", "predict")
-COMMANDS = (*TRAINING, "sweep", "sample", "models", "data")
+COMMANDS = (*SUBCOMMANDS, "sweep", "sample", "models", "data")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> int:
     if completes and importlib.util.find_spec("shtab") is None:
         print("error: completion needs shtab; pip install 'genlab[completion]'", file=sys.stderr)
         return 2
-    if command in TRAINING or completes:
+    if command in SUBCOMMANDS or completes:
         from genlab.cli.train import command as train
 
         return _complete(train, args) if completes else train(args)

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from genlab.arguments import WHERE_PACKAGES_ARE
 from genlab.cli.docstrings import summary
+from genlab.cli.subcommands import SUBCOMMANDS
 from genlab.suggestions import did_you_mean
 
 NOISE = (
@@ -41,7 +42,6 @@ LIST = "CLASS"
 """Stands for the class in `--model.generator.help CLASS` where none is given: the classes are listed."""
 BASES = (Optimizer, LRScheduler)
 """Abstract classes that do not declare that they are."""
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 class HelpFormatter(DefaultHelpFormatter):

@@ -1,11 +1,10 @@
 """The command line of sweep.py: runs, reports and sends sweeps, with or without a W&B server."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from genlab.arguments import Parser, find_in_current_folder, positive
+from genlab.arguments import Parser, discard_output, find_in_current_folder, positive
 from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
 
@@ -197,7 +196,7 @@ def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `sweep.py ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 1
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
