@@ -11,8 +11,6 @@ and pictures, which are not part of a training step. Everything else that `fit` 
 
 import argparse
 import copy
-import os
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +19,8 @@ from lightning import Trainer
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
-from studies.benchmarks import machine
-from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+from studies.benchmarks.overhead import Epoch, epoch_of
+from studies.benchmarks.steps import make_parser, measure_models, report_speed
 
 MODELS = {"GAN": "MNISTDataModule", "ACGAN": "CIFAR10DataModule"}
 Loss = Callable[[Any, Any, Tensor, Tensor], Tensor]
@@ -86,30 +84,14 @@ def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
 
 
 def report(model: str, options: argparse.Namespace) -> None:
-    fit = [f"--model={model}", f"--data={MODELS[model]}", f"--data.root={options.root}", "--run.pictures=false"]
-    fit += [f"--data.batch_size={options.batch_size}", f"--trainer.limit_train_batches={options.steps}"]
-    fit += ["--trainer.limit_val_batches=0", f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
-    pairs = measure(lambda trainer: bare_loop(trainer, model, options.steps), options.epochs, fit)
-    seen = options.steps * options.batch_size
-    speed = (f"{seen / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
-    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} images/s", flush=True)
+    fit = [f"--model={model}", f"--data={MODELS[model]}", f"--data.batch_size={options.batch_size}"]
+    report_speed(model, options, lambda trainer: bare_loop(trainer, model, options.steps), fit, options.batch_size)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="data", help="folder with mnist.npz and cifar10.npz")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
-    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    options = parser.parse_args()
-    os.environ["WANDB_SILENT"] = "true"
-    print(machine())
-    if options.device == "gpu":
-        print(torch.cuda.get_device_name())
-    for model in options.models:
-        report(model, options)
+    parser = make_parser(__doc__, MODELS, "mnist.npz and cifar10.npz")
+    parser.add_argument("--batch-size", type=int, default=100, help="images per batch (default: 100)")
+    measure_models(parser.parse_args(), report)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ studies/benchmarks/overhead.py. An epoch has `--steps` batches, without validati
 import argparse
 import copy
 import math
-import os
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import OneCycleLR
 
-from studies.benchmarks import machine
-from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+from studies.benchmarks.overhead import Epoch, epoch_of
+from studies.benchmarks.steps import make_parser, measure_models, report_speed
 
 Step = Callable[[Tensor, Tensor], None]
 Autocast = Callable[[], Any]
@@ -99,30 +97,15 @@ def bare_loop(trainer: Trainer, model: str, options: argparse.Namespace) -> Epoc
 
 
 def report(model: str, options: argparse.Namespace) -> None:
-    fit = [f"--config=configs/{model.lower()}_mnist.yaml", f"--data.root={options.root}", "--run.pictures=false"]
-    fit += [f"--trainer.limit_train_batches={options.steps}", "--trainer.limit_val_batches=0"]
-    fit += ["--trainer.limit_test_batches=1", f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
+    fit = [f"--config=configs/{model.lower()}_mnist.yaml", "--trainer.limit_test_batches=1"]
     fit += [f"--trainer.precision={options.precision}", f"--data.batch_size={BATCH}"]
-    pairs = measure(lambda trainer: bare_loop(trainer, model, options), options.epochs, fit)
-    speed = (f"{options.steps * BATCH / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
-    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} images/s", flush=True)
+    report_speed(model, options, lambda trainer: bare_loop(trainer, model, options), fit, BATCH)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="data", help="folder with mnist.npz")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="models to measure")
-    parser.add_argument("--epochs", type=int, default=6, help="number of pairs of epochs (default: 6)")
-    parser.add_argument("--steps", type=int, default=50, help="batches per epoch (default: 50)")
+    parser = make_parser(__doc__, MODELS)
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"], help="of both loops")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where both loops run")
-    options = parser.parse_args()
-    os.environ["WANDB_SILENT"] = "true"
-    print(machine())
-    if options.device == "gpu":
-        print(torch.cuda.get_device_name())
-    for model in options.models:
-        report(model, options)
+    measure_models(parser.parse_args(), report)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ validation and pictures.
 
 import argparse
 import copy
-import os
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +19,8 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, softplus
 
-from studies.benchmarks import machine
-from studies.benchmarks.overhead import Epoch, epoch_of, measure, summary
+from studies.benchmarks.overhead import Epoch, epoch_of
+from studies.benchmarks.steps import make_parser, measure_models, report_speed
 
 MODELS = {"CycleGAN": "cyclegan_recolored_mnist", "Pix2Pix": "pix2pix_colored_pairs_mnist"}
 Step = Callable[[Tensor, Tensor], None]
@@ -120,28 +118,12 @@ def bare_loop(trainer: Trainer, model: str, steps: int) -> Epoch:
 
 
 def report(model: str, options: argparse.Namespace) -> None:
-    fit = [f"--config=configs/{MODELS[model]}.yaml", f"--data.root={options.root}", "--run.pictures=false"]
-    fit += [f"--trainer.limit_train_batches={options.steps}", "--trainer.limit_val_batches=0"]
-    fit += [f"--trainer.accelerator={options.device}", "--trainer.devices=1"]
-    pairs = measure(lambda trainer: bare_loop(trainer, model, options.steps), options.epochs, fit)
-    speed = (f"{options.steps * BATCH / statistics.median(side):,.0f}" for side in zip(*pairs, strict=True))
-    print(f"{model}: {summary(pairs)}; {' against '.join(speed)} pairs/s", flush=True)
+    fit = [f"--config=configs/{MODELS[model]}.yaml"]
+    report_speed(model, options, lambda trainer: bare_loop(trainer, model, options.steps), fit, BATCH, "pairs")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="data", help="folder with mnist.npz")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--epochs", type=int, default=6, help="pairs of epochs")
-    parser.add_argument("--steps", type=int, default=50, help="batches in an epoch")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    options = parser.parse_args()
-    os.environ["WANDB_SILENT"] = "true"
-    print(machine())
-    if options.device == "gpu":
-        print(torch.cuda.get_device_name())
-    for model in options.models:
-        report(model, options)
+    measure_models(make_parser(__doc__, MODELS).parse_args(), report)
 
 
 if __name__ == "__main__":
