@@ -38,14 +38,14 @@ class Hyperband:
         max_iter: The last iteration, at least 1. It needs s, and takes precedence over min_iter if both are given.
         s: The number of brackets max_iter / eta, max_iter / eta^2, ..., at least 1.
         eta: A bracket lets the best 1/eta of the runs continue. Above 1.
-        strict: Follow the original paper more closely, which stops more runs.
+        strict: Judge a run by its value at the bracket; otherwise by its best value so far, which stops fewer runs.
     """
 
     min_iter: int | None
     max_iter: int | None
     s: int | None
     eta: float = 3
-    strict: bool = False
+    strict: bool = True
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ class _Reader:
             self.error(f"{top} needs min_iter, or max_iter and s", top)
         if "max_iter" in block and "s" not in block:
             self.error(f"{top}: max_iter needs s, the number of brackets", top, "max_iter")
-        if not isinstance(block.get("strict", False), bool):
+        if not isinstance(block.get("strict", Hyperband.strict), bool):
             self.error(f"{top}: strict is neither true nor false", top, "strict")
         eta = self._number({"eta": Hyperband.eta} | block, "eta", top, "eta")
         min_iter, max_iter, s = (self._integer(block, key, top, key) for key in ("min_iter", "max_iter", "s"))
@@ -292,7 +292,7 @@ class _Reader:
             self.error(f"{top}: eta {eta} is not above 1", top, "eta")
         elif eta and max_iter and max_iter < eta:
             self.error(f"{top}: max_iter {max_iter} is below eta {eta}, so there is no bracket", top, "max_iter")
-        return Hyperband(min_iter, max_iter, s, eta, block.get("strict", False))
+        return Hyperband(min_iter, max_iter, s, eta, block.get("strict", Hyperband.strict))
 
     def _leaves(self, overrides: Sequence[str]) -> dict[str, _Leaf]:
         """Returns all parameters in W&B's order: sorted by key within each block."""

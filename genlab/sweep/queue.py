@@ -354,9 +354,8 @@ def _outcome(trial: FrozenTrial) -> str:
 
 
 def _history(trial: FrozenTrial) -> list[float]:
-    """Returns the finite values of the metric, in the order of epochs."""
-    values = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
-    return [value for value in values if math.isfinite(value)]
+    """Returns the values of the metric in the order in which they were measured."""
+    return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
 
 
 def _total(definition: Definition) -> int | None:
