@@ -1,4 +1,4 @@
-"""The command line of sample.py: samples from a checkpoint, interpolations, labelled data sets, translated images."""
+"""The command line of sample.py: samples from a checkpoint, interpolations, labelled data sets, your own images."""
 
 import argparse
 import math
@@ -8,7 +8,9 @@ from pathlib import Path
 from genlab.arguments import Parser, import_packages, positive
 from genlab.runs.errors import UsageError, describe_error
 
-DESCRIPTION = "Samples images from a checkpoint, interpolates between latent codes, or translates your own images."
+DESCRIPTION = (
+    "Samples images from a checkpoint, interpolates between codes, translates or reconstructs your own images."
+)
 EXAMPLES = """examples:
   PROG runs/vae_mnist/default/checkpoints/best.ckpt
   PROG CKPT --sample-from mixture --components 20 --count 100 --output grid.png
@@ -25,13 +27,15 @@ EXAMPLES = """examples:
   PROG CYCLEGAN --input photos --output made --compare
                                                  your own images, each beside its translation
   PROG CYCLEGAN --input photos --direction ba    the other direction, into the folder translated
+  PROG VAE --input photos --compare              reconstructions, into the folder reconstructed
 
 A plain autoencoder has no prior. A mixture of Gaussians is fitted to the codes of its training images instead; the
 config.yaml of the run says which these are, or --data and --data-root. A classifier is a checkpoint of a Classifier,
 which labels images, or of a Probe on the frozen encoder of the same model, which labels latent codes. The same seed
 gives the same images.
 
-An image-to-image model translates the images of --input, a folder or one file, each into NAME.png in --output.
+An image-to-image model translates the images of --input, a folder or one file, each into NAME.png in --output. An
+autoencoder or a VAE reconstructs them.
 """
 SUFFIXES = (".png", ".gif", ".npz")
 SAMPLING_ONLY = {
@@ -72,7 +76,8 @@ def parser(prog: str = "sample.py") -> Parser:
         type=_path,
         metavar="FILE",
         help="File to write: a picture (.png, default: samples.png), an animated interpolation\n"
-        "(.gif), or a data set of uint8 images and labels (.npz). With --input: a folder\n(default: translated).",
+        "(.gif), or a data set of uint8 images and labels (.npz). With --input: a folder\n"
+        "(default: translated, or reconstructed).",
     )
     made.add_argument(
         "--count",
@@ -98,9 +103,9 @@ def parser(prog: str = "sample.py") -> Parser:
         dest="classes",
         type=_classes,
         default=[],
-        metavar="3 or 3,5,7",
-        help="Only these classes, in equal parts. The model was trained with labels, or\n"
-        "--sample-from is mixture or gaussian.",
+        metavar="CLASSES",
+        help="Only these classes, in equal parts, by name or number, as in 3,5,7 or star,moon.\n"
+        "The model was trained with labels, or --sample-from is mixture or gaussian.",
     )
     which.add_argument(
         "--sample-from",
@@ -148,8 +153,10 @@ def parser(prog: str = "sample.py") -> Parser:
         "--classifier", type=Path, metavar="CKPT", help="Classifier that labels the images; the labels become a CSV."
     )
     label.add_argument("--sort", action="store_true", help="Draw one class a row, with the most probable images first.")
-    given = made.add_argument_group("translation of your own images")
-    given.add_argument("--input", type=_path, metavar="FOLDER", help="Folder of images to translate, or one image.")
+    given = made.add_argument_group("your own images")
+    given.add_argument(
+        "--input", type=_path, metavar="FOLDER", help="Folder of images to translate or to reconstruct, or one image."
+    )
     given.add_argument(
         "--direction",
         choices=("ab", "ba"),
@@ -163,7 +170,7 @@ def parser(prog: str = "sample.py") -> Parser:
         "own: the size of the file (default of super-resolution).",
     )
     given.add_argument(
-        "--compare", action="store_true", help="Draw each input, as the model saw it, beside its translation."
+        "--compare", action="store_true", help="Draw each input, as the model saw it, beside its result."
     )
     return made
 
@@ -180,8 +187,9 @@ def read_options(args: list[str] | None, prog: str = "sample.py") -> argparse.Na
     for name in SAMPLING_ONLY | TRANSLATION_ONLY:
         if getattr(options, name) is None:
             setattr(options, name, made.get_default(name))
-    options.output = options.output or Path("translated" if translates else "samples.png")
-    is_file = options.output.suffix in SUFFIXES
+    if not translates and options.output is None:
+        options.output = Path("samples.png")
+    is_file = options.output is not None and options.output.suffix in SUFFIXES
     if translates and is_file:
         made.error(f"argument --output: with --input a folder, not '{options.output}'")
     if not translates and not is_file:
@@ -241,8 +249,8 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _classes(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a class, such as 3, or different ones, such as 3,5,7")
-    return [int(part) for part in parts]
+def _classes(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a class, such as 3 or star, or several, such as 3,5,7")
+    return parts

@@ -1,4 +1,4 @@
-"""The two commands of sample.py: sampling from a checkpoint, and translating images by one."""
+"""The two commands of sample.py: sampling from a checkpoint, and translating or reconstructing images with one."""
 
 import argparse
 import sys
@@ -58,22 +58,25 @@ def sample(options: argparse.Namespace) -> None:
         options.components,
         options.seed,
     )
+    classes = _class_numbers(sampler, options)
     with isolated_rng(options.seed):
         if interpolates:
-            _interpolate(sampler, options)
+            _interpolate(sampler, options, classes[0] if classes else None)
             return
-        images, codes, asked = _draw(sampler, options)
+        images, codes, asked = _draw(sampler, options, classes)
     if classifier is None:
         _write(options, images, None, asked, [])
         return
     labels = label_images(classifier, model, images, codes)
-    names = class_names((options.classifier, options.checkpoint), classifier.hparams["num_classes"])
+    number = classifier.hparams["num_classes"]
+    names = class_names(options.classifier, number) or class_names(options.checkpoint, number)
+    names = names or [str(label) for label in range(number)]
     _write(options, images, labels, asked, names)
     _print_counts(labels, names, asked, isinstance(classifier, Probe))
 
 
 def translate(options: argparse.Namespace) -> None:
-    """Translates the images of a folder, each into a file of its own, once all of them have been read.
+    """Translates or reconstructs the images of a folder, each into a file, once all of them have been read.
 
     Raises:
         UsageError, DataError, CheckpointError: bad input, or a file cannot be written; what was written is whole.
@@ -87,25 +90,39 @@ def translate(options: argparse.Namespace) -> None:
     from lit_models import GenerativeModule
 
     originals, others = images_and_others(options.input)
-    places = destinations(originals[: options.count], options.input, options.output)
     model = GenerativeModule.load(options.checkpoint).to(_device(options.device))
     translator = FileTranslator(model, options.direction, options.size)
+    folder = options.output or Path("translated" if translator.verb == "translate" else "reconstructed")
+    places = destinations(originals[: options.count], options.input, folder)
     unseen = not sys.stderr.isatty()
     with isolated_rng(options.seed), Progress(console=Console(stderr=True), transient=True, disable=unseen) as bar:
         shapes = {path: translator.read(path).shape for path in bar.track(places, description="reading")}
         made = translator.pictures(shapes, options.compare)
-        for path, picture in bar.track(made, len(places), description="translating"):
+        for path, picture in bar.track(made, len(places), description="writing"):
             _save({places[path]: partial(picture.save, format="PNG")})
     kinds = ", ".join(sorted({file.suffix or "no suffix" for file in others}))
     note = f"; other files in {options.input} left out: {len(others)} ({kinds})" if others else ""
-    print(f"wrote {options.output}: {len(places)} images{note}")
+    print(f"wrote {folder}: {len(places)} images{note}")
 
 
-def _draw(sampler: "CheckpointSampler", options: argparse.Namespace) -> "tuple[Tensor, Tensor | None, Tensor | None]":
+def _class_numbers(sampler: "CheckpointSampler", options: argparse.Namespace) -> list[int]:
+    """The classes of --class, by the names in the data that the model was trained on, or by number."""
+    from genlab.sampling.classes import class_numbers
+    from genlab.sampling.run_data import class_names
+
+    if not options.classes:
+        return []
+    number = sampler.check_conditional()
+    return class_numbers(options.classes, class_names(options.checkpoint, number, options.data, options.data_root))
+
+
+def _draw(
+    sampler: "CheckpointSampler", options: argparse.Namespace, classes: list[int]
+) -> "tuple[Tensor, Tensor | None, Tensor | None]":
     """Images, their codes if they have any, and the classes asked for if any, in that order."""
     import torch
 
-    count, classes = options.count or int(min(64, sampler.max_images)), options.classes
+    count = options.count or int(min(64, sampler.max_images))
     if not classes:
         return *sampler.sample(count), None
     shares = [count // len(classes) + (place < count % len(classes)) for place in range(len(classes))]
@@ -115,14 +132,13 @@ def _draw(sampler: "CheckpointSampler", options: argparse.Namespace) -> "tuple[T
     return torch.cat([images for _, images, _ in drawn]), torch.cat(codes) if codes else None, asked
 
 
-def _interpolate(sampler: "CheckpointSampler", options: argparse.Namespace) -> None:
+def _interpolate(sampler: "CheckpointSampler", options: argparse.Namespace, label: int | None) -> None:
     from genlab.latent_paths import closed_paths, interpolate_codes
     from genlab.media import gif
     from genlab.sampling.output import grid
 
     if not sampler.has_codes():
         raise UsageError(f"{type(sampler.model).__name__} has no codes to interpolate; leave --interpolate out")
-    label = options.classes[0] if options.classes else None
     animated = options.output.suffix == ".gif"
     count = options.count or (16 if animated else 8)
     waypoints, path = sampler.waypoints(count, WAYPOINTS if animated else 2, label), sampler.path()

@@ -1,12 +1,11 @@
 """Finds the data that the run of a checkpoint was trained on."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from datamodules import ImageDataModule, data_modules
+from datamodules import DataError, ImageDataModule, data_modules
 from genlab.runs.errors import UsageError, describe_error
 from genlab.runs.folder import run_of_checkpoint
 from genlab.suggestions import did_you_mean
@@ -44,15 +43,27 @@ def training_data(checkpoint: Path, name: str | None, root: str | None) -> Image
         raise UsageError(f"cannot make {data_class.__name__} with {source} ({error}); {remedy}") from error
 
 
-def class_names(checkpoints: Sequence[Path], num_classes: int) -> list[str]:
-    """The class names of the first run whose data have that many classes; the numbers of the classes otherwise."""
-    for checkpoint in checkpoints:
-        run = run_of_checkpoint(checkpoint)
-        data = (_read_config(run / "config.yaml").get("data") or {}) if run else {}
-        data_class = _data_class(data.get("class_path"))
-        if data_class is not None and len(data_class.classes) == num_classes:
-            return list(data_class.classes)
-    return [str(label) for label in range(num_classes)]
+def class_names(
+    checkpoint: Path, num_classes: int | None = None, name: str | None = None, root: str | None = None
+) -> list[str]:
+    """The class names of a checkpoint's training data; none if they are not known or are not `num_classes` names.
+
+    Args:
+        checkpoint: The checkpoint, in the folder `checkpoints` of its run.
+        num_classes: Number of classes of the model, if it has one.
+        name: Class of a data module to use instead of the run's.
+        root: Folder of the data; None for that of the run.
+
+    Raises:
+        UsageError: The named data module is unknown or cannot be made.
+    """
+    try:
+        names = training_data(checkpoint, name, root).classes
+    except (UsageError, DataError):
+        if name is not None:
+            raise
+        return []
+    return list(names) if num_classes in (None, len(names)) else []
 
 
 def _data_class(path: object) -> type[ImageDataModule] | None:

@@ -85,7 +85,7 @@ class CheckpointSampler:
             DataError: The training data cannot be loaded.
             CheckpointError: The images or codes are not finite.
         """
-        if label is not None and self.source == "prior":
+        if label is not None:
             self._check_class(label)
         if self.has_codes(label):
             codes = self.sample_codes(n, label)
@@ -140,14 +140,25 @@ class CheckpointSampler:
             raise UsageError(f"{type(self.model).__name__} has no codes of a class; leave --interpolate out")
         return with_class(codes, block, torch.full((len(codes),), label))
 
-    def _check_class(self, label: int) -> None:
-        """Raises UsageError unless the model can be conditioned on this class."""
-        num_classes = getattr(self.model, "num_classes", None)
+    def check_conditional(self) -> int | None:
+        """The number of classes that the model can be conditioned on; None for codes fitted to training images.
+
+        Raises:
+            UsageError: It cannot be conditioned on a class.
+        """
+        if self.source != "prior":
+            return None
+        num_classes: int | None = getattr(self.model, "num_classes", None)
         if num_classes is None:
             remedy = "; use --sample-from mixture, which is fitted to the training images of that class"
             can_fit = isinstance(self.model, Encodes) and isinstance(self.model, Decodes)
             raise UsageError(f"{type(self.model).__name__} cannot be conditioned on a class{remedy if can_fit else ''}")
-        if label >= num_classes:
+        return num_classes
+
+    def _check_class(self, label: int) -> None:
+        """Raises UsageError unless the model can be conditioned on this class."""
+        num_classes = self.check_conditional()
+        if num_classes is not None and label >= num_classes:
             raise UsageError(f"--class {label} is not a class of the model; its classes are 0 to {num_classes - 1}")
 
     def _training_codes(self, label: int | None) -> tuple[Tensor, list[LatentBlock]]:

@@ -1,4 +1,4 @@
-"""Translates image files with an image-to-image model (`sample.py --input`)."""
+"""Translates or reconstructs image files with a trained model (`sample.py --input`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from genlab.media import join_pictures
 from genlab.runs.errors import UsageError, describe_error
 from genlab.sampling.images import to_uint8
 from lit_models import GenerativeModule
-from lit_models.common.capabilities import Translates
+from lit_models.common.capabilities import Reconstructs, Translates
 
 Size = Literal["model", "own"]
 MAX_BATCH_SIZE = 64
@@ -66,7 +66,9 @@ def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[
 
 
 class FileTranslator:
-    """Translates image files, which are converted to the channels, and with size `model` to the size, of the model.
+    """Translates image files, or reconstructs them where the model reconstructs images instead.
+
+    They are converted to the channels, and with size `model` to the size, of the model.
 
     Args:
         model: A trained model in evaluation mode.
@@ -75,26 +77,26 @@ class FileTranslator:
             of the file. None for `own` if the model upscales images, else `model`.
 
     Raises:
-        UsageError: The model does not translate images, or not in this direction, or its images have neither 1 nor 3
-            channels.
+        UsageError: The model neither translates nor reconstructs images, or not in this direction, or its images have
+            neither 1 nor 3 channels.
     """
 
     def __init__(self, model: GenerativeModule, direction: str = "ab", size: Size | None = None) -> None:
         name = type(model).__name__
-        if not isinstance(model, Translates):
-            raise UsageError(f"{name} does not translate images; leave --input out")
-        if direction not in model.directions:
-            possible = " and ".join(model.directions)
-            raise UsageError(
-                f"{name} cannot translate {direction}, only {possible}; use --direction {model.directions[0]}"
-            )
+        if not isinstance(model, Translates | Reconstructs):
+            raise UsageError(f"{name} neither translates nor reconstructs images; leave --input out")
+        self.verb = "translate" if isinstance(model, Translates) else "reconstruct"
+        directions = model.directions if isinstance(model, Translates) else ("ab",)
+        if direction not in directions:
+            possible = " and ".join(directions)
+            raise UsageError(f"{name} cannot {self.verb} {direction}, only {possible}; use --direction {directions[0]}")
         target = tuple(model.hparams["image_shape"])
         source = tuple(model.hparams.get("source_shape") or target)
         if direction == "ba":
             source, target = target, source
         if not {source[0], target[0]} <= {1, 3}:
             raise UsageError(
-                f"{name} translates images of {source[0]} to {target[0]} channels; those of files have 1 or 3"
+                f"{name} {self.verb}s images of {source[0]} to {target[0]} channels; those of files have 1 or 3"
             )
         upscales = target[1] > source[1] or target[2] > source[2]
         self.model: Any = model
@@ -145,13 +147,18 @@ class FileTranslator:
     def _translate(self, images: Tensor, path: Path) -> Tensor:
         """Translates images, uint8 N x C x H x W; `path` names the first one in errors."""
         try:
-            translations = self.model.translate(images.to(self.model.device, self.model.dtype) / 255, self.direction)
+            translations = self._forward(images.to(self.model.device, self.model.dtype) / 255)
         except (RuntimeError, ValueError) as error:
             height, width = images.shape[2:]
-            message = f"{type(self.model).__name__} cannot translate {path} at {width} x {height} pixels"
+            message = f"{type(self.model).__name__} cannot {self.verb} {path} at {width} x {height} pixels"
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"{message} ({reason}){'; use --size model' if self.size == 'own' else ''}") from error
         return to_uint8(translations)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        if self.verb == "translate":
+            return self.model.translate(images, self.direction)
+        return self.model.reconstruct(images)
 
 
 def oriented_size(path: Path) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """sample.py as a user meets it: pictures, interpolations, labels, data files, errors."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from genlab.latents import sample_gaussian_mixture
 from genlab.media import image_grid
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
+from genlab.sampling.classes import class_numbers
 from genlab.sampling.labels import PredictedLabels
 from genlab.sampling.output import captioned_grid, grid_by_class
 from genlab.sampling.run_data import training_data
@@ -45,6 +47,10 @@ class Shades(GenerativeModule):
     def sample(self, n: int, label: int | None = None) -> Tensor:
         shade = torch.randint(self.num_classes, (n, 1, 1, 1)) if label is None else torch.full((n, 1, 1, 1), label)
         return (shade / self.num_classes + self.noise * torch.rand(n, 1, 28, 28)).clamp(0, 1)
+
+
+class Sky(DigitsDataModule):
+    classes = ("sun", "moon", "star", "cloud")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +194,34 @@ def test_classes_of_a_model_that_can_be_asked(shades: Path, tmp_path: Path, caps
     assert "a.npz: 21 images, 3 of them as x_test\n" in capsys.readouterr().out
     rows = Image.open(run(shades, "--class=3,1", "--count=20", output=tmp_path / "a.png"))
     assert rows.size == (2 * (10 * 30 + 2), 2 * (2 * 30 + 2))  # a class a row
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers"),
+    [
+        (["t-shirt", "Star"], [0, 2]),
+        (["A", "a"], [3, 4]),
+        (["3"], [5]),  # a name before a number
+        (["4", "0"], [4, 0]),
+    ],
+)
+def test_classes_are_given_by_name_or_number(given: list[str], numbers: list[int]):
+    assert class_numbers(given, ["T-shirt", "moon", "star", "A", "a", "3"]) == numbers
+
+
+def test_a_class_of_a_near_name_is_suggested():
+    with pytest.raises(UsageError, match="there is no class stra; did you mean star"):
+        class_numbers(["stra"], ["moon", "star"])
+    with pytest.raises(UsageError, match="there is no class x; the classes are 000 to 999$"):
+        class_numbers(["x"], [f"{number:03}" for number in range(1000)])
+
+
+def test_names_of_classes_are_those_of_the_runs_data(shades: Path, tmp_path: Path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").write_text(f"data: {{class_path: {__name__}.Sky}}")
+    checkpoint = shutil.copy(shades, tmp_path / "checkpoints")
+    made = np.load(run(checkpoint, "--class=star,Sun", "--count=8", output=tmp_path / "a.npz"))
+    assert np.concatenate([made["y_train"], made["y_test"]]).tolist() == [2] * 4 + [0] * 4
 
 
 def held_codes(count: int, places: int, label: int | None, path: Path) -> Tensor:
@@ -348,6 +382,11 @@ def test_rows_of_classes_begin_with_the_most_probable():
         (["nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["{ae}", "--sample-from=prior"], "Autoencoder has no prior; use --sample-from mixture"),
         (["{ae}", "--class=11"], "0 training images of class 11; the classes are 0 to 9"),
+        (["{ae}", "--class=star"], "there is no class star; the classes are 0, 1, 2"),
+        (["{ae}", "--class=3,3"], "--class 3,3 gives class 3 twice; give each class once"),
+        (["{vae}", "--class=star"], "VAE cannot be conditioned on a class; use --sample-from mixture"),
+        (["{shades}", "--class=star"], "the names of the classes are not known, so there is no class star; give the"),
+        (["{shades}", "--class=star", "--data=NoData"], "there is no data module NoData"),
         (["{ae}", "--data=NoData"], "there is no data module NoData; `genlab data` lists them"),
         (["{ae}", "--data=CIFAR10DataModule"], "the model's images are 1 x 28 x 28, those of CIFAR10DataModule 3 x 32"),
         (["{ae}", "--sort"], "--sort needs labels"),
@@ -416,7 +455,7 @@ def test_bad_input_is_one_line_and_status_2(
         (["--output=a.jpg"], "'a.jpg' ends in none of .png, .gif, .npz"),
         (["--count=0"], "'0' is not a whole number above 0"),
         (["--steps=1"], "an interpolation has at least 2 steps"),
-        (["--class=3,3"], "'3,3' is not a class"),
+        (["--class=3,"], "'3,' is not a class"),
         (["--seed=-1"], "--seed"),
         (["--sample-from=flat"], "there is no flat; choose from prior, mixture, gaussian"),
         (["--what"], "there is no option --what"),

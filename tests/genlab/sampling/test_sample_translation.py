@@ -162,6 +162,17 @@ def test_both_stand_beside_each_other(negative: Path, photos: Path, tmp_path: Pa
     assert (original == pixels(photos / "b.png")).all() and (made == 255 - original).all()
 
 
+@torch.no_grad()
+def test_a_model_that_reconstructs_images_does_so(photos: Path, tmp_path: Path, monkeypatch):
+    path = saved(VAE(latent_dim=2, image_shape=(3, 12, 16)), tmp_path / "vae.ckpt")
+    monkeypatch.chdir(tmp_path)
+    run(path, "--input", photos, "--compare", "--count=2")
+    original, made = np.split(pixels(tmp_path / "reconstructed" / "b.png"), 2, axis=1)
+    assert (original == pixels(photos / "b.png")).all()
+    expected = VAE.load(path).reconstruct(torch.from_numpy(original).permute(2, 0, 1)[None] / 255)[0]
+    assert np.abs(made - 255 * expected.permute(1, 2, 0).numpy()).max() <= 0.501
+
+
 def test_images_of_one_shape_go_together_up_to_a_number(tmp_path: Path, monkeypatch):
     shapes = {"a": (3, 4, 4), "b": (3, 8, 4), "c": (3, 4, 4), "d": (3, 4, 4)}
     for name, (_, *size) in shapes.items():
@@ -256,8 +267,8 @@ def test_an_image_that_cannot_be_read_is_named_before_anything_is_written(
         (["{negative}", "--input={photos}", "--columns=3"], "--columns: not with --input"),
         (["{negative}"], "Negative translates images; give them with --input FOLDER"),
         (["{twice}", "--input={photos}", "--direction=ba"], "Twice cannot translate ba, only ab; use --direction ab"),
-        (["{vae}", "--input={photos}"], "VAE does not translate images; leave --input out"),
-        (["{classifier}", "--input={photos}"], "Classifier does not translate images; leave --input out"),
+        (["{vae}", "--input={photos}", "--direction=ba"], "VAE cannot reconstruct ba, only ab; use --direction ab"),
+        (["{classifier}", "--input={photos}"], "Classifier neither translates nor reconstructs images; leave --input"),
         (["{four}", "--input={photos}"], "Negative translates images of 4 to 3 channels; those of files have 1 or 3"),
         (["{ruined}", "--input={photos}"], "images are not finite"),
         (["{vae}", "--compare", "--size=own"], "--size, --compare: only with --input FOLDER"),
