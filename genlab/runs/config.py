@@ -1,8 +1,9 @@
 """The configuration of a run under the short dotted keys that users type, such as model.latent_dim."""
 
 import itertools
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,46 @@ MODULE_PREFIX = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
 """The modules before the name of a class."""
 
 
-def overridden_values(args: list[str]) -> dict[str, Any]:
-    """Returns the value of each overridden key of a command line, read as YAML."""
-    values = {key: option(args, key) for key in overridden_keys(args)}
-    return {key: _parse_yaml(value) for key, value in values.items()}
+def overridden_values(args: Sequence[str]) -> dict[str, Any]:
+    """Returns what a command line sets in addition to its config files: the value, read as YAML, of each short key.
+
+    A mapping sets each of its entries, as in `--model={'init_args': {'depth': 3}}`, which sets model.depth.
+    """
+    values: dict[str, Any] = {}
+    for arg, following in zip(args, [*args, ""][1:], strict=True):
+        if not arg.startswith("--"):
+            continue
+        key, equals, text = arg[2:].partition("=")
+        text = text if equals or following.startswith("--") else following
+        read = _parse_yaml(text)
+        value = text if isinstance(read, Mapping) and not text.startswith("{") else read  # such as the text "a: b"
+        values |= {short_key(name): item for name, item in flatten({key.rstrip("+"): value}).items()}
+    return {key: value for key, value in values.items() if key.split(".")[0] not in UNRECORDED_GROUPS}
 
 
-def _parse_yaml(text: str | None) -> Any:
+def short_key(key: str) -> str:
+    """Returns a dotted key as users type it: model.init_args.depth is model.depth, model.class_path is model."""
+    return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path", "dict_kwargs"))
+
+
+def _parse_yaml(text: str) -> Any:
     try:
-        return None if text is None else yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def format_value(value: Any) -> str:
+    """Formats a value for a command line by str(), as W&B's agent does, unless YAML would read it differently.
+
+    That is so for None, which becomes `null`, and for some lists and mappings.
+    """
+    if value is None:
+        return "null"
+    text = str(value)
+    if not isinstance(value, list | dict) or _parse_yaml(text) == value:
+        return text
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
 def option(args: list[str], name: str) -> str | None:
@@ -100,30 +130,20 @@ def recorded_config(config: Mapping[str, Any], defaults: Mapping[str, Any], args
     return kept
 
 
-def overridden_keys(args: Iterable[str]) -> set[str]:
-    """Returns the dotted keys, without `init_args`, that a command line sets in addition to its config files."""
-    keys: set[str] = set()
-    for arg in args:
-        if not arg.startswith("--"):
-            continue
-        key, _, value = arg[2:].partition("=")
-        key = ".".join(part for part in key.rstrip("+").split(".") if part not in ("init_args", "class_path"))
-        given = _parse_yaml(value) if value.startswith("{") else None
-        if isinstance(given, Mapping):
-            keys |= flatten({key: given}).keys()
-        else:
-            keys.add(key)
-    return {key for key in keys if key.split(".")[0] not in UNRECORDED_GROUPS}
+def overridden_keys(args: Sequence[str]) -> set[str]:
+    """Returns the short keys that a command line sets in addition to its config files."""
+    return set(overridden_values(args))
 
 
-def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
+def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[str] = ()) -> str:
     """Returns the name of a run, such as `depth=3,latent_dim=10,seed=1`.
 
     Args:
         keys: The overridden keys.
         config: The flat config, which holds their values.
+        swept: Keys that differ between the runs of a sweep. They are in the name, whatever their group.
     """
-    named = [key for key in keys if key.split(".")[0] in NAMED_GROUPS and not key.startswith(UNNAMED_OPTIONS)]
+    named = [key for key in keys if key in swept or _is_named(key)]
     short = {key: SHORT_NAMES.get(key, key.rsplit(".", 1)[-1]) for key in named}
     all_short = list(short.values())
     parts = []
@@ -131,6 +151,10 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any]) -> str:
         name = short[key] if all_short.count(short[key]) == 1 else key
         parts.append(f"{name}={MODULE_PREFIX.sub('', _format(config.get(key)))}")
     return ",".join(sorted(parts)) or "default"
+
+
+def _is_named(key: str) -> bool:
+    return key.partition(".")[0] in NAMED_GROUPS and not key.startswith(UNNAMED_OPTIONS)
 
 
 def _format(value: Any) -> str:
@@ -145,7 +169,7 @@ def _format(value: Any) -> str:
     return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
 
 
-def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any]) -> Path:
+def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any], swept: Collection[str] = ()) -> Path:
     """Returns the folder of a run, <root>/<experiment>/<run>, without the number that distinguishes repeated runs.
 
     The experiment is by default the stem of the first config file, or `<model>_<data>` without one. The run is by
@@ -156,16 +180,24 @@ def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any]) 
         args: The command line.
         options: Its `--run.*` options.
         config: The flat config that the command line gives.
+        swept: Keys that differ between the runs of a sweep.
     """
     files = config_files(args)
     model, data = (str(config[key]).rsplit(".", 1)[-1].lower() for key in ("model", "data"))
     experiment = options.experiment or (Path(files[0]).stem if files else f"{model}_{data.removesuffix('datamodule')}")
-    keys = overridden_keys(args)
-    overrides = run_name(keys if files else keys - {"model", "data"}, config)
+    given = overridden_values(args)
+    in_experiment = set() if files or options.experiment else {"model", "data"}
+    overrides = run_name(given.keys() - in_experiment, {**config, **_stems_of_files(given)}, swept)
     for extra in files[1:]:
         overrides = _join(overrides, f"config={Path(extra).stem}")
     name = option(args, "run.name") or _join(options.name or "default", overrides)
     return Path(options.root) / safe_name(experiment) / safe_name(name)
+
+
+def _stems_of_files(given: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the stem of each YAML file that is given in place of a group of options, as in `--trainer gpu.yaml`."""
+    files = {key: Path(value) for key, value in given.items() if isinstance(value, str)}
+    return {key: path.stem for key, path in files.items() if path.suffix in (".yaml", ".yml", ".json")}
 
 
 def _join(name: str, more: str) -> str:

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ import rich.console
 import wandb
 import wandb.errors
 import yaml
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from genlab.packaged import find_program, sweep_command
@@ -34,6 +33,7 @@ from genlab.runs.config import option, run_name
 from genlab.runs.errors import UsageError, describe_error, error_message
 from genlab.runs.folder import safe_name
 from genlab.runs.wandb_access import require_wandb
+from genlab.sweep.definition import command_arguments
 from genlab.sweep.sync import sync
 from genlab.sweep.worker import Outcome, Worker
 
@@ -416,17 +416,6 @@ class _Agent:
         if self.current is not None:
             self._worker.stop()
         self._wake_up.put(None)
-
-
-def command_arguments(command: Sequence[Any], values: Mapping[str, Any]) -> list[str]:
-    """Expands the macros of a command after ${program}, as `wandb agent` does. None becomes null, not 'None'."""
-    wrapped = {key: {"value": "null" if value is None else value} for key, value in values.items()}
-    macros = create_sweep_command_args({"args": wrapped})
-    words: list[str] = []
-    for item in map(str, create_sweep_command([*command]) if command else []):
-        macro = item.startswith("${") and item.endswith("}")
-        words += (macros.get(item[2:-1]) or []) if macro else [item]
-    return words
 
 
 def _parse(path: str) -> tuple[str | None, str | None, str]:

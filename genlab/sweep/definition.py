@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from genlab.runs.config import format_value, short_key
 from genlab.sweep.distributions import Distribution
 
 Point = dict[str, Any]
@@ -95,6 +96,12 @@ class Definition:
         """The choices of each parameter without duplicates; an empty list for a distribution without choices."""
         return {key: _distinct(distribution.choices or []) for key, distribution in self.distributions.items()}
 
+    @property
+    def swept(self) -> list[str]:
+        """The short keys of the parameters that have more than one value."""
+        values = self.values
+        return [short_key(key) for key, of in self.distributions.items() if of.choices is None or len(values[key]) > 1]
+
     def points(self) -> Iterator[Point]:
         """Yields each point of the grid once, in W&B's order: the last parameter varies fastest.
 
@@ -132,15 +139,9 @@ class Definition:
     def arguments(self, point: Point) -> list[str]:
         """Returns the arguments of the program for one point, as W&B's agent passes them.
 
-        Options are in alphabetical order, and a nested block is one option. None becomes `null`, which jsonargparse
-        reads, not `None`. An environment variable that is not set is replaced by its name, as in W&B; the parser
-        reports it as an error.
+        Options are in alphabetical order, and a nested block is one option.
         """
-        options = self._nested(point)
-        words: list[str] = []
-        for item in self.command:
-            words += ARGUMENT_MACROS[item](options) if item in ARGUMENT_MACROS else [_expand_variables(item)]
-        return words
+        return command_arguments(self.command, self._nested(point))
 
     def record(self) -> dict[str, Any]:
         """Returns what identifies the sweep, as plain JSON. Definitions with equal records share one queue of runs."""
@@ -255,45 +256,47 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
     return list(found.values())
 
 
+def command_arguments(command: Sequence[Any], options: Mapping[str, Any]) -> list[str]:
+    """Expands the macros of a command after ${program}, as W&B's agent does.
+
+    None becomes `null`, which jsonargparse reads, not `None`, also inside a nested block. An environment variable that
+    is not set is replaced by its name, as in W&B; the parser reports it as an error.
+
+    Args:
+        command: The words of the command.
+        options: The parameters of a point; a nested block is a dict.
+    """
+    words: list[str] = []
+    for item in map(str, command):
+        words += ARGUMENT_MACROS[item](options) if item in ARGUMENT_MACROS else [_expand_variables(item)]
+    return words
+
+
 def _flags(options: Mapping[str, Any], prefix: str = "--") -> list[str]:
-    return [f"{prefix}{key}={_format_value(value)}" for key, value in options.items()]
+    return [f"{prefix}{key}={format_value(value)}" for key, value in options.items()]
 
 
 def _flags_without_booleans(options: Mapping[str, Any]) -> list[str]:
     """True becomes a flag without a value, and False is left out."""
     kept = {key: value for key, value in options.items() if value is not False}
-    return [f"--{key}" if value is True else f"--{key}={_format_value(value)}" for key, value in kept.items()]
+    return [f"--{key}" if value is True else f"--{key}={format_value(value)}" for key, value in kept.items()]
 
 
 def _flags_without_equals(options: Mapping[str, Any]) -> list[str]:
-    return [word for key, value in options.items() for word in (f"--{key}", _format_value(value))]
+    return [word for key, value in options.items() for word in (f"--{key}", format_value(value))]
 
 
+WITHOUT_BOOLEANS = "${args_no_boolean_flags}"
 ARGUMENT_MACROS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "${args}": _flags,
     "${args_no_hyphens}": lambda options: _flags(options, ""),
-    "${args_no_boolean_flags}": _flags_without_booleans,
+    WITHOUT_BOOLEANS: _flags_without_booleans,
     "${args_no_equals}": _flags_without_equals,
     "${args_json}": lambda options: [json.dumps(options)],
+    "${args_append_hydra}": lambda options: _flags(options, "+"),
+    "${args_override_hydra}": lambda options: _flags(options, "++"),
 }
 """The macros that stand for the parameters of a point in a command."""
-
-
-def _format_value(value: Any) -> str:
-    """Formats a value by str(), as W&B does, unless YAML would read it differently: None, and some lists and dicts."""
-    if value is None:
-        return "null"
-    text = str(value)
-    if not isinstance(value, list | dict) or _reads_back(text, value):
-        return text
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
-
-
-def _reads_back(text: str, value: Any) -> bool:
-    try:
-        return bool(yaml.safe_load(text) == value)
-    except yaml.YAMLError:
-        return False
 
 
 def _expand_variables(item: str) -> str:

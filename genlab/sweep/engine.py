@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from genlab.packaged import find_program
-from genlab.runs.config import option, overridden_values, run_folder
+from genlab.runs.config import option, overridden_values, run_folder, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
 from genlab.sweep.checks import check_program, first_point
@@ -351,7 +351,8 @@ class Engine:
         """Returns the folder where the program will store the run, by the same rule as the program."""
         args = self._arguments(point)
         options = RunOptions(root=self.options.root, experiment=option(args, "run.experiment"))
-        return run_folder(args, options, {"model": "", "data": "", **overridden_values(args), **point})
+        values = overridden_values(args) | {short_key(key): value for key, value in point.items()}
+        return run_folder(args, options, {"model": "", "data": "", **values}, self.sweep.swept)
 
 
 def _settled_summary(folder: Path) -> Json:

@@ -1,8 +1,18 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from genlab.runs.config import config_files, flatten, option, overridden_keys, recorded_config, run_folder, run_name
+from genlab.runs.config import (
+    config_files,
+    flatten,
+    format_value,
+    option,
+    overridden_values,
+    recorded_config,
+    run_folder,
+    run_name,
+)
 from genlab.runs.folder import RunOptions
 
 NESTED = {
@@ -33,14 +43,50 @@ def test_the_recorded_config_holds_model_data_and_changed_options():
     }  # fmt: skip
 
 
-def test_overridden_keys():
+def test_overridden_values():
     args = [
         "fit", "--config", "a.yaml", "-c=b.yaml", "--model.init_args.depth=3", "--data.batch_size", "7",
         "--trainer.callbacks+=X", "--run.name=x", "--ckpt_path=last", "--model={'latent_dim': 2}",
     ]  # fmt: skip
-    assert overridden_keys(args) == {"model.depth", "data.batch_size", "trainer.callbacks", "model.latent_dim"}
+    assert overridden_values(args) == {
+        "model.depth": 3, "data.batch_size": 7, "trainer.callbacks": "X", "model.latent_dim": 2,
+    }  # fmt: skip
     assert config_files(args) == ["a.yaml", "b.yaml"]
     assert option(args, "data.batch_size") == "7" and option(args, "run.name") == "x" and option(args, "none") is None
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--model=VAE", "--model.optimizer=SGD", "--model.optimizer.lr=0.1"],
+        ["--model.class_path=VAE", "--model.init_args.optimizer.class_path=SGD", "--model.optimizer.init_args.lr=0.1"],
+        ["--model={'class_path': 'VAE', 'init_args': {'optimizer': {'class_path': 'SGD', 'init_args': {'lr': 0.1}}}}"],
+        ["--model", "VAE", "--model", "{init_args: {optimizer: {class_path: SGD, init_args: {lr: 0.1}}}}"],
+    ],
+)
+def test_a_key_has_one_name_however_it_is_written(args: list[str]):
+    assert overridden_values(args) == {"model": "VAE", "model.optimizer": "SGD", "model.optimizer.lr": 0.1}
+    folder = run_folder(["fit", "--config=x.yaml", *args], RunOptions(), {"data": "D", **overridden_values(args)})
+    assert folder.name == "lr=0.1,model=VAE,optimizer=SGD"
+
+
+def test_a_file_in_place_of_options_gives_its_stem():
+    given = ["fit", "--config=x.yaml", "--trainer", "short.yaml", "--model.optimizer=sgd.yaml"]
+    config = {"model": "M", "data": "D", "model.optimizer": "torch.optim.SGD", "trainer.max_epochs": 2}
+    assert run_folder(given, RunOptions(), config).name == "optimizer=sgd,trainer=short"
+
+
+def test_what_a_sweep_varies_is_in_the_name():
+    args = ["fit", "--config=x.yaml", "--data.root=/a", "--checkpoint.every_n_steps=3", "--model.depth=1"]
+    config = {"model": "M", "data": "D", **overridden_values(args)}
+    assert run_folder(args, RunOptions(), config).name == "depth=1"
+    swept = ["data.root", "checkpoint.every_n_steps"]
+    assert run_folder(args, RunOptions(), config, swept).name == "depth=1,every_n_steps=3,root=_a"
+
+
+@pytest.mark.parametrize("value", [[None, 1], {"a": None}, {"a": 1e-7}, ["a\nb"], ["x: y", "None", 'it\'s "so"'], [[]]])
+def test_yaml_reads_a_formatted_list_or_block_back(value):
+    assert yaml.safe_load(format_value(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -69,6 +115,7 @@ def test_run_names(config: dict, name: str):
         (["fit", "--config=x.yaml", "--model.depth=3"], {}, "runs/x/depth=3"),
         (["fit", "--config=x.yaml", "--config=gpu.yaml"], {}, "runs/x/config=gpu"),
         (["fit", "--model=M", "--data=D"], {}, "runs/m_d/default"),
+        (["fit", "--model=M", "--data=D"], {"experiment": "x"}, "runs/x/data=DDataModule,model=M"),
         (["fit", "--config=config.yaml"], {"experiment": "x", "name": "depth=2"}, "runs/x/depth=2"),
         (["fit", "--config=c.yaml", "--model.depth=3"], {"experiment": "x", "name": "a=1"}, "runs/x/a=1,depth=3"),
         (["fit", "--config=c.yaml", "--run.name=n", "--model.depth=3"], {"name": "n"}, "runs/c/n"),

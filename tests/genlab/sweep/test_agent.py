@@ -16,7 +16,8 @@ import yaml
 
 import genlab.sweep.agent
 from genlab.runs.errors import UsageError
-from genlab.sweep.agent import command_arguments, run_agent
+from genlab.sweep.agent import run_agent
+from genlab.sweep.definition import command_arguments
 from tests import HANG_SECONDS, wait_for
 from tests.wandb_client import Client, finished, small_sweep
 from tests.wandb_server import Run, Sweep, WandbServer
@@ -62,7 +63,14 @@ def log_of(run: Run) -> str:
 def test_arguments_are_those_of_wandb_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "/data")
     command = ["fit", "--data.root=${envvar:DATA}/x", "${args}", "--last", 3]
-    values = {"flag": True, "off": False, "dims": [32, 64], "lr": 1e-3, "none": None, "model": {"depth": 2}}
+    values = {
+        "flag": True,
+        "off": False,
+        "dims": [32, 64],
+        "lr": 1e-3,
+        "none": None,
+        "model": {"depth": 2, "width": None},
+    }
     assert command_arguments(command, values) == [
         "fit",
         "--data.root=/data/x",
@@ -71,7 +79,7 @@ def test_arguments_are_those_of_wandb_agent(monkeypatch: pytest.MonkeyPatch) -> 
         "--dims=[32, 64]",
         "--lr=0.001",
         "--none=null",
-        "--model={'depth': 2}",
+        "--model={depth: 2, width: null}",
         "--last",
         "3",
     ]

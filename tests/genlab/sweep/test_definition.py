@@ -66,7 +66,7 @@ def test_everything_is_read(tmp_path: Path):
     assert (sweep.name, sweep.program, sweep.project, sweep.entity) == ("sweep", "train.py", "genlab", None)
     assert sweep.description == "nested blocks beside dotted keys"
     assert (sweep.method, sweep.metric, sweep.goal, sweep.target) == ("grid", "test/accuracy", "maximize", 0.9)
-    assert sweep.run_cap == 7 and sweep.early_terminate == Hyperband(2, None, None, eta=3, strict=False)
+    assert sweep.run_cap == 7 and sweep.early_terminate == Hyperband(2, None, None)
     assert list(sweep.distributions) == ["data.size", "model.optimizer.lr", "model.width", "trainer.precision"]
     assert sweep.command == ["fit", "--config=configs/a.yaml", "${args}"]
     assert [sweep.line(key) for key in ("method", "metric", "model.optimizer.lr", "nothing")] == [4, 5, 16, None]
@@ -145,12 +145,6 @@ def test_a_value_is_formatted_as_by_wandb(value, text: str, tmp_path: Path):
     assert sweep.arguments({"x": value, "b": 1, "y": 2, "a": 3}) == ["fit", "--a=3", "--b=1", f"--x={text}", "--y=2"]
 
 
-@pytest.mark.parametrize("value", [[None, 1], {"a": None}, {"a": 1e-7}, ["a\nb"], ["x: y", "None", 'it\'s "so"'], [[]]])
-def test_yaml_reads_a_formatted_list_or_block_back(value, tmp_path: Path):
-    argument = load(tmp_path, parameters("{x: {value: 0}}")).arguments({"x": value})[1]
-    assert yaml.safe_load(argument.removeprefix("--x=")) == value
-
-
 @pytest.mark.parametrize(
     ("macro", "arguments"),
     [
@@ -159,6 +153,8 @@ def test_yaml_reads_a_formatted_list_or_block_back(value, tmp_path: Path):
         ("${args_no_boolean_flags}", ["--a=1", "--b", "--d=null"]),
         ("${args_no_equals}", ["--a", "1", "--b", "True", "--c", "False", "--d", "null"]),
         ("${args_json}", ['{"a": 1, "b": true, "c": false, "d": null}']),
+        ("${args_append_hydra}", ["+a=1", "+b=True", "+c=False", "+d=null"]),
+        ("${args_override_hydra}", ["++a=1", "++b=True", "++c=False", "++d=null"]),
     ],
 )
 def test_macros(macro: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
