@@ -3,6 +3,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from lightning import Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from lit_models.common.code_table import CodeTable, Projection
 from lit_models.common.generators import DCGANGenerator, Generator
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
+from lit_models.common.precision import refuse_half_precision
 from lit_models.common.priors import Normal
 from lit_models.losses.laplacian import laplacian_l1
 from lit_models.networks.init import channels_last
@@ -22,7 +24,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(images, references), N x C x H x W each -> N."""
 NUM_STARTS = 256
 """Number of candidate codes from which the optimization of a code starts."""
-HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 def squared_error(images: Tensor, references: Tensor) -> Tensor:
@@ -138,16 +139,9 @@ class GLO(AutoencoderBase):
 
     # Training.
 
-    def on_fit_start(self) -> None:
-        """Checks the precision.
-
-        Raises:
-            MisconfigurationException: the weights are in half precision, in which codes do not change.
-        """
-        if self.dtype in HALF_PRECISION:
-            raise MisconfigurationException(
-                "codes do not change in half precision: use --trainer.precision bf16-mixed or 16-mixed"
-            )
+    def check_trainer(self, trainer: Trainer) -> None:
+        super().check_trainer(trainer)
+        refuse_half_precision(trainer, "codes do not change", "--trainer.precision bf16-mixed or 16-mixed")
 
     def on_train_start(self) -> None:
         """Draws a code for each training image, unless a checkpoint holds them.

@@ -14,10 +14,11 @@ from genlab.cli.compatibility import check_images, check_labels
 from genlab.cli.help import IMPORT_HELP, arrange_help, describe_subcommands
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parser import Parser, one_line
+from genlab.cli.preflight import check_seed, check_training, trial_trainer
 from genlab.cli.prepare import refuse_what_data_set
 from genlab.cli.run_setup import Report, RunSetup
 from genlab.processes import first_process
-from genlab.runs.config import flatten, recorded_config, run_folder
+from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, last_run, write_atomically
 from lit_models.common.component import drop_initial_weights
@@ -26,6 +27,10 @@ from lit_models.common.module import GenerativeModule
 
 class Parsed(Exception):  # noqa: N818
     """A command line was parsed, and nothing more was asked for."""
+
+    def __init__(self, cli: "GenlabCLI") -> None:
+        super().__init__()
+        self.cli = cli
 
 
 class GenlabCLI(LightningCLI):
@@ -96,10 +101,14 @@ class GenlabCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """The run's own config.yaml is read instead (`prepare_args`), so that options given beside it count."""
 
+    def _set_seed(self) -> None:
+        check_seed(self._get(self.config, "seed_everything"))
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         refuse_what_data_set(self.args)
         if self.parse_only:
-            raise Parsed
+            raise Parsed(self)
 
     def instantiate_classes(self) -> None:
         """As LightningCLI's, but first weights are left out where a checkpoint brings the weights."""
@@ -122,6 +131,7 @@ class GenlabCLI(LightningCLI):
         """Checks the data, then claims the run folder, then builds the trainer that writes there."""
         settings = self.config_init[self.subcommand]
         settings.weights_only = True
+        trial = trial_trainer(settings.trainer)
         check_images(self.model, self.datamodule)
         if self.subcommand != "predict":
             check_labels(self.model, self.datamodule)
@@ -132,6 +142,7 @@ class GenlabCLI(LightningCLI):
                 measure.prepare(self.model, self.datamodule, self.options.root)
         if self.subcommand == "fit":
             self.model.prepare_fit()
+            check_training(trial, self.model, self.datamodule)
         self.run = RunSetup(
             str(self.subcommand),
             self.args,
@@ -141,6 +152,7 @@ class GenlabCLI(LightningCLI):
             settings,
             self.model,
             self.datamodule,
+            {key: self.config_dump[key] for key in ("seed_everything", "data")},
             self.report,
         )
         return self.run.trainer(self._instantiate_trainer, self._recorded_config, **kwargs)
@@ -155,9 +167,20 @@ class GenlabCLI(LightningCLI):
 
     def _recorded_config(self) -> dict[str, Any]:
         """The run's config under dotted keys, without what the data give."""
-        defaults = self._parser("fit").get_defaults().as_dict()
-        config = recorded_config(self.config_dump, defaults, self.args) | self.model.derived_config()
+        return self._given_config() | self.model.derived_config()
+
+    def _given_config(self) -> dict[str, Any]:
+        """The part of the recorded config that options give."""
+        config = recorded_config(self.config_dump, self._defaults(), self.args)
         return {key: value for key, value in config.items() if key not in (*SET_BY_DATA, NUM_IMAGES)}
+
+    def _defaults(self) -> dict[str, Any]:
+        return self._parser("fit").get_defaults().as_dict()
+
+    def differing_options(self, recorded: dict[str, Any]) -> list[str]:
+        """The options in which a run with this recorded config differs from this command line, once it is parsed."""
+        self._dump_config()
+        return differing_keys(recorded, self._given_config(), flatten(self.config_dump), flatten(self._defaults()))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs it, and leaves the record and the W&B run in the state that it ended in."""
@@ -178,14 +201,11 @@ class GenlabCLI(LightningCLI):
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
         record, best = self.run.record, self.run.best
-        found: dict[str, float] = {}
-        if record is None:  # else the record keeps them
-            found = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "/" in name}
+        latest = self.trainer.callback_metrics if record is None else record.metrics
+        found = {name: float(value) for name, value in latest.items() if "/" in name}
         path: Path = self.trainer.strategy.broadcast(self.run.folder) / "checkpoints" / "best.ckpt"
         self.test(self.model, datamodule=self.datamodule, ckpt_path=path if path.is_file() else None, weights_only=True)
-        if best is not None and best.best_model_score is not None:
-            found[str(best.monitor)] = float(best.best_model_score)
-        self.metrics = found | self.metrics
+        self.metrics = found | (best.metrics if best is not None else {}) | self.metrics
         if record is not None and first_process():
             record.finish(self.metrics)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -146,9 +147,10 @@ class AdversarialBase(GenerativeModule):
             group["lr"] *= self.recipe.discriminator_lr_factor
         return optimizer
 
-    def on_fit_start(self) -> None:
+    def check_trainer(self, trainer: Trainer) -> None:
+        super().check_trainer(trainer)
         if self.ema_generator is not None:
-            check_ema_precision(self)
+            check_ema_precision(trainer)
 
     def on_validation_start(self) -> None:
         """Gives all processes the statistics of the first one, so that the model of its checkpoint is evaluated."""

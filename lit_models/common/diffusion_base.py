@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -130,9 +131,10 @@ class DiffusionBase(GenerativeModule):
 
     # Training.
 
-    def on_fit_start(self) -> None:
+    def check_trainer(self, trainer: Trainer) -> None:
+        super().check_trainer(trainer)
         if self.ema_network is not None:
-            check_ema_precision(self)
+            check_ema_precision(trainer)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

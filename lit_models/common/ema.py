@@ -4,9 +4,10 @@ import copy
 from typing import TypeVar
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning import Trainer
 from torch import nn
+
+from lit_models.common.precision import refuse_half_precision
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -34,14 +35,14 @@ def update_ema(ema: nn.Module, network: nn.Module, decay: float, step: int) -> N
         averaged.copy_(current)
 
 
-def check_ema_precision(module: LightningModule) -> None:
-    """Raises an error if the weights are in half precision, where an EMA rounds to its old value.
+def check_ema_precision(trainer: Trainer) -> None:
+    """Raises an error if the trainer keeps the weights in half precision, where an EMA rounds to its old value.
 
     Raises:
-        MisconfigurationException: the module's weights are float16 or bfloat16.
+        MisconfigurationException: the weights are float16 or bfloat16.
     """
-    if module.dtype in (torch.float16, torch.bfloat16):
-        raise MisconfigurationException(
-            "an EMA of weights does not change in half precision: use --trainer.precision bf16-mixed or 16-mixed, or"
-            " an ema_decay of 0"
-        )
+    refuse_half_precision(
+        trainer,
+        "an EMA of weights does not change",
+        "--trainer.precision bf16-mixed or 16-mixed, or an ema_decay of 0",
+    )

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
+from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.perceptual import PerceptualFeatures, VGGFeatures
+from lit_models.common.precision import refuse_half_precision
 
 INITIAL_STD = 0.5
 """Standard deviation of the initial logits: grey images with noise of a standard deviation of about an eighth."""
@@ -113,18 +115,14 @@ class ImageOptimization(GenerativeModule):
         _ = self.network
 
     def on_fit_start(self) -> None:
-        """Checks the precision.
-
-        Raises:
-            MisconfigurationException: the optimization does not work in this precision.
-        """
+        super().on_fit_start()
         self._targets = None
-        if self.dtype in (torch.float16, torch.bfloat16):
-            raise MisconfigurationException(
-                "pixels do not change in half precision: use --trainer.precision bf16-mixed or 32-true"
-            )
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None and isinstance(self.optimizers(use_pl_optimizer=False), torch.optim.LBFGS):
+
+    def check_trainer(self, trainer: Trainer) -> None:
+        super().check_trainer(trainer)
+        refuse_half_precision(trainer, "pixels do not change", "--trainer.precision bf16-mixed or 32-true")
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and isinstance(self.make_optimizer([self.logits]), torch.optim.LBFGS):
             raise MisconfigurationException(
                 "L-BFGS evaluates the loss several times in a step, which the gradient scaler of 16-mixed does not"
                 " support: use --trainer.precision bf16-mixed or 32-true, or"

@@ -9,8 +9,9 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lit_models.common.checkpoints import CheckpointError, build_model, read_checkpoint
@@ -70,6 +71,40 @@ class GenerativeModule(LightningModule, ABC):
         Raises:
             CheckpointError, ValueError: it cannot be loaded.
         """
+
+    def check_trainer(self, trainer: Trainer) -> None:
+        """Refuses a trainer whose settings the model cannot be trained with.
+
+        Called before any file of a run is written, with a trainer that is not the run's own but has its settings, and
+        again when training starts.
+
+        Raises:
+            MisconfigurationException: a setting does not fit the model.
+        """
+        if self.automatic_optimization:
+            return
+        for name, given in (
+            ("gradient_clip_val", trainer.gradient_clip_val),
+            ("accumulate_grad_batches", trainer.accumulate_grad_batches != 1 and trainer.accumulate_grad_batches),
+            ("gradient_clip_algorithm", trainer.gradient_clip_algorithm),
+        ):
+            if given:
+                own = hasattr(getattr(self, "recipe", None), name)
+                advice = f"give --model.recipe.{name} {given}" if own else "leave it out"
+                raise MisconfigurationException(
+                    f"--trainer.{name} has no effect on {type(self).__name__}, which steps its optimizers itself;"
+                    f" {advice}"
+                )
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuses batches of a size that the model cannot be trained on. Called before any file of a run is written.
+
+        Raises:
+            MisconfigurationException: the model needs batches of another size.
+        """
+
+    def on_fit_start(self) -> None:
+        self.check_trainer(self.trainer)
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Named scalars of a batch, each a mean over its images. Training minimises the first."""

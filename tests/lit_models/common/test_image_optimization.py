@@ -368,15 +368,14 @@ def test_half_precision_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(("optimizer", "refused"), [(LBFGS, True), (adam, False)])
 def test_lbfgs_does_not_work_with_the_gradient_scaler(optimizer: Any, refused: bool):
     model = build_model("texture", optimizer=optimizer)
-    scaling = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu")))
-    model.trainer = cast(Any, scaling)
-    model.optimizers = lambda use_pl_optimizer=True: model.configure_optimizers()
+    plugin = SimpleNamespace(scaler=torch.amp.GradScaler("cpu"))
+    trainer = cast(Any, SimpleNamespace(precision="16-mixed", precision_plugin=plugin))
     with (
         pytest.raises(MisconfigurationException, match="use --trainer.precision bf16-mixed")
         if refused
         else nullcontext()
     ):
-        model.on_fit_start()
+        model.check_trainer(trainer)
 
 
 @pytest.mark.parametrize(
