@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genlab.finite import check_finite
 from genlab.latents import has_normal_prior
 from lit_models.common.capabilities import HasLatentBlocks
 
@@ -31,7 +32,11 @@ def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The axes, 2 x d, float64, and the shares, 2; both on the CPU.
+
+    Raises:
+        NotFiniteError: A code is NaN or infinite.
     """
+    check_finite(codes, "codes")
     _, spread, axes = torch.linalg.svd((codes - codes.mean(dim=0)).cpu().double(), full_matrices=False)
     axes = axes[:2]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
@@ -51,7 +56,11 @@ def project_to_plane(
 
     Returns:
         The points, N x 2, on the CPU, and the labels of the two axes.
+
+    Raises:
+        NotFiniteError: A code is NaN or infinite.
     """
+    check_finite(codes, "codes")
     if codes.shape[1] == 2:
         return codes.cpu(), ("z1", "z2")
     basis = codes if basis is None else basis

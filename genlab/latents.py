@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.devices import float64_device
+from genlab.finite import check_finite
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 from lit_models.common.prior_distributions import NormalDistribution
 from lit_models.common.priors import Normal
@@ -74,11 +75,14 @@ def sample_gaussian_mixture(codes: Tensor, blocks: list[LatentBlock], components
 
     Columns are standardized first, so that dimensions of any scale are fitted equally well. One-hot columns are fitted
     as real numbers; in a sample, the largest column of a one-hot block becomes 1 and the others 0.
+
+    Raises:
+        NotFiniteError: A code is NaN or infinite.
     """
     from sklearn.exceptions import ConvergenceWarning  # takes a second to import
     from sklearn.mixture import GaussianMixture
 
-    codes = codes.cpu()
+    codes = check_finite(codes.cpu(), "codes")
     mean, scale = codes.mean(dim=0), codes.std(dim=0, correction=0).clamp(min=1e-6)
     mixture: Any = GaussianMixture(min(components, len(codes)), reg_covar=1e-5, random_state=seed)
     with warnings.catch_warnings():

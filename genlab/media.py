@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
+from genlab.finite import check_finite
 from genlab.runs.wandb_run import RunLogger
 
 DIGIT_SCALE = 2
@@ -131,8 +132,12 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
         columns: Images in a row.
         padding: White pixels between images.
         scale: Factor by which pixels are enlarged; None for 2 for images of at most 64 pixels a side, else 1.
+
+    Raises:
+        NotFiniteError: A pixel is NaN or infinite.
     """
-    grid = make_grid(images.detach().float().cpu().clamp(0, 1), nrow=columns, padding=padding, pad_value=1.0)
+    tiles = check_finite(images, "images").detach().float().cpu().clamp(0, 1)
+    grid = make_grid(tiles, nrow=columns, padding=padding, pad_value=1.0)
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     scale = scale or (DIGIT_SCALE if images.shape[-1] <= 64 else 1)
@@ -142,13 +147,12 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
 def to_same_shape(*sets: Tensor) -> list[Tensor]:
     """Brings sets of images, each N x C x H x W, to one shape, so that they fit into one picture: float32, on the CPU.
 
-    Grey images get three equal channels, small images are enlarged by nearest-neighbour interpolation, and NaN
-    becomes 0.
+    Grey images get three equal channels, and small images are enlarged by nearest-neighbour interpolation.
     """
     channels, *size = (max(images.shape[k] for images in sets) for k in (1, 2, 3))
     found = []
     for images in sets:
-        coloured = images.detach().float().cpu().nan_to_num().expand(-1, channels, -1, -1)
+        coloured = images.detach().float().cpu().expand(-1, channels, -1, -1)
         found.append(coloured if list(coloured.shape[2:]) == size else F.interpolate(coloured, size))
     return found
 

@@ -4,10 +4,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
+from genlab.finite import check_finite
 from genlab.media import save_picture
 from lit_models.losses.circular import angle_error
 
@@ -21,7 +22,7 @@ class PredictsAngles(Protocol):
         """The counter-clockwise rotation of each image, N, in degrees, [0, 360]."""
 
 
-class AnglePredictions(Callback):
+class AnglePredictions(PictureCallback):
     """Saves media/angles.png: predicted against true rotation angles of test images, and the errors of each class.
 
     Applies to models that predict angles. Digits that look alike upside down form a second diagonal, 180 degrees away.
@@ -33,14 +34,14 @@ class AnglePredictions(Callback):
     def __init__(self, num_images: int = 10000) -> None:
         self.num_images = num_images
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, PredictsAngles) or not trainer.is_global_zero or self.num_images < 1:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, PredictsAngles) or self.num_images < 1:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.examples("test", self.num_images)
         predicted = [pl_module.angles(batch.to(pl_module.device, pl_module.dtype)).cpu() for batch in images.split(500)]
-        save_picture(trainer, "angles", angle_figure(labels.cpu().numpy(), torch.cat(predicted).numpy(), data.classes))
+        angles = check_finite(torch.cat(predicted), "predicted angles")
+        save_picture(trainer, "angles", angle_figure(labels.cpu().numpy(), angles.numpy(), data.classes))
 
 
 def angle_figure(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -2,10 +2,11 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
+from genlab.finite import check_finite
 from genlab.media import full_row, image_grid, save_picture
 from lit_models.anomaly_detector import NORMAL
 from lit_models.common.capabilities import Reconstructs
@@ -19,7 +20,7 @@ class ScoresImages(Protocol):
         """The anomaly score of each image, N, above 0."""
 
 
-class AnomalyScores(Callback):
+class AnomalyScores(PictureCallback):
     """Saves media/anomaly_scores.png, histograms of an anomaly detector's scores of test images, and
     media/anomaly_mistakes.png, the images that it scores worst, above their reconstructions.
 
@@ -35,17 +36,16 @@ class AnomalyScores(Callback):
         self.num_images = num_images
         self.columns = columns
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, ScoresImages) or not isinstance(pl_module, Reconstructs):
             return
         like = getattr(pl_module, "threshold", None)  # a buffer, which isinstance does not see from Python 3.12 on
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if like is None or data.classes[0] != NORMAL or not trainer.is_global_zero or self.num_images < 1:
+        if like is None or data.classes[0] != NORMAL or self.num_images < 1:
             return
         images, kinds = data.examples("test", self.num_images)
         scores = torch.cat([pl_module.score_images(part.to(like.device, like.dtype)) for part in images.split(500)])
-        images, kinds, scores = images.cpu(), kinds.cpu(), scores.cpu()
+        images, kinds, scores = images.cpu(), kinds.cpu(), check_finite(scores.cpu(), "scores")
         save_picture(trainer, "anomaly_scores", _score_figure(scores, kinds, data.classes, float(like)))
         worst = [images[index] for index in _worst(scores, kinds, len(data.classes), self.columns)]
         rows: list[Tensor] = []

@@ -3,10 +3,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional as F
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latents import (
     category_counts,
     class_block,
@@ -23,7 +23,7 @@ MAX_FULL_SIZE = 2500
 """Combinations beyond which images are drawn at half their size."""
 
 
-class CategoryCombinations(Callback):
+class CategoryCombinations(PictureCallback):
     """Saves media/combinations.png, the decoded images of all combinations of a categorical code, and for colour
     images media/combinations_by_hue.png, the same images sorted by hue.
 
@@ -40,11 +40,10 @@ class CategoryCombinations(Callback):
         self.max_combinations = max_combinations
         self.batch_size = batch_size
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
         applies = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks)
-        if not applies or class_block(model) is not None or not trainer.is_global_zero or self.max_combinations < 1:
+        if not applies or class_block(model) is not None or self.max_combinations < 1:
             return
         blocks = model.latent_blocks()
         sizes = category_counts(blocks)

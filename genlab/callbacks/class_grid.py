@@ -1,7 +1,6 @@
-import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latents import class_block, decode_all, with_every_class
 from genlab.media import framed, image_grid, save_picture, tile_centres
 from genlab.random_state import isolated_rng
@@ -9,7 +8,7 @@ from genlab.random_state import isolated_rng
 MAX_CLASSES = 20
 
 
-class ClassGrid(Callback):
+class ClassGrid(PictureCallback):
     """Saves media/class_grid.png: samples of a class-conditional model, one noise a row and one class a column.
 
     Models with more than twenty classes have no such picture.
@@ -21,10 +20,9 @@ class ClassGrid(Callback):
     def __init__(self, rows: int = 8) -> None:
         self.rows = rows
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         block = class_block(pl_module)
-        if block is None or block.categories > MAX_CLASSES or not trainer.is_global_zero or self.rows < 1:
+        if block is None or block.categories > MAX_CLASSES or self.rows < 1:
             return
         with isolated_rng():
             codes = pl_module.sample_prior(self.rows)  # type: ignore[operator]

@@ -2,13 +2,14 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torchvision.utils import make_grid
 
 from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule, hue_to_rgb
+from genlab.callbacks.picture import PictureCallback
 from genlab.evaluation.color_control import ColorControlResult, choose_regions, sample_hues
 from genlab.figures import hue_confusion_figure
+from genlab.finite import check_finite
 from genlab.latents import encode_all
 from genlab.media import save_picture
 from genlab.random_state import isolated_rng
@@ -17,7 +18,7 @@ from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 MIN_CODES = 4
 
 
-class ColorControl(Callback):
+class ColorControl(PictureCallback):
     """Logs `test/color_agreement`: the share of samples that have the hue they were conditioned on.
 
     Each of ten hues is requested by sampling codes from a region of the latent space. The regions are chosen by the
@@ -52,9 +53,6 @@ class ColorControl(Callback):
     Raises:
         ValueError: `clusters` or `samples_per_hue` is below 1, `mass` not in (0, 1] or `tolerance` not in (0, 180].
     """
-
-    pictures = True
-    """Whether to save the pictures; train.py sets it to run.pictures."""
 
     def __init__(
         self,
@@ -115,12 +113,11 @@ class ColorControl(Callback):
             )
             return sample_hues(model, regions, references, self.samples_per_hue, self.tolerance, self.columns)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._result is not None and self.pictures:
-            names = list(REFERENCE_HUES)
-            save_picture(trainer, "color_control", samples_figure(self._result, REFERENCE_HUES))
-            save_picture(trainer, "color_confusion", hue_confusion_figure(self._result.count, names))
-        self._result = None
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        result, self._result = self._result, None
+        if result is not None:
+            save_picture(trainer, "color_control", samples_figure(result, REFERENCE_HUES))
+            save_picture(trainer, "color_confusion", hue_confusion_figure(result.count, list(REFERENCE_HUES)))
 
 
 def samples_figure(result: ColorControlResult, hues: dict[str, int]) -> Figure:
@@ -129,7 +126,8 @@ def samples_figure(result: ColorControlResult, hues: dict[str, int]) -> Figure:
     size = result.images.shape[-2:]
     requested = hue_to_rgb(torch.tensor(list(hues.values())))
     swatches = requested[:, None, :, None, None].expand(-1, 1, -1, *size)
-    tiles = torch.cat([swatches, result.images.nan_to_num().clamp(0, 1)], dim=1).flatten(0, 1)
+    images = check_finite(result.images, "samples").clamp(0, 1)
+    tiles = torch.cat([swatches, images], dim=1).flatten(0, 1)
     grid = make_grid(tiles, nrow=columns + 1, padding=2, pad_value=1.0)
     figure = Figure(figsize=(0.55 * (columns + 1) + 2, 0.55 * rows + 0.5), layout="constrained")
     axes = figure.subplots()

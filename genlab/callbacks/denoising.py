@@ -2,9 +2,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.media import framed, image_grid, save_picture, tile_centres
 from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Reconstructs
@@ -16,7 +16,7 @@ class Corrupts(Protocol):
         """Corrupts images in [0, 1], N x C x H x W, in the same way as the model's test."""
 
 
-class Denoising(Callback):
+class Denoising(PictureCallback):
     """Saves media/denoising.png: test images, their corrupted versions, and the model's restorations of these.
 
     Applies to models that corrupt images and reconstruct them.
@@ -28,11 +28,8 @@ class Denoising(Callback):
     def __init__(self, num_images: int = 16) -> None:
         self.num_images = num_images
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or self.num_images < 1:
-            return
-        if not isinstance(pl_module, Corrupts) or not isinstance(pl_module, Reconstructs):
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Corrupts) or not isinstance(pl_module, Reconstructs) or self.num_images < 1:
             return
         clean, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         clean = clean.to(pl_module.device, pl_module.dtype)

@@ -1,8 +1,7 @@
-import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.media import framed, image_grid, save_picture
 from lit_models.common.capabilities import Encodes, HasBackbone
 
@@ -10,7 +9,7 @@ TILE = 32
 """Filters are enlarged to about this many pixels a side."""
 
 
-class Filters(Callback):
+class Filters(PictureCallback):
     """Saves media/filters.png: the filters of the first convolution of the encoder, feature extractor or discriminator.
 
     The first of these three networks that a model has is drawn. Each filter is scaled separately, with 0 as grey.
@@ -24,12 +23,9 @@ class Filters(Callback):
     def __init__(self, max_filters: int = 64) -> None:
         self.max_filters = max_filters
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or self.max_filters < 1:
-            return
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         convolution = first_convolution(pl_module)
-        if convolution is None:
+        if convolution is None or self.max_filters < 1:
             return
         weight = convolution.weight[: self.max_filters]
         tiles, across = filter_tiles(weight)

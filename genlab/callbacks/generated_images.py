@@ -1,12 +1,12 @@
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.media import full_row, image_grid, save_picture, to_same_shape
 from lit_models.common.capabilities import HasOptimizedImages
 
 
-class GeneratedImages(Callback):
+class GeneratedImages(PictureCallback):
     """Saves the images of an image optimization: each as media/generated_images/<name>.png, and all of them below the
     pictures that they were made from as media/generated_images.png.
 
@@ -25,9 +25,8 @@ class GeneratedImages(Callback):
             raise ValueError(f"generated_images.columns is {columns}; it must be at least 1")
         self.columns = columns
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, HasOptimizedImages) or not trainer.is_global_zero:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, HasOptimizedImages):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images = pl_module.optimized_images()

@@ -2,15 +2,15 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.media import image_grid, save_picture
 from lit_models.common.capabilities import Decodes, Encodes
 from lit_models.losses.classification import class_of
 
 
-class Interpolation(Callback):
+class Interpolation(PictureCallback):
     """Saves media/interpolation.png: images decoded from z = (1 - a) z0 + a z1, between the codes of two test images.
 
     Each row begins and ends with the two images themselves, which are the same ones for every model.
@@ -24,10 +24,9 @@ class Interpolation(Callback):
         self.pairs = [(1, 5), (3, 6), (0, 4)] if pairs is None else pairs
         self.steps = steps
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         applies = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
-        if not applies or not trainer.is_global_zero:
+        if not applies:
             return
         images, labels = trainer.datamodule.examples("test", 1000)  # type: ignore[attr-defined]
         classes = class_of(labels)

@@ -2,10 +2,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.evaluation.latent_arithmetic import (
@@ -26,7 +26,7 @@ COLUMNS = 7
 ROWS = ((7, 1, 4), (8, 3, 1), (9, 4, 0), (3, 5, 9))
 
 
-class LatentArithmetic(Callback):
+class LatentArithmetic(PictureCallback):
     """Saves media/arithmetic.png: arithmetic on latent codes, for models with real codes and without an encoder.
 
     z = mean(a) - mean(b) + mean(c), each the mean of three codes whose samples are of one class. The image of z is
@@ -45,11 +45,10 @@ class LatentArithmetic(Callback):
         self.rows = rows
         self.num_codes = num_codes
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
         applies = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks) and not isinstance(model, Encodes)
-        if not applies or not trainer.is_global_zero or self.num_codes < EXEMPLARS:
+        if not applies or self.num_codes < EXEMPLARS:
             return
         classifier = quality_classifier(trainer)
         if classifier is None or classifier.per_channel:

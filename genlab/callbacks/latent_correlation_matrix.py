@@ -1,15 +1,16 @@
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
+from genlab.finite import check_finite
 from genlab.latents import encode_test_images
 from genlab.media import save_picture
 from genlab.metrics import LatentCorrelation
 from lit_models.common.capabilities import Encodes
 
 
-class LatentCorrelationMatrix(Callback):
+class LatentCorrelationMatrix(PictureCallback):
     """Saves media/latent_correlation.png, the correlations between latent dimensions, and logs their mean.
 
     `test/abs_correlation` is the mean absolute Pearson correlation off the diagonal, `test/abs_correlation_full` that
@@ -34,10 +35,11 @@ class LatentCorrelationMatrix(Callback):
         for name in ("abs_correlation", "abs_correlation_full"):
             pl_module.log(f"test/{name}", getattr(result, name).float(), sync_dist=True)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._matrix is not None:
-            save_picture(trainer, "latent_correlation", correlation_figure(self._matrix))
-            self._matrix = None
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        matrix, self._matrix = self._matrix, None
+        if matrix is not None:
+            figure = correlation_figure(check_finite(matrix, "correlations"))
+            save_picture(trainer, "latent_correlation", figure)
 
 
 def correlation_figure(matrix: Tensor) -> Figure:

@@ -1,7 +1,6 @@
-import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latent_planes import (
     PRIOR_PLANE,
     Plane,
@@ -15,7 +14,7 @@ from genlab.media import framed, image_grid, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes
 
 
-class LatentPlane(Callback):
+class LatentPlane(PictureCallback):
     """Saves media/latent_plane.png: images decoded at the nodes of a grid on a plane of the latent space.
 
     For two-dimensional codes with a standard normal prior, the nodes are at the quantiles of the prior; for others, at
@@ -32,9 +31,8 @@ class LatentPlane(Callback):
         self.steps = steps
         self.num_images = num_images
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(pl_module, Decodes) or self.steps < 2:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Decodes) or self.steps < 2:
             return
         plane = PRIOR_PLANE if has_prior_plane(pl_module) else self._plane_of_codes(trainer, pl_module)
         if plane is None:

@@ -1,6 +1,6 @@
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.figures import scatter_figure, second_label_name
 from genlab.latent_planes import project_to_plane
 from genlab.latents import encode_all, latent_blocks
@@ -8,7 +8,7 @@ from genlab.media import save_picture
 from lit_models.common.capabilities import Encodes
 
 
-class LatentScatter(Callback):
+class LatentScatter(PictureCallback):
     """Saves media/latent.png: a scatter plot of the codes of test images, coloured by class.
 
     Labels with a second column, an angle, have a second plot coloured by it. Two-dimensional codes are drawn as they
@@ -21,8 +21,8 @@ class LatentScatter(Callback):
     def __init__(self, num_images: int = 2000) -> None:
         self.num_images = num_images
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Encodes) or not trainer.is_global_zero or self.num_images < 2:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Encodes) or self.num_images < 2:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.examples("test", self.num_images)

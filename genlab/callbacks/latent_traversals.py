@@ -2,17 +2,17 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latent_paths import traverse_categories, traverse_dimensions
 from genlab.latents import decode_all, encode_all, latent_blocks
 from genlab.media import framed, image_grid, join_pictures, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes, LatentBlock
 
 
-class LatentTraversals(Callback):
+class LatentTraversals(PictureCallback):
     """Saves media/traversals.png: images decoded from one code of which a single dimension changes along each row.
 
     A real number goes from -3 to 3 standard deviations around its mean over test images. Rows are sorted by falling
@@ -32,10 +32,9 @@ class LatentTraversals(Callback):
         self.example = example
         self.num_images = num_images
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         applies = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
-        if not applies or not trainer.is_global_zero or self.max_rows < 1 or self.steps < 2:
+        if not applies or self.max_rows < 1 or self.steps < 2:
             return
         images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
         codes = encode_all(pl_module, images)
@@ -80,7 +79,3 @@ class LatentTraversals(Callback):
             list(columns),
             list(zip(tile_centres(grid.height, rows), names, strict=True)),
         )
-
-
-def _walks(trainer: Trainer, model: object) -> bool:
-    return trainer.is_global_zero and isinstance(model, Encodes) and isinstance(model, Decodes)

@@ -2,9 +2,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.evaluation.principal_subspace import largest_principal_angle, mean_and_axes, orthonormal, projection_error
 from genlab.media import framed, image_grid, save_picture, tile_centres
 
@@ -15,7 +15,7 @@ class HasSubspace(Protocol):
         """The vectors, d x CHW, on whose span the model projects images."""
 
 
-class PrincipalSubspace(Callback):
+class PrincipalSubspace(PictureCallback):
     """Logs `test/principal_angle` and `test/mse_pca`, which compare the subspace of a linear model with that of PCA.
 
     `test/principal_angle` is the largest principal angle in degrees between the two subspaces, `test/mse_pca` the mean
@@ -26,9 +26,6 @@ class PrincipalSubspace(Callback):
         num_images: Largest number of training images that PCA is fitted to; 0 turns it off.
         columns: Largest number of axes in the picture.
     """
-
-    pictures = True
-    """Whether to save the picture; train.py sets it to run.pictures."""
 
     def __init__(self, num_images: int = 100_000, columns: int = 16) -> None:
         self.num_images = num_images
@@ -53,11 +50,11 @@ class PrincipalSubspace(Callback):
         rows = torch.stack([axes, axes @ basis.T @ basis])[:, : self.columns].float()
         self._picture = rows.unflatten(2, images.shape[1:]).cpu()  # (2, d, C, H, W)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._picture is not None and self.pictures:
-            both = 0.5 + 0.5 * self._picture / self._picture.abs().amax(dim=(0, 2, 3, 4), keepdim=True)
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        picture, self._picture = self._picture, None
+        if picture is not None:
+            both = 0.5 + 0.5 * picture / picture.abs().amax(dim=(0, 2, 3, 4), keepdim=True)
             grid = image_grid(both.flatten(0, 1), both.shape[1])
             rows = zip(tile_centres(grid.height, 2), ("PCA", "model"), strict=True)
             title = "Principal axes of the training images, and their projections on the model's subspace"
             save_picture(trainer, "principal_axes", framed(grid, title, yticks=list(rows)))
-        self._picture = None

@@ -2,8 +2,8 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latent_paths import interpolate_codes, prior_path
 from genlab.latents import class_block, decode_all, with_class
 from genlab.media import framed, image_grid, save_picture
@@ -11,7 +11,7 @@ from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks
 
 
-class PriorInterpolation(Callback):
+class PriorInterpolation(PictureCallback):
     """Saves media/interpolation_z.png: images decoded between two samples of the prior, for models without an encoder.
 
     Real numbers with a normal prior are interpolated spherically (White 2016, arXiv 1609.04468), others linearly. Each
@@ -26,11 +26,10 @@ class PriorInterpolation(Callback):
         self.rows = rows
         self.steps = steps
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model: Any = pl_module
         applies = isinstance(model, Decodes) and isinstance(model, HasLatentBlocks) and not isinstance(model, Encodes)
-        if not applies or not trainer.is_global_zero or self.rows < 1 or self.steps < 2:
+        if not applies or self.rows < 1 or self.steps < 2:
             return
         if all(block.kind == "categorical" for block in model.latent_blocks()):
             return

@@ -1,12 +1,12 @@
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.media import full_row, image_grid, save_picture
 from lit_models.common.capabilities import Reconstructs
 
 
-class Reconstructions(Callback):
+class Reconstructions(PictureCallback):
     """Saves media/reconstructions.png: rows of test images above the model's reconstructions of them.
 
     Args:
@@ -22,16 +22,16 @@ class Reconstructions(Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        every = self.every_n_epochs
-        if every and not trainer.sanity_checking and (trainer.current_epoch + 1) % every == 0:
-            self._draw(trainer, pl_module, "val")
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if due and not trainer.sanity_checking and trainer.is_global_zero:
+            with self.leaving_out():
+                self._draw(trainer, pl_module, "val")
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(trainer, pl_module, "test")
 
-    @torch.no_grad()
     def _draw(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        if not isinstance(pl_module, Reconstructs) or not trainer.is_global_zero or self.num_images < 1:
+        if not isinstance(pl_module, Reconstructs) or self.num_images < 1:
             return
         images, _ = trainer.datamodule.examples(split, self.num_images)  # type: ignore[attr-defined]
         reconstructed = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()

@@ -1,15 +1,14 @@
-import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.latents import decode_all, encode_all, latent_blocks, sample_gaussian_mixture
 from genlab.media import framed, image_grid, save_picture
 from genlab.random_state import isolated_rng
 from lit_models.common.capabilities import Decodes, Encodes, Samples
 
 
-class SampleGrids(Callback):
+class SampleGrids(PictureCallback):
     """Saves media/samples.png, samples from the prior, and media/samples_mixture.png, samples from a fitted mixture.
 
     The mixture of Gaussians has full covariances and is fitted to codes of training images. It separates the quality of
@@ -27,9 +26,8 @@ class SampleGrids(Callback):
         self.components = components
         self.num_codes = num_codes
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or self.num_images < 1:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.num_images < 1:
             return
         if isinstance(pl_module, Samples):
             with isolated_rng():

@@ -2,11 +2,11 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from datamodules import ImageDataModule
 from datamodules.base import Split
+from genlab.callbacks.picture import PictureCallback
 from genlab.evaluation.classifier import (
     EvaluationClassifier,
     check_validation,
@@ -34,7 +34,7 @@ NEAREST_SAMPLES = 20
 NEAREST_TEST_IMAGES = 500
 
 
-class SampleQuality(Callback):
+class SampleQuality(PictureCallback):
     """Logs metrics of a model's samples: `test/frechet_classifier`, `modes`, `precision`, `recall` and others.
 
     The evaluation classifier, a classifier trained on the same data, extracts features and predicts classes:
@@ -68,9 +68,6 @@ class SampleQuality(Callback):
     Raises:
         ValueError: A number is out of its range.
     """
-
-    pictures = True
-    """Whether to save the picture; train.py sets it to run.pictures."""
 
     def __init__(
         self,
@@ -168,10 +165,8 @@ class SampleQuality(Callback):
         self._add_samples(scores, trainer, pl_module, self._limit_count(self.num_images, limit), TEST_SEED)
         self._log(scores, pl_module, "test")
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        draws = self.pictures and trainer.is_global_zero and selected_by_frechet(pl_module)
-        if self.evaluation_classifier is None or not draws:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.evaluation_classifier is None or not selected_by_frechet(pl_module):
             return
         with isolated_rng(TEST_SEED):
             batches = draw_samples(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)

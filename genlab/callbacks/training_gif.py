@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from genlab.callbacks.picture import PictureCallback
 from genlab.figures import scatter_figure, second_label_name
+from genlab.finite import check_finite
 from genlab.latent_planes import PRIOR_PLANE, has_prior_plane, normal_quantiles, plane_grid, project_to_plane
 from genlab.latents import class_block, decode_all, encode_all, latent_blocks, with_every_class
 from genlab.media import image_grid, media_folder, save_gif, to_same_shape, write_file
@@ -35,7 +36,7 @@ OPTIMIZED_COLUMNS = 4
 """Columns of the grid of an image optimization."""
 
 
-class TrainingGif(Callback):
+class TrainingGif(PictureCallback):
     """Saves media/<model>_grid.gif, images of the model after each epoch, and media/<model>_latent.gif, its codes.
 
     A frame is saved before the first epoch and after every n-th one, as media/frames/<epoch>.npz. The GIFs are made
@@ -52,6 +53,8 @@ class TrainingGif(Callback):
 
     The second GIF is a scatter plot of the codes of the same validation images, with the same axes in all frames. Codes
     of more than two dimensions are projected on the principal components of the last frame.
+
+    An epoch whose images or codes are NaN or infinite has no frame.
 
     Args:
         every_n_epochs: Least number of epochs between two frames; more if the training is too long for `max_frames`;
@@ -106,9 +109,8 @@ class TrainingGif(Callback):
         if epoch % max(self.every_n_epochs, spacing) == 0 or epoch == epochs:
             self._save_frame(trainer, pl_module, epoch)
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.every_n_epochs or not trainer.is_global_zero:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.every_n_epochs:
             return
         frames = read_frames(frame_paths(trainer), self.max_frames)
         if not frames:
@@ -125,11 +127,11 @@ class TrainingGif(Callback):
 
     def _save_frame(self, trainer: Trainer, model: LightningModule, epoch: int) -> None:
         """Saves one frame. The model, its training mode and the random state stay as they are."""
-        with evaluating(model), isolated_rng(), torch.no_grad():
+        with self.leaving_out(), evaluating(model), isolated_rng():
             arrays = self._arrays(trainer, model)
-        if arrays:
-            path = media_folder(trainer) / "frames" / f"{epoch:05d}.npz"
-            write_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+            if arrays:
+                path = media_folder(trainer) / "frames" / f"{epoch:05d}.npz"
+                write_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
     def _arrays(self, trainer: Trainer, model: Any) -> Arrays:
         """The arrays of a frame: images (uint8 N x C x H x W), grid columns, codes (N x d), labels (N or N x 2)."""
@@ -142,11 +144,11 @@ class TrainingGif(Callback):
         optimizes = isinstance(model, HasOptimizedImages)
         images = model.optimized_images()[: self.num_images] if optimizes else self._images(model, data, split)
         if images is not None:
-            arrays["images"] = images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+            arrays["images"] = check_finite(images, "images").float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
             arrays["columns"] = np.array(self._columns(model, len(images)))
         if isinstance(model, Encodes) and self.num_codes > 1:
             examples, labels = data.examples(split, self.num_codes)
-            codes = encode_all(model, examples).cpu()
+            codes = check_finite(encode_all(model, examples).cpu(), "codes")
             if codes.ndim == 2 and codes.shape[1] > 1:
                 arrays["codes"] = codes.clamp(-6e4, 6e4).half().numpy()
                 arrays["labels"] = labels.cpu().numpy()

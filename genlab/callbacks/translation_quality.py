@@ -2,12 +2,12 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
 from datamodules import REFERENCE_HUES, ImageDataModule, Pairs, PairsDataModule
 from datamodules.base import Split
+from genlab.callbacks.picture import PictureCallback
 from genlab.evaluation.classifier import EvaluationClassifier, check_validation, evaluation_classifier_or_hint
 from genlab.evaluation.sample_scores import ALL_IMAGES, TEST_SEED, VAL_SEED, selected_by_frechet
 from genlab.evaluation.translation_scores import TranslationScores, input_and_target, palette, slice_pairs
@@ -29,7 +29,7 @@ SIDES = {"ab": ("source", "target"), "ba": ("target", "source")}
 """Names of the input and the output of each direction."""
 
 
-class TranslationQuality(Callback):
+class TranslationQuality(PictureCallback):
     """Logs metrics of image-to-image translation, such as `test/psnr`, `test/ssim` and `test/frechet_classifier`.
 
     - `frechet_classifier`: the squared Frechet distance between the evaluation classifier's features of translations
@@ -64,9 +64,6 @@ class TranslationQuality(Callback):
     Raises:
         ValueError: A number is out of its range.
     """
-
-    pictures = True
-    """Whether to save the pictures; train.py sets it to run.pictures."""
 
     def __init__(
         self,
@@ -137,10 +134,9 @@ class TranslationQuality(Callback):
         self._measure(scores, trainer, pl_module, pairs, "test")
         self._colors = scores.colors()
 
-    @torch.no_grad()
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         colors, self._colors = self._colors, {}
-        if not (self._translates and self.pictures and trainer.is_global_zero):
+        if not self._translates:
             return
         model: Any = pl_module
         data: PairsDataModule = trainer.datamodule  # type: ignore[attr-defined]

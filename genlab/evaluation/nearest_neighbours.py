@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from genlab.evaluation.classifier import EvaluationClassifier
+from genlab.finite import check_finite
 from genlab.media import framed, image_grid, tile_centres
 
 
@@ -56,9 +57,12 @@ def nearest_picture(
         train: Training images of the same shape.
         test: Test images of the same shape.
         chunk: Training images that are searched at a time.
+
+    Raises:
+        NotFiniteError: A sample is NaN or infinite.
     """
     count, device = len(samples), classifier.device
-    queries = torch.cat([samples.nan_to_num().to(device, torch.float32), test.to(device)])
+    queries = torch.cat([check_finite(samples, "samples").to(device, torch.float32), test.to(device)])
     searches = {"features": NearestSearch(classifier.features(queries)), "pixels": NearestSearch(queries.flatten(1))}
     for part in train.split(chunk):
         images = part.to(device)
