@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -73,6 +74,24 @@ def check(args: list[str]) -> str | None:
     except SystemExit:
         return re.sub(r"^error: | \(see .*\)$", "", said.getvalue().strip()) or "it cannot be parsed"
     return None
+
+
+def differing_options(args: list[str], recorded: dict[str, Any]) -> list[str]:
+    """The options in which a fit with these arguments differs from a run; nothing is built, run or written.
+
+    Args:
+        args: Arguments of the command line.
+        recorded: The config in the summary of the run.
+
+    Raises:
+        As `main`.
+    """
+    try:
+        with quiet():
+            GenlabCLI(prepare_args(list(args)), parse_only=True)
+    except Parsed as parsed:
+        return parsed.cli.differing_options(recorded)
+    raise AssertionError("a command line that is only parsed ends in Parsed")
 
 
 def logged(args: list[str]) -> dict[str, list[str]]:

@@ -2,9 +2,9 @@
 
 import sys
 
-from genlab.cli.train import Result, check, command, logged, main
+from genlab.cli.train import Result, check, command, differing_options, logged, main
 
-__all__ = ["Result", "check", "command", "logged", "main"]
+__all__ = ["Result", "check", "command", "differing_options", "logged", "main"]
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from genlab.runs.folder import RunOptions, safe_name
+from genlab.runs.folder import RunOptions, jsonable, safe_name
 
 UNRECORDED_GROUPS = ("run", "config", "import", "ckpt_path", "weights_only", "print_config", "help")
 """Option groups that are not part of a run's recorded config: they say where the run is stored."""
@@ -133,6 +133,31 @@ def recorded_config(config: Mapping[str, Any], defaults: Mapping[str, Any], args
 def overridden_keys(args: Sequence[str]) -> set[str]:
     """Returns the short keys that a command line sets in addition to its config files."""
     return set(overridden_values(args))
+
+
+def differing_keys(
+    recorded: Mapping[str, Any], config: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
+    """Returns the keys in which the recorded config of a run differs from the one that a command line gives.
+
+    Args:
+        recorded: The config in the run's summary.
+        config: The config that a run with this command line would record.
+        options: All options of the command line under their short keys. What the run recorded beyond them is ignored.
+        defaults: The defaults of options, for those that the run did not record.
+    """
+    missing = object()
+    return sorted(
+        key
+        for key in {*config, *recorded} & options.keys()
+        if jsonable(options[key]) != recorded.get(key, jsonable(defaults.get(key, missing)))
+    )
+
+
+def differing_values(args: Sequence[str], recorded: Mapping[str, Any]) -> list[str]:
+    """As `differing_keys`, of a program whose options are not known: compares what the command line gives alone."""
+    given = overridden_values(args)
+    return sorted(key for key in given.keys() & recorded.keys() if given[key] != recorded[key])
 
 
 def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[str] = ()) -> str:

@@ -164,7 +164,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    write_atomically(folder / "summary.json", json.dumps(_jsonable(summary), indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "summary.json", json.dumps(jsonable(summary), indent=2, allow_nan=False) + "\n")
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -176,12 +176,12 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) else None
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Converts a value to plain JSON. Infinity and NaN, which JSON does not have, become the texts inf and nan."""
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

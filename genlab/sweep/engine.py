@@ -1,13 +1,14 @@
 """The offline engine: runs a sweep without a W&B server, in persistent worker processes that share a queue."""
 
 import contextlib
+import itertools
 import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from genlab.runs.config import option, overridden_values, run_folder, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
 from genlab.sweep.checks import check_program, first_point
-from genlab.sweep.definition import Definition, Point, differences
+from genlab.sweep.definition import Definition, Point
 from genlab.sweep.display import Display
 from genlab.sweep.parser import load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus
@@ -187,17 +188,15 @@ class Engine:
         check_program(self.sweep, self.workers[0], self._arguments)
 
     def _compare_with_folder(self) -> None:
-        """Checks that existing runs in the folder, which are kept, are runs of the same command."""
+        """Checks that existing runs in the folder, which may be kept, are runs of the same program."""
         try:
-            before = load_definition(self.folder / "sweep.yaml").record()
+            before = load_definition(self.folder / "sweep.yaml").program
         except UsageError:
             return  # there is no readable definition
-        changes = [line for line in differences(before, self.sweep.record()) if not line.startswith("parameters.")]
-        if changes:
+        if before != self.sweep.program:
             raise UsageError(
-                f"{self.folder} contains runs of another sweep:\n"
-                + "".join(f"  {change}\n" for change in changes)
-                + f"give this one another name and --run.experiment, or remove {self.folder}"
+                f"{self.folder} contains runs of another program ({before}, now {self.sweep.program}); "
+                f"give this sweep another name and --run.experiment, or remove {self.folder}"
             )
 
     def _run_threads(self) -> None:
@@ -240,6 +239,7 @@ class Engine:
                 return
             self._worker_of_trial[job.trial] = worker
             try:
+                job = self._choose_folder(job, worker)
                 self.display.run_started(job)
                 outcome, kept = self._run_job(job, worker)
             except BaseException:
@@ -256,6 +256,33 @@ class Engine:
     def _return_to_count(self) -> None:
         if self._remaining is not None:
             self._remaining.release()
+
+    def _choose_folder(self, job: Job, worker: Worker) -> Job:
+        """Returns the job with the name of a run that has the config of its point, else of a folder that is free.
+
+        The run in a folder of the point's name can have another config, because the definition or a config file was
+        changed since. The name can be older than the sweep of a key that is in the name only because it is swept.
+        """
+        args, names = self._arguments(job.point), [self._run_folder(job.point, swept).name for swept in (None, ())]
+        held = [name for first in names for name in itertools.takewhile(self._is_held, _numbered(first))]
+        differing: dict[str, list[str]] = {}
+        for name in dict.fromkeys([job.run, *held]):
+            summary = read_summary(self.folder / name)
+            if summary is None:
+                continue
+            differing[name] = worker.differing_options(args, summary.get("config") or {})
+            if not differing[name] and (name == job.run or self.queue.rename(job, name)):
+                return replace(job, run=name)
+        if job.run not in differing:
+            return job
+        free = (name for name in _numbered(names[0]) if not self._is_held(name) and self.queue.rename(job, name))
+        other = replace(job, run=next(free))
+        reason = f"the run there has other options ({', '.join(differing[job.run])})"
+        self.display.print(f"{job.run} is kept and not counted, as {reason}; this run is {other.run}")
+        return other
+
+    def _is_held(self, name: str) -> bool:
+        return (self.folder / name).exists()
 
     def _run_job(self, job: Job, worker: Worker) -> tuple[Outcome, bool]:
         """Executes a run, from its checkpoint if it has one. A run that has finished before is kept.
@@ -347,12 +374,19 @@ class Engine:
                 args.append(f"--{name}={value}")
         return [*args, f"--run.root={self.options.root}"]
 
-    def _run_folder(self, point: Point) -> Path:
-        """Returns the folder where the program will store the run, by the same rule as the program."""
+    def _run_folder(self, point: Point, swept: Sequence[str] | None = None) -> Path:
+        """Returns the folder of a run, named by the same rule as in the program; what is swept is in the name."""
         args = self._arguments(point)
         options = RunOptions(root=self.options.root, experiment=option(args, "run.experiment"))
         values = overridden_values(args) | {short_key(key): value for key, value in point.items()}
-        return run_folder(args, options, {"model": "", "data": "", **values}, self.sweep.swept)
+        swept = self.sweep.swept if swept is None else swept
+        return run_folder(args, options, {"model": "", "data": "", **values}, swept)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yields name, name-2, name-3, ..."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def _settled_summary(folder: Path) -> Json:

@@ -98,7 +98,7 @@ class Queue:
         self._last_check = 0.0
         with storage.locked():
             self._study = self._open()
-        self._search = Search(definition, optuna.load_study(study_name=definition.name, storage=self._optuna))
+        self._search = Search(definition)
 
     def _open(self) -> int:
         goal = StudyDirection.MAXIMIZE if self.definition.goal == "maximize" else StudyDirection.MINIMIZE
@@ -116,18 +116,18 @@ class Queue:
             raise UsageError(
                 f"the sweep {self.definition.name} was started with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
-                + "give this one another name, or delete the old queue (finished runs are kept): "
-                + self._delete_command()
+                + "give this one another name and --run.experiment"
+                + (f", or {self._delete_command()}" if before.get("program") == self.definition.program else "")
             )
         return study
 
     def _delete_command(self) -> str:
-        """Returns the shell command that deletes the queue."""
+        """Returns how to delete the queue alone."""
+        address = self.storage.url
+        command = f"optuna delete-study --study-name {self.definition.name} --storage {address.render_as_string()}"
         if self.storage.kind == "sqlite":
-            return f"rm {self.storage.url.database}"
-        return (
-            f"optuna delete-study --study-name {self.definition.name} --storage {self.storage.url.render_as_string()}"
-        )
+            command = f"rm {address.database}"
+        return f"delete the old queue (finished runs that this definition asks for are kept): {command}"
 
     def claim(self) -> Job | None:
         """Returns the next run to execute; None if none is waiting. Waits for a storage that does not answer."""
@@ -172,7 +172,7 @@ class Queue:
 
     def _choose_point(self, trial: FrozenTrial) -> dict[str, Any]:
         """Chooses the point of a trial from the results of earlier ones."""
-        chosen = self._search.suggest(trial)
+        chosen = self._search.suggest(trial, [t for t in self._latest() if _outcome(t) != "waiting"])
         for name, value in chosen.params.items():
             distribution = chosen.distributions[name]
             self._optuna.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
@@ -186,6 +186,16 @@ class Queue:
         numbered = (name if count == 1 else f"{name}-{count}" for count in range(1, len(taken) + 2))
         return next(free for free in numbered if free not in taken)
 
+    def rename(self, job: Job, name: str) -> bool:
+        """Gives a claimed run the name of another folder; returns False if another point has it."""
+        return self._under_lock(lambda: self._rename(job, name))
+
+    def _rename(self, job: Job, name: str) -> bool:
+        if any(t.user_attrs.get("run") == name for t in self._trials() if t.user_attrs["number"] != job.number):
+            return False
+        self._optuna.set_trial_user_attr(job.trial, "run", name)
+        return True
+
     def _reached_target(self, trials: Sequence[FrozenTrial]) -> bool:
         target = self.definition.target
         values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
@@ -198,7 +208,7 @@ class Queue:
 
         Args:
             job: The run.
-            value: Value of the sweep's metric; None or NaN for a run that did not measure it.
+            value: Value of the sweep's metric; None for a run that did not measure it. NaN and infinity count as None.
             error: Why the run failed; None for one that finished.
             attributes: Further attributes to store.
 
@@ -213,7 +223,7 @@ class Queue:
             return False
         result = {"outcome": "finished" if error is None else "failed", "error": error, **attributes}
         self._optuna.set_trial_user_attr(trial, "result", result)
-        if error is not None or value is None or math.isnan(value):  # a complete trial of Optuna needs a value
+        if error is not None or value is None or not math.isfinite(value):  # a complete trial of Optuna needs a value
             self._optuna.set_trial_state_values(trial, TrialState.FAIL)
         else:
             self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])

@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import IO, Any, Literal
 
+from genlab.runs.config import differing_values
 from genlab.runs.errors import UsageError, describe_error
 
 Json = dict[str, Any]
@@ -125,6 +126,14 @@ class Worker:
             `logged`.
         """
         return self._question({"do": "logged", "args": list(args)})
+
+    def differing_options(self, args: Sequence[str], recorded: Json) -> list[str]:
+        """Returns the options in which a run with these arguments differs from one with this recorded config.
+
+        It is the answer of the program's `differing_options(args, recorded)`. Without such a function, the values on
+        the command line are compared.
+        """
+        return self._question({"do": "compare", "args": list(args), "recorded": recorded})
 
     def _question(self, request: Json) -> Any:
         for _ in range(MAX_ATTEMPTS):
@@ -265,9 +274,14 @@ def serve() -> None:
 
 
 def _answer(program: ModuleType, request: Json) -> Any:
-    """Answers a `check` or `logged` request; a program without these functions has no objection."""
+    """Answers a `check`, `compare` or `logged` request; a program need not have these functions."""
     if request["do"] == "check":
         return [program.check(args) if hasattr(program, "check") else None for args in request["commands"]]
+    if request["do"] == "compare":
+        try:
+            return getattr(program, "differing_options", differing_values)(request["args"], request["recorded"])
+        except (Exception, SystemExit) as error:  # the run will fail in the same way
+            return [_reason(error)]
     if not hasattr(program, "logged"):
         return None
     try:

@@ -157,16 +157,41 @@ def test_a_run_that_ignores_sigterm_is_killed(tmp_path: Path):
     assert process.returncode == 130, output
 
 
-def test_runs_of_another_command_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = write_sweep(tmp_path, "model.x: {values: [1, 2]}")
-    assert run(path) == 0
-    (sweep_folder(path) / "sweep.db").unlink()
-    assert (
-        run(write_sweep(tmp_path, "model.x: {values: [1, 2]}", command='["${program}", "--epochs=3", "${args}"]')) == 2
+def test_a_run_with_other_options_is_kept_and_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """After the queue was deleted, as the message says: kept runs are those of the new points, and none runs twice."""
+
+    def again(parameters: str, **changes: str) -> str:
+        (sweep_folder(path) / "sweep.db").unlink(missing_ok=True)
+        assert run(write_sweep(tmp_path, parameters, **changes), "--no-report") == 0
+        return capsys.readouterr().out
+
+    path = tmp_path / "trivial.yaml"
+    again("model.x: {values: [1, 2]}, seconds: {value: 0}")
+    before = read_summary(sweep_folder(path) / "x=1")
+    output = again("model.x: {values: [1, 2]}, seconds: {value: 0.01}")
+    assert "x=1 is kept and not counted, as the run there has other options (seconds); this run is x=1-2" in output
+    assert "2 runs finished" in output and "kept from before" not in output
+    assert finished(path) == ["x=1", "x=1-2", "x=2", "x=2-2"] and read_summary(sweep_folder(path) / "x=1") == before
+    output = again("model.x: {values: [3, 1]}, seconds: {values: [0.010, 0]}", command='["${program}", "${args}"]')
+    assert "2 runs finished, 2 kept" in output  # the swept key is in the new names, and not in those of older runs
+    assert finished(path) == ["seconds=0,x=3", "seconds=0.01,x=3", "x=1", "x=1-2", "x=2", "x=2-2"]
+    assert "0 runs finished, 1 kept" in again(
+        "model.x: {values: [2]}", command='["${program}", "--seconds=0", "${args}"]'
     )
-    assert "contains runs of another sweep" in capsys.readouterr().err
-    assert run(write_sweep(tmp_path, "model.x: {values: [1, 2, 3]}")) == 0
-    assert "1 runs finished, 2 kept" in capsys.readouterr().out
+    assert not [name for what, name in calls(path) if what == "again"]
+
+
+def test_another_program_needs_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write_sweep(tmp_path, "model.x: {values: [1]}")
+    assert run(path, "--no-report") == 0
+    other = tmp_path / "other.py"
+    other.write_text(PROGRAM.read_text())
+    for queue in (True, False):
+        if not queue:
+            (sweep_folder(path) / "sweep.db").unlink()
+        assert run(write_sweep(tmp_path, "model.x: {values: [1]}", program=str(other)), "--no-report") == 2
+        error = capsys.readouterr().err
+        assert "give this" in error and "another name and --run.experiment" in error and "rm " not in error
 
 
 def test_a_dropped_run_does_not_count_as_crashed(tmp_path: Path):
