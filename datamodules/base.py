@@ -2,23 +2,24 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from datamodules import cache
+from datamodules.cache import Tensors
 from datamodules.files import Arrays, DataError
 from datamodules.loader import BatchLoader, BatchTransform, seeded_generator
 from datamodules.transforms import RandomShift
 
 Split = Literal["train", "val", "test"]
-Tensors = dict[str, Tensor]
 
-_CACHE: dict[tuple[object, ...], Tensors] = {}
-_CACHE_SIZE = 4
+_CPU = torch.device("cpu")
 _TEST_SEED = 0x7E57
 
 
@@ -34,7 +35,11 @@ class ImageDataModule(LightningDataModule, ABC):
     number of a class, or a row of integers that begins with it; `label_columns` names the columns.
 
     A subclass defines `name`, `image_shape`, `classes` and `read()`. It also defines `batch_transform()` if its batches
-    are computed from the stored images and differ from them.
+    are computed from the stored images and differ from them, and `source_files()` if it reads other files than
+    `<root>/<name>.npz`.
+
+    What `read()` returns is kept by the process under a key of the class, of all arguments of its constructor and of
+    the state of the source files, so that instances share data only if they would read the same.
 
     Args:
         root: Folder of the data file `<root>/<name>.npz`, which is made or downloaded if it does not exist.
@@ -71,7 +76,17 @@ class ImageDataModule(LightningDataModule, ABC):
     classified_as: ClassVar[str | None] = None
     """Name of the data set whose evaluation classifier classifies each channel of an image separately. None: this data
     set's own classifier classifies the whole image."""
+    used_after_reading: ClassVar[frozenset[str]] = frozenset(
+        ("batch_size", "eval_batch_size", "val_size", "labels_per_class", "on_device", "shift", "predict_split")
+    )
+    """Arguments of the constructor that `read()` does not use. Instances that differ only in these share their data."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = cache.recorded(cls.__init__)  # type: ignore[method-assign]
+
+    @cache.recorded
     def __init__(
         self,
         root: str = "data",
@@ -104,6 +119,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.shift = shift
         self.predict_split: Split = predict_split
         self._index: dict[Split, Tensor] = {}
+        self._key: cache.Key | None = None
+        """Key of the data that this instance has read."""
 
     @property
     def num_classes(self) -> int:
@@ -114,21 +131,41 @@ class ImageDataModule(LightningDataModule, ABC):
         """Channels, height and width of the images that a model is given; `image_shape` is that of its output."""
         return self.image_shape
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the stored training images and their labels, before `batch_transform`.
+
+        A checkpoint has that of the data that its model learned, and an evaluation classifier measures data of the same
+        fingerprint only. Data sets whose batches are computed from the same stored images have the same fingerprint.
+
+        Raises:
+            DataError: The data are not available.
+        """
+        tensors = self._tensors(_CPU)
+        return cache.fingerprint(self._read_key(), tensors)
+
     @abstractmethod
     def read(self) -> Arrays:
-        """Returns the arrays x_train, y_train, x_test, y_test: images are uint8 N x H x W (x C), labels integers."""
+        """Returns the arrays x_train, y_train, x_test, y_test: images are uint8 N x H x W (x C), labels integers.
+
+        The result follows from the arguments of the constructor, but `used_after_reading`, and from `source_files()`.
+        """
+
+    def source_files(self) -> Iterable[Path]:
+        """Returns the files that `read()` reads. Data are read again if one of them has changed."""
+        return (self.root / f"{self.name}.npz",)
 
     def batch_transform(self, split: Split) -> BatchTransform | None:
         """Returns the function that computes the batches of this split from stored images; None: no change."""
         return None
 
     def prepare_data(self) -> None:
-        self._tensors(torch.device("cpu"))
+        self._tensors(_CPU)
 
     def setup(self, stage: str | None = None) -> None:
         if self._index:
             return
-        labels = self._tensors(torch.device("cpu"))["y_train"]
+        labels = self._tensors(_CPU)["y_train"]
         if self.val_size >= len(labels):
             raise DataError(
                 f"data.val_size is {self.val_size}, but {self.name} has {len(labels)} training images;"
@@ -221,38 +258,33 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _data_device(self) -> torch.device:
         """Returns the training device if `on_device` is true, or if it is None and the data fit; else the CPU."""
-        cpu = torch.device("cpu")
-        device = self.trainer.strategy.root_device if self.trainer else cpu
+        device = self.trainer.strategy.root_device if self.trainer else _CPU
         if self.on_device is not None:
-            return device if self.on_device else cpu
-        if device.type != "cuda" or (*self._cache_key(), device) in _CACHE:
+            return device if self.on_device else _CPU
+        if device.type != "cuda" or cache.kept(self._read_key(), device):
             return device
         free, _ = torch.cuda.mem_get_info(device)
-        size = sum(tensor.nbytes for tensor in self._tensors(cpu).values())
-        return device if size < free / 2 else cpu
-
-    def _cache_key(self) -> tuple[object, ...]:
-        """Key of the cached data. It changes with the data file, so that a replaced file is read again."""
-        path = self.root / f"{self.name}.npz"
-        try:
-            stat = path.stat()
-        except OSError:
-            stat = None  # `read` raises the error
-        return (type(self).read, str(path.absolute()), stat and (stat.st_mtime_ns, stat.st_size))
+        size = sum(tensor.nbytes for tensor in self._tensors(_CPU).values())
+        return device if size < free / 2 else _CPU
 
     def _tensors(self, device: torch.device) -> Tensors:
         """Returns the whole data set on `device`, shared by all runs of this process: images as uint8 N x C x H x W."""
-        key = (*self._cache_key(), device)
-        if key not in _CACHE:
-            if device.type == "cpu":
-                tensors = _to_tensors(self.read())
-                key = (*self._cache_key(), device)  # reading may have written the file
-            else:
-                tensors = {name: tensor.to(device) for name, tensor in self._tensors(torch.device("cpu")).items()}
-            while len(_CACHE) >= _CACHE_SIZE:
-                _CACHE.pop(next(iter(_CACHE)))
-            _CACHE[key] = tensors
-        return _CACHE[key]
+        tensors = cache.kept(self._read_key(), device)
+        if tensors is not None:
+            return tensors
+        if device == _CPU:
+            tensors, self._key = _to_tensors(self.read()), None  # reading may have written the file
+        else:
+            tensors = {name: tensor.to(device) for name, tensor in self._tensors(_CPU).items()}
+        return cache.keep(self._read_key(), device, tensors)
+
+    def _read_key(self) -> cache.Key:
+        """Key of the data. It stays the same for an instance that has read its data, even if a file changes."""
+        if self._key is None:
+            arguments = cache.constructor_arguments(self)
+            read_by = cache.frozen({k: v for k, v in arguments.items() if k not in self.used_after_reading})
+            self._key = (type(self), read_by, cache.state_of_files(self.source_files()))
+        return self._key
 
 
 def _to_tensors(arrays: Arrays) -> Tensors:

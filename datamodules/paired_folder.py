@@ -1,4 +1,3 @@
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -89,6 +88,7 @@ class PairedFolderDataModule(PairsDataModule):
 
     name = "paired_folder"
     classes: ClassVar[tuple[str, ...]] = ("image",)
+    used_after_reading = PairsDataModule.used_after_reading | {"seed", "flip"}
 
     def __init__(
         self,
@@ -216,18 +216,9 @@ class PairedFolderDataModule(PairsDataModule):
             train.append([files[k] for k in sorted(order[count:])])
         return SplitFiles(DomainFiles(*train), DomainFiles(*test))
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        """Hash of the path, size and modification time of each file, and of the number of files in each split."""
-        domains = [files for split in self._split_files for files in split]
-        digest = hashlib.sha256(repr([len(files) for files in domains]).encode())
-        for path in (path for files in domains for path in files):
-            stat = path.stat()
-            digest.update(os.fsencode(path.absolute()) + f"\0{stat.st_mtime_ns}\0{stat.st_size}\0".encode())
-        return digest.hexdigest()
-
-    def _cache_key(self) -> tuple[object, ...]:
-        return (type(self).read, self.image_shape, self.paired, self._fingerprint)
+    def source_files(self) -> list[Path]:
+        """Returns the files of all splits, whose order tells which split each file is in."""
+        return [path for split in self._split_files for files in split for path in files]
 
 
 def _match_names(domains: DomainFiles) -> None:

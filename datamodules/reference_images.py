@@ -1,5 +1,3 @@
-import hashlib
-import os
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +46,7 @@ class ReferenceImagesDataModule(ImageDataModule):
     label_columns: ClassVar[tuple[str, ...]] = ("number",)
     references: ClassVar[str] = "reference images"
     """Kind of the images in a batch; a model of image optimization names the kind that it needs."""
+    used_after_reading = ImageDataModule.used_after_reading | {"steps_per_epoch"}
 
     def __init__(
         self,
@@ -134,13 +133,8 @@ class ReferenceImagesDataModule(ImageDataModule):
             batch_transform=self.batch_transform(split),
         )
 
-    def _cache_key(self) -> tuple[object, ...]:
-        return (type(self), self.image_shape, self._fingerprint)
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        """Hash of the path, size and modification time of each file."""
-        return _hash(self._sources)
+    def source_files(self) -> list[Path]:
+        return _files(self._sources)
 
 
 class StyleTransferDataModule(ReferenceImagesDataModule):
@@ -206,9 +200,8 @@ class StyleTransferDataModule(ReferenceImagesDataModule):
     def _styles(self) -> list[Path] | list[str]:
         return _find(self.style, "--data.style")
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        return _hash(self._sources) + _hash(self._styles)
+    def source_files(self) -> list[Path]:
+        return [*_files(self._sources), *_files(self._styles)]
 
 
 def _find(which: str, option: str) -> list[Path] | list[str]:
@@ -235,9 +228,6 @@ def _names(sources: list[Path] | list[str]) -> list[str]:
     return [path.stem if stems[path.stem] == 1 else path.name for path in paths]
 
 
-def _hash(sources: list[Path] | list[str]) -> str:
-    digest = hashlib.sha256()
-    for source in sources:
-        stamp = (source.stat().st_mtime_ns, source.stat().st_size) if isinstance(source, Path) else ()
-        digest.update(os.fsencode(os.path.abspath(source) if stamp else source) + repr(stamp).encode())
-    return digest.hexdigest()
+def _files(sources: list[Path] | list[str]) -> list[Path]:
+    """Returns the sources that are files, and not generated."""
+    return [source for source in sources if isinstance(source, Path)]

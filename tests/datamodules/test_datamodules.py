@@ -1,3 +1,5 @@
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,86 @@ def test_runs_of_one_process_share_the_data_and_notice_a_new_file(tmp_path: Path
     assert a._split("train")[0].data_ptr() == b._split("train")[0].data_ptr()
     write_npz(tmp_path / "mnist.npz", (28, 28), n_train=300, seed=1)
     assert len(ready(MNISTDataModule, tmp_path)._split("train")[0]) == 300
+
+
+class Drawn(ImageDataModule):
+    """A user's data module that knows nothing of the process-wide copies."""
+
+    name, classes = "drawn", ("a", "b")
+
+    def __init__(self, size: int = 4, fill: object = 1, *, channels: int = 1, **options: object) -> None:
+        super().__init__(val_size=2, **options)  # type: ignore[arg-type]
+        self.fill, self.image_shape = fill, (channels, size, size)
+
+    def read(self) -> dict[str, np.ndarray]:
+        channels, *size = self.image_shape
+        first = next(iter(self.fill)) if isinstance(self.fill, set | dict) else np.ravel(np.asarray(self.fill))[0]
+        images = np.full((6, *size, channels), first, np.uint8)
+        return {"x_train": images, "y_train": np.arange(6) % 2, "x_test": images, "y_test": np.arange(6) % 2}
+
+
+class Inverted(Drawn):
+    def read(self) -> dict[str, np.ndarray]:
+        return {name: 255 - array if name[0] == "x" else array for name, array in super().read().items()}
+
+
+def pixels(data: ImageDataModule) -> torch.Tensor:
+    return data._tensors(torch.device("cpu"))["x_train"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: Drawn(5),
+        lambda: Drawn(channels=3),
+        lambda: Drawn(size=8, channels=3),
+        lambda: Drawn(fill=2),
+        lambda: Drawn(fill=[2]),
+        lambda: Drawn(fill=np.array([2])),
+        lambda: Drawn(fill=torch.tensor([2])),
+        Inverted,
+    ],
+)
+def test_another_class_or_argument_reads_its_own_images_without_the_authors_care(other):
+    first, second = Drawn(), other()
+    assert (pixels(first) == 1).all() and pixels(first).shape == (6, 1, 4, 4)
+    expected = torch.from_numpy(second.read()["x_train"]).permute(0, 3, 1, 2)
+    assert torch.equal(pixels(second), expected) and tuple(pixels(second).shape[1:]) == second.image_shape
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize("fill", [1, [1, 2], np.array([1, 2]), torch.tensor([1, 2]), {1}, {1: [2]}])
+def test_equal_arguments_share_one_copy_however_they_are_given(fill: object):
+    """Nor do arguments make another copy that are used only after the images were read."""
+    one = Drawn(4, fill)
+    other = Drawn(size=4, fill=copy.deepcopy(fill), batch_size=2, shift=1, predict_split="val", eval_batch_size=3)
+    assert pixels(one) is pixels(other) and one.fingerprint == other.fingerprint
+
+
+def test_a_redefined_class_reads_anew():
+    """As in a notebook whose cell runs again: the class has the same name, and another `read`."""
+
+    def define(value: int) -> ImageDataModule:
+        class Cell(Drawn):
+            def read(self) -> dict[str, np.ndarray]:
+                return {name: np.full_like(array, value) for name, array in super().read().items()}
+
+        return Cell()
+
+    assert [pixels(define(value)).max().item() for value in (1, 0)] == [1, 0]
+
+
+def test_data_that_were_read_stay_those_of_the_instance(tmp_path: Path):
+    """A file that changes during a run would not fit the indices of its split."""
+    write_npz(tmp_path / "mnist.npz", (28, 28), n_train=300)
+    data = ready(MNISTDataModule, tmp_path)
+    write_npz(tmp_path / "mnist.npz", (28, 28), n_train=100, seed=1)
+    assert len(data._split("train")[0]) == 300 and len(data.examples("train", 400)[0]) == 250
+
+
+def test_copies_and_pickles_keep_their_arguments():
+    data = pickle.loads(pickle.dumps(copy.deepcopy(Drawn(fill=3))))
+    assert (pixels(data) == 3).all()
 
 
 def test_shift_is_for_training_only(data_root: Path):

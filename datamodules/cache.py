@@ -1,0 +1,147 @@
+"""The copies of data that a process keeps, and their keys, which follow from a data module's class and arguments."""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Key = tuple[Hashable, ...]
+Tensors = dict[str, Tensor]
+
+MAX_ENTRIES = 4
+FINGERPRINT_BYTES = 2**26
+"""Largest number of bytes of images that a fingerprint reads: all images of MNIST, every third of CIFAR-10."""
+
+_KEPT: dict[tuple[Key, torch.device], Tensors] = {}
+_EQUAL: dict[Key, Key] = {}
+"""For the key of data that equal others that the process had already read, the key of these others."""
+_FINGERPRINTS: dict[Key, str] = {}
+
+
+def kept(key: Key, device: torch.device) -> Tensors | None:
+    return _KEPT.get((_EQUAL.get(key, key), device))
+
+
+def keep(key: Key, device: torch.device, tensors: Tensors) -> Tensors:
+    """Keeps tensors, drops the oldest entry if there are too many, and returns what is kept.
+
+    Equal tensors that are kept already are returned instead of these. So data sets that read the same file share it.
+    """
+    for (other, other_device), already in _KEPT.items():
+        if other_device == device and _equal(already, tensors):
+            _EQUAL[key] = other
+            return already
+    _EQUAL.pop(key, None)
+    while len(_KEPT) >= MAX_ENTRIES:
+        _KEPT.pop(next(iter(_KEPT)))
+    _KEPT[key, device] = tensors
+    return tensors
+
+
+def _equal(some: Tensors, others: Tensors) -> bool:
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def recorded(init: Callable[..., None]) -> Callable[..., None]:
+    """Wraps a constructor so that the instance knows the arguments that it was made with, see `constructor_arguments`.
+
+    Of the constructors of one instance, the first one called counts, which is that of its own class.
+    """
+
+    @functools.wraps(init)
+    def record(self: Any, *args: Any, **options: Any) -> None:
+        if not hasattr(self, "_arguments"):
+            self._arguments = (args, options)
+        init(self, *args, **options)
+
+    return record
+
+
+def constructor_arguments(instance: Any) -> dict[str, Any]:
+    """Returns the arguments of a `recorded` constructor by name, with the defaults of those that were not given."""
+    args, options = instance._arguments
+    signature = inspect.signature(type(instance).__init__)
+    bound = signature.bind(instance, *args, **options)
+    bound.apply_defaults()
+    (itself, *_), *_ = bound.arguments.items()
+    found = {name: value for name, value in bound.arguments.items() if name != itself}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= found.pop(name)
+    return found
+
+
+def frozen(value: Any) -> Hashable:
+    """Returns a hashable stand-in, equal for equal values. A value that cannot be hashed is equal to itself only."""
+    if isinstance(value, Mapping):
+        return "mapping", frozen([*value.items()])
+    if isinstance(value, list | tuple):
+        return "sequence", tuple(map(frozen, value))
+    if isinstance(value, set | frozenset):
+        return "set", frozenset(map(frozen, value))
+    if isinstance(value, Tensor):
+        return "tensor", str(value.dtype), frozen(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return "array", value.dtype.str, value.shape, hashlib.sha256(_bytes(value)).digest()
+    typed = type(value), value  # the type, because 1 == 1.0 == True
+    return typed if _is_hashable(value) else _Identity(value)
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+class _Identity:
+    """A value that is equal to itself only. It is kept alive, so that no other value can have its address."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def state_of_files(paths: Iterable[Path]) -> str:
+    """Returns a hash of the path, size and modification time of each file; a missing file has none of these two."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            state = None  # reading it raises the error
+        else:
+            state = (stat.st_mtime_ns, stat.st_size)
+        digest.update(repr((str(path.absolute()), state)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def fingerprint(key: Key, tensors: Tensors) -> str:
+    """Returns a hash of training images and labels, which is computed once for each key.
+
+    Of images that take more than FINGERPRINT_BYTES, evenly spaced ones are read.
+    """
+    if key not in _FINGERPRINTS:
+        images, labels = tensors["x_train"], tensors["y_train"]
+        step = -(-images.nbytes // FINGERPRINT_BYTES) or 1
+        digest = hashlib.sha256(repr((tuple(images.shape), str(images.dtype), tuple(labels.shape))).encode())
+        digest.update(_bytes(images[::step].numpy()))
+        digest.update(_bytes(labels.numpy()))
+        _FINGERPRINTS[key] = digest.hexdigest()
+    return _FINGERPRINTS[key]
