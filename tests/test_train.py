@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import train
-from datamodules import DataError
+from datamodules import DataError, DigitsDataModule
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
+from genlab.sampling.run_data import training_data
 from lit_models import CheckpointError
 from tests import preloaded
 from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights
@@ -227,13 +229,42 @@ def test_predict_writes_codes_in_the_order_of_the_data(tmp_path: Path):
         assert np.bincount(file["labels"]).min() > 100
 
 
-def test_validate_and_test_print_and_leave_the_record_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    folder = fit(tmp_path).folder
+def test_validate_and_test_print_and_leave_the_record_alone(
+    encoder_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = encoder_checkpoint.parents[1]
     before = (folder / "summary.json").read_bytes(), (folder / "metrics.csv").read_bytes()
-    metrics = train.main(["validate", f"--ckpt_path={folder}/checkpoints/best.ckpt"]).metrics
+    metrics = train.main(["validate", f"--ckpt_path={encoder_checkpoint}"]).metrics
     assert set(metrics) == {"val/mse"} and "val/mse" in capsys.readouterr().out
-    train.main(["test", f"--ckpt_path={folder}/checkpoints/best.ckpt"])
+    train.main(["test", f"--ckpt_path={encoder_checkpoint}"])
     assert before == ((folder / "summary.json").read_bytes(), (folder / "metrics.csv").read_bytes())
+
+
+def test_a_checkpoint_outside_its_runs_folder_names_its_model_and_data(encoder_checkpoint: Path, tmp_path: Path):
+    copied = tmp_path / "copied.ckpt"
+    shutil.copy(encoder_checkpoint, copied)
+    options = [f"--ckpt_path={copied}", f"--run.root={tmp_path}", "--run.pictures=false"]
+    expected = read_summary(encoder_checkpoint.parents[1])["metrics"]
+    for more in ([], ["--data.batch_size=50"]):
+        found = train.main(["test", *options, *more])
+        assert found.folder == tmp_path / "copied" / "default" / "test"
+        assert found.metrics == pytest.approx({name: expected[name] for name in found.metrics}, rel=1e-5)
+    sampled = training_data(copied, None, None)
+    assert isinstance(sampled, DigitsDataModule) and sampled.batch_size == 200
+    checkpoint = torch.load(copied, weights_only=True)
+    for change, complaint in (
+        ({"trained_on": None}, "copied.ckpt does not say which data it was trained on; name them with --data CLASS"),
+        ({"trained_on": {"data": {"class_path": "os.system"}}}, "the data module os.system is not imported; add"),
+        (
+            {"hyper_parameters": {"_class_path": "mine.Model"}},
+            "its class mine.Model is no imported model; add --import",
+        ),
+    ):
+        torch.save(checkpoint | change, copied)
+        with pytest.raises((UsageError, CheckpointError), match=complaint):
+            train.main(["test", *options])
+    torch.save(checkpoint | {"trained_on": None}, copied)
+    assert train.main(["test", *options, "--data=DigitsDataModule"]).metrics.keys() == found.metrics.keys()
 
 
 def test_a_failed_run_says_so(tmp_path: Path):

@@ -6,17 +6,20 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from genlab.arguments import import_packages
 from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.cli.options import NUM_IMAGES, SET_BY_DATA
 from genlab.cli.parser import LIST
 from genlab.packaged import find_file
-from genlab.runs.config import config_files, flatten, option, overridden_keys
+from genlab.runs.config import config_files, flatten, format_value, option, overridden_keys
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
-from lit_models.common.checkpoints import CheckpointError, command_that_makes
+from genlab.trained_on import data_class, training_config
+from genlab.yaml_files import read_yaml
+from lit_models.common.checkpoints import CheckpointError, check_config, command_that_makes, read_checkpoint
+from lit_models.common.module import GenerativeModule
+
+EVALUATION = ("validate", "test", "predict")
 
 
 def prepare_args(args: list[str]) -> list[str]:
@@ -32,10 +35,10 @@ def prepare_args(args: list[str]) -> list[str]:
     """
     args = with_class_of_help(args)
     check_checkpoint(args)
-    args = with_packaged_configs(with_run_config(args))
+    args = with_packaged_configs(with_configs_first(with_run_config(args)))
     packages = [option(args, "import"), *(_contents(Path(file)).get("import") for file in config_files(args))]
     import_packages(",".join(filter(None, packages)))
-    return args
+    return with_model_and_data_of_checkpoint(args)
 
 
 def with_class_of_help(args: list[str]) -> list[str]:
@@ -72,7 +75,7 @@ def check_checkpoint(args: list[str]) -> None:
     checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
     if any("help" in arg or arg.startswith("--print") for arg in args):
         return
-    if checkpoint is None and command in ("validate", "test", "predict"):
+    if checkpoint is None and command in EVALUATION:
         if not config_files(args) and option(args, "model") is None:
             raise UsageError("give --ckpt_path RUN/checkpoints/best.ckpt")
     elif checkpoint and checkpoint not in ("last", "null") and "://" not in checkpoint:
@@ -90,6 +93,65 @@ def with_run_config(args: list[str]) -> list[str]:
     if run is None or not args or config_files(args):
         return args
     return [args[0], "--config", str(run / "config.yaml"), *args[1:]]
+
+
+def with_model_and_data_of_checkpoint(args: list[str]) -> list[str]:
+    """Evaluates a checkpoint that lies outside its run's folder with the model and the data that it names.
+
+    What the command line names counts first. The results go into `<root>/<name of the checkpoint>/default`.
+
+    Raises:
+        UsageError: neither the checkpoint nor the command line names the data.
+        CheckpointError: the checkpoint cannot be read, or a class that it names is not imported.
+    """
+    checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
+    evaluates = command in EVALUATION and checkpoint and Path(checkpoint).is_file()
+    if not evaluates or config_files(args) or (option(args, "model") and option(args, "data")):
+        return args
+    path = Path(str(checkpoint))
+    named: dict[str, Any] = {"run.experiment": path.stem, "run.name": "default"}
+    if option(args, "data") is None:
+        config = training_config(path)
+        if "data" not in config:
+            raise UsageError(f"{path} does not say which data it was trained on; name them with --data CLASS")
+        data_class(config["data"]["class_path"])
+        named |= {"seed_everything": config.get("seed_everything"), "data": config["data"]}
+    if option(args, "model") is None:
+        named["model"] = _model_of(path)
+    return [command, *(f"--{name}={format_value(value)}" for name, value in named.items()), *args[1:]]
+
+
+def _model_of(checkpoint: Path) -> dict[str, Any]:
+    """The model of a checkpoint, as a config names it.
+
+    Raises:
+        CheckpointError: a class is not imported, or there are no hyper-parameters.
+    """
+    hyper_parameters = read_checkpoint(checkpoint).get(GenerativeModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    try:
+        arguments = check_config(hyper_parameters, GenerativeModule)
+    except ValueError as error:
+        raise CheckpointError(f"the model of {checkpoint} cannot be built: {error}") from None
+    set_by_data = {name.removeprefix("model.") for name in (*SET_BY_DATA, NUM_IMAGES)}
+    unused = {"_class_path", "optimizer", *set_by_data}
+    return {
+        "class_path": arguments["_class_path"],
+        "init_args": {name: value for name, value in arguments.items() if name not in unused},
+    }
+
+
+def with_configs_first(args: list[str]) -> list[str]:
+    """Puts all `--config` before the other options, which thus win over every config, wherever they stand."""
+    configs, others, words = args[:1], [], iter(args[1:])
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag not in ("--config", "-c"):
+            others.append(word)
+        elif not equals and (following := next(words, None)) is None:
+            others.append(word)  # the parser complains that it lacks a value
+        else:
+            configs.append(f"--config={value if equals else following}")
+    return [*configs, *others]
 
 
 def with_packaged_configs(args: list[str]) -> list[str]:
@@ -134,8 +196,5 @@ def _contents(config: Path) -> dict[str, Any]:
     """
     if not config.is_file():
         return {}
-    try:
-        contents = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the config {config} ({' '.join(str(error).split())})") from error
+    contents = read_yaml(config)
     return contents if isinstance(contents, dict) else {}

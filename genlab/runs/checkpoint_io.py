@@ -1,4 +1,5 @@
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,9 +12,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writer leaves a truncated file in place of the earlier one if the disk is full or the process is
     killed while it writes.
+
+    Args:
+        trained_on: Seed and data of the run, as in its config.yaml, which every checkpoint holds, so that it can be
+            tested outside its run's folder too.
     """
 
+    def __init__(self, trained_on: Mapping[str, Any] | None = None) -> None:
+        self.trained_on = trained_on
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        if self.trained_on is not None:
+            checkpoint = {**checkpoint, "trained_on": self.trained_on}
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")

@@ -32,11 +32,7 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
     Raises:
         ValueError: the config names no class, or one that is not imported, or arguments that do not fit.
     """
-    name = config.get("_class_path")
-    model = imported_class(name, base)
-    if model is None:
-        raise ValueError(_not_imported(name, "model"))
-    config = _check_classes(model, config)
+    config = check_config(config, base)
     try:
         # Without a context of its own, the arguments would be recorded as those of a model that is being constructed.
         with _given_hyperparameters_context(config, "lightning.pytorch.cli.instantiate_module"):
@@ -45,12 +41,22 @@ def build_model(config: Mapping[str, Any], base: type[Model]) -> Model:
         raise ValueError(str(error)) from error
 
 
-def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments, without the optimizer if its class is not imported, as a trained model needs none.
+def check_config(config: Mapping[str, Any], base: type[LightningModule]) -> dict[str, Any]:
+    """Returns a checkpoint's hyper-parameters, `_class_path` included, once all their classes are known.
+
+    They are without the optimizer if its class is not imported, as a trained model needs none.
 
     Raises:
-        ValueError: a component's class is not imported, or the component is given in a form that would import it.
+        ValueError: a class is not imported, or a component is given in a form that would import it.
     """
+    name = config.get("_class_path")
+    model = imported_class(name, base)
+    if model is None:
+        raise ValueError(_not_imported(name, "model"))
+    return _check_classes(model, config)
+
+
+def _check_classes(model: type[LightningModule], config: Mapping[str, Any]) -> dict[str, Any]:
     for name in config.keys() & _component_arguments(model):
         if isinstance(config[name], str):
             raise ValueError(f"{name} is {config[name]}, but a component must be given as class_path and init_args")
@@ -107,7 +113,66 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged or is not a checkpoint ({reason}); train that model again") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} has no state_dict, so it is no checkpoint of a model; give another file")
+    if not isinstance(checkpoint["state_dict"], dict):
+        raise CheckpointError(f"{path} is damaged: its state_dict holds no weights; train that model again")
     return checkpoint
+
+
+def load_weights(model: LightningModule, path: Path, strict: bool) -> list[str]:
+    """Loads the weights of a checkpoint into a model that may differ from the checkpoint's.
+
+    The EMA of weights comes from the checkpoint's EMA, or from its weights if it has none. An EMA of the checkpoint is
+    left out if the model has none.
+
+    Args:
+        model: The model.
+        path: The checkpoint.
+        strict: Whether all weights must fit.
+
+    Returns:
+        What did not fit and was left as it was; empty if all weights were loaded.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or no weight fits, or with `strict` one does not.
+    """
+    held, own = read_checkpoint(path)["state_dict"], model.state_dict()
+    found = {name: held.get(name, held.get(name.removeprefix(EMA))) for name in own}
+    fitting = {name: value for name, value in found.items() if _shape(value) == _shape(own[name])}
+    misfits = [
+        f"{name} is {_shape(own[name])} in the model and {_shape(found[name])} in the checkpoint"
+        for name in own
+        if name not in fitting
+    ]
+    unused = [name for name in held if name not in own and name.removeprefix(EMA) not in own]
+    misfits += [f"{name} of the checkpoint is not in the model" for name in unused]
+    if not fitting:
+        raise CheckpointError(f"no weight of {path} fits {type(model).__name__}; give a checkpoint of a similar model")
+    if strict and misfits:
+        raise CheckpointError(
+            f"{path} does not fit {type(model).__name__}: {some(misfits)}; with --init_strict false, weights that do"
+            " not fit keep their first values"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return misfits
+
+
+EMA = "ema_"
+"""What the name of an EMA of weights has before the name of these weights."""
+
+
+def some(items: list[str], most: int = 4) -> str:
+    """The first items of a list, separated by commas, and the number of the others."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shape(value: object) -> str:
+    return (" x ".join(map(str, value.shape)) or "a number") if isinstance(value, torch.Tensor) else "missing"
+
+
+def article(name: str) -> str:
+    """The name of a class with its indefinite article."""
+    return f"{'an' if name[:1] in 'AEIO' else 'a'} {name}"
 
 
 def command_that_makes(path: Path) -> str:
