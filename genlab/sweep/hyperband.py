@@ -1,8 +1,8 @@
 """Early termination of runs, as in W&B's sweeps (after Li et al. 2018, Hyperband, arXiv 1603.06560).
 
-The rule gives the verdicts of `sweeps` 0.3.0 (https://github.com/wandb/sweeps), the package behind W&B's sweeps, with one
-departure: W&B drops values that are not finite, so that a run of NaN alone is never stopped. Here they count as the
-worst value.
+The verdicts are those of `sweeps` 0.3.0 (https://github.com/wandb/sweeps), the package behind W&B's sweeps, with one
+departure: W&B drops values that are not finite, so that it never stops a run of NaN alone. Here they count as the worst
+value.
 """
 
 import math

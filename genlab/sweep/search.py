@@ -3,7 +3,7 @@
 import itertools
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from genlab.sweep.definition import Definition, Point
 from genlab.sweep.distributions import Distribution
@@ -39,12 +39,10 @@ class Search:
 
     Args:
         definition: The definition of the sweep.
-        study: The Optuna study with the results.
     """
 
-    def __init__(self, definition: Definition, study: Study) -> None:
+    def __init__(self, definition: Definition) -> None:
         self.definition = definition
-        self._study = study
         self._distributions = {
             key: distribution for key, distribution in definition.distributions.items() if not distribution.constant
         }
@@ -65,8 +63,14 @@ class Search:
         }
         return ChosenPoint(point, stored, distributions)
 
-    def suggest(self, trial: FrozenTrial) -> ChosenPoint:
-        """Returns the point of a Bayesian search for a trial of the study."""
+    def suggest(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> ChosenPoint:
+        """Returns the point of a Bayesian search for a trial.
+
+        Args:
+            trial: The trial, which is waiting.
+            others: The trials of the other points that have ended or are running. As in W&B, one that has failed or has
+                no finite value counts as the worst.
+        """
         number = trial.user_attrs["number"]
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
         with warnings.catch_warnings():
@@ -74,7 +78,8 @@ class Search:
             sampler = optuna.samplers.GPSampler(
                 seed=_seed(self.definition.name, number), n_startup_trials=STARTUP_POINTS
             )
-        found = sampler.sample_relative(self._study, trial, space)
+        study = _study(self.definition.goal, [*others, trial])
+        found = sampler.sample_relative(study, study.trials[-1], space)
         if not found:
             return self._drawn({key: self._uniform(number, key) for key in self._distributions})
         quantiles = {key: _from_optuna(found[key], self._distributions[key]) for key in self._distributions}
@@ -87,6 +92,17 @@ class Search:
 
     def _uniform(self, number: int, key: str) -> float:
         return float(np.random.default_rng(_seed(self.definition.name, number, key)).random())
+
+
+def _study(goal: str, trials: Sequence[FrozenTrial]) -> Study:
+    """Returns a study in memory of these trials, in which a trial without a value has the worst value of the others."""
+    values = [trial.value for trial in trials if trial.value is not None]
+    worst = (min if goal == "maximize" else max)(values, default=0.0)
+    study = optuna.create_study(direction=goal)
+    for trial in trials:
+        worst_trial = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=worst)
+        study.add_trial(worst_trial if trial.state == TrialState.FAIL else trial)
+    return study
 
 
 def _seed(*parts: object) -> int:
