@@ -175,7 +175,7 @@ def test_the_data_are_those_of_the_run(encoder_checkpoint: Path):
             "the data module os.system is not imported; add --import os",
         ),
         ("data: [", "config.yaml cannot be read"),
-        ("seed_everything: 0", "there is no config.yaml of a run beside"),
+        ("seed_everything: 0", "does not say which data it was trained on; name"),
     ],
 )
 def test_data_that_a_run_names_badly_are_refused(config: str, complaint: str, encoder_checkpoint: Path, tmp_path: Path):
@@ -399,7 +399,7 @@ def test_rows_of_classes_begin_with_the_most_probable():
         ),
         (["{ae}", "--output={out}/a.npz", "--count=1"], "an .npz data set has at least 2 images"),
         (["{ae}", "--device=nonsense"], "--device nonsense cannot be used"),
-        (["{vae}", "--sample-from=mixture"], "there is no config.yaml of a run beside"),
+        (["{vae}", "--sample-from=mixture"], "does not say which data it was trained on; name"),
         (["{vae}", "--class=3"], "VAE cannot be conditioned on a class; use --sample-from mixture"),
         (["{vae}", "--class=3", "--interpolate"], "VAE cannot be conditioned on a class; use --sample-from mixture"),
         (["{cgan}", "--class=3", "--interpolate"], "--class 3 is not a class of the model; its classes are 0 to 2"),
