@@ -33,9 +33,10 @@ from genlab.runs.config import option, run_name
 from genlab.runs.errors import UsageError, describe_error, error_message
 from genlab.runs.folder import safe_name
 from genlab.runs.wandb_access import require_wandb
-from genlab.sweep.definition import command_arguments
+from genlab.sweep.definition import PROGRAM, command_arguments, refuse_booleans
 from genlab.sweep.sync import sync
 from genlab.sweep.worker import Outcome, Worker
+from genlab.yaml_files import load_yaml
 
 Json = dict[str, Any]
 HEARTBEAT_SECONDS = 5.0
@@ -83,7 +84,7 @@ def run_agent(path: str, count: int | None = None, devices: str | None = None) -
         UsageError: There is no key, no server, or no such sweep, or its command has no ${program}.
     """
     server = _Server(path)
-    program = find_program(server.config.get("program") or "train.py")
+    program = find_program(server.config.get("program") or PROGRAM)
     with tempfile.TemporaryDirectory(prefix="genlab-agent-") as folder:
         agent = _Agent(server, program, Path(folder), count, devices)
         with agent.handle_signals():
@@ -199,10 +200,13 @@ class _Server:
             raise UsageError(
                 f"W&B has no sweep {self.sweep} in {where}; give ENTITY/PROJECT/ID as `wandb sweep` printed it"
             )
-        config = yaml.safe_load(project["sweep"]["config"])
+        config = load_yaml(project["sweep"]["config"])
         command = config.get("command") or ["${program}", "${args}"]
         if "${program}" not in command:
             raise UsageError(f"the command of sweep {self.sweep} has no ${{program}}; use `wandb agent` for it")
+        values = {key: spec.get("values", [spec.get("value")]) for key, spec in config.get("parameters", {}).items()}
+        if error := refuse_booleans(command, config.get("program") or PROGRAM, values):
+            raise UsageError(f"the command of sweep {self.sweep} cannot work: {error} in a new sweep")
         return {**config, "command": command[command.index("${program}") + 1 :]}
 
     def _require(self, query: str, **variables: Any) -> Json:

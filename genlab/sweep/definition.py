@@ -299,5 +299,19 @@ ARGUMENT_MACROS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
 """The macros that stand for the parameters of a point in a command."""
 
 
+def refuse_booleans(command: Sequence[Any], program: str, values: Mapping[str, Sequence[Any]]) -> str | None:
+    """Returns why `${args_no_boolean_flags}` cannot be used; None where it can or is not used.
+
+    Args:
+        command: The words of the command.
+        program: The program of the sweep. A program other than train.py may take flags without values.
+        values: The values of each parameter.
+    """
+    keys = [key for key, listed in values.items() if any(isinstance(value, bool) for value in listed)]
+    if WITHOUT_BOOLEANS not in command or not keys or Path(program).name != PROGRAM:
+        return None
+    return f"{WITHOUT_BOOLEANS} passes true without a value and leaves out false ({', '.join(keys)}); use ${{args}}"
+
+
 def _expand_variables(item: str) -> str:
     return VARIABLE.sub(lambda found: os.environ.get(found[1], found[1]), item)

@@ -26,8 +26,10 @@ from genlab.sweep.definition import (
     Hyperband,
     Keys,
     as_text,
+    refuse_booleans,
 )
 from genlab.sweep.distributions import GRID_KINDS, Distribution, read_distribution
+from genlab.yaml_files import check_yaml, read_text
 
 METHODS = ("grid", "random", "bayes")
 GOALS = ("minimize", "maximize")
@@ -56,13 +58,7 @@ def load_definition(path: Path, overrides: Sequence[str] = ()) -> Definition:
         UsageError: The file cannot be read, or it is not valid for W&B or for this program. The message lists all
             errors with their lines.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the sweep {path} ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"cannot read the sweep {path} (it is not UTF-8 text)") from None
-    reader = _Reader(_Document(text))
+    reader = _Reader(_Document(read_text(path, "sweep")))
     entries = reader.entries(overrides)
     if reader.errors:
         raise UsageError(format_errors(path, reader.errors))
@@ -93,6 +89,7 @@ class _Document:
         self.errors: list[LineError] = []
         self._checked: set[int] = set()
         try:
+            check_yaml(text, repeated_keys=True)  # they are reported below, all of them
             self._loader = yaml.SafeLoader(text)
             node = self._loader.get_single_node()
             self.value = None if node is None else self._build(node, ())
@@ -100,8 +97,6 @@ class _Document:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or " ".join(str(error).split())
             self.errors.append((mark.line + 1 if mark else None, f"invalid YAML: {problem}"))
-        except RecursionError:
-            self.errors.append((None, "invalid YAML: it is nested too deeply, or contains itself"))
 
     def _build(self, node: yaml.Node, where: Keys) -> Any:
         self.lines.setdefault(where, node.start_mark.line + 1)
@@ -202,6 +197,9 @@ class _Reader:
         program = texts.pop("program")
         if program and Path(program).suffix != ".py":
             self.error(f"program {program} is not a Python file with a main(args, report), as {PROGRAM} is", "program")
+        choices = {key: distribution.choices or [] for key, distribution in distributions.items()}
+        if error := refuse_booleans(command, program or PROGRAM, choices):
+            self.error(f"command: {error}", "command")
         return {
             **{key: text for key, text in texts.items() if key != "name" or text},
             "program": program or PROGRAM,
@@ -399,7 +397,10 @@ def _order_errors(word: str, keys: Sequence[str]) -> list[str]:
     """Returns the errors of a word after the parameters, which it would override: the last option takes precedence."""
     option = word.partition("=")[0]
     if option in ("--config", "-c"):
-        return [f"{option} comes after the parameters, so that the file would override them"]
+        return [
+            f"{option} comes after the parameters, which the file would override in some programs; put it before"
+            " ${args}"
+        ]
     if option.startswith("--") and option[2:] in keys:
         return [f"{option} comes after the parameters, so that it would override parameter {option[2:]}"]
     return []

@@ -220,12 +220,14 @@ def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
         ("tester/genlab/sweep0", {"WANDB_MODE": "offline"}, "WANDB_MODE is offline"),
         ("tester/genlab/sweep0", {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be used"),
         ("tester/genlab/sweep0", {}, "there is no program nothing.py of the sweep"),
+        ("tester/genlab/sweep1", {}, "leaves out false (a); use ${args} in a new sweep"),
     ],
 )
 def test_an_agent_that_cannot_work_prints_one_line(
     path: str, environment: dict[str, str], reason: str, online: Client, server: WandbServer
 ) -> None:
     server.add_sweep({"program": "nothing.py", "parameters": {"a": {"value": 1}}})
+    server.add_sweep({"parameters": {"a": {"value": True}}, "command": ["${program}", "${args_no_boolean_flags}"]})
     online.environment |= environment
     process = online.start(agent, path)
     output, _ = process.communicate(timeout=HANG_SECONDS)

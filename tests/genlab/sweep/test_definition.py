@@ -160,7 +160,8 @@ def test_a_value_is_formatted_as_by_wandb(value, text: str, tmp_path: Path):
 def test_macros(macro: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SWEEP_ROOT", "/data")
     block = "{d: {value: null}, c: {value: false}, b: {value: true}, a: {values: [1]}}"
-    text = parameters(block).replace("${args}", macro).replace("fit,", 'fit, 5, "--data.root=${envvar:SWEEP_ROOT}/x",')
+    text = f"program: own.py\n{parameters(block)}".replace("${args}", macro)
+    text = text.replace("fit,", 'fit, 5, "--data.root=${envvar:SWEEP_ROOT}/x",')
     sweep = load(tmp_path, text)
     assert sweep.arguments(next(sweep.points())) == ["fit", "5", "--data.root=/data/x", *arguments]
 
@@ -206,13 +207,13 @@ def test_an_invalid_override_is_reported(override: str, message: str, tmp_path: 
 
 
 NO_SWEEPS = [
-    ("a: [1", "line 1: invalid YAML"),
-    ("a: 1\n  b: 2", "line 2: invalid YAML: mapping values are not allowed here"),
+    ("a: [1, }", "line 1: invalid YAML"),
+    ("a: 1\n  b: 2", "line 2: invalid YAML: mapping values are not allowed"),
     ("a: !!python/object:os.system 1", "line 1: invalid YAML: could not determine a constructor"),
     ("a: !!python/dict {b: 1}", "line 1: invalid YAML: the tag"),
     ("a: 1\n---\nb: 2", "line 2: invalid YAML"),
     ("a: \x07", "invalid YAML"),
-    ("a: &a [*a]", "invalid YAML: it is nested too deeply"),
+    ("a: &a [*a]", "line 1: invalid YAML: &a contains itself"),
     ("", "is not a sweep"),
     ("- 1", "is not a sweep"),
     ("sweep", "is not a sweep"),
@@ -225,10 +226,8 @@ def test_a_file_that_is_not_a_sweep_is_reported(text: str, message: str, tmp_pat
 
 
 def test_an_unreadable_file_is_reported(tmp_path: Path):
-    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
-    for name, message in (("none.yaml", "No such file"), ("", "Is a directory"), ("latin.yaml", "not UTF-8")):
-        with pytest.raises(UsageError, match=f"^cannot read the sweep .*{message}"):
-            load_definition(tmp_path / name)
+    with pytest.raises(UsageError, match=r"^cannot read the sweep .*none.yaml \(No such file"):
+        load_definition(tmp_path / "none.yaml")
 
 
 VALID = """method: grid
@@ -311,6 +310,12 @@ ERRORS = [  # the replaced text of VALID, the new text, the line of the error or
     ("\n  - ${program}\n  - fit\n  - ${args}", " python train.py", 8, "command must be a list"),
     ("  - ${program}\n", "", 8, "command has no ${program}"),
     ("  - ${args}\n", "", 8, "command has no ${args} after ${program}"),
+    (
+        "values: [1, 2]\ncommand:\n  - ${program}\n  - fit\n  - ${args}",
+        'values: [1, true]\ncommand: ["${program}", "${args_no_boolean_flags}"]',
+        8,
+        "command: ${args_no_boolean_flags} passes true without a value and leaves out false (a); use ${args}",
+    ),
     ("- ${args}", "- --x=${args}\n  - ${args}", 11, "command: ${args} must be a separate item"),
     (
         "- ${args}",
