@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-import yaml
 
 from genlab.packaged import command_for_sweep
+from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
+from genlab.yaml_files import read_yaml
 
 SEED = "seed_everything"
 
@@ -73,11 +74,11 @@ def load_sweep(folder: Path) -> SweepData:
 
 
 def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Returns the dotted names of a sweep's parameters, which may be nested."""
+    """Returns the short keys of a sweep's parameters, which may be nested."""
     found = []
     for key, value in parameters.items():
         inner = value.get("parameters") if isinstance(value, dict) else None
-        found += parameter_names(inner, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+        found += parameter_names(inner, f"{prefix}{key}.") if inner else [short_key(f"{prefix}{key}")]
     return found
 
 
@@ -99,6 +100,8 @@ def load_runs(folder: Path) -> pd.DataFrame:
     if not rows:
         command = command_for_sweep(folder.name)
         hint = f"`{command}` creates them" if command else "give the folder of an experiment, such as runs/quickstart"
+        if (folder / "summary.json").is_file():
+            raise UsageError(f"{folder} is one run; give the folder of its experiment, {folder.resolve().parent}")
         raise UsageError(f"{folder} contains no runs; {hint}")
     return pd.DataFrame(rows)
 
@@ -167,8 +170,8 @@ def _same_grouping(runs: pd.DataFrame, a: str, b: str) -> bool:
 def _definition(path: Path) -> dict[str, Any]:
     """Reads the sweep's YAML; returns an empty dict if it does not exist or cannot be read."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        raw = read_yaml(path, "sweep")
+    except UsageError:
         return {}
     return raw if isinstance(raw, dict) else {}
 

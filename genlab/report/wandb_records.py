@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from genlab.report.records import SweepData, parameter_names
-from genlab.runs.config import flatten
+from genlab.runs.config import flatten, short_key
 from genlab.runs.errors import UsageError, error_message
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
     """Returns a table with one row per run, in the format of records.load_runs."""
     rows = []
     for name, run in zip(_unique_names(runs), runs, strict=True):
-        config = {key: str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
+        config = {short_key(key): str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
         metrics = numbers(run.summary_metrics)
         seconds = run.summary_metrics.get("_runtime")
         rows.append({"run": name, "state": run.state, "seconds": seconds, **config, **metrics})

@@ -9,7 +9,7 @@ import pytest
 
 from genlab.report.charts import grouped_figure, means_table, save_figure, side_by_side
 from genlab.report.importance import correlations
-from genlab.report.records import load_runs, varied
+from genlab.report.records import load_runs, parameter_names, varied
 from genlab.report.writer import write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
@@ -83,6 +83,14 @@ def test_a_report_without_finished_runs_is_an_error(tmp_path: Path):
     write_summary(tmp_path / "r", {"state": "running"})
     with pytest.raises(UsageError, match="no run in .* has finished"):
         write_report(tmp_path)
+    with pytest.raises(UsageError, match=f"is one run; give the folder of its experiment, {tmp_path}$"):
+        write_report(tmp_path / "r")
+
+
+def test_parameters_have_the_short_keys_of_the_recorded_config():
+    block = {"class_path": {"value": "SGD"}, "init_args": {"parameters": {"lr": {"values": [1, 2]}}}}
+    parameters = {"model.init_args.latent_dim": {"values": [2, 4]}, "model.optimizer": {"parameters": block}}
+    assert parameter_names(parameters) == ["model.latent_dim", "model.optimizer", "model.optimizer.lr"]
 
 
 def test_pictures_side_by_side(tmp_path: Path):
