@@ -45,7 +45,7 @@ def main(args: list[str] | None = None, report: Report | None = None) -> Result:
 
     Args:
         args: Arguments of the command line; those of this process by default.
-        report: Is told of each epoch's end; training ends there when its answer is true.
+        report: Is told of each epoch's and each validation's end; training ends there when its answer is true.
 
     Raises:
         UsageError, DataError, CheckpointError, MisconfigurationException: bad input; one line says what to do.

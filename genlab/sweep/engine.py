@@ -294,7 +294,7 @@ class Engine:
         before = _settled_summary(folder)
         if before.get("state") == "finished":
             metrics = {name: float(value) for name, value in before.get("metrics", {}).items()}
-            return Outcome("finished", metrics, str(folder)), True
+            return Outcome("finished", metrics, str(folder), early=bool(before.get("ended_early"))), True
         if is_running(before):
             return Outcome("failed", error=f"process {before['pid']} is still running in {folder}"), False
         args = [*self._arguments(job.point), f"--run.name={folder.name}"]
@@ -308,7 +308,8 @@ class Engine:
         def on_progress(progress: Json) -> bool:
             self.display.run_progressed(job, progress)
             value = progress["metrics"].get(self.sweep.metric)
-            return value is not None and self.queue.report(job, progress["epoch"], value)
+            step = progress.get("step", progress["epoch"])  # a user's program may count epochs only
+            return value is not None and self.queue.report(job, step, value)
 
         return worker.run(args, log, on_progress=on_progress), False
 

@@ -299,16 +299,19 @@ class Queue:
             if trial._trial_id in silent or _owner_is_gone(trial.user_attrs.get("owner", "")):
                 self._requeue(trial, "the process that claimed it died")
 
-    def report(self, job: Job, epoch: int, value: float) -> bool:
-        """Stores the metric after an epoch; returns whether the run should be stopped early."""
+    def report(self, job: Job, step: int, value: float) -> bool:
+        """Stores the metric after a step; returns whether the run should be stopped early.
+
+        A resumed run may report a step again, which then counts once.
+        """
         hyperband = self.definition.early_terminate
         if hyperband is None:
             return False
-        return self._retry(lambda: self._compare(hyperband, job, epoch, value))
+        return self._retry(lambda: self._compare(hyperband, job, step, value))
 
-    def _compare(self, hyperband: Hyperband, job: Job, epoch: int, value: float) -> bool:
+    def _compare(self, hyperband: Hyperband, job: Job, step: int, value: float) -> bool:
         try:
-            self._optuna.set_trial_intermediate_value(job.trial, epoch, value)
+            self._optuna.set_trial_intermediate_value(job.trial, step, value)
         except optuna.exceptions.UpdateFinishedTrialError:
             return True  # another process has this run now
         histories = {t._trial_id: _history(t) for t in self._latest()}

@@ -58,7 +58,8 @@ class Outcome:
 
 
 OnProgress = Callable[[Json], bool]
-"""Called at the end of each epoch with `epoch`, `epochs` and `metrics`; returns whether to stop the run early."""
+"""Called after each epoch with `epoch`, `epochs`, `metrics` and, if the program counts them, `step`; returns whether to
+stop the run early."""
 
 
 class Worker:
@@ -103,7 +104,9 @@ class Worker:
         early, outcome = False, None
         for reply in self._replies(request):
             if "progress" in reply:
-                stop = on_progress is not None and on_progress(reply["progress"])
+                progress = reply["progress"]
+                stop = on_progress is not None and on_progress(progress)
+                stop = stop and progress["epoch"] != progress["epochs"]  # after its last epoch, a run ends anyway
                 early |= stop
                 self._send({"stop": stop})
             else:

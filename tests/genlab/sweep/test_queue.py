@@ -270,7 +270,7 @@ def test_equal_random_points_get_different_folders(open_queue):
 
 
 def test_bayes_finds_the_minimum_and_avoids_runs_that_diverge(open_queue):
-    """(x - 0.3)^2 + (kind is not b) up to x = 0.5, where runs diverge: a Gaussian process soon stays near the lowest."""
+    """(x - 0.3)^2 + (kind is not b) up to x = 0.5, where runs diverge: a Gaussian process soon stays near 0.3."""
     queue = open_queue(
         method="bayes",
         run_cap=25,
