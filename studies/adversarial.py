@@ -22,8 +22,7 @@ from genlab.media import render, write_file
 from genlab.random_state import isolated_rng
 from genlab.report.records import SEED, load_runs
 from genlab.sampling.sampler import CheckpointSampler
-from lit_models import GenerativeModule
-from studies.command import evaluation_classifier, make_parser, run_command
+from studies.command import evaluation_classifier, load_measured, make_parser, run_command
 from studies.page import DOCS, check_docs
 
 PICTURE = DOCS / "img" / "gan_saturation.png"
@@ -61,7 +60,7 @@ def score(
 @torch.no_grad()
 def score_model(classifier: EvaluationClassifier, real: Tensor, checkpoint: Path, *, count: int) -> dict[str, float]:
     """Scores `count` samples of a model."""
-    model = GenerativeModule.load(checkpoint)
+    model = load_measured(checkpoint, classifier)
     labelled = getattr(model, "num_classes", None) == classifier.num_modes
     with isolated_rng(1):
         return score(classifier, real, draw_samples(model, count, BATCH), labelled)
@@ -72,7 +71,7 @@ def score_baseline(
     classifier: EvaluationClassifier, real: Tensor, checkpoint: Path, sample_from: str, data: ImageDataModule
 ) -> dict[str, float]:
     """Scores SAMPLES samples of a model, drawn from its prior or from a distribution fitted to its codes."""
-    sampler = CheckpointSampler(GenerativeModule.load(checkpoint), sample_from, lambda: data)  # type: ignore[arg-type]
+    sampler = CheckpointSampler(load_measured(checkpoint, classifier), sample_from, lambda: data)  # type: ignore[arg-type]
     with isolated_rng(1):
         images = sampler.sample(SAMPLES)[0].float() / 255
     return score(classifier, real, ((batch, None) for batch in images.split(BATCH)), False)

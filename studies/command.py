@@ -9,7 +9,7 @@ from typing import NoReturn
 from datamodules import DataError, ImageDataModule
 from genlab.evaluation.classifier import EvaluationClassifier, find_evaluation_classifier
 from genlab.runs.errors import UsageError
-from lit_models import CheckpointError
+from lit_models import CheckpointError, GenerativeModule
 
 BF16 = "--trainer.precision bf16-mixed"
 
@@ -50,6 +50,21 @@ def evaluation_classifier(data: ImageDataModule, root: Path) -> EvaluationClassi
         command = fit_command(f"classifier_{data.classified_as or data.name}")
         raise UsageError(f"{root} holds no classifier of {data.name}; train it: `{command}`")
     return classifier
+
+
+def load_measured(checkpoint: Path, classifier: EvaluationClassifier) -> GenerativeModule:
+    """Loads a model whose images the classifier is to measure.
+
+    Raises:
+        CheckpointError: It cannot be loaded, or it learned other data than the classifier.
+    """
+    model = GenerativeModule.load(checkpoint)
+    learned = {model.data_fingerprint, classifier.classifier.data_fingerprint} - {None}
+    if len(learned) > 1:
+        raise CheckpointError(
+            f"{checkpoint} learned other images than the evaluation classifier; train both on the same data"
+        )
+    return model
 
 
 def run_command(main: Callable[[], None]) -> NoReturn:

@@ -30,7 +30,15 @@ from genlab.runs.folder import read_summary, write_atomically
 from genlab.sampling.sampler import CheckpointSampler
 from lit_models import GLO, GenerativeModule
 from studies.benchmarks import machine
-from studies.command import BF16, evaluation_classifier, fit_command, make_parser, run_command, sweep_command
+from studies.command import (
+    BF16,
+    evaluation_classifier,
+    fit_command,
+    load_measured,
+    make_parser,
+    run_command,
+    sweep_command,
+)
 from studies.page import DOCS, README, RESULTS, check_docs, markdown_table, replace_section, wrap_text
 
 PICTURE = "img/families.png"
@@ -267,7 +275,7 @@ def load_result(
     if summary is None or summary.get("state") != "finished" or not checkpoint.is_file():
         print(f"{family.name} is left out: {folder} is no finished run; make it: `{family.command}`", file=sys.stderr)
         return None
-    model = GenerativeModule.load(checkpoint)
+    model = load_measured(checkpoint, classifier)
     source = MixtureSamples(model, data, count) if family.mixture else model
     scores = None if family.mixture else scores_of_test(summary)
     if scores is not None:

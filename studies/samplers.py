@@ -26,7 +26,7 @@ from genlab.runs.errors import UsageError
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral, Sampler
 from studies.benchmarks import machine
-from studies.command import BF16, evaluation_classifier, fit_command, make_parser, run_command
+from studies.command import BF16, evaluation_classifier, fit_command, load_measured, make_parser, run_command
 from studies.families import NEIGHBOURS, cached, fingerprint, format_scores, score
 from studies.page import DOCS, RESULTS, check_docs, markdown_table, replace_section, wrap_text
 
@@ -173,7 +173,9 @@ def main() -> None:
     if not checkpoint.is_file():
         command = fit_command("ddpm_mnist", BF16, "--run.name default")
         raise UsageError(f"there is no {checkpoint}; train the model: `{command}`")
-    model = DDPM.load(checkpoint)
+    model = load_measured(checkpoint, classifier)
+    if not isinstance(model, DDPM):
+        raise UsageError(f"{checkpoint} holds a {type(model).__name__}, not a DDPM")
     prefix = f"{args.run} {fingerprint(checkpoint)} by {fingerprint(default_classifier(data, args.root))}"
     scores = {}
     for setting in args.samplers:

@@ -13,8 +13,12 @@ from genlab.metrics import FrechetDistance
 from genlab.processes import first_process
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
-from lit_models import Classifier
+from lit_models import Classifier, GenerativeModule
 from lit_models.common.checkpoints import CheckpointError, command_that_makes
+
+
+class OtherDataError(CheckpointError):
+    """A classifier that learned other images than those that it would measure."""
 
 
 class FeaturesAndModes(NamedTuple):
@@ -119,6 +123,7 @@ def find_evaluation_classifier(
     Raises:
         CheckpointError: The checkpoint cannot be loaded, or its model is no Classifier, or one for images of another
             shape or for another number of classes.
+        OtherDataError: The classifier learned other images.
     """
     if path is None:
         path = default_classifier(data, root)
@@ -138,7 +143,32 @@ def find_evaluation_classifier(
         raise CheckpointError(
             f"{path} classifies into {classes} classes, but {data.name} has {data.num_classes}; give its own classifier"
         )
+    if has_classes(data):  # data without classes have no classifier of their own
+        check_same_data(classifier, data.fingerprint, path, f"those of {data.name} in {data.root}")
     return EvaluationClassifier(classifier, per_channel, image_shape[0])
+
+
+def check_same_data(classifier: GenerativeModule, measured: str | None, path: str | Path, images: str) -> None:
+    """Checks that a classifier learned the data that it measures; says so if its checkpoint does not tell.
+
+    Args:
+        classifier: A classifier that was loaded from `path`.
+        measured: Fingerprint of the data to measure, or of the data that the model learned whose images are measured;
+            None if it is unknown.
+        path: Checkpoint of the classifier.
+        images: The images to measure, in words.
+
+    Raises:
+        OtherDataError: It learned other data.
+    """
+    if classifier.data_fingerprint is None:
+        if first_process():
+            print(f"{path} does not tell which images it learned; whether they are {images} is not checked", flush=True)
+    elif measured is not None and classifier.data_fingerprint != measured:
+        raise OtherDataError(
+            f"{path} learned other images than {images} and does not measure them;"
+            " give a classifier that was trained on the same data"
+        )
 
 
 def evaluation_classifier_or_hint(
@@ -146,20 +176,27 @@ def evaluation_classifier_or_hint(
 ) -> EvaluationClassifier | None:
     """Like `find_evaluation_classifier`, for generated images of the data; prints a hint if there is none.
 
-    The random state of the run stays as it is.
+    A default classifier that learned other images is named and not used. The random state of the run stays as it is.
 
     Args:
         path, data, root: Those of `find_evaluation_classifier`.
-        needed: Raise an error for a default classifier that cannot be used; otherwise it is ignored.
+        needed: Raise an error for a default classifier of images of another shape or with other classes; otherwise it
+            is ignored.
         unmeasured: What is not measured without a classifier, named in the hint; None for no hint.
         option: The command-line option that names a classifier.
 
     Raises:
-        CheckpointError: That of `find_evaluation_classifier`.
+        CheckpointError: That of `find_evaluation_classifier`, for a classifier that is named or needed.
     """
     try:
         with isolated_rng():
             classifier = find_evaluation_classifier(path, data, data.image_shape, root)
+    except OtherDataError as error:
+        if path is not None or (needed and unmeasured is None):
+            raise
+        if first_process():
+            print(f"{error}{f'; until then {_consequence(unmeasured)}' if unmeasured else ''}", flush=True)
+        return None
     except CheckpointError:
         if path is not None or needed:
             raise
@@ -170,9 +207,12 @@ def evaluation_classifier_or_hint(
         if not has_classes(data):
             reason = f"{data.name} has no classes to train a classifier on"
             remedy = f"; give a classifier of similar images with {option}"
-        consequence = f"{unmeasured} are not measured and best.ckpt holds the last weights"
-        print(f"{reason}, so {consequence}{remedy}", flush=True)
+        print(f"{reason}, so {_consequence(unmeasured)}{remedy}", flush=True)
     return classifier
+
+
+def _consequence(unmeasured: str) -> str:
+    return f"{unmeasured} are not measured and best.ckpt holds the last weights"
 
 
 def check_validation(data: ImageDataModule) -> None:

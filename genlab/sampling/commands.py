@@ -28,6 +28,7 @@ def sample(options: argparse.Namespace) -> None:
         UsageError, DataError, CheckpointError: bad input, or a file cannot be written; nothing was written.
         OSError: a file cannot be read.
     """
+    from genlab.evaluation.classifier import check_same_data
     from genlab.random_state import isolated_rng
     from genlab.sampling.labels import label_images
     from genlab.sampling.overrides import override_sampling
@@ -51,6 +52,8 @@ def sample(options: argparse.Namespace) -> None:
     if isinstance(model, Translates) and not isinstance(model, Samples | HasLatentBlocks):
         raise UsageError(f"{type(model).__name__} translates images; give them with --input FOLDER")
     classifier = GenerativeModule.load(options.classifier).to(device) if options.classifier else None
+    if classifier is not None:
+        check_same_data(classifier, model.data_fingerprint, options.classifier, f"those of {options.checkpoint}")
     sampler = CheckpointSampler(
         model,
         options.sample_from,

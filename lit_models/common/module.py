@@ -50,6 +50,9 @@ class GenerativeModule(LightningModule, ABC):
     lr_schedule: LRSchedule = "constant"
     """Learning-rate schedule: constant, or one cycle over the whole training."""
 
+    data_fingerprint: str | None = None
+    """Fingerprint of the data that a loaded model learned; None if it is unknown or if the data have no classes."""
+
     @abstractmethod
     def __init__(self, optimizer: OptimizerCallable) -> None:
         super().__init__()
@@ -158,6 +161,13 @@ class GenerativeModule(LightningModule, ABC):
         kept["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         kept["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
+        checkpoint["data_fingerprint"] = self._fingerprint_of_data()
+
+    def _fingerprint_of_data(self) -> str | None:
+        data = getattr(self._trainer, "datamodule", None)
+        if data is None:
+            return self.data_fingerprint
+        return data.fingerprint if getattr(data, "num_classes", 1) > 1 else None
 
     def model_config(self) -> dict[str, Any]:
         """What `from_config` needs to build this model again, untrained, as plain values."""
@@ -191,6 +201,7 @@ class GenerativeModule(LightningModule, ABC):
             raise CheckpointError(f"{path} holds a model that this version cannot build ({reason})") from error
         if not isinstance(model, cls):
             raise CheckpointError(f"{path} holds a {type(model).__name__}, not a {cls.__name__}")
+        model.data_fingerprint = checkpoint.get("data_fingerprint")
         return model.eval()
 
 

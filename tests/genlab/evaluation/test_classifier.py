@@ -1,17 +1,23 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from datamodules import CIFAR10DataModule, DigitsDataModule, ImageDataModule
+import datamodules
+from datamodules import CIFAR10DataModule, DigitsDataModule, ImageDataModule, MNISTDataModule
 from genlab.evaluation.classifier import (
     EvaluationClassifier,
+    OtherDataError,
     default_classifier,
+    evaluation_classifier_or_hint,
     find_evaluation_classifier,
     image_sets_frechet,
 )
 from lit_models import Autoencoder, Classifier, GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
+from studies.command import load_measured
+from tests.helpers import write_npz
 
 
 class Stacked(DigitsDataModule):
@@ -26,8 +32,10 @@ def small_classifier(**arguments: object) -> Classifier:
     return Classifier(**{"channels": (4,), "feature_dim": 6, **arguments}).eval()
 
 
-def save(model: GenerativeModule, path: Path) -> Path:
+def save(model: GenerativeModule, path: Path, data: ImageDataModule | None = None) -> Path:
+    """Writes a checkpoint of a model that learned the data."""
     checkpoint: dict[str, object] = {"state_dict": model.state_dict()}
+    model.data_fingerprint = None if data is None else data.fingerprint
     model.on_save_checkpoint(checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(checkpoint, path)
@@ -112,6 +120,56 @@ def test_unsuitable_classifiers_are_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         find_evaluation_classifier(path, data, data.image_shape, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_has_the_fingerprint_of_the_data(encoder_checkpoint: Path):
+    fingerprint = DigitsDataModule(val_size=50, seed=3, labels_per_class=1, shift=2).fingerprint
+    assert GenerativeModule.load(encoder_checkpoint).data_fingerprint == fingerprint
+
+
+def test_a_classifier_measures_only_the_data_that_it_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for root, seed in (("a", 0), ("b", 1)):
+        (tmp_path / root).mkdir()
+        write_npz(tmp_path / root / "mnist.npz", (28, 28), seed=seed)
+    own, other = (MNISTDataModule(str(tmp_path / root)) for root in "ab")
+    path = save(small_classifier(), tmp_path / "classifier_mnist/default/checkpoints/best.ckpt", own)
+
+    def find(given: Path | None, data: ImageDataModule, unmeasured: str | None) -> EvaluationClassifier | None:
+        given_path = None if given is None else str(given)
+        return evaluation_classifier_or_hint(given_path, data, tmp_path, True, unmeasured, "--quality.classifier")
+
+    assert find(None, own, "samples") is not None and find(path, own, None) is not None
+    assert capsys.readouterr().out == ""
+    message = f"{path} learned other images than those of mnist in {tmp_path / 'b'} and does not measure them;"
+    assert find(None, other, "samples") is None
+    said = capsys.readouterr().out
+    assert said.startswith(message) and said.count("\n") == 1 and "samples are not measured and best.ckpt" in said
+    for given in (path, None):
+        with pytest.raises(OtherDataError, match=re.escape(message)):
+            find(given, other, None)
+    unknown = save(small_classifier(), tmp_path / "unknown.ckpt")
+    assert find(unknown, other, "samples") is not None
+    assert "unknown.ckpt does not tell which images it learned" in capsys.readouterr().out
+
+    classifier = find(None, own, None)
+    assert classifier is not None
+    generator = Autoencoder(3, 2, 4, hidden_dim=16)
+    assert load_measured(save(generator, tmp_path / "same.ckpt", own), classifier).data_fingerprint == own.fingerprint
+    with pytest.raises(CheckpointError, match=r"other\.ckpt learned other images than the evaluation classifier"):
+        load_measured(save(generator, tmp_path / "other.ckpt", other), classifier)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Binarized", "Colored", "Rotated", "Stacked"),
+        *("Recolored", "ColoredPairs", "Noisy", "LowResolution"),
+    ],
+)
+def test_data_computed_from_the_same_images_have_their_fingerprint(name: str, data_root: Path):
+    """So the classifier of the stored images measures what is computed from them."""
+    derived = getattr(datamodules, f"{name}MNISTDataModule")
+    assert derived(str(data_root)).fingerprint == MNISTDataModule(str(data_root)).fingerprint
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path):
