@@ -32,4 +32,4 @@ class ActiveUnits(Callback):
         metric.update(codes)
         variances = metric.compute().reshape(codes.shape[1])
         active = active_units(variances, pl_module.latent_blocks(), self.threshold)  # type: ignore[operator]
-        pl_module.log("test/active_units", active.float(), sync_dist=True)
+        pl_module.log("test/active_units", active, sync_dist=True)

@@ -2,6 +2,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from genlab.callbacks.picture import PictureCallback
+from genlab.finite import check_finite
 from genlab.media import framed, image_grid, save_picture
 from lit_models.common.capabilities import Encodes, HasBackbone
 
@@ -58,7 +59,7 @@ def filter_tiles(weight: Tensor) -> tuple[Tensor, int]:
     Returns:
         The images, N x 3 x h x w for three channels, else N C x 1 x h x w, and the number of columns of their grid.
     """
-    weight = weight.detach().float().cpu()
+    weight = check_finite(weight.detach().float().cpu(), "weights")
     count, channels = weight.shape[:2]
     scaled = 0.5 + 0.5 * weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
     if channels == 3:

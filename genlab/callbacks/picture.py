@@ -40,7 +40,7 @@ class PictureCallback(Callback, ABC):
             with torch.no_grad():
                 yield
         except NotFiniteError as error:
-            line = f"{type(self).__name__} saves no picture, as {error}"
+            line = f"{type(self).__name__} leaves a picture out: {error}"
             if line != self._last_line:
                 self._last_line = line
                 print(line, file=sys.stderr, flush=True)

@@ -1,12 +1,11 @@
-"""Detects adversarial trainings that go wrong."""
+"""Detects trainings that diverge, and adversarial ones that go wrong."""
 
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-FINITE_SCALARS = ("loss_d", "loss_g", "d_real")
-"""Scalars of a training step that must be finite."""
-STEP_SCALARS = (*FINITE_SCALARS, "d_fake")
+WEIGHTS = "the weights"
+STEP_SCALARS = ("loss", "loss_d", "loss_g", "d_real", "d_fake")
 """Scalars of a training step that are watched."""
 
 
@@ -17,13 +16,14 @@ class BestValue(NamedTuple):
     epoch: int
 
 
-def describe_not_finite(means: Mapping[str, float]) -> str | None:
-    """Names the scalars that are NaN or infinite; None if all are finite."""
-    names = [name for name in FINITE_SCALARS if not math.isfinite(means.get(name, 0.0))]
+def describe_not_finite(values: Mapping[str, float]) -> str | None:
+    """Names the values that are NaN or infinite; None if all are finite."""
+    names = [name for name, value in values.items() if not math.isfinite(value)]
     if not names:
         return None
     *others, last = names
-    return f"{', '.join(others)} and {last} are NaN or infinite" if others else f"{last} is NaN or infinite"
+    verb = "are" if others or last == WEIGHTS else "is"
+    return f"{', '.join(others)} and {last} {verb} NaN or infinite" if others else f"{last} {verb} NaN or infinite"
 
 
 def describe_saturation(means: Mapping[str, float], threshold: float, steps: int) -> str | None:
