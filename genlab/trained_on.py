@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules import ImageDataModule, data_modules
-from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
 from genlab.suggestions import did_you_mean
+from genlab.yaml_files import read_yaml
 from lit_models.common.checkpoints import read_checkpoint
 from lit_models.common.component import imported_class
 
@@ -21,7 +20,7 @@ def training_config(checkpoint: Path) -> dict[str, Any]:
         CheckpointError: The checkpoint cannot be read.
     """
     run = run_of_checkpoint(checkpoint)
-    config = _read_yaml(run / "config.yaml") if run else read_checkpoint(checkpoint).get("trained_on")
+    config = read_yaml(run / "config.yaml") if run else read_checkpoint(checkpoint).get("trained_on")
     return config if isinstance(config, dict) else {}
 
 
@@ -41,10 +40,3 @@ def data_class(path: object) -> type[ImageDataModule]:
     raise UsageError(
         f"there is no data module {path}{did_you_mean(path, data_modules()) or '; `genlab data` lists them'}"
     )
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({describe_error(error)})") from None

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from genlab.arguments import discard_output
 from genlab.cli.docstrings import first_sentence
 from genlab.packaged import packaged_folder
+from genlab.yaml_files import read_yaml
 
 AUTHOR = r"[A-Z][\w'’-]+"
 PAPER = re.compile(
@@ -104,7 +103,7 @@ def _configs(key: str) -> dict[str, list[str]]:
     """The packaged configs of each class."""
     found: dict[str, list[str]] = {}
     for file in sorted(packaged_folder("configs").glob("*.yaml")):
-        named = yaml.safe_load(file.read_text(encoding="utf-8")).get(key) or {}
+        named = read_yaml(file).get(key) or {}
         found.setdefault(str(named.get("class_path")).rpartition(".")[2], []).append(file.stem)
     return found
 

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn, get_args
 
-from jsonargparse import DefaultHelpFormatter
+import yaml
+from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
@@ -20,6 +21,7 @@ from genlab.arguments import WHERE_PACKAGES_ARE
 from genlab.cli.docstrings import summary
 from genlab.cli.subcommands import SUBCOMMANDS
 from genlab.suggestions import did_you_mean
+from genlab.yaml_files import load_yaml
 
 NOISE = (
     ".*does not have many workers.*",
@@ -42,6 +44,10 @@ LIST = "CLASS"
 """Stands for the class in `--model.generator.help CLASS` where none is given: the classes are listed."""
 BASES = (Optimizer, LRScheduler)
 """Abstract classes that do not declare that they are."""
+
+
+_read_value = get_loader("yaml")
+set_loader("yaml", lambda text: load_yaml(text, _read_value), (yaml.YAMLError,))  # values and files of options
 
 
 class HelpFormatter(DefaultHelpFormatter):

@@ -1,8 +1,10 @@
 """What happens to a command line before it is parsed: checkpoints, names of configs, packages to import."""
 
 import itertools
+import os
 import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.cli.options import NUM_IMAGES, SET_BY_DATA
 from genlab.cli.parser import LIST
 from genlab.packaged import find_file
-from genlab.runs.config import config_files, flatten, format_value, option, overridden_keys
+from genlab.runs.config import config_files, flatten, format_value, option, overridden_keys, overridden_values
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
+from genlab.runs.wandb_variables import with_values_of_agent
 from genlab.trained_on import data_class, training_config
 from genlab.yaml_files import read_yaml
 from lit_models.common.checkpoints import CheckpointError, check_config, command_that_makes, read_checkpoint
@@ -33,10 +36,12 @@ def prepare_args(args: list[str]) -> list[str]:
         CheckpointError: there is no such checkpoint, or the file is none.
         SystemExit: with status 0, after `--model.help` without a class has listed the classes.
     """
-    args = with_class_of_help(args)
+    args = with_class_of_help(with_values_of_agent(args))
     check_checkpoint(args)
     args = with_packaged_configs(with_configs_first(with_run_config(args)))
-    packages = [option(args, "import"), *(_contents(Path(file)).get("import") for file in config_files(args))]
+    contents = [_contents(Path(file)) for file in config_files(args)]
+    check_files([overridden_values(args), *map(flatten, contents)])
+    packages = [option(args, "import"), *(config.get("import") for config in contents)]
     import_packages(",".join(filter(None, packages)))
     return with_model_and_data_of_checkpoint(args)
 
@@ -172,6 +177,19 @@ def with_packaged_configs(args: list[str]) -> list[str]:
 
 def _path(config: str) -> str:
     return config if ":" in config or "{" in config else str(find_file(config, "configs"))
+
+
+def check_files(options: Iterable[Mapping[str, Any]]) -> None:
+    """Reads the files that options name in place of their values, as in `--trainer my.yaml`.
+
+    Raises:
+        UsageError: one of them cannot be read, or is no YAML, or a pipe or a device.
+    """
+    for value in itertools.chain.from_iterable(given.values() for given in options):
+        if isinstance(value, str) and os.path.exists(value):
+            special = not os.path.isfile(value) and not os.path.isdir(value)
+            if special or value.endswith((".yaml", ".yml")):
+                read_yaml(Path(value), "file")
 
 
 def refuse_what_data_set(args: list[str]) -> None:

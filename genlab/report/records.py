@@ -14,10 +14,13 @@ import pandas as pd
 from genlab.packaged import command_for_sweep
 from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import read_summary
+from genlab.runs.folder import has_vanished, read_summary
 from genlab.yaml_files import read_yaml
 
 SEED = "seed_everything"
+FINISHED = "finished"
+ENDED_EARLY = "ended early"
+"""The state in a report of a finished run whose training was ended by the sweep's early termination."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class SweepData:
         pictures: Run -> links to pictures, relative to the report's folder or absolute URLs.
         links: Run -> further links, by the text that is shown.
         parameters: The config keys that are parameters of the sweep, if they are known.
+        include_early: Whether the runs that were ended early count in charts, means, correlations and importance.
     """
 
     name: str
@@ -43,14 +47,24 @@ class SweepData:
     pictures: dict[str, list[str]]
     links: dict[str, dict[str, str]] = field(default_factory=dict)
     parameters: list[str] = field(default_factory=list)
+    include_early: bool = False
 
     @property
-    def finished(self) -> pd.DataFrame:
-        return self.runs[self.runs["state"] == "finished"]
+    def counted_states(self) -> list[str]:
+        return [FINISHED, ENDED_EARLY] if self.include_early else [FINISHED]
+
+    @property
+    def counted(self) -> pd.DataFrame:
+        """The runs that count in charts, means, correlations and importance."""
+        return self.runs[self.runs["state"].isin(self.counted_states)]
 
 
-def load_sweep(folder: Path) -> SweepData:
+def load_sweep(folder: Path, include_early: bool = False) -> SweepData:
     """Reads all runs of an experiment's folder. The links are relative to the folder report/ in it.
+
+    Args:
+        folder: The folder of the experiment.
+        include_early: Whether the runs that were ended early count in charts, means, correlations and importance.
 
     Raises:
         UsageError: The folder contains no run.
@@ -70,6 +84,7 @@ def load_sweep(folder: Path) -> SweepData:
         pictures={name: _pictures(folder / name) for name in names},
         links={name: _links(folder, name) for name in names},
         parameters=parameter_names(parameters) if isinstance(parameters, dict) else [],
+        include_early=include_early,
     )
 
 
@@ -86,7 +101,8 @@ def load_runs(folder: Path) -> pd.DataFrame:
     """Reads the runs of an experiment's folder into a table with one row per run.
 
     The columns are run, state, seconds, then config and metrics under their dotted keys. If runs failed, there is a
-    column error.
+    column error, and if metrics are not finite, a column diverged with their names. A finished run that its sweep ended
+    early has the state `ended early`, and a running one whose process no longer exists on this host the state `killed`.
 
     Raises:
         UsageError: The folder contains no run.
@@ -112,13 +128,28 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     seconds = summary.get("seconds")
     row = {
         "run": path.parent.name,
-        "state": summary.get("state"),
+        "state": _state(summary),
         "seconds": None if seconds is None else float(seconds),
     }
     config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
     metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # NaN and infinity are texts in JSON
-    error = None if row["state"] == "finished" else summary.get("error") or _last_line(path.with_name("error.txt"))
-    return {**row, **({"error": str(error)} if error else {}), **config, **metrics}
+    error = None
+    if summary.get("state") != FINISHED:
+        vanished = "its process no longer exists" if has_vanished(summary) else None
+        error = vanished or summary.get("error") or _last_line(path.with_name("error.txt"))
+    return {**row, **({"error": str(error)} if error else {}), **diverged(metrics), **config, **metrics}
+
+
+def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Returns the column diverged of a run: the names of its metrics that are not finite, if there are any."""
+    names = [name for name, value in metrics.items() if not math.isfinite(value)]
+    return {"diverged": " ".join(names)} if names else {}
+
+
+def _state(summary: Mapping[str, Any]) -> Any:
+    if has_vanished(summary):
+        return "killed"
+    return ENDED_EARLY if summary.get("state") == FINISHED and summary.get("ended_early") else summary.get("state")
 
 
 def read_history(path: Path) -> pd.DataFrame:

@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from genlab.runs.folder import RunOptions, jsonable, safe_name
+from genlab.yaml_files import load_yaml
 
 UNRECORDED_GROUPS = ("run", "config", "import", "ckpt_path", "weights_only", "print_config", "help")
 """Option groups that are not part of a run's recorded config: they say where the run is stored."""
-NAMED_GROUPS = ("seed_everything", "model", "data", "trainer")
+NAMED_GROUPS = ("seed_everything", "model", "data", "trainer", "init_from", "init_strict")
 """Option groups that appear in a run's name. The options of callbacks do not."""
 UNNAMED_OPTIONS = (
     "data.root",
@@ -60,7 +61,7 @@ def short_key(key: str) -> str:
 
 def _parse_yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         return text
 
