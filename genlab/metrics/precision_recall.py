@@ -65,20 +65,23 @@ class ManifoldPrecisionRecall(Metric):
                 f"{len(real)} real images and {len(fake)} samples are too few for {self.neighbours}"
                 " neighbours; add images or use fewer neighbours"
             )
-        centre = real.mean(dim=0)  # distances are more exact near zero
-        real, fake = real - centre, fake - centre
-        return PrecisionRecall(
-            fraction_on_manifold(fake, real, self.neighbours), fraction_on_manifold(real, fake, self.neighbours)
-        )
+        radii_real, radii_fake = neighbour_distances(real, self.neighbours), neighbour_distances(fake, self.neighbours)
+        on_real, on_fake = [], torch.zeros_like(radii_real, dtype=torch.bool)
+        for chunk, radii in zip(fake.split(CHUNK), radii_fake.split(CHUNK), strict=True):
+            apart = distances(chunk, real)
+            on_real.append((apart <= radii_real).any(dim=1))
+            on_fake |= (apart <= radii[:, None]).any(dim=0)
+        return PrecisionRecall(torch.cat(on_real).float().mean(), on_fake.float().mean())
 
 
-def fraction_on_manifold(points: Tensor, manifold: Tensor, neighbours: int) -> Tensor:
-    """Returns the share of `points`, N x F, inside the ball of at least one point of `manifold`, M x F."""
-    radii = torch.cat(
-        [
-            torch.cdist(chunk, manifold).topk(neighbours + 1, largest=False).values[:, -1]  # the nearest is itself
-            for chunk in manifold.split(CHUNK)
-        ]
-    )
-    inside = [(torch.cdist(chunk, manifold) <= radii).any(dim=1) for chunk in points.split(CHUNK)]
-    return torch.cat(inside).float().mean()
+def neighbour_distances(points: Tensor, k: int) -> Tensor:
+    """The distance of each point, N x F, to its k-th nearest neighbour among the others: N."""
+    nearest = [distances(chunk, points).topk(k + 1, largest=False).values for chunk in points.split(CHUNK)]
+    return torch.cat(nearest)[:, -1]  # the first is the point itself
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances, computed from differences: a matrix product loses the digits of small distances between
+    points far from the origin. N x F and M x F -> N x M.
+    """
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -40,6 +40,17 @@ def test_values_equal_a_naive_implementation(k: int, chunk: int, monkeypatch: py
     assert 0.1 < recall < precision < 1
 
 
+def test_small_clusters_far_apart():
+    """Ten clusters 160 to 230 apart with a spread of 0.01. Distances by a matrix product in float32 give 0.95."""
+    random = np.random.default_rng(1)
+    centres = 12 * random.standard_normal((10, 128))
+    between = [np.linalg.norm(a - b) for i, a in enumerate(centres) for b in centres[:i]]
+    assert min(between) > 160 and max(between) < 230
+    real, fake = centres[random.integers(10, size=(2, 150))] + 0.01 * random.standard_normal((2, 150, 128))
+    found = compute(torch.from_numpy(real).float(), torch.from_numpy(fake).float())
+    assert found == pytest.approx((naive(fake, real, 3), naive(real, fake, 3)))
+
+
 def test_extremes():
     generator = torch.Generator().manual_seed(0)
     real = torch.rand(50, 3, generator=generator)
