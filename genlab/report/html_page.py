@@ -34,7 +34,7 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
         data: The runs of the sweep.
         tables: Metric -> its relations to the hyperparameters. The user can choose among these metrics; the first one
             is shown first.
-        hyperparameters: The config keys that vary between the finished runs.
+        hyperparameters: The config keys that vary between the runs that count.
         path: The HTML file.
     """
     plotly = get_plotlyjs()
@@ -53,12 +53,12 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
 
 def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str]) -> dict[str, Any]:
     """Returns the data of the page as JSON values. Lists of values per run are in the order of the table of runs."""
-    runs, finished, metrics = data.runs, data.finished, list(tables)
+    runs, counted, metrics = data.runs, data.counted, list(tables)
     names = [str(name) for name in runs["run"]]
     shown = hyperparameters or varied(runs, data.parameters)
-    seeds = [SEED] if SEED in finished and finished[SEED].nunique() > 1 else []
+    seeds = [SEED] if SEED in counted and counted[SEED].nunique() > 1 else []
     labels = short_labels([*shown, *seeds])
-    rest = [c for c in finished.columns if c.startswith(("train/", "val/", "test/")) and c not in metrics]
+    rest = [c for c in counted.columns if c.startswith(("train/", "val/", "test/")) and c not in metrics]
     return {
         "name": data.name,
         "made": time.strftime("%Y-%m-%d %H:%M"),
@@ -71,11 +71,15 @@ def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamete
         "relations": {metric: _rows(table) for metric, table in tables.items()},
         "runs": names,
         "states": [as_text(state) for state in runs["state"]],
+        "counted": data.counted_states,
         "seconds": [_number(seconds) for seconds in runs["seconds"]],
         "errors": _errors(runs),
+        "diverged": [
+            text.split() if isinstance(text, str) else [] for text in runs.get("diverged", [None] * len(runs))
+        ],
         "links": [{k: v for k, v in data.links.get(name, {}).items() if _is_safe_link(v)} for name in names],
         "pictures": [[link for link in data.pictures.get(name, []) if _is_safe_link(link)] for name in names],
-        "curves": learning_curves(data.histories, list(map(str, finished["run"]))),
+        "curves": learning_curves(data.histories, list(map(str, counted["run"]))),
     }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from genlab.report.records import SweepData, parameter_names
+from genlab.report.records import SweepData, diverged, parameter_names
 from genlab.runs.config import flatten, short_key
 from genlab.runs.errors import UsageError, error_message
 
@@ -107,7 +107,7 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
         config = {short_key(key): str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
         metrics = numbers(run.summary_metrics)
         seconds = run.summary_metrics.get("_runtime")
-        rows.append({"run": name, "state": run.state, "seconds": seconds, **config, **metrics})
+        rows.append({"run": name, "state": run.state, "seconds": seconds, **diverged(metrics), **config, **metrics})
     return pd.DataFrame(rows)
 
 

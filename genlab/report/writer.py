@@ -13,18 +13,19 @@ from genlab.runs.errors import UsageError
 from genlab.runs.folder import safe_name
 
 
-def write_report(folder: Path, metrics: list[str] | None = None) -> list[Path]:
+def write_report(folder: Path, metrics: list[str] | None = None, include_early: bool = False) -> list[Path]:
     """Writes the folder report/ in an experiment's folder and returns the files.
 
     Args:
         folder: The folder of the experiment, runs/<experiment>.
         metrics: The metrics to draw. By default the sweep's metric and all test metrics.
+        include_early: Let the runs that were ended early count like those that finished.
 
     Raises:
         UsageError: The folder contains no run, or no finished one. In the second case the page and runs.csv are written
             and show what happened to the runs.
     """
-    return write_report_files(load_sweep(folder), folder / "report", metrics)
+    return write_report_files(load_sweep(folder, include_early), folder / "report", metrics)
 
 
 def write_report_files(data: SweepData, report: Path, metrics: list[str] | None = None) -> list[Path]:
@@ -43,7 +44,7 @@ def write_report_files(data: SweepData, report: Path, metrics: list[str] | None 
     """
     report.mkdir(parents=True, exist_ok=True)
     metrics = metrics or default_metrics(data)
-    finished = _finite(data.finished, metrics)
+    finished = _finite(data.counted, metrics)
     hyperparameters = varied(finished, data.parameters)
     with_noise = [*hyperparameters, *([SEED] if SEED in finished and finished[SEED].nunique() > 1 else [])]
     tables = {metric: relations(finished, metric, with_noise) for metric in metrics}
@@ -69,7 +70,7 @@ def write_report_files(data: SweepData, report: Path, metrics: list[str] | None 
 
 def default_metrics(data: SweepData) -> list[str]:
     """Returns the sweep's metric and the test metrics; if there are none, those of validation, else of training."""
-    finished = data.finished.dropna(axis="columns", how="all")
+    finished = data.counted.dropna(axis="columns", how="all")
     own = [data.metric] if data.metric is not None and data.metric in finished else []
     for prefix in ("test/", "val/", "train/"):
         found = [*own, *(name for name in finished.columns if name.startswith(prefix) and name not in own)]

@@ -132,6 +132,12 @@ def is_running(summary: Mapping[str, Any]) -> bool:
     return here and is_alive(summary.get("pid"))
 
 
+def has_vanished(summary: Mapping[str, Any]) -> bool:
+    """Returns whether the process of a run that is marked as running no longer exists on this host."""
+    here = summary.get("state") == "running" and summary.get("host") == socket.gethostname()
+    return here and summary.get("pid") != os.getpid() and not is_alive(summary.get("pid"))
+
+
 def is_alive(pid: object) -> bool:
     """Returns whether another process with this id runs on this host. A zombie process does not count."""
     if not isinstance(pid, int) or pid == os.getpid():

@@ -62,7 +62,7 @@ def report(options: argparse.Namespace) -> int:
     if not options.folders and not options.wandb:
         raise UsageError("name a folder, such as runs/quickstart, or a W&B sweep by --wandb ENTITY/PROJECT/ID")
     for folder in options.folders:
-        _draw(folder)
+        _draw(folder, options.include_early)
     if options.wandb:
         from genlab.report.wandb_records import load_wandb_sweep
 
@@ -90,10 +90,10 @@ def sync(options: argparse.Namespace) -> int:
     return int(status)
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, include_early: bool = False) -> None:
     from genlab.report.writer import write_report
 
-    _list(folder, write_report(folder))
+    _list(folder, write_report(folder, include_early=include_early))
 
 
 def _list(folder: Path, files: list[Path]) -> None:
@@ -127,6 +127,12 @@ def parser(prog: str = "sweep.py") -> Parser:
     three.add_argument("--wandb", metavar="ENTITY/PROJECT/ID", help="A sweep on W&B instead of a folder.")
     three.add_argument(
         "--root", default="runs", metavar="DIR", help="Where the report of a W&B sweep goes (default: runs)."
+    )
+    three.add_argument(
+        "--include-early",
+        action="store_true",
+        help="Let the runs that early_terminate ended count in means, importance and charts (default: they are listed "
+        "only).",
     )
 
     four = command(board, "board")

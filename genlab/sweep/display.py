@@ -71,7 +71,7 @@ class Display:
         elif kept:
             self.print(f"{line}{measured}  finished before, kept", "dim")
         else:
-            early = "  stopped early" if outcome.early else ""
+            early = "  ended early" if outcome.early else ""
             self.print(f"{line}{measured}{early}  {outcome.seconds:.1f} s  {self._time_left(status)}".rstrip())
 
     def run_requeued(self, job: Job, outcome: Outcome, status: SweepStatus) -> None:

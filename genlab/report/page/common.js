@@ -36,8 +36,8 @@ function runLink(run) {
 }
 
 function stateNode(name, text = name) {
-  const known = ['finished', 'failed', 'killed', 'running', 'crashed'].includes(name) ? name : 'unknown';
-  return element('span', { className: `state ${known}`, textContent: text });
+  const known = ['finished', 'ended early', 'failed', 'killed', 'running', 'crashed'].includes(name) ? name : 'unknown';
+  return element('span', { className: `state ${known.replace(' ', '-')}`, textContent: text });
 }
 
 // Escapes a text, because plotly interprets HTML tags.
@@ -74,8 +74,10 @@ function groupBy(items, key) {
   return groups;
 }
 
-const finished = data.runs.map((_, run) => run).filter(run => data.states[run] === 'finished');
-const measured = metric => finished.filter(run => data.values[metric][run] !== null);
+const runsInStates = names => data.runs.map((_, run) => run).filter(run => names.includes(data.states[run]));
+const endedEarly = runsInStates(['ended early']);
+const counted = runsInStates(data.counted); // the runs in charts, means and importance
+const measured = metric => counted.filter(run => data.values[metric][run] !== null);
 
 // The better direction of a metric; it is known only for the metric of the sweep.
 const goalOf = metric => (metric === data.metric ? data.goal : null);
@@ -83,7 +85,8 @@ const goalOf = metric => (metric === data.metric ? data.goal : null);
 function bestRun(metric, goal) {
   const values = data.values[metric];
   const better = goal === 'maximize' ? (a, b) => values[a] > values[b] : (a, b) => values[a] < values[b];
-  return measured(metric).reduce((best, run) => (best === null || better(run, best) ? run : best), null);
+  const candidates = runsInStates(['finished', 'ended early']).filter(run => values[run] !== null);
+  return candidates.reduce((best, run) => (best === null || better(run, best) ? run : best), null);
 }
 
 const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MAX_LEVELS;

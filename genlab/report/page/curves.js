@@ -44,7 +44,7 @@ function drawCurves() {
 // Returns run -> [[x, y], ...], with one point per x.
 function readCurves(metric, axis) {
   const curves = new Map();
-  for (const run of finished) {
+  for (const run of counted) {
     const found = data.curves.metrics[metric][data.runs[run]];
     if (!found) continue;
     const x = data.curves.axes[found[0]][axis];

@@ -6,8 +6,13 @@ function drawHeader() {
   const facts = [fact('runs', ...states)];
   if (state.metric !== null) facts.push(fact('metric', metricSelector()), ...bestFacts());
   facts.push(fact('total training time', duration(sum(data.seconds.filter(seconds => seconds !== null)))));
-  if (finished.length === 0) facts.push(fact('charts', 'none, because no run has finished'));
-  else if (!charted()) facts.push(fact('charts', 'none, because the finished runs differ only in their seeds'));
+  if (counted.length === 0) facts.push(fact('charts', 'none, because no run has finished'));
+  else if (state.metric !== null && measured(state.metric).length === 0) {
+    facts.push(fact('charts', `none, because no finished run has a finite value of ${state.metric}`));
+  } else if (!charted()) facts.push(fact('charts', 'none, because the finished runs differ only in their seeds'));
+  if (endedEarly.length > 0 && counted.length > 0 && !data.counted.includes('ended early')) {
+    facts.push(fact('left out of charts and importance', `${endedEarly.length} ended early`));
+  }
   byId('facts').replaceChildren(...facts);
   for (const node of document.querySelectorAll('.of-metric')) node.textContent = state.metric ?? '';
 }

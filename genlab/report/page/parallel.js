@@ -35,12 +35,12 @@ function drawParallel() {
 // many runs share a place.
 function parameterAxis(parameter) {
   if (parameter.numbers === null) {
-    const levels = [...new Set(finished.map(run => parameter.at[run]))].sort((a, b) => a - b);
+    const levels = [...new Set(counted.map(run => parameter.at[run]))].sort((a, b) => a - b);
     const place = scale([0, levels.length - 1], false);
     const ticks = levels.map((level, i) => [place(i), parameter.levels[level]]);
     return { label: parameter.label, ticks, place: run => place(levels.indexOf(parameter.at[run])), shared: true };
   }
-  return numberAxis(parameter.label, parameter.numbers, finished, parameter.log, parameter.levels.map(Number));
+  return numberAxis(parameter.label, parameter.numbers, counted, parameter.log, parameter.levels.map(Number));
 }
 
 function metricAxis(runs) {

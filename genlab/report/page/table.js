@@ -1,12 +1,13 @@
 // The table of runs. A click on a column's head sorts it; it is filtered by words, state and the parallel coordinates.
 
 const MAX_PICTURES = 8;
-const GOOD_STATES = ['finished', 'running', 'pending', 'preempting'];
+const GOOD_STATES = ['finished', 'ended early', 'running', 'pending', 'preempting'];
 const table = { columns: [], rows: [], sorted: null, descending: false };
 
 function setUpTable() {
   const number = (name, values) => ({ name, numeric: true, key: run => values[run], text: run => format(values[run]) });
-  const metrics = Object.entries(data.values).map(([name, values]) => number(name, values));
+  const metrics = Object.entries(data.values).map(([name, values]) => ({ ...number(name, values),
+    text: run => (data.diverged[run].includes(name) ? 'not finite' : format(values[run])) }));
   const hasFiles = data.pictures.some(all => all.length) || data.links.some(links => Object.keys(links).length > 1);
   table.columns = [
     { name: 'run', key: run => data.runs[run], text: run => data.runs[run], node: runLink },

@@ -67,6 +67,8 @@ def test_a_diverged_run_does_not_prevent_charts(folder: Path):
         write_summary(folder / name, summary)
     page = page_data(write_report(folder)[0])
     assert sorted(map(str, page["values"]["test/mse"])) == ["1.1", "2.0", "None", "None", "None", "None"]
+    diverged = {name for name, metrics in zip(page["runs"], page["diverged"], strict=True) if metrics == ["test/mse"]}
+    assert diverged == {"depth=1,seed=0", "depth=2,seed=1"}
     assert (folder / "report" / "test_mse.png").is_file()
 
 

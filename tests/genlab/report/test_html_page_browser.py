@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -53,7 +54,10 @@ def tab(browser: Any) -> Iterator[Any]:
 
 
 def write_sweep(folder: Path) -> Path:
-    """test/mse = 1 / d + 0.01 n + 0.001 seed over d in 2, 10, 100, n in 1, 2 and two seeds; one failed, one running."""
+    """test/mse = 1 / d + 0.01 n + 0.001 seed over d in 2, 10, 100, n in 1, 2 and two seeds.
+
+    One run more has failed, one is running, and one has diverged and was ended early.
+    """
     for d, n, seed in itertools.product((2, 10, 100), (1, 2), (0, 1)):
         run = folder / f"depth={n},latent_dim={d},seed={seed}"
         (run / "media").mkdir(parents=True)
@@ -74,6 +78,9 @@ def write_sweep(folder: Path) -> Path:
     for name, state in (("bad", "failed"), ("slow", "running")):
         (folder / name).mkdir()
         write_summary(folder / name, {"state": state, "config": {"model.latent_dim": 10}, "error": "no memory"})
+    (folder / "early").mkdir()
+    early = {"config": {"model.latent_dim": 10}, "metrics": {"test/mse": math.nan}, "ended_early": True}
+    write_summary(folder / "early", {"state": "finished", **early})
     (folder / "logs").mkdir()
     (folder / "logs" / "bad.txt").write_text("Traceback")
     (folder / "sweep.yaml").write_text("metric: {name: test/mse, goal: minimize}")
@@ -103,6 +110,7 @@ def test_the_header_summarizes_the_sweep(index: Path, tab: Any):
     tab.goto(index.as_uri())
     facts = tab.inner_text("#facts")
     assert "12 finished" in facts and "1 failed" in facts and "1 running" in facts
+    assert "left out of charts and importance" in facts.lower() and "1 ended early" in facts
     assert "0.02" in facts and "depth=1,latent_dim=100,seed=0" in facts
     assert tab.inner_text("h1") == "a sweep #1" and tab.title() == "a sweep #1"
     rows = tab.locator("#importance-table tbody tr").all_inner_texts()
@@ -123,20 +131,21 @@ def test_a_click_on_a_column_sorts_numbers_as_numbers(index: Path, tab: Any):
     at = column(tab, "latent_dim")
     assert shown(tab, 0)[0] == "depth=1,latent_dim=100,seed=0"  # the best first
     head(tab, "latent_dim").click()
-    assert [int(text) for text in shown(tab, at)] == [2] * 4 + [10] * 6 + [100] * 4
+    assert [int(text) for text in shown(tab, at)] == [2] * 4 + [10] * 7 + [100] * 4
     head(tab, "latent_dim").click()
-    assert [int(text) for text in shown(tab, at)] == [100] * 4 + [10] * 6 + [2] * 4
+    assert [int(text) for text in shown(tab, at)] == [100] * 4 + [10] * 7 + [2] * 4
     assert tab.locator("#runs th").nth(at).get_attribute("aria-sort") == "descending"
+    assert shown(tab, column(tab, "test/mse")).count("not finite") == 1
     for _ in range(2):  # runs without a value are last in both directions
         head(tab, "test/mse").click()
-        assert set(shown(tab, 0)[-2:]) == {"bad", "slow"}
+        assert set(shown(tab, 0)[-3:]) == {"bad", "slow", "early"}
 
 
 def test_words_and_states_filter_the_table(index: Path, tab: Any):
     tab.goto(index.as_uri())
     tab.fill("#table-filter", "LATENT_DIM=10, depth=2")
     assert sorted(shown(tab, 0)) == ["depth=2,latent_dim=10,seed=0", "depth=2,latent_dim=10,seed=1"]
-    assert tab.inner_text("#table-count") == "2 of 14 runs"
+    assert tab.inner_text("#table-count") == "2 of 15 runs"
     tab.fill("#table-filter", "memory")
     assert set(shown(tab, 0)) == {"bad", "slow"}
     tab.select_option("#table-state", "failed")
@@ -207,9 +216,9 @@ def test_the_parallel_coordinates_filter_the_table(index: Path, tab: Any):
     tab.mouse.up()
     tab.wait_for_selector("#parallel-clear:not([hidden])")
     assert set(shown(tab, column(tab, "latent_dim"))) == {"100"}
-    assert tab.inner_text("#table-count") == "4 of 14 runs"
+    assert tab.inner_text("#table-count") == "4 of 15 runs"
     tab.click("#parallel-clear")
-    assert tab.inner_text("#table-count") == "14 of 14 runs"
+    assert tab.inner_text("#table-count") == "15 of 15 runs"
 
 
 def test_links_lead_to_files_and_pictures_are_shown_on_hover(index: Path, tab: Any):
@@ -269,7 +278,7 @@ def test_runs_without_varying_keys_have_curves_and_a_table(tmp_path: Path, tab: 
             shutil.rmtree(run)
     tab.goto(write_report(folder)[0].as_uri())
     assert tab.is_visible("#curves-chart") and not tab.is_visible("#grouped")
-    assert tab.locator("#curves-chart .scatterlayer .js-line").count() and len(shown(tab, 0)) == 3
+    assert tab.locator("#curves-chart .scatterlayer .js-line").count() and len(shown(tab, 0)) == 4
 
 
 @pytest.mark.slow

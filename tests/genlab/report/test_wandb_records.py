@@ -101,6 +101,7 @@ def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, pub
     assert math.isnan(worst)
     assert first == {
         "run": "capacity/one abc",
+        "diverged": "test/worst train/mse",
         "state": "finished",
         "model": "lit_models.Autoencoder",
         "model.latent_dim": 2,

@@ -1,12 +1,15 @@
 """Tables and charts against known numbers."""
 
 import itertools
+import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import sweep
 from genlab.report.charts import grouped_figure, means_table, save_figure, side_by_side
 from genlab.report.importance import correlations
 from genlab.report.records import load_runs, parameter_names, varied
@@ -14,10 +17,17 @@ from genlab.report.writer import write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 
+UNFINISHED: dict[str, dict[str, Any]] = {
+    "bad": {"state": "failed", "metrics": {}},
+    "early": {"state": "finished", "ended_early": True},
+    "vanished": {"state": "running", "host": socket.gethostname(), "pid": 2**30},
+    "away": {"state": "running", "host": "elsewhere", "pid": 2**30},
+}
+
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    """test/mse = 1 / d + 0.01 n + 0.001 seed over d in 5, 10, n in 1, 2 and two seeds; and one failed run."""
+    """test/mse = 1 / d + 0.01 n + 0.001 seed over d in 5, 10, n in 1, 2 and two seeds; and `UNFINISHED`."""
     for d, n, seed in itertools.product((5, 10), (1, 2), (0, 1)):
         run = tmp_path / f"{d}-{n}-{seed}"
         run.mkdir()
@@ -25,8 +35,10 @@ def experiment(tmp_path: Path) -> Path:
         config |= {"model.channels": [d, n], "data.batch_size": 128}
         metrics = {"test/mse": 1 / d + 0.01 * n + 0.001 * seed, "val/mse": 1.0}
         write_summary(run, {"state": "finished", "config": config, "metrics": metrics, "seconds": 1.0})
-    (tmp_path / "bad").mkdir()
-    write_summary(tmp_path / "bad", {"state": "failed", "config": {"model.latent_dim": 7}, "metrics": {}})
+    for name, state in UNFINISHED.items():
+        (tmp_path / name).mkdir()
+        config = {"model.latent_dim": 7, "seed_everything": 0}
+        write_summary(tmp_path / name, {"config": config, "metrics": {"test/mse": 9.0}, **state})
     return tmp_path
 
 
@@ -36,8 +48,10 @@ def finished(folder: Path) -> pd.DataFrame:
 
 
 def test_each_run_is_a_row_including_failed_ones(experiment: Path):
-    runs = load_runs(experiment)
-    assert len(runs) == 9 and (runs["state"] == "failed").sum() == 1
+    runs = load_runs(experiment).set_index("run")
+    states = {"bad": "failed", "early": "ended early", "vanished": "killed", "away": "running"}
+    assert len(runs) == 12 and {name: runs["state"][name] for name in states} == states
+    assert runs["error"]["vanished"] == "its process no longer exists"
 
 
 def test_varying_keys_are_found_once(experiment: Path):
@@ -73,7 +87,17 @@ def test_the_files_of_a_report(experiment: Path):
     names = [path.name for path in write_report(experiment)]
     tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
     assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
-    assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 9
+    assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 12
+
+
+def test_runs_that_were_ended_early_count_only_if_asked(experiment: Path):
+    def means(*options: str) -> dict[int, float]:
+        assert sweep.main(["report", str(experiment), *options]) == 0
+        table = pd.read_csv(experiment / "report" / "means.csv").query("hyperparameter == 'model.latent_dim'")
+        return dict(zip(table["value"].astype(int), table["test/mse"], strict=True))
+
+    without = means()
+    assert set(without) == {5, 10} and means("--include-early") == {**without, 7: 9.0}
 
 
 def test_a_report_without_finished_runs_is_an_error(tmp_path: Path):

@@ -309,7 +309,7 @@ def test_early_termination(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         early_terminate="{type: hyperband, min_iter: 2, eta: 2}",
     )
     assert run(path) == 0
-    stopped = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "stopped early" in line]
+    stopped = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "ended early" in line]
     assert stopped == ["x=9"]
 
 
