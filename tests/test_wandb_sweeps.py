@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.wandb_client import Client, finished, small_sweep, start_wandb
+from genlab.runs.config import short_key
+from tests.wandb_client import Client, finished, run_names, small_sweep, start_wandb
 from tests.wandb_server import Run, Sweep, WandbServer
 
 SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml"))
@@ -40,7 +41,7 @@ def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
     """Checks that W&B has the data of a run's folder, with the keys that grouped charts need."""
     assert (run.state, run.exit_code, run.times_ended, run.sweep) == ("finished", 0, 1, sweep.id)
     assert (run.group, run.tags, run.project) == ("quickstart", ["quickstart"], "genlab")
-    keys = set(sweep.config["parameters"])
+    keys = set(map(short_key, sweep.config["parameters"]))
     assert keys <= set(run.config)
     assert {key: run.config[key] for key in keys} == {key: summary["config"][key] for key in keys}
     metric = sweep.config["metric"]["name"]
@@ -59,7 +60,7 @@ def test_two_wandb_agents(online: Client, server: WandbServer, tmp_path: Path) -
     assert [run.config["model.depth"] for run in runs] == [1, 2]
     assert len({run.agent for run in runs}) == 2
     for run in runs:
-        name = f"depth={run.config['model.depth']},latent_dim=3"
+        (name,) = run_names(run.config["model.depth"])
         summary = json.loads((tmp_path / "runs" / "quickstart" / name / "summary.json").read_text())
         assert summary["wandb_id"] == run.id
         assert run.name == f"quickstart/{name}"

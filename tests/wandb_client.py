@@ -71,6 +71,11 @@ def start_wandb(client: Client, *args: str) -> subprocess.Popen[str]:
     return client.python("-m", "wandb", *args)
 
 
+def run_names(*depths: int) -> list[str]:
+    """Returns the names of the run folders of small_sweep."""
+    return [f"depth={depth},gradient_clip_val=null,latent_dim=3" for depth in depths]
+
+
 def small_sweep(folder: Path, depths: Sequence[int] = (1, 2), epochs: int = 1, more: Sequence[str] = ()) -> Path:
     """Writes a copy of sweeps/quickstart.yaml with a small model, few epochs and the runs in `folder`/runs."""
     definition = yaml.safe_load((ROOT / "sweeps" / "quickstart.yaml").read_text(encoding="utf-8"))
@@ -82,7 +87,11 @@ def small_sweep(folder: Path, depths: Sequence[int] = (1, 2), epochs: int = 1, m
     own = [f"--run.root={folder / 'runs'}", "--run.pictures=false", "--trainer.accelerator=cpu"]
     definition |= {
         "program": str(ROOT / "train.py"),
-        "parameters": {"model.depth": {"values": list(depths)}, "model.latent_dim": {"values": [3]}},
+        "parameters": {
+            "model.init_args.depth": {"values": list(depths)},
+            "model.latent_dim": {"values": [3]},
+            "trainer.gradient_clip_val": {"value": None},
+        },
         "command": [str(item) for item in [*command, *own, *more]],
     }
     file = folder / "small_sweep.yaml"

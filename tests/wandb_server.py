@@ -34,6 +34,9 @@ class Run:
     name: str = ""
     group: str = ""
     tags: list[str] = field(default_factory=list)
+    entity: str = ""
+    notes: str = ""
+    job_type: str = ""
     config: Json = field(default_factory=dict)
     summary: Json = field(default_factory=dict)
     rows: dict[int, Json] = field(default_factory=dict)
@@ -236,6 +239,9 @@ class WandbServer:
         run.name = variables["displayName"] or run.name
         run.group = variables["groupName"] or run.group
         run.tags = variables["tags"] or run.tags
+        run.entity = run.entity or variables["entity"] or ""
+        run.notes = variables["notes"] or run.notes
+        run.job_type = variables["jobType"] or run.job_type
         run.sweep = run.sweep or variables["sweep"]
         run.state = variables["state"] or "running"
         if variables["config"]:

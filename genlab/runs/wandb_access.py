@@ -8,6 +8,7 @@ import wandb
 import wandb.errors
 
 from genlab.runs.errors import UsageError, error_message
+from genlab.runs.wandb_variables import use_writable_cache
 
 CONNECT_SECONDS = 5.0
 """How long the W&B server may take to accept a connection."""
@@ -38,6 +39,7 @@ def has_key() -> bool:
     Raises:
         wandb.errors.Error: A key is configured, but it is malformed.
     """
+    use_writable_cache()
     settings = wandb.setup().settings
     before = settings.silent, settings.mode
     settings.silent = True  # otherwise login asks the server for the name of the user

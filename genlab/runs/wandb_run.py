@@ -1,7 +1,6 @@
 """Logging to Weights & Biases: online if an API key is configured, else offline. It never prompts and never hangs."""
 
 import contextlib
-import os
 import shlex
 import sys
 import threading
@@ -18,6 +17,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
 from genlab.runs.wandb_access import check_server, has_key
+from genlab.runs.wandb_variables import MODES, use_writable_cache, variable
 
 START_SECONDS = 30.0
 FINISH_SECONDS = 60.0
@@ -29,11 +29,8 @@ def resolve_mode(wanted: WandbMode) -> str:
     """Returns online, offline or disabled: what is wanted, else WANDB_MODE, else online if an API key is configured."""
     if wanted != "auto":
         return wanted
-    from_environment = os.environ.get("WANDB_MODE", "")
-    if from_environment in ("online", "offline", "disabled"):
-        return from_environment
-    if from_environment == "dryrun":
-        return "offline"
+    if (from_environment := variable("WANDB_MODE")) is not None:
+        return MODES[from_environment]
     try:
         return "online" if has_key() else "offline"
     except wandb.errors.Error as error:
@@ -45,7 +42,7 @@ class RunLogger(WandbLogger):
     """Lightning's W&B logger, which starts when training starts and logs offline if the server cannot be reached.
 
     Args:
-        folder: The run folder. W&B keeps its own files in wandb/ below it.
+        folder: W&B keeps its own files in wandb/ below it.
         mode: online or offline.
         config: The recorded config of the run.
         monitor: The metric whose best value goes into the summary, and its better direction, min or max.
@@ -130,12 +127,14 @@ class RunLogger(WandbLogger):
         return run
 
     def _init(self, mode: Literal["online", "offline"]) -> Any:
-        settings = wandb.Settings(
-            init_timeout=START_SECONDS,
-            finish_timeout=FINISH_SECONDS,
-            finish_timeout_raises=True,
-            silent=mode == "offline",
-        )
+        use_writable_cache()
+        ours: dict[str, Any] = {
+            "init_timeout": START_SECONDS,
+            "finish_timeout": FINISH_SECONDS,
+            "finish_timeout_raises": True,
+            **({"silent": True} if mode == "offline" else {}),
+        }
+        settings = wandb.Settings(**{k: value for k, value in ours.items() if variable(f"WANDB_{k.upper()}") is None})
         try:
             return wandb.init(**self._wandb_init, mode=mode, config=self._config, settings=settings)
         except Exception:

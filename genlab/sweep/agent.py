@@ -29,9 +29,9 @@ import yaml
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from genlab.packaged import find_program, sweep_command
-from genlab.runs.config import option, run_name
+from genlab.runs.config import flatten, option, overridden_values, run_folder, run_name, short_key
 from genlab.runs.errors import UsageError, describe_error, error_message
-from genlab.runs.folder import safe_name
+from genlab.runs.folder import RunOptions, read_summary, safe_name
 from genlab.runs.wandb_access import require_wandb
 from genlab.runs.wandb_variables import MODES, check_variables, variable
 from genlab.sweep.definition import PROGRAM, command_arguments, refuse_booleans
@@ -106,7 +106,8 @@ class _AssignedRun:
 
     @property
     def name(self) -> str:
-        name = run_name(self.values, self.values)
+        values = {short_key(key): value for key, value in flatten(self.values).items()}
+        name = run_name(values, values)
         return self.id if name == "default" else f"{self.id} {name}"
 
 
@@ -338,7 +339,7 @@ class _Agent:
         """Executes a whole run, in a thread."""
         try:
             args = command_arguments(self.server.config["command"], run.values)
-            args += ["--ckpt_path=last"] if run.resumed else []
+            args += _resume_arguments(args, run.id) if run.resumed else []
             run.log = _log_file(args, self.server.config.get("name") or self.server.sweep, run.id)
             environment = self._run_environment(run)
             outcome = self._worker.run(args, run.log, environment, lambda _: run.stop_time is not None)
@@ -440,6 +441,19 @@ def _require_online() -> None:
         raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `{sweep_command('run')}`")
     command = sweep_command("run")
     require_wandb(f", or use `{command}`, which needs none", f"; `{command}` needs no server")
+
+
+def _resume_arguments(args: list[str], run: str) -> list[str]:
+    """Returns the option by which a run goes on from its last checkpoint; none where no folder belongs to the run.
+
+    The folder is found by W&B's id, because runs of other points can have the same name with another number.
+    """
+    options = RunOptions(root=option(args, "run.root") or "runs", experiment=option(args, "run.experiment"))
+    experiment = run_folder(args, options, {"model": "", "data": "", **overridden_values(args)}).parent
+    for checkpoint in experiment.glob("*/checkpoints/last.ckpt"):
+        if (read_summary(checkpoint.parents[1]) or {}).get("wandb_id") == run:
+            return [f"--ckpt_path={checkpoint}"]
+    return []
 
 
 def _log_file(args: Sequence[str], experiment: str, run: str) -> Path:

@@ -18,6 +18,7 @@ from genlab.packaged import find_program
 from genlab.runs.config import option, overridden_values, run_folder, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
+from genlab.runs.wandb_variables import check_variables, variable
 from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition, Point
 from genlab.sweep.display import Display
@@ -121,6 +122,9 @@ class Engine:
     def __init__(self, sweep: Definition, options: Options) -> None:
         if sweep.method != "grid" and sweep.run_cap is None and options.count is None:
             raise UsageError(f"a {sweep.method} search has no end; give run_cap in {sweep.path}, or --count")
+        check_variables()
+        if variable("WANDB_RUN_ID"):
+            raise UsageError("the environment variable WANDB_RUN_ID names one run, and a sweep has many; unset it")
         program = find_program(sweep.program, sweep.path)
         self.sweep, self.options = sweep, options
         self.folder = self._run_folder(first_point(sweep)).parent
@@ -370,7 +374,12 @@ class Engine:
     def _arguments(self, point: Point) -> list[str]:
         """Returns the program's arguments for one point, including those that say where the run is stored."""
         args = self.sweep.arguments(point)
-        for name, value in (("run.experiment", self.sweep.name), ("run.project", self.sweep.project)):
+        ours = {
+            "run.experiment": self.sweep.name,
+            "run.project": None if variable("WANDB_PROJECT") else self.sweep.project,  # as for `wandb sweep`
+            "run.entity": None if variable("WANDB_ENTITY") else self.sweep.entity,
+        }
+        for name, value in ours.items():
             if value is not None and option(args, name) is None:
                 args.append(f"--{name}={value}")
         return [*args, f"--run.root={self.options.root}"]

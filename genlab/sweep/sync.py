@@ -179,7 +179,12 @@ def _print_result(folder: Path, result: SyncResult, console: rich.console.Consol
 
 
 def _offline_files(run: Path) -> list[Path]:
-    return sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
+    """Returns the files of a run, in its folder and where WANDB_DIR was when it ran, in the order of their start."""
+    summary = read_summary(run) or {}
+    found = {*run.glob("wandb/offline-run-*/run-*.wandb")}
+    if "wandb_dir" in summary and (elsewhere := Path(summary["wandb_dir"])) != run.resolve():
+        found |= {*elsewhere.glob(f"wandb/offline-run-*-{summary.get('wandb_id')}/run-*.wandb")}
+    return sorted(found, key=lambda file: file.parent.name)
 
 
 def _is_sent(file: Path) -> bool:

@@ -16,7 +16,7 @@ from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, claim, read_summary, write_summary
 
 KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "deaf", "run.root", "run.experiment", "run.name")
-KNOWN += ("run.overwrite", "run.project", "ckpt_path", "seed_everything", "model.x", "model.y")
+KNOWN += ("run.overwrite", "run.project", "run.entity", "ckpt_path", "seed_everything", "model.x", "model.y")
 
 
 @dataclass

@@ -10,6 +10,8 @@ from typing import Literal
 
 import wandb
 
+from genlab.runs.folder import write_summary
+
 
 @dataclass
 class Progress:
@@ -31,10 +33,12 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
         print("error: no such model")
         raise SystemExit(2)
     folder = Path("runs", "stub", f"a={given['a']}")
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     mode: Literal["offline", "online"] = "offline" if how == "offline" else "online"
     with wandb.init(project="its own", dir=folder, mode=mode, resume="allow", config={"pid": os.getpid()}) as run:
         print("run", run.id, "begins", flush=True)
+        write_summary(folder, {"wandb_id": run.id})
+        (folder / "checkpoints" / "last.ckpt").touch()
         run.log({"score": float(given["a"])})
         if how == "raise":
             raise RuntimeError("no luck")
@@ -42,7 +46,7 @@ def main(args: list[str], report: Callable[[Progress], bool]) -> Result:
             time.sleep(2)  # the client sends the history each second
             os.kill(os.getpid(), signal.SIGKILL)
         seconds = {"pause": 1.0, "wait": 3.0, "wait long": 60.0}.get(how, 0.0)
-        if "--ckpt_path=last" in args:
+        if f"--ckpt_path={folder}/checkpoints/last.ckpt" in args:
             seconds = 0.0
         begun, epoch = time.monotonic(), 0
         while time.monotonic() - begun < seconds:

@@ -19,10 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 import wandb
+import yaml
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 import genlab.runs.wandb_run
-from genlab.runs.folder import WandbMode
+from genlab.runs.errors import UsageError
+from genlab.runs.folder import RunOptions, WandbMode
 from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
+from genlab.runs.wandb_variables import check_variables, init_arguments, wandb_folder, with_values_of_agent
+from genlab.sweep.definition import command_arguments
 from tests import HANG_SECONDS, wait_for
 from tests.wandb_client import KEY, Client, finished
 from tests.wandb_server import Refused, Run, WandbServer
@@ -95,6 +100,15 @@ def log_through_a_failure(folder: str, finish_seconds: float) -> None:
     print(f"closed in {time.monotonic() - begun:.1f} s", flush=True)
 
 
+def log_named_by_variables(folder: str) -> None:
+    """Logs a run without options of its own."""
+    home = Path(folder)
+    init = init_arguments(RunOptions(), home, "ours", named=False)
+    logger = RunLogger(wandb_folder(home), resolve_mode("auto"), CONFIG, None, **init)
+    logger.log_metrics({"val/mse": 3.0}, step=0)
+    logger.close(0)
+
+
 def sync_command(output: str) -> str:
     """Returns the one `wandb sync` command in the output of a client."""
     commands = re.findall(r"`(wandb sync .*?)`", output)
@@ -142,6 +156,58 @@ def test_the_option_takes_precedence_over_the_variable(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", variable)
     assert resolve_mode(wanted) == mode
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "expected"),
+    [
+        ({}, {}, ("genlab", None, "exp", "exp/r", None, "ours", "allow")),
+        (
+            {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "RUN_ID": "i", "RESUME": "must"},
+            {},
+            ("p", "e", "g", "n", None, "i", "must"),
+        ),
+        (
+            {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "TAGS": "t"},
+            {"project": "P", "entity": "E", "group": "G", "tags": ["T"], "name": "r"},
+            ("P", "E", "G", "exp/r", ["T"], "ours", "allow"),
+        ),
+        ({"PROJECT": "", "NAME": ""}, {}, ("genlab", None, "exp", "exp/r", None, "ours", "allow")),
+    ],
+)
+def test_an_option_wins_over_a_variable_and_a_variable_over_our_default(
+    variables: dict[str, str], options: dict[str, Any], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    init = init_arguments(RunOptions(**options), Path("runs/exp/r"), "ours", named="name" in options)
+    keys = ("project", "entity", "group", "name", "tags", "id", "resume")
+    assert init == dict(zip(keys, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MODE", "foo"), ("INIT_TIMEOUT", "soon"), ("PROJECT", "a/b"), ("RUN_ID", "a:b"), ("DIR", "/dev/null/x")],
+)
+def test_a_variable_that_wandb_refuses_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    check_variables()
+    monkeypatch.setenv(f"WANDB_{name}", value)
+    with pytest.raises(UsageError, match=f"the environment variable WANDB_{name}={value} is refused"):
+        check_variables()
+
+
+@pytest.mark.parametrize("macro", ["${args}", "${args_no_equals}"])
+def test_the_values_of_wandb_agent_are_read(macro: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"a": None, "b": {"c": None, "d": 1}, "e": [1, 2], "f": "None"}
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump({"wandb_version": 1} | {key: {"value": value} for key, value in values.items()})
+    )
+    agents = create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})
+    args = ["fit", "--x=None", *agents[macro[2:-1]]]
+    assert with_values_of_agent(args) == args
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "run.yaml"))
+    assert with_values_of_agent(args) == command_arguments(["fit", "--x=None", macro], values)
 
 
 def test_an_operation_that_the_mock_server_does_not_know_is_an_error() -> None:
@@ -204,6 +270,20 @@ def test_a_malformed_key_leaves_the_run_offline(client: Client, server: WandbSer
 def test_a_run_arrives(online: Client, server: WandbServer) -> None:
     online.run(log_run, "run")
     assert_arrived(server.runs["abc"])
+
+
+def test_variables_say_where_a_run_arrives(online: Client, server: WandbServer) -> None:
+    """They reach the server, the client's files are in WANDB_DIR, and a home that cannot be written prints nothing."""
+    words = {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "RUN_ID": "i", "TAGS": "t,u"}
+    words |= {"NOTES": "why", "JOB_TYPE": "j", "DIR": str(online.home / "elsewhere"), "SILENT": "true"}
+    del online.environment["WANDB_CACHE_DIR"]
+    online.environment |= {f"WANDB_{name}": value for name, value in words.items()} | {"HOME": "/proc"}
+    output = online.run(log_named_by_variables, "runs/exp/r")
+    (run,) = server.runs.values()
+    assert (run.id, run.project, run.entity, run.group, run.name) == ("i", "p", "e", "g", "n")
+    assert (run.tags, run.notes, run.job_type, run.state) == (["t", "u"], "why", "j", "finished")
+    assert list(online.home.glob("elsewhere/wandb/run-*-i")) and not (online.home / "runs").exists()
+    assert [line for line in output.splitlines() if "atplotlib" not in line] == []
 
 
 def test_a_run_is_tagged_while_it_is_running(online: Client, server: WandbServer) -> None:

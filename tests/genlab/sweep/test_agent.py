@@ -19,7 +19,7 @@ from genlab.runs.errors import UsageError
 from genlab.sweep.agent import run_agent
 from genlab.sweep.definition import command_arguments
 from tests import HANG_SECONDS, wait_for
-from tests.wandb_client import Client, finished, small_sweep
+from tests.wandb_client import Client, finished, run_names, small_sweep
 from tests.wandb_server import Run, Sweep, WandbServer
 
 STUB = Path(__file__).parents[2] / "programs" / "wandb_stub.py"
@@ -272,8 +272,3 @@ def test_a_preempted_training_resumes_from_its_checkpoint(online: Client, server
     assert run.state == "finished"
     assert len(run.column("val/mse")) == 40
     assert [folder.name for folder in (tmp_path / "runs" / "quickstart").glob("depth*")] == run_names(1)
-
-
-def run_names(*depths: int) -> list[str]:
-    """Returns the names of the run folders of small_sweep."""
-    return [f"depth={depth},latent_dim=3" for depth in depths]

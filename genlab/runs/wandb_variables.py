@@ -1,0 +1,120 @@
+"""The environment variables of Weights & Biases. An option wins over a variable, and a variable over our default."""
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genlab.runs.config import format_value
+from genlab.runs.errors import UsageError, error_message
+from genlab.runs.folder import RunOptions
+from genlab.yaml_files import read_yaml
+
+PROJECT = "genlab"
+"""The W&B project where neither an option nor a variable names one."""
+MODES = {"online": "online", "run": "online", "shared": "online"}
+MODES |= {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+"""The values of WANDB_MODE, and what they mean for one process."""
+SECRET = ("KEY", "TOKEN", "PASSWORD")
+
+
+def variable(name: str) -> str | None:
+    """Returns the value of a variable; None if it is not set, or is empty."""
+    return os.environ.get(name) or None
+
+
+def check_variables() -> None:
+    """Checks what W&B would refuse when a run starts.
+
+    Raises:
+        UsageError: A variable has a value that W&B does not accept. The message names it.
+    """
+    given = {name: value for name, value in sorted(os.environ.items()) if name.startswith("WANDB_") and value}
+    if given.get("WANDB_MODE", "online") not in MODES:
+        raise UsageError(_refused("WANDB_MODE", given["WANDB_MODE"], "choose from online, offline, disabled"))
+    if given.keys() <= {"WANDB_MODE"} or given.get("WANDB_MODE") == "disabled":
+        return
+    import wandb
+
+    for name, value in given.items():
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except (ValueError, wandb.errors.Error) as error:  # pydantic's is a ValueError
+            reasons = [found["msg"] for found in error.errors()] if hasattr(error, "errors") else [str(error)]
+            raise UsageError(_refused(name, value, "; ".join(reasons))) from None
+    if "WANDB_DIR" in given:
+        try:
+            Path(given["WANDB_DIR"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(_refused("WANDB_DIR", given["WANDB_DIR"], error_message(error))) from None
+
+
+def _refused(name: str, value: str, reason: str) -> str:
+    shown = "" if any(word in name for word in SECRET) else f"={value}"
+    return f"the environment variable {name}{shown} is refused by W&B ({reason}); correct or unset it"
+
+
+def wandb_folder(folder: Path) -> Path:
+    """Returns the folder in whose `wandb` the client keeps its files: WANDB_DIR, else the folder of the run."""
+    return Path(os.environ.get("WANDB_DIR") or folder)
+
+
+def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) -> dict[str, Any]:
+    """Returns the arguments of wandb.init that say which run it is. W&B itself reads the variables of the others.
+
+    Args:
+        options: The options of the run.
+        folder: The run folder.
+        run_id: Our id of the run.
+        named: Whether --run.name is given on the command line.
+    """
+    experiment = folder.parent.name
+    return {
+        "id": variable("WANDB_RUN_ID") or run_id,
+        "name": (None if named else variable("WANDB_NAME")) or f"{experiment}/{folder.name}",
+        "project": options.project or variable("WANDB_PROJECT") or PROJECT,
+        "entity": options.entity or variable("WANDB_ENTITY"),
+        "group": options.group or variable("WANDB_RUN_GROUP") or experiment,
+        "tags": options.tags or None,  # None: W&B reads WANDB_TAGS
+        "resume": variable("WANDB_RESUME") or "allow",
+    }
+
+
+def with_values_of_agent(args: list[str]) -> list[str]:
+    """Writes the values that `wandb agent` passes as the command line reads them: null where it wrote None.
+
+    The agent names a file of the values in WANDB_SWEEP_PARAM_PATH.
+    """
+    file = variable("WANDB_SWEEP_PARAM_PATH")
+    given = read_yaml(Path(file), "file of W&B's agent") if file else {}
+    values = {key: entry["value"] for key, entry in given.items() if isinstance(entry, Mapping) and "value" in entry}
+    written = {(f"--{key}", str(value)): format_value(value) for key, value in values.items()}
+    words = list(args)
+    for place, arg in enumerate(args):
+        flag, equals, text = arg.partition("=")
+        if equals and (flag, text) in written:
+            words[place] = f"{flag}={written[flag, text]}"
+        elif not equals and (arg, *args[place + 1 : place + 2]) in written:
+            words[place + 1] = written[arg, args[place + 1]]
+    return words
+
+
+@functools.cache
+def use_writable_cache() -> None:
+    """Gives W&B's service a temporary cache where it cannot write to its own, as it would print its log instead."""
+    import wandb.env
+
+    folder = wandb.env.get_cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if "HOME" in os.environ and os.access(folder, os.W_OK):
+            return
+    except OSError:
+        pass
+    temporary = tempfile.mkdtemp(prefix="genlab-wandb-")
+    os.environ["WANDB_CACHE_DIR"] = temporary
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
