@@ -1,4 +1,3 @@
-import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,23 +11,27 @@ from torch import Tensor
 from datamodules.base import Split
 from datamodules.counter_rng import uniform
 from datamodules.files import Arrays, DataError
-from datamodules.image_files import Size, find_images, read_images_into
+from datamodules.image_files import MAX_PIXELS, check_memory, check_size, find_images, is_folder
+from datamodules.image_reader import ImageReader, ValueRange
 from datamodules.loader import seeded_generator
 from datamodules.pairs import ImageTransform, Pairs, PairsDataModule
 
-Layout = Literal["paired", "unpaired"]
+Layout = Literal["paired", "unpaired", "side_by_side"]
+Direction = Literal["ab", "ba"]
 FOLDER_LAYOUTS = (
     (("train/A", "train/B"), ("test/A", "test/B")),
     (("trainA", "trainB"), ("testA", "testB")),
     (("A", "B"), None),
 )
 """Training and test folders. The first layout is used whose training folders exist."""
+TEST_FOLDERS = ("test", "val")
+"""Test folders beside `train` of files side by side. The first one is used that exists."""
 _SPLIT_STREAM = 0xE5F6
 """Random stream of the validation split, separate from the other draws of one seed."""
 
 
 class DomainFiles(NamedTuple):
-    """Image files of the sources and of the targets."""
+    """Image files of the sources (a) and of the targets (b); the same files if each of them has both."""
 
     a: list[Path]
     b: list[Path]
@@ -42,7 +45,7 @@ class SplitFiles(NamedTuple):
 
 
 class PairedFolderDataModule(PairsDataModule):
-    """A folder of your own images of two domains, for image-to-image translation: `A` has sources, `B` targets.
+    """A folder of your own images of two domains A and B, for image-to-image translation.
 
     The folder has sub-folders `A` and `B`; or `train/A`, `train/B`, `test/A`, `test/B`; or `trainA`, `trainB`, `testA`,
     `testB`. If there are no test folders, a part of the images is held out. Formats are PNG, JPEG, WebP, TIFF and
@@ -53,9 +56,14 @@ class PairedFolderDataModule(PairsDataModule):
     image comes with another image of B; B has a new order in each epoch and is repeated if it has fewer images.
     Validation and test go once over A too, with the same image of B each time.
 
+    In the layout `side_by_side`, each file is a pair: its left half is the image of A and its right half that of B, as
+    in the data sets of Isola et al. 2016 (pix2pix), arXiv 1611.07004. The files are in `train` and `test`, or `val` if
+    there is no `test`; or in the folder itself, and a part of them is held out.
+
     Args:
         folder: Folder with the images of both domains.
-        layout: `paired` if A and B have images of the same names, which belong together; otherwise `unpaired`.
+        layout: `paired` if A and B have images of the same names, which belong together; `side_by_side` if each file
+            has a pair of images; otherwise `unpaired`.
         size: Height and width in pixels, or one number for both. Images are resized and cropped at the centre.
         grayscale: Whether images are read with one channel instead of three.
         flip: Whether training images are mirrored horizontally at random; both images of a pair are mirrored together.
@@ -68,6 +76,10 @@ class PairedFolderDataModule(PairsDataModule):
             its free memory.
         predict_split: Split that `predict` runs over.
         eval_batch_size: Number of pairs in a batch of validation, test and predict. Four times `batch_size` by default.
+        direction: `ab` if A has the sources and B the targets, `ba` if it is the other way round.
+        value_range: Values of black and white in images of more than 8 bits, such as `[0, 4095]` for 12 bits. By
+            default the range of the file type: 0 to 65535 for 16 bits, 0 to 1 for floats.
+        max_pixels: Largest number of pixels of an image file; larger ones are refused before they are decoded.
 
     Raises:
         ValueError: An option has a value that no folder allows.
@@ -104,27 +116,32 @@ class PairedFolderDataModule(PairsDataModule):
         on_device: bool | None = None,
         predict_split: Split = "test",
         eval_batch_size: int | None = None,
+        direction: Direction = "ab",
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        paired = layout == "paired"
+        paired = layout != "unpaired"
         super().__init__(folder, batch_size, paired, 0, seed, on_device, predict_split, eval_batch_size)
-        self._size: Size = (size, size) if isinstance(size, int) else (size[0], size[1])
-        if layout not in get_args(Layout):
-            raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
-        if min(self._size) < 1:
-            raise ValueError(f"data.size is {size}; give at least 1")
+        for choice, value, choices in (("layout", layout, Layout), ("direction", direction, Direction)):
+            if value not in get_args(choices):
+                raise ValueError(f"data.{choice} is {value}; it is one of {', '.join(get_args(choices))}")
+        self._reader = ImageReader(grayscale, value_range, max_pixels)
+        self._size = check_size(size, max_pixels)
         for option, share, valid in (("test_size", test_size, test_size > 0), ("val_size", val_size, val_size >= 0)):
             if not valid or (share > 1 and share % 1):
                 raise ValueError(f"data.{option} is {share}; give a share below 1 or a whole number of images")
         self.image_shape = (1 if grayscale else 3, *self._size)
         self.aligned = paired
-        self.grayscale = grayscale
+        self.layout = layout
+        self.direction = direction
         self.flip = flip
         self.test_size = test_size
         self.val_share = val_size
 
     def read(self) -> Arrays:
-        """Returns pairs as images of twice the channels, or images of A (label 0) followed by those of B (label 1)."""
+        """Returns pairs as images of twice the channels, or sources (label 0) followed by targets (label 1)."""
         arrays: Arrays = {}
+        check_memory(sum(len(files) for domains in self._split_files for files in domains), self.image_shape)
         for split, (a, b) in zip(SplitFiles._fields, self._split_files, strict=True):
             channels, number = self.image_shape[0], len(a)
             if self.paired:
@@ -133,7 +150,11 @@ class PairedFolderDataModule(PairsDataModule):
             else:
                 images = np.empty((number + len(b), *self._size, channels), np.uint8)
                 images_a, images_b = images[:number], images[number:]
-            read_images_into([*zip(a, images_a, strict=True), *zip(b, images_b, strict=True)], self.grayscale)
+            if self.layout == "side_by_side":
+                halves = (images_a, images_b) if self.direction == "ab" else (images_b, images_a)
+                self._reader.read_into([*zip(a, zip(*halves, strict=True), strict=True)])
+            else:
+                self._reader.read_into([*zip(a, images_a, strict=True), *zip(b, images_b, strict=True)])
             arrays[f"x_{split}"] = images
             arrays[f"y_{split}"] = np.arange(len(images)) >= number
         return arrays
@@ -183,17 +204,19 @@ class PairedFolderDataModule(PairsDataModule):
     def _split_files(self) -> SplitFiles:
         """Image files of training and test, listed when they are first used."""
         folder = self.root
-        if not os.path.isdir(folder):
+        if not is_folder(folder):
             raise DataError(f"{folder} is not a folder; give one that has images in A and B with --data.folder")
+        if self.layout == "side_by_side":
+            return self._side_by_side_files()
         for names, test_names in FOLDER_LAYOUTS:
-            exist = [os.path.isdir(folder / name) for name in names]
+            exist = [is_folder(folder / name) for name in names]
             if not any(exist):
                 continue
             if not all(exist):
                 present, missing = names if exist[0] else names[::-1]
                 raise DataError(f"{folder} has {present} but no {missing}; put the images of the other domain there")
             domains = self._domain_files(names)
-            if test_names is None or not any(os.path.isdir(folder / name) for name in test_names):
+            if test_names is None or not any(is_folder(folder / name) for name in test_names):
                 return self._hold_out_test(domains)
             return SplitFiles(domains, self._domain_files(test_names))
         raise DataError(
@@ -201,10 +224,21 @@ class PairedFolderDataModule(PairsDataModule):
         )
 
     def _domain_files(self, names: Sequence[str]) -> DomainFiles:
-        domains = DomainFiles(*(find_images(self.root / name) for name in names))
+        a, b = (find_images(self.root / name) for name in names)
+        domains = DomainFiles(a, b) if self.direction == "ab" else DomainFiles(b, a)
         if self.paired:
             _match_names(domains)
         return domains
+
+    def _side_by_side_files(self) -> SplitFiles:
+        """Image files of training and test, each of which has a source and a target."""
+        inside = is_folder(self.root / "train")
+        train = find_images(self.root / "train" if inside else self.root)
+        test_folder = next((self.root / name for name in TEST_FOLDERS if inside and is_folder(self.root / name)), None)
+        if test_folder is None:
+            return self._hold_out_test(DomainFiles(train, train))
+        test = find_images(test_folder)
+        return SplitFiles(DomainFiles(train, train), DomainFiles(test, test))
 
     def _hold_out_test(self, domains: DomainFiles) -> SplitFiles:
         """Splits the images into training and test images, in the same way for every seed."""

@@ -9,7 +9,8 @@ from torch import Tensor
 from datamodules import procedural_images
 from datamodules.base import ImageDataModule, Split
 from datamodules.files import Arrays, DataError
-from datamodules.image_files import Size, find_images, read_image
+from datamodules.image_files import MAX_PIXELS, check_memory, check_size, find_images, is_file, is_folder
+from datamodules.image_reader import ImageReader, ValueRange
 from datamodules.loader import Batch, BatchLoader, BatchTransform
 
 
@@ -28,6 +29,9 @@ class ReferenceImagesDataModule(ImageDataModule):
         steps_per_epoch: Number of training batches in an epoch.
         on_device: Whether the images are kept on the training device. By default they are if they take less than half
             of its free memory.
+        value_range: Values of black and white in images of more than 8 bits, such as `[0, 4095]` for 12 bits. By
+            default the range of the file type: 0 to 65535 for 16 bits, 0 to 1 for floats.
+        max_pixels: Largest number of pixels of an image file; larger ones are refused before they are decoded.
 
     Raises:
         ValueError: An option has a value that no images allow.
@@ -55,13 +59,14 @@ class ReferenceImagesDataModule(ImageDataModule):
         grayscale: bool = False,
         steps_per_epoch: int = 5,
         on_device: bool | None = None,
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__(val_size=0, on_device=on_device)
-        self._size: Size = (size, size) if isinstance(size, int) else (size[0], size[1])
-        if min(self._size) < 1 or steps_per_epoch < 1:
-            raise ValueError(
-                f"data.size is {size} and data.steps_per_epoch {steps_per_epoch}; give at least 1 for both"
-            )
+        if steps_per_epoch < 1:
+            raise ValueError(f"data.steps_per_epoch is {steps_per_epoch}; it must be at least 1")
+        self._reader = ImageReader(grayscale, value_range, max_pixels)
+        self._size = check_size(size, max_pixels)
         self.images = images
         self.grayscale = grayscale
         self.steps_per_epoch = steps_per_epoch
@@ -82,6 +87,7 @@ class ReferenceImagesDataModule(ImageDataModule):
         return _names(self._sources)
 
     def read(self) -> Arrays:
+        check_memory(len(self.names), self.image_shape)
         return self._arrays(np.stack([self._read(source) for source in self._sources]))
 
     def examples(self, split: Split, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -102,7 +108,7 @@ class ReferenceImagesDataModule(ImageDataModule):
     def _read(self, source: Path | str) -> np.ndarray:
         """Reads or generates one image: uint8 H x W x C."""
         if isinstance(source, Path):
-            return read_image(source, self._size, self.grayscale)
+            return self._reader.read(source, self._size)
         image = procedural_images.generate(source, self._size)
         return np.rint(image @ (0.299, 0.587, 0.114)).astype(np.uint8)[:, :, None] if self.grayscale else image
 
@@ -151,6 +157,9 @@ class StyleTransferDataModule(ReferenceImagesDataModule):
         steps_per_epoch: Number of training batches in an epoch.
         on_device: Whether the images are kept on the training device. By default they are if they take less than half
             of its free memory.
+        value_range: Values of black and white in images of more than 8 bits, such as `[0, 4095]` for 12 bits. By
+            default the range of the file type: 0 to 65535 for 16 bits, 0 to 1 for floats.
+        max_pixels: Largest number of pixels of an image file; larger ones are refused before they are decoded.
 
     Examples:
         >>> data = StyleTransferDataModule("lake", "paintings", size=16)
@@ -169,8 +178,10 @@ class StyleTransferDataModule(ReferenceImagesDataModule):
         grayscale: bool = False,
         steps_per_epoch: int = 5,
         on_device: bool | None = None,
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__(content, size, grayscale, steps_per_epoch, on_device)
+        super().__init__(content, size, grayscale, steps_per_epoch, on_device, value_range, max_pixels)
         self.style = style
 
     @cached_property
@@ -180,6 +191,7 @@ class StyleTransferDataModule(ReferenceImagesDataModule):
 
     def read(self) -> Arrays:
         """Returns each content image with each style image, as one image with twice the channels."""
+        check_memory(2 * len(self.names), self.image_shape)
         contents, styles = ([self._read(source) for source in sources] for sources in (self._sources, self._styles))
         pairs = [np.concatenate([content, style], axis=2) for content in contents for style in styles]
         return self._arrays(np.stack(pairs))
@@ -213,9 +225,9 @@ def _find(which: str, option: str) -> list[Path] | list[str]:
     generated, path = procedural_images.names(which), Path(which).expanduser()
     if generated:
         return generated
-    if path.is_dir():
+    if is_folder(path):
         return find_images(path)
-    if path.is_file():
+    if is_file(path):
         return [path]
     known = ", ".join([*procedural_images.SETS, *procedural_images.IMAGES])
     raise DataError(f"{which} is no file, folder or generated image; give a path with {option}, or one of {known}")

@@ -55,7 +55,13 @@ SAMPLING_ONLY = {
     "temperature": "--temperature",
 }
 """Options that have no meaning with --input, by their names in the program."""
-TRANSLATION_ONLY = {"direction": "--direction", "size": "--size", "compare": "--compare"}
+TRANSLATION_ONLY = {
+    "direction": "--direction",
+    "size": "--size",
+    "compare": "--compare",
+    "value_range": "--value-range",
+    "max_pixels": "--max-pixels",
+}
 """Options that have no meaning without --input."""
 INTERRUPTED = 130
 
@@ -170,6 +176,19 @@ def parser(prog: str = "sample.py") -> Parser:
         "own: the size of the file (default of super-resolution).",
     )
     given.add_argument(
+        "--value-range",
+        type=_value_range,
+        metavar="LOW,HIGH",
+        help="Values of black and white in images of more than 8 bits, such as 0,4095\n"
+        "(default: those of the training, or else the range of the file type).",
+    )
+    given.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="Largest number of pixels of an image; larger ones are refused (default: 80 million).",
+    )
+    given.add_argument(
         "--compare", action="store_true", help="Draw each input, as the model saw it, beside its result."
     )
     return made
@@ -241,6 +260,16 @@ def _not_negative(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return number
+
+
+def _value_range(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers of which the second is larger, such as 0,4095")
+    return low, high
 
 
 def _seed(text: str) -> int:

@@ -88,13 +88,17 @@ def translate(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from datamodules.image_files import MAX_PIXELS
     from genlab.random_state import isolated_rng
+    from genlab.sampling.run_data import training_option
     from genlab.sampling.translate_files import FileTranslator, destinations, images_and_others
     from lit_models import GenerativeModule
 
     originals, others = images_and_others(options.input)
     model = GenerativeModule.load(options.checkpoint).to(_device(options.device))
-    translator = FileTranslator(model, options.direction, options.size)
+    value_range = options.value_range or training_option(options.checkpoint, "value_range")
+    max_pixels = options.max_pixels or MAX_PIXELS
+    translator = FileTranslator(model, options.direction, options.size, value_range, max_pixels)
     folder = options.output or Path("translated" if translator.verb == "translate" else "reconstructed")
     places = destinations(originals[: options.count], options.input, folder)
     unseen = not sys.stderr.isatty()

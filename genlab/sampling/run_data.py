@@ -37,6 +37,16 @@ def training_data(checkpoint: Path, name: str | None, root: str | None) -> Image
         raise UsageError(f"cannot make {chosen.__name__} with {source} ({error}); {remedy}") from error
 
 
+def training_option(checkpoint: Path, name: str) -> Any:
+    """The value of an option of the data that a checkpoint was trained on; None if it is unknown.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+    """
+    data = training_config(checkpoint).get("data") or {}
+    return (data.get("init_args") or {}).get(name)
+
+
 def class_names(
     checkpoint: Path, num_classes: int | None = None, name: str | None = None, root: str | None = None
 ) -> list[str]:

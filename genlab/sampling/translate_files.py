@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from datamodules import DataError
-from datamodules.image_files import find_images, read_image
+from datamodules.image_files import MAX_PIXELS, find_images, is_file, is_folder
+from datamodules.image_reader import ImageReader, ValueRange
 from genlab.media import join_pictures
-from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.errors import UsageError
 from genlab.sampling.images import to_uint8
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Reconstructs, Translates
@@ -28,11 +28,11 @@ def images_and_others(path: Path) -> tuple[list[Path], list[Path]]:
 
     Raises:
         UsageError: The path does not exist.
-        DataError: The folder cannot be read, or has no images.
+        DataError: The folder cannot be read, or has no images, or a link leads nowhere.
     """
-    if path.is_file():
+    if is_file(path):
         return [path], []
-    if not path.is_dir():
+    if not is_folder(path):
         raise UsageError(f"there is no folder or image {path}; give one with --input")
     images = find_images(path)
     hidden_or_image = {*images, *path.glob(".*")}
@@ -75,13 +75,22 @@ class FileTranslator:
         direction: ab (source to target) or ba (target to source).
         size: `model` resizes the shorter side to that of the training images and crops the centre; `own` keeps the size
             of the file. None for `own` if the model upscales images, else `model`.
+        value_range: Values of black and white in images of more than 8 bits; None for the range of the file type.
+        max_pixels: Largest number of pixels of a file.
 
     Raises:
         UsageError: The model neither translates nor reconstructs images, or not in this direction, or its images have
             neither 1 nor 3 channels.
     """
 
-    def __init__(self, model: GenerativeModule, direction: str = "ab", size: Size | None = None) -> None:
+    def __init__(
+        self,
+        model: GenerativeModule,
+        direction: str = "ab",
+        size: Size | None = None,
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         name = type(model).__name__
         if not isinstance(model, Translates | Reconstructs):
             raise UsageError(f"{name} neither translates nor reconstructs images; leave --input out")
@@ -103,17 +112,18 @@ class FileTranslator:
         self.direction = direction
         self.size: Size = size or ("own" if upscales else "model")
         self.shape = source
+        self.reader = ImageReader(source[0] == 1, value_range, max_pixels, ("--value-range", "--max-pixels"))
         self.growth = max(1.0, target[1] * target[2] / (source[1] * source[2]))
 
     def read(self, path: Path) -> Tensor:
         """Reads an image and converts it for the model: uint8 C x H x W.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: The file cannot be read, or is too large.
         """
-        channels, *trained_on = self.shape
-        height, width = trained_on if self.size == "model" else oriented_size(path)
-        return torch.from_numpy(read_image(path, (height, width), grayscale=channels == 1).copy()).movedim(2, 0)
+        _, height, width = self.shape
+        pixels = self.reader.read(path, (height, width) if self.size == "model" else None)
+        return torch.from_numpy(pixels.copy()).movedim(2, 0)
 
     def pictures(
         self, shapes: Mapping[Path, Sequence[int]], compare: bool = False
@@ -159,20 +169,6 @@ class FileTranslator:
         if self.verb == "translate":
             return self.model.translate(images, self.direction)
         return self.model.reconstruct(images)
-
-
-def oriented_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image after its EXIF orientation is applied.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        with Image.open(path) as file:
-            width, height = ImageOps.exif_transpose(file).size
-    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-        raise DataError(f"{path} cannot be read as an image ({describe_error(error)}); repair or remove it") from error
-    return height, width
 
 
 def _picture(image: Tensor) -> Image.Image:

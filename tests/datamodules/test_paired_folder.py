@@ -10,10 +10,14 @@ from PIL import Image
 
 import train
 from datamodules import DataError, PairedFolderDataModule
-from datamodules.image_files import read_image, read_images_into
+from datamodules.image_reader import ImageReader
 from tests.datamodules.images import HEIGHT, WIDTH, numbered, write_images
 
 SIZE = (HEIGHT, WIDTH)
+
+
+def read_image(path: Path, size: tuple[int, int], grayscale: bool = False) -> np.ndarray:
+    return ImageReader(grayscale).read(path, size)
 
 
 def ready(folder: Path, **options: object) -> PairedFolderDataModule:
@@ -109,6 +113,47 @@ def test_two_images_of_one_name_are_refused_where_names_count(folder: Path):
     with pytest.raises(DataError, match=r"\S*A has more than one image named 003; keep one of each name"):
         ready(folder, layout="paired")
     ready(folder, layout="unpaired")
+
+
+def side_by_side(folder: Path, numbers: range, first_target: int = 100) -> None:
+    """Files whose left half is numbered as a source and whose right half as its target."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        pair = np.concatenate([numbered(number), numbered(number + first_target)], axis=1)
+        Image.fromarray(pair).save(folder / f"{number:03}.png")
+
+
+@pytest.mark.parametrize("direction", ["ab", "ba"])
+@pytest.mark.parametrize("names", [(), ("train",), ("train", "val"), ("train", "test", "val")])
+def test_pairs_side_by_side_in_one_file(tmp_path: Path, names: tuple[str, ...], direction: str):
+    """In the folders of pix2pix's data sets; `test` goes before `val`."""
+    places = [tmp_path / name for name in names] or [tmp_path]
+    for place, numbers in zip(places, (range(20), range(30, 33), range(40, 42)), strict=False):
+        side_by_side(place, numbers)
+    data = ready(tmp_path, layout="side_by_side", direction=direction, val_size=3, batch_size=1)
+    parts = [epoch(data, 0, split) for split in ("train", "val", "test")]
+    held_out = 0 if len(names) > 1 else 2
+    assert [len(part) for part in parts] == [17 - held_out, 3, 3 if held_out == 0 else 2]
+    for source, target in (pair for part in parts for pair in part):
+        assert target - source == (100 if direction == "ab" else -100)
+    if held_out == 0:
+        assert sorted(min(pair) for pair in parts[2]) == [30, 31, 32]
+    assert data.aligned and data.paired
+
+
+def test_an_odd_width_has_no_halves(tmp_path: Path):
+    side_by_side(tmp_path, range(3))
+    Image.new("RGB", (9, 6)).save(tmp_path / "odd.png")
+    with pytest.raises(
+        DataError, match=r"odd\.png is 9 pixels wide, so that it has no two halves; repair or remove it"
+    ):
+        ready(tmp_path, layout="side_by_side", test_size=1, val_size=1)
+
+
+@pytest.mark.parametrize("layout", ["paired", "unpaired"])
+def test_the_direction_says_which_folder_has_the_sources(folder: Path, layout: str):
+    there = epoch(ready(folder, layout=layout, batch_size=1, direction="ba"), 0, "test")
+    assert all(source >= 100 > target for source, target in there)
 
 
 # Unpaired
@@ -384,12 +429,12 @@ def test_two_images_are_enough_to_train_on_and_test_without_validation(tmp_path:
         ready(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"half", b"floats"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", b"half", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n"]
+)
 def test_a_file_that_cannot_be_read_is_named(content: bytes, folder: Path):
     path = folder / "B" / "007.tif"
-    if content == b"floats":
-        Image.fromarray(np.zeros(SIZE, np.float32)).save(path)
-    elif content == b"half":
+    if content == b"half":
         whole = (folder / "B" / "007.png").read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
     else:
@@ -400,17 +445,48 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes, folder: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_an_image_too_large_to_be_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(DataError, match="decompression bomb"):
+def test_an_image_too_large_to_be_one_is_refused(folder: Path):
+    with pytest.raises(
+        DataError, match=r"\d+\.png has 8 x 6 pixels, more than 47; .* give a larger --data.max_pixels$"
+    ):
+        ready(folder, size=4, max_pixels=47)
+    assert len(ready(folder, size=4, max_pixels=48)._split_files.train.a) == 18
+
+
+def test_more_images_than_the_memory_holds_are_refused_before_they_are_read(folder: Path, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 64, "SC_PHYS_PAGES": 89}[name])
+    with pytest.raises(DataError, match=r"40 images of 3 x 6 x 8 take 0 GB, and this machine has 0 GB; give a smaller"):
+        ready(folder, seed=71)
+
+
+@pytest.mark.parametrize("where", ["A", "A/000.png"])
+def test_links_that_lead_nowhere_are_named(folder: Path, where: str):
+    (folder / where).rename(folder / "elsewhere")
+    (folder / where).symlink_to(folder / where)
+    with pytest.raises(DataError, match=rf"^{folder / where} is a link in a loop; repair or remove it$"):
         ready(folder)
+    (folder / where).unlink()
+    (folder / where).symlink_to("nothing")
+    with pytest.raises(DataError, match=rf"^{folder / where} is a link to a file that is not there; repair or remove"):
+        ready(folder)
+    (folder / where).unlink()
+    (folder / where).symlink_to(folder / "elsewhere")
+    assert len(ready(folder)._split_files.train.a) == 18
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "side by side"}, "data.layout is side by side; it is one of paired, unpaired"),
+        ({"layout": "side by side"}, "data.layout is side by side; it is one of paired, unpaired, side_"),
+        ({"direction": "AtoB"}, "data.direction is AtoB; it is one of ab, ba"),
         ({"size": 0}, "data.size is 0"),
+        (
+            {"size": 100000},
+            "data.size is 100000 x 100000 pixels, more than data.max_pixels, 80,000,000; give a smaller",
+        ),
+        ({"max_pixels": 0}, "data.max_pixels is 0; it must be at least 1"),
+        ({"value_range": (5, 5)}, "data.value_range is 5 to 5; give a finite number and a larger one"),
+        ({"value_range": (0, float("inf"))}, "data.value_range is 0 to inf"),
         ({"size": (8, 0)}, r"data.size is \(8, 0\)"),
         ({"test_size": 0}, "data.test_size is 0; give a share below 1 or a whole number of images"),
         ({"test_size": 1.5}, "data.test_size is 1.5"),
@@ -430,13 +506,13 @@ def test_impossible_options_are_refused_at_once(options: dict, message: str):
 
 def test_a_progress_bar_is_shown_for_long_reading(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd):
     targets = [(path, np.empty((*SIZE, 3), np.uint8)) for path in (folder / "A").iterdir()]
-    read_images_into(targets)
+    ImageReader().read_into(targets)
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    read_images_into(targets)
+    ImageReader().read_into(targets)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("datamodules.image_files.SECONDS_BEFORE_PROGRESS_BAR", -1.0)
-    read_images_into(targets)
+    monkeypatch.setattr("datamodules.image_reader.SECONDS_BEFORE_PROGRESS_BAR", -1.0)
+    ImageReader().read_into(targets)
     written = capfd.readouterr()
     assert written.out == "" and "reading images" in written.err
 
