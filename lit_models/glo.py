@@ -254,5 +254,4 @@ class OptimizationEncoder(nn.Module):
     def _nearest(self, images: Tensor) -> Tensor:
         """Candidate whose generated image has the least squared error: N x C x H x W -> N x d."""
         candidates = self.generator(self.starts).to(images.dtype)
-        distances = torch.cdist(images.flatten(1), candidates.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
-        return self.starts[distances.argmin(dim=1)]
+        return self.starts[torch.cdist(images.flatten(1), candidates.flatten(1)).argmin(dim=1)]
