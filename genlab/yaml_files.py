@@ -149,7 +149,7 @@ class _Outline:
         self.sizes: dict[str, int] = {}
         """Number of values below each anchor."""
 
-    def add(self, event: yaml.Event) -> None:
+    def add(self, event: Any) -> None:
         """
         Raises:
             YAMLError: the document is out of bounds here.
@@ -169,7 +169,7 @@ class _Outline:
                 raise _error(event, f"&{event.anchor} contains itself")
             self._count(event, self.sizes.get(event.anchor, 1), None)
 
-    def _count(self, event: yaml.Event, size: int, anchor: str | None) -> None:
+    def _count(self, event: Any, size: int, anchor: str | None) -> None:
         if anchor is not None:
             self.sizes[anchor] = size
         if self.open:
@@ -178,7 +178,7 @@ class _Outline:
             if self.open[-1].size > MAX_VALUES:
                 raise _error(event, f"it has more than {MAX_VALUES:,} values, those of aliases counted each time")
 
-    def _check_key(self, event: yaml.ScalarEvent) -> None:
+    def _check_key(self, event: Any) -> None:
         holder = self.open[-1] if self.open else None
         if self.repeated_keys or holder is None or not holder.is_mapping or holder.items % 2 or event.value == "<<":
             return
@@ -188,5 +188,5 @@ class _Outline:
         holder.keys[event.value] = line
 
 
-def _error(event: yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -314,7 +314,7 @@ def test_bad_input_is_refused_before_anything_is_written(args, error, complaint:
             ["--model.latent_dimm=9"],
             "there is no option --model.latent_dimm of Autoencoder; did you mean --model.latent_dim?",
         ),
-        (["--model.latent_dim=4.5"], "model.latent_dim: expected int, not 4.5"),
+        (["--model.latent_dim=4.5"], "model.latent_dim: expected a whole number, not 4.5"),
         (["--trainer.max_epoch=3"], "there is no option --trainer.max_epoch; did you mean --trainer.max_epochs?"),
         (["--model=MyAutoencoder"], "there is no model MyAutoencoder; did you mean Autoencoder?"),
     ],

@@ -42,6 +42,26 @@ NOUNS = {"data": "data module"}
 LISTS = {"model": "; `genlab models` lists them", "data": "; `genlab data` lists them"}
 LIST = "CLASS"
 """Stands for the class in `--model.generator.help CLASS` where none is given: the classes are listed."""
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "Iterable": "a list",
+    "dict": "a mapping",
+}
+"""What values are called, by their types in Python."""
+DULL = (
+    "Does not validate against any",
+    "Subtypes",
+    "Errors",
+    "Given value",
+    "Expected a path but",
+    "Expected a <class 'NoneType'>",
+)
+"""How those lines of jsonargparse's messages begin that tell a user nothing."""
 BASES = (Optimizer, LRScheduler)
 """Abstract classes that do not declare that they are."""
 
@@ -126,18 +146,22 @@ class Parser(LightningArgumentParser):
 
     def explain(self, message: str) -> str:
         """An error of jsonargparse in one line, with the name that was probably meant."""
+        takes_number = re.search(r"- Expected a <class '(int|float)'>", message)
         explanations = {
             r"unrecognized arguments: (\S+?)(?:=|\s|$)": self._unknown_argument,
             r"Option '([^']+)' is not accepted|does not accept option '([^']+)'": self._unknown_option,
             r"(--print_completion)?: invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
             r"arguments are required: (.*)": self._missing,
-            f"{KEY}Expected a dot import path string: (.+)": self._unknown_class,
+            f"{KEY}Expected a dot import path string: (.+)": None if takes_number else self._unknown_class,
+            f"{KEY}Multiple subclasses with name (\\w+)\\..* ambiguity: (.+)\\.": self._several_classes,
+            f"{KEY}expects a function or a callable class: ([^$]+?)\\.+ Got value: (\\S+)": self._unusable_object,
+            r"Unable to load config \"(.*)\"'?$": self._no_mapping,
             f"{KEY}Expected an instantiatable class, but.*is abstract{NESTED}": self._abstract_class,
             r'expected "subcommand" to be one of \{(.*)\}': self._no_command,
             f"{KEY}Problem with given class_path '([^']+)':\\s*(.+)": self._unusable_class,
         }
         for pattern, explanation in explanations.items():
-            if found := re.search(pattern, message):
+            if explanation is not None and (found := re.search(pattern, message)):
                 return explanation(found)
         name = re.match(r'Parser key "(.+?)"', message)
         return one_line(message if name is None else message.replace(name[1], self._flag(name[1]), 1))
@@ -218,6 +242,18 @@ class Parser(LightningArgumentParser):
         choices = f"; choose from {', '.join(able)}" if len(able) > 1 else ""
         return f"{name}.{option} needs the class too: give --{name} {able[0]}{choices}"
 
+    def _several_classes(self, found: re.Match[str]) -> str:
+        return f"there are several {found[2]}; give --{self._full_name(found[1])} {' or '.join(found[3].split(', '))}"
+
+    def _unusable_object(self, found: re.Match[str]) -> str:
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", found[2])
+        hint = f"; {WHERE_PACKAGES_ARE}" if reason.startswith("No module named") else ""
+        return f"--{self._full_name(found[1])} {found[3]} cannot be used: {reason}{hint}"
+
+    def _no_mapping(self, found: re.Match[str]) -> str:
+        key = re.search(r'Parser key "(.+?)"', found.string)
+        return f"{'' if key is None else self._flag(key[1])} takes its options, or a YAML file of them, not {found[1]}"
+
     def _no_command(self, found: re.Match[str]) -> str:
         return f"there is no command; choose from {', '.join(found[1].split(','))}"
 
@@ -245,15 +281,32 @@ def usable_classes(hint: Any) -> set[type]:
 
 
 def one_line(message: str) -> str:
-    """jsonargparse's tree of attempts as one line: what was wrong with the option, without the types it tried."""
-    lines = [line.strip().removeprefix("- ").rstrip(":") for line in str(message).splitlines()]
-    dull = ("Does not validate against any", "Subtypes", "Errors", "Given value", "Expected a <class 'NoneType'>")
-    kept = [line for line in lines if line and not line.startswith(dull)]
-    kept = [re.sub(r'^Parser key "(.+?)"', r"\1", line) for line in kept]
-    text = ": ".join(kept) or "unknown error"
-    text = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>\. Got value: ", r"expected \1, not ", text)
-    given = next((line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")), "this")
-    return re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>$", lambda found: f"expected {found[1]}, not {given}", text)
+    """jsonargparse's tree of attempts as one line: the option, what it accepts and what was given."""
+    message = message[max(0, message.rfind("Parser key")) :]  # of a mapping, the option in it
+    lines = [line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(DULL)]
+    kept = [re.sub(r'^Parser key "(.+?)":?', r"\1:", line).removesuffix(":") for line in kept]
+    accepted = [_accepted(line) for line in kept]
+    rest = [line for line, words in zip(kept, accepted, strict=True) if not words]
+    given = re.search(r"(?:Given|Got) value: (.*)$", message)
+    kinds = list(dict.fromkeys(word for words in accepted for word in words))
+    if kinds:
+        kinds = [kind for kind in kinds if kind != "a whole number" or "a number" not in kinds]
+        listed = " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+        rest = [line for line in rest if not line.startswith("Expected a dot import path")]
+        rest.append(f"expected {listed}, not {given[1] if given else 'this'}")
+    return ": ".join(rest) or "unknown error"
+
+
+def _accepted(line: str) -> list[str]:
+    """What an attempt would have accepted, in words; nothing if the line does not say so."""
+    if found := re.match(r"Expected a <class '(?:\w+\.)*(\w+)'>", line):
+        return [KINDS.get(found[1], found[1])]
+    if found := re.match(r"Expected a tuple with (\d+) elements", line):
+        return [f"a list of {found[1]}"]
+    if found := re.match(r"Expected a typing\.Literal\[(.*?)\]", line):
+        return [choice.strip("'") for choice in found[1].split(", ")]
+    return []
 
 
 @contextlib.contextmanager
