@@ -43,7 +43,7 @@ def add_sweep(server: WandbServer, **values: list[Any]) -> Sweep:
             "program": str(STUB),
             "metric": {"name": "score", "goal": "maximize"},
             "parameters": {key: {"values": choices} for key, choices in values.items()},
-            "command": ["${env}", "${interpreter}", "${program}", "fit", "${args}"],
+            "command": ["${env}", "${interpreter}", "${program}", "fit", "--run.experiment=stub", "${args}"],
         }
     )
 
