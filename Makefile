@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Two test workers on two cores: one thread each.
-TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m pytest -n 2
+# Two test workers on two cores: one thread each. Each takes half of the tests, so that few fixtures are made twice.
+TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The three latent distributions of sweeps/vae_color.yaml, with the default size and weight.
 DEFAULTS := --override model.latent_dim=3 --override model.beta=1

@@ -16,6 +16,13 @@ from tests.wandb_server import WandbServer
 
 torch.set_num_threads(1)
 
+LONGEST = ("test_docs.py", "test_wheel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the longest tests, so that no worker waits for one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:

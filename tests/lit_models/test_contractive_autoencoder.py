@@ -74,8 +74,7 @@ def test_the_estimates_gradient_is_that_of_the_whole_jacobian():
         assert torch.allclose(found, by_hand[name], rtol=1e-3, atol=1e-5), name
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("inference_mode", [True, False])
+@pytest.mark.parametrize(("inference_mode", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_the_estimate_is_logged_where_gradients_are_off(inference_mode: bool, precision: str, tmp_path: Path):
     seed_everything(0, verbose=False)
     model = ContractiveAutoencoder(4, networks=StridedNetworks(2, 4), probes=64)

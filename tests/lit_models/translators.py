@@ -47,7 +47,7 @@ def one_way(kind: type[ImageToImageGAN], **options: Any) -> Any:
 
 def loader(batch_size: int, rank: int = 0, world_size: int = 1, shrink: int = 1) -> BatchLoader:
     """Pairs of an image and its mirrored negative."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (IMAGES, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
 
     def both(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import datamodules
 import lit_models
 from genlab.cli.listing import entries
 from genlab.packaged import packaged_names
+from tests import preloaded
 
 
 def test_every_model_is_listed():
@@ -43,7 +44,7 @@ def test_a_reader_may_take_the_first_lines_only(args: list[str]):
         pytest.importorskip("shtab")
     program = f"from genlab.cli.main import main; raise SystemExit(main({args}))"
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [preloaded.python(), "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()

@@ -288,7 +288,7 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 @pytest.mark.parametrize(
     ("runs", "workers", "kills"),
-    [(60, 4, 6), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    [(30, 4, 3), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
 def test_random_kills(
     runs: int, workers: int, kills: int, storage: str, tmp_path: Path, request: pytest.FixtureRequest
