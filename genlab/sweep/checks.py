@@ -67,9 +67,9 @@ def _classes(sweep: Definition, worker: Worker, arguments: Arguments) -> tuple[P
     for point, error in zip(points, errors, strict=True):
         if error is None:
             return point, None
-    error = str(errors[1])  # with the first classes, or with none where there are none
-    named = (key for key, value in points[1].items() if str(value) in error)
-    return {}, _at_line(sweep, next(named, "command"), error)
+    message = str(errors[1])  # with the first classes, or with none where there are none
+    named = (key for key, value in points[1].items() if str(value) in message)
+    return {}, _at_line(sweep, next(named, "command"), message)
 
 
 def _values_to_try(sweep: Definition, key: str) -> list[Any]:

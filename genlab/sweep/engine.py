@@ -275,6 +275,8 @@ class Engine:
             if summary is None:
                 continue
             differing[name] = worker.differing_options(args, summary.get("config") or {})
+            if summary.get("ended_early") and self.sweep.early_terminate is None:
+                differing[name].append("early_terminate")
             if not differing[name] and (name == job.run or self.queue.rename(job, name)):
                 return replace(job, run=name)
         if job.run not in differing:
