@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import train
 from datamodules import DataError, DigitsDataModule
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import read_summary
+from genlab.runs.folder import lock_run, read_summary, unlock_run
 from genlab.sampling.run_data import training_data
 from lit_models import CheckpointError
 from tests import preloaded
@@ -136,12 +136,17 @@ def test_what_is_to_be_overwritten_stays_until_the_new_run_stands(tmp_path: Path
     assert [path.name for path in first.parent.iterdir()] == ["x"]
 
 
-def test_a_running_run_is_not_overwritten(tmp_path: Path):
+def test_a_running_run_is_neither_overwritten_nor_resumed(tmp_path: Path):
     first = fit(tmp_path, "--run.name=x").folder
-    summary = read_summary(first) | {"state": "running", "pid": os.getppid()}
-    (first / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UsageError, match="still running"):
-        fit(tmp_path, "--run.name=x", "--run.overwrite=true")
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    lock = lock_run(first)
+    for option in ("--run.overwrite=true", "--ckpt_path=last"):
+        with pytest.raises(UsageError, match=f"the run in .*x is still running .process {os.getpid()} on"):
+            fit(tmp_path, "--run.name=x", option)
+    assert train.main(["test", f"--ckpt_path={first}/checkpoints/last.ckpt", "--trainer.accelerator=cpu"]).metrics
+    unlock_run(lock)
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    fit(tmp_path, "--run.name=x", "--ckpt_path=last")
 
 
 def test_without_a_progress_bar_nothing_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -156,7 +161,15 @@ def test_evaluation_without_weights_is_refused_and_takes_no_folder(command: str,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("option", ["--data.val_size=0", "--trainer.limit_val_batches=0", "--data.labels_per_class=9"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--data.val_size=0",
+        "--trainer.limit_val_batches=0",
+        "--data.labels_per_class=9",
+        "--trainer.check_val_every_n_epoch=5",
+    ],
+)
 def test_the_last_weights_are_the_best_where_nothing_may_choose(option: str, tmp_path: Path):
     folder = fit(tmp_path, option).folder
     assert same(weights(folder, "best.ckpt"), weights(folder, "last.ckpt"))
@@ -280,9 +293,10 @@ def test_fast_dev_run_leaves_no_run(tmp_path: Path):
 
 
 def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
-    folder = fit(tmp_path, "--trainer.log_every_n_steps=2").folder
+    folder = fit(tmp_path, "--trainer.log_every_n_steps=4").folder
     rows = history(folder)
-    assert [row["step"] for row in rows if row["train/mse"]] == ["1", "3", "5", "7", "9", "11"]
+    steps = [row["step"] for row in rows if row["train/mse"]]
+    assert steps == ["3", "5", "7", "11"]  # every fourth, and the last of an epoch
     assert [row["epoch"] for row in rows if row["val/mse"]] == ["0", "1"]
     assert [bool(row["test/mse"]) for row in rows][-1]
 

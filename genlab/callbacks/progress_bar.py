@@ -10,7 +10,14 @@ SECONDS_BETWEEN_LINES = 5.0
 
 def progress_bar() -> ProgressBar:
     """A bar on a terminal, plain lines if the output goes elsewhere."""
-    return RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgressBar()
+    return EpochProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgressBar()
+
+
+class EpochProgressBar(RichProgressBar):
+    """A bar for each epoch, such as `Epoch 3/10`; Lightning's own counts from zero."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {_epochs(self.trainer)}".ljust(len(self.validation_description))
 
 
 class PlainProgressBar(ProgressBar):
@@ -49,6 +56,10 @@ class PlainProgressBar(ProgressBar):
         if now - self._printed < SECONDS_BETWEEN_LINES and not last:
             return
         self._printed = now
-        epochs = f"{trainer.current_epoch + 1}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else "")
         terms = "".join(f"  {k} {float(v):.4g}" for k, v in trainer.callback_metrics.items() if "/" in k)
-        print(f"epoch {epochs}{where}{terms}  {now - self._start:.1f} s", flush=True)
+        print(f"epoch {_epochs(trainer)}{where}{terms}  {now - self._start:.1f} s", flush=True)
+
+
+def _epochs(trainer: Trainer) -> str:
+    """The current epoch, and the number of epochs if it is known."""
+    return f"{trainer.current_epoch + 1}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else "")

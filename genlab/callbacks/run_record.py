@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from genlab.callbacks.progress_reporter import ProgressReporter
 from genlab.runs.errors import describe_error
 from genlab.runs.folder import read_summary, write_summary
+from genlab.runs.history import MetricsCSV
 from genlab.runs.wandb_run import RunLogger
 
 SECONDS_BETWEEN_WRITES = 1.0
@@ -24,7 +27,12 @@ PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy
 class RunRecord(Callback):
     """Keeps summary.json up to date: state, metrics, config, seconds, images seen, versions and commit of the run.
 
-    The state is running, then finished, failed (with the error) or killed (by a signal).
+    The state is running, then finished, failed (with the error) or killed (by a signal). A finished run whose training
+    was ended by a sweep before its last epoch has `ended_early`. The metrics of a run that is
+    not finished are the latest ones; those of a finished run are the latest of `train/`, and for `val/` and `test/`
+    those of best.ckpt.
+
+    The record also writes metrics.csv. A checkpoint holds what a resumed run needs to end with the same record.
 
     Args:
         folder: The run folder.
@@ -33,6 +41,8 @@ class RunRecord(Callback):
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
+        self.history = MetricsCSV(folder)
+        self.metrics: dict[str, float] = {}
         earlier = read_summary(folder) or {}
         self.summary: dict[str, Any] = {
             "state": "running",
@@ -51,6 +61,8 @@ class RunRecord(Callback):
         self._start = time.monotonic()
         self._images = 0
         self._written = 0.0
+        self._trainer: Trainer | None = None
+        self._resumed: dict[str, Any] | None = None
 
     def update(self, **entries: Any) -> None:
         """Adds entries to the summary and writes it."""
@@ -58,9 +70,8 @@ class RunRecord(Callback):
         self._write()
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Marks the run as finished and adds its final metrics."""
-        self.summary["metrics"] |= metrics
-        self.update(state="finished")
+        """Marks the run as finished, with its final metrics."""
+        self.update(state="finished", metrics=metrics)
 
     def fail(self, error: BaseException) -> None:
         """Marks the run as killed if a signal ended it, else as failed."""
@@ -70,33 +81,65 @@ class RunRecord(Callback):
             error=describe_error(error),
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger) and logger.run_id is not None:
                 self.summary["wandb_id"] = logger.run_id  # the agent of a sweep sets its own
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in self.metrics.items()}
+        )
+        self._resume_history()
         self._write(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[0]) * trainer.world_size
+        connector = trainer._logger_connector
+        if trainer.fit_loop.epoch_loop._is_training_done and not connector.should_update_logs:
+            connector.log_metrics(connector.metrics["log"])  # the last step of an epoch is logged in any case
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_metrics(trainer)
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self._write(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._add_metrics(trainer)
+        reporters = [callback for callback in trainer.callbacks if isinstance(callback, ProgressReporter)]
+        if any(reporter.ended_early for reporter in reporters):
+            self.summary["ended_early"] = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._resume_history()
+
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds(), "images_seen": self._images}
+        state: dict[str, Any] = {"seconds": self._seconds(), "images_seen": self._images}
+        if self._trainer is not None:
+            row = _next_row(self._trainer)
+            state["metrics"] = _latest(self._trainer)
+            state["rows"], state["last_row"] = self.history.count() + (row is not None), row
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds_before = state_dict["seconds"]
         self._images = state_dict["images_seen"]
+        self.metrics = state_dict["metrics"]
+        self.summary["metrics"] |= self.metrics
+        self._resumed = state_dict
+
+    def _resume_history(self) -> None:
+        if self._resumed is not None:
+            self.history.resume(self._resumed["rows"], self._resumed["last_row"])
+            self._resumed = None
 
     def _add_metrics(self, trainer: Trainer) -> None:
-        for name, value in trainer.callback_metrics.items():
-            if "/" in name and not name.startswith("test/"):
-                self.summary["metrics"][name] = float(value)
+        self.metrics = _latest(trainer)
+        self.summary["metrics"] |= self.metrics
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._start
@@ -108,6 +151,22 @@ class RunRecord(Callback):
         self.summary["images_seen"] = self._images
         write_summary(self.folder, self.summary)
         self._written = time.monotonic()
+
+
+def _latest(trainer: Trainer) -> dict[str, float]:
+    """The latest value of each metric of training and validation."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _next_row(trainer: Trainer) -> dict[str, float] | None:
+    """The row that Lightning will log when the current hook of the training is over; None if it will log none."""
+    loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector
+    hook = trainer.lightning_module._current_fx_name
+    step = loop._batches_that_stepped - (hook == "on_train_epoch_end")
+    if hook != "on_train_epoch_end" and not (hook == "on_train_batch_end" and connector.should_update_logs):
+        return None
+    metrics = convert_tensors_to_scalars(connector.metrics["log"])
+    return {"step": step, **metrics, "epoch": trainer.current_epoch} if metrics else None
 
 
 @functools.cache

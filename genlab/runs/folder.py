@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its creation among concurrent runs, and its summary.json."""
+"""The folder of a run: its name, its creation among concurrent runs, its lock, and its summary.json."""
 
 import contextlib
 import glob
@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from genlab.runs.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 MAX_NAME_LENGTH = 150
+LOCK_FILE = ".lock"
+"""The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""
 RUN_FILES = re.compile(
-    r"checkpoints|media|wandb|test|validate|predict|error\.txt"
+    r"checkpoints|\.lock|media|wandb|test|validate|predict|error\.txt"
     r"|(config\.yaml|summary\.json|metrics\.csv)"
     r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # a temporary file of a killed process
 )
@@ -36,10 +40,12 @@ class RunOptions:
         root: Folder of all runs.
         overwrite: Replace an existing run of this name. Without it the new run's name gets the next free number.
         pictures: Draw the pictures in media/.
-        wandb: Mode of W&B: online, offline or disabled. `auto` is online if an API key is configured, else offline.
-        project: W&B project.
-        group: W&B group. By default the experiment.
-        tags: W&B tags.
+        wandb: Mode of W&B: online, offline or disabled. `auto` is WANDB_MODE, or without this variable online if an API
+            key is configured, else offline.
+        project: W&B project. By default WANDB_PROJECT, or genlab if this variable is not set.
+        entity: W&B entity, a user or a team. By default WANDB_ENTITY, or that of the API key.
+        group: W&B group. By default WANDB_RUN_GROUP, or the experiment.
+        tags: W&B tags. By default WANDB_TAGS, separated by commas.
     """
 
     experiment: str | None = None
@@ -48,7 +54,8 @@ class RunOptions:
     overwrite: bool = False
     pictures: bool = True
     wandb: WandbMode = "auto"
-    project: str = "genlab"
+    project: str | None = None
+    entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
 
@@ -62,10 +69,12 @@ def safe_name(text: str) -> str:
 
 
 def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
-    """Returns the run folder that holds a checkpoint; None for a checkpoint outside a run folder."""
-    folder = Path(path).resolve().parent
-    inside = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
-    return folder.parent if inside else None
+    """Returns the run folder that holds a checkpoint, as the path names it; None for one outside a run folder."""
+    for file in (Path(path), Path(path).absolute(), Path(path).resolve()):
+        folder = file.parent
+        if folder.name == "checkpoints" and folder.parent.name and (folder.parent / "config.yaml").is_file():
+            return folder.parent
+    return None
 
 
 def claim(folder: Path) -> Path:
@@ -86,6 +95,18 @@ def claim(folder: Path) -> Path:
             f"cannot create the run folder {folder} ({error.strerror or error}); choose another place with --run.root"
         ) from error
     raise UsageError(f"there are a million runs beside {folder}; choose another --run.name")
+
+
+def missing_parents(folder: Path) -> list[Path]:
+    """Returns the folders above this one that do not exist, the innermost first."""
+    return [parent for parent in folder.parents if not parent.exists()]
+
+
+def remove_empty(*folders: Path) -> None:
+    """Removes folders, the innermost first, up to the first one that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def last_run(folder: Path) -> Path | None:
@@ -118,12 +139,44 @@ def move_aside(folder: Path) -> Path | None:
         raise UsageError(
             f"--run.overwrite would delete {folder / foreign[0]}, which no run wrote; move it elsewhere first"
         )
-    summary = read_summary(folder) or {}
-    if is_running(summary):
-        raise UsageError(f"the run in {folder} is still running (process {summary['pid']}); stop it first")
     aside = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
-    folder.rename(aside)
+    lock = lock_run(folder)
+    try:
+        folder.rename(aside)
+        (aside / LOCK_FILE).unlink(missing_ok=True)
+    finally:
+        unlock_run(lock)
     return aside
+
+
+def lock_run(folder: Path) -> FileLock:
+    """Locks a run folder, in which one process at a time trains.
+
+    The lock ends with `unlock_run`, or when the process ends, in whatever way. On a file system without locks, only the
+    summary of the run tells whether another process of this host trains there.
+
+    Raises:
+        UsageError: Another process trains there.
+    """
+    lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
+    summary = read_summary(folder) or {}
+    try:
+        lock.acquire()
+        return lock
+    except Timeout:
+        pass
+    except (OSError, NotImplementedError):
+        if not is_running(summary):
+            return lock
+    owner = f" (process {summary['pid']} on {summary['host']})" if "pid" in summary else ""
+    raise UsageError(
+        f"the run in {folder} is still running{owner}; stop it first, or give the new run another --run.name"
+    )
+
+
+def unlock_run(lock: FileLock) -> None:
+    Path(lock.lock_file).unlink(missing_ok=True)  # before others can lock it
+    lock.release()
 
 
 def is_running(summary: Mapping[str, Any]) -> bool:

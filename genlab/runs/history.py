@@ -17,8 +17,6 @@ INDEX_COLUMNS = ["step", "epoch"]
 class MetricsCSV(Logger):
     """Lightning logger that writes each event at once, so that a killed run keeps its history.
 
-    A resumed run deletes the rows that it will write again: those at or after its first new step.
-
     Args:
         folder: The run folder.
     """
@@ -27,7 +25,7 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self._columns: list[str] = []
-        self._started = False
+        self._count: int | None = None
 
     @property
     def name(self) -> str:
@@ -47,26 +45,33 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        step = step or 0
-        if not self._started:
-            self._start(step)
-        row = {"step": step, **metrics}
-        new = [column for column in row if column not in self._columns]
-        if new:
-            kept = self._rows()
-            self._columns += new
-            self._rewrite([*kept, row])
-        else:
+        count = self.count()
+        row = {"step": step or 0, **metrics}
+        if row.keys() <= set(self._columns):
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
+            self._count = count + 1
+        else:
+            self._rewrite([*self._rows(), row])
 
-    def _start(self, step: int) -> None:
-        self._started = True
-        self._columns = list(INDEX_COLUMNS)
-        if self.path.exists():
-            rows = self._rows()
-            self._columns = list(rows[0]) if rows else self._columns
-            self._rewrite([row for row in rows if row["step"].isdigit() and int(row["step"]) < step])
+    def count(self) -> int:
+        """The number of rows."""
+        if self._count is None:
+            self._count = len(self._rows())
+        return self._count
+
+    @rank_zero_only
+    def resume(self, count: int, last: Mapping[str, Any] | None) -> None:
+        """Deletes the rows that a resumed run will write again.
+
+        Args:
+            count: The number of rows at the checkpoint.
+            last: The last one of them if it was written after the checkpoint, so that a killed run may lack it.
+        """
+        rows = self._rows()[:count]
+        if last is not None and len(rows) >= count - 1:
+            rows[count - 1 :] = [dict(last)]
+        self._rewrite(rows)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -75,6 +80,9 @@ class MetricsCSV(Logger):
             return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        filled = (column for row in rows for column, value in row.items() if value != "")
+        self._columns = list(dict.fromkeys([*INDEX_COLUMNS, *filled]))
+        self._count = len(rows)
         lines = [self._columns, *([str(row.get(column, "")) for column in self._columns] for row in rows)]
         write_atomically(self.path, "".join(",".join(_quote(cell) for cell in line) + "\n" for line in lines))
 

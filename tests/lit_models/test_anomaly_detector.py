@@ -76,7 +76,7 @@ def test_a_checkpoint_of_the_validated_weights_has_their_threshold(data_root: Pa
     model, data = small(threshold_images=100), kinds(data_root)
     best = BestCheckpoint(tmp_path, "val/mse", "min")
     quiet(tmp_path, callbacks=[best], enable_checkpointing=True, max_epochs=3).fit(model, data)
-    loaded = AnomalyDetector.load(best.best_model_path)
+    loaded = AnomalyDetector.load(best.path)
     scores = scores_by_hand(loaded, data.examples("train", 100)[0])
     assert float(loaded.threshold) == pytest.approx(np.quantile(scores, 0.8), rel=1e-5)
 

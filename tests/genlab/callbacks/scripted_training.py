@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from genlab.callbacks import BestCheckpoint, LastCheckpoint, RunRecord
-from genlab.runs.history import MetricsCSV
 
 HEALTHY = {"loss_d": 1.3, "loss_g": 0.8, "d_real": 0.6, "d_fake": 0.4}
 
@@ -54,8 +53,9 @@ def train(
     steps: int,
     checkpoint: Path | None = None,
     more: list[Callback] | None = None,
+    **options: Any,
 ) -> Trainer:
-    """`more` callbacks come after those that keep the run."""
+    """`more` callbacks come after those that keep the run; the options are the trainer's."""
     watched = {name for scores in model.scores or [] for name in scores}
     record = RunRecord(folder, {})
     best = [BestCheckpoint(folder / "checkpoints", "val/distance", "min")] if "val/distance" in watched else []
@@ -63,14 +63,15 @@ def train(
         accelerator="cpu",
         max_epochs=epochs,
         callbacks=[*callbacks, record, *best, LastCheckpoint(), *(more or [])],
-        logger=MetricsCSV(folder),
+        logger=record.history,
         default_root_dir=folder,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     data = DataLoader(TensorDataset(torch.zeros(steps, 1)), batch_size=1)
     trainer.fit(model, data, data if model.scores else None, ckpt_path=checkpoint, weights_only=True)
-    record.finish({})
+    record.finish(record.metrics)
     return trainer

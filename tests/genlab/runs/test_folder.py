@@ -2,20 +2,24 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import (
     claim,
     is_numbered,
     last_run,
+    lock_run,
     move_aside,
     read_summary,
     run_of_checkpoint,
     safe_name,
+    unlock_run,
     write_atomically,
     write_summary,
 )
@@ -63,14 +67,36 @@ def test_a_folder_with_other_files_is_not_moved_aside(name: str, tmp_path: Path)
     assert (run / name).exists()
 
 
-@pytest.mark.parametrize(
-    ("owner", "running"), [("another process", True), ("this process", False), ("no process", False)]
-)
-def test_a_running_run_is_not_moved_aside(owner: str, running: bool, tmp_path: Path):
-    pid = {"another process": os.getppid(), "this process": os.getpid(), "no process": 2**22 + 1}[owner]
+def _lock_and_die(run: Path) -> None:
+    lock_run(run)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_one_at_a_time_trains_in_a_run_folder_whatever_became_of_the_one_before(tmp_path: Path):
+    run = claim(tmp_path / "r")
+    killed = multiprocessing.get_context("fork").Process(target=_lock_and_die, args=(run,))
+    killed.start()
+    killed.join()
+    write_summary(run, {"state": "running", "host": "far", "pid": 7})  # another process may have this number by now
+    lock = lock_run(run)
+    for refused in (lock_run, move_aside):
+        with pytest.raises(UsageError, match=r"r is still running \(process 7 on far\); stop it first"):
+            refused(run)
+    unlock_run(lock)
+    unlock_run(lock_run(run))
+    assert [path.name for path in run.iterdir()] == ["summary.json"] and move_aside(run) is not None
+
+
+@pytest.mark.parametrize("owner", ["another process", "no process"])
+def test_without_locks_the_record_tells_whether_a_run_is_running(owner: str, tmp_path: Path, monkeypatch):
+    def no_locks(self: FileLock) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    pid = {"another process": os.getppid(), "no process": 2**22 + 1}[owner]
     run = claim(tmp_path / "r")
     write_summary(run, {"state": "running", "host": socket.gethostname(), "pid": pid})
-    if running:
+    if owner == "another process":
         with pytest.raises(UsageError, match="still running"):
             move_aside(run)
     else:

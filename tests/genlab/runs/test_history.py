@@ -1,6 +1,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from genlab.runs.history import MetricsCSV
 
 
@@ -19,14 +21,25 @@ def test_new_columns_are_added_and_old_rows_keep_their_values(tmp_path: Path):
     assert [row["val/mse"] for row in found] == ["", "0.25", ""] and found[1]['odd,"name'] == "3.0"
 
 
-def test_a_resumed_run_deletes_the_rows_that_it_writes_again(tmp_path: Path):
-    first = MetricsCSV(tmp_path)
-    for step in range(6):
-        first.log_metrics({"epoch": step // 3, "loss": float(step)}, step)
-    second = MetricsCSV(tmp_path)
-    second.log_metrics({"epoch": 1, "loss": 30.0}, 3)
-    second.log_metrics({"epoch": 1, "loss": 40.0}, 4)
-    assert [row["loss"] for row in rows(tmp_path)] == ["0.0", "1.0", "2.0", "30.0", "40.0"]
+@pytest.mark.parametrize("written", [3, 4, 6])
+@pytest.mark.parametrize("last", [None, {"step": 3, "loss": 3.5, "epoch": 1, "new": 1.0}])
+def test_a_resumed_run_keeps_the_rows_of_its_checkpoint(written: int, last: dict[str, float] | None, tmp_path: Path):
+    """The checkpoint is of four rows. The last one may be that which the process was about to write."""
+    killed = MetricsCSV(tmp_path)
+    for step in range(written):
+        killed.log_metrics({"loss": float(step), "epoch": step // 3, **({"late": 1.0} if step > 4 else {})}, step)
+    assert killed.count() == MetricsCSV(tmp_path).count() == written
+    resumed = MetricsCSV(tmp_path)
+    resumed.resume(4, last)
+    resumed.log_metrics({"loss": 40.0, "epoch": 1}, 4)
+    kept = ["0.0", "1.0", "2.0", *(["3.5"] if last else ["3.0"] if written > 3 else [])]
+    assert [row["loss"] for row in rows(tmp_path)] == [*kept, "40.0"]
+    assert list(rows(tmp_path)[0]) == ["step", "epoch", "loss", *(["new"] if last else [])]
+
+
+def test_a_run_in_a_new_folder_has_only_rows_of_its_own(tmp_path: Path):
+    MetricsCSV(tmp_path).resume(4, {"step": 3, "loss": 3.5})
+    assert rows(tmp_path) == []
 
 
 def test_a_row_that_a_crash_cut_is_deleted(tmp_path: Path):
