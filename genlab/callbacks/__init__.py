@@ -24,6 +24,7 @@ from genlab.callbacks.prior_interpolation import PriorInterpolation
 from genlab.callbacks.progress_bar import PlainProgressBar
 from genlab.callbacks.progress_reporter import ProgressReporter
 from genlab.callbacks.reconstructions import Reconstructions
+from genlab.callbacks.resumed_options import ResumedOptions
 from genlab.callbacks.run_record import RunRecord
 from genlab.callbacks.sample_grids import SampleGrids
 from genlab.callbacks.sample_quality import SampleQuality
@@ -58,6 +59,7 @@ __all__ = [
     "PriorInterpolation",
     "ProgressReporter",
     "Reconstructions",
+    "ResumedOptions",
     "RunRecord",
     "SampleGrids",
     "SampleQuality",

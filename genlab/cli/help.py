@@ -14,7 +14,22 @@ from lit_models.common.module import GenerativeModule
 IMPORT_HELP = (
     "Your own package to import first, so that short names of its classes are known; several are separated by commas."
 )
-GENERAL = ("help", "help_all", "config", "print_config", "import", "seed_everything", "ckpt_path")
+TRUSTED_HELP = (
+    "A config is a program: it may name any class or function that Python can import. false: it may name classes of"
+    " genlab, torch and lightning only, and import no package; for a config of a stranger. It may still say which files"
+    " are read and written."
+)
+INIT_FROM_HELP = (
+    "Checkpoint whose weights a new run starts from, with a new optimizer, at epoch 0. The model and the data may be"
+    " others than those of the checkpoint."
+)
+INIT_STRICT_HELP = (
+    "Refuse a checkpoint of --init_from whose weights do not all fit. false: weights that do not fit keep their first"
+    " values."
+)
+GENERAL = ("help", "help_all", "config", "print_config", "trusted", "import", "seed_everything", "ckpt_path")
+INITIAL = ("init_from", "init_strict")
+"""Options that only a new run takes."""
 GENERAL_HELP = {
     "config": "YAML file of options, or the name of a config that comes with genlab, such as gan_mnist.",
     "print_config": "Print the resolved config and exit.",
@@ -70,7 +85,7 @@ def arrange_help(parser: Parser, subcommand: str) -> None:
     callbacks = {**PICTURES, **MEASURES}
     rest = [action for action in shown["trainer"] if action not in training]
     parser.sections = [
-        Section("options", None, [actions[name] for name in GENERAL]),
+        Section("options", None, [actions[name] for name in (*GENERAL, *(INITIAL if subcommand == "fit" else ()))]),
         Section("model", None, shown["model"]),
         Section("data", None, shown["data"]),
         Section("training", None, training),

@@ -1,5 +1,6 @@
 """Lightning's command line, with a folder, a record, loggers and a test for each run."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,27 @@ from datamodules import ImageDataModule
 from genlab import callbacks
 from genlab.cli import completion
 from genlab.cli.compatibility import check_images, check_labels
-from genlab.cli.help import IMPORT_HELP, arrange_help, describe_subcommands
+from genlab.cli.help import (
+    IMPORT_HELP,
+    INIT_FROM_HELP,
+    INIT_STRICT_HELP,
+    TRUSTED_HELP,
+    arrange_help,
+    describe_subcommands,
+)
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parser import Parser, one_line
 from genlab.cli.preflight import check_seed, check_training, trial_trainer
-from genlab.cli.prepare import refuse_what_data_set
+from genlab.cli.prepare import read_configs, refuse_what_data_set
+from genlab.cli.resume import misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
+from genlab.cli.trust import check_named, is_trusted, only_our_packages
 from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import RunOptions, last_run, write_atomically
+from genlab.runs.folder import RunOptions, is_numbered, last_run, write_atomically
+from genlab.runs.wandb_variables import check_variables
+from lit_models.common.checkpoints import load_weights, some
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
 
@@ -47,6 +59,7 @@ class GenlabCLI(LightningCLI):
         self.report = report
         self.parse_only = parse_only
         self.metrics: dict[str, float] = {}
+        self.notes: list[str] = []
         set_parsing_settings(add_print_completion_argument=True)
         super().__init__(
             GenerativeModule,
@@ -62,6 +75,7 @@ class GenlabCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_default_arguments_to_parser(parser)
+        parser.add_argument("--trusted", type=bool, default=True, help=TRUSTED_HELP)
         parser.add_argument("--import", type=str | None, metavar="PACKAGE", help=IMPORT_HELP)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -69,6 +83,8 @@ class GenlabCLI(LightningCLI):
         for name, callback in (PICTURES | MEASURES).items():
             parser.add_lightning_class_args(callback, name)
         parser.add_lightning_class_args(callbacks.LastCheckpoint, "checkpoint")
+        parser.add_argument("--init_from", type=str | None, metavar="CKPT", help=INIT_FROM_HELP)
+        parser.add_argument("--init_strict", type=bool, default=True, help=INIT_STRICT_HELP)
         for target, source in SET_BY_DATA.items():
             parser.link_arguments(source, target.replace("model.", "model.init_args."), apply_on="instantiate")
         number = NUM_IMAGES.replace("model.", "model.init_args.")
@@ -98,6 +114,13 @@ class GenlabCLI(LightningCLI):
         asked = self.args[0] if self.args else ""
         return {asked: offered[asked]} if asked in offered else offered
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        trusted = is_trusted(self.args, read_configs(self.args))
+        with contextlib.nullcontext() if trusted else only_our_packages():
+            super().parse_arguments(parser, args)
+        if not trusted:
+            check_named(self.config[self.config.subcommand])
+
     def _parse_ckpt_path(self) -> None:
         """The run's own config.yaml is read instead (`prepare_args`), so that options given beside it count."""
 
@@ -107,6 +130,8 @@ class GenlabCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         refuse_what_data_set(self.args)
+        if self._get(self.config, "run").wandb != "disabled":
+            check_variables()
         if self.parse_only:
             raise Parsed(self)
 
@@ -123,6 +148,7 @@ class GenlabCLI(LightningCLI):
             self.config_init = self.parser.instantiate_classes(config)
             self.datamodule = self._get(self.config_init, "data")
             self.model = self._get(self.config_init, "model")
+            self._load_initial_weights()
             self.trainer = self.instantiate_trainer()
         except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
             raise UsageError(one_line(str(error))) from error
@@ -152,6 +178,8 @@ class GenlabCLI(LightningCLI):
             settings,
             self.model,
             self.datamodule,
+            training_options(self.config_dump),
+            self._write_config,
             {key: self.config_dump[key] for key in ("seed_everything", "data")},
             self.report,
         )
@@ -163,7 +191,22 @@ class GenlabCLI(LightningCLI):
         if asked != "last":
             return asked
         run = last_run(self.home)
+        if run is None:
+            others = sorted(self.home.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+            advice = f" (the newest other run goes on by --ckpt_path {others[-1]})" if others else ""
+            self.notes.append(
+                f"there is no {self.home}/checkpoints/last.ckpt; training starts from the beginning{advice}"
+            )
         return None if run is None else str(run / "checkpoints" / "last.ckpt")
+
+    def _load_initial_weights(self) -> None:
+        """Loads the weights of --init_from, which only begin a run: a resumed one has its own."""
+        config = self.config[self.subcommand]
+        if config.init_from is None or self.subcommand != "fit" or self.checkpoint is not None:
+            return
+        left = load_weights(self.model, Path(config.init_from).expanduser(), config.init_strict)
+        kept = f"; left at their first values: {some(left)}" if left else ""
+        self.notes.append(f"training starts from the weights of {config.init_from}{kept}")
 
     def _recorded_config(self) -> dict[str, Any]:
         """The run's config under dotted keys, without what the data give."""
@@ -191,15 +234,31 @@ class GenlabCLI(LightningCLI):
             raise
         self.run.close(self.metrics)
 
-    def before_fit(self) -> None:
-        if self.run.record is not None and first_process():
-            write_atomically(self.run.folder / "config.yaml", self._config_yaml())
-            self.run.record.update()
-            parameters = sum(p.numel() for p in self.model.parameters())
-            print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
+    def fit(self, model: Any, **kwargs: Any) -> None:
+        self._run_trainer("fit", model, **kwargs)
+
+    def _run_trainer(self, subcommand: str, model: Any, **kwargs: Any) -> Any:
+        """Runs Lightning's trainer; a checkpoint that it cannot restore is named in one line."""
+        try:
+            return getattr(self.trainer, subcommand)(model, **kwargs)
+        except Exception as error:
+            reason = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
+            if reason is None:
+                raise
+            raise reason from error
+
+    def _write_config(self) -> None:
+        """Writes config.yaml, and says what is trained, in which folder."""
+        write_atomically(self.run.folder / "config.yaml", self._config_yaml())
+        parameters = sum(p.numel() for p in self.model.parameters())
+        print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
+        for note in self.notes:
+            print(note, flush=True)
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; those numbers are the run's summary."""
+        if not self.run.begun:  # nothing was left to train
+            self.run.begin(self.trainer)
         record, best = self.run.record, self.run.best
         latest = self.trainer.callback_metrics if record is None else record.metrics
         found = {name: float(value) for name, value in latest.items() if "/" in name}
@@ -210,13 +269,13 @@ class GenlabCLI(LightningCLI):
             record.finish(self.metrics)
 
     def validate(self, model: Any, **kwargs: Any) -> None:
-        self._report(self.trainer.validate(model, **kwargs | {"verbose": False}))
+        self._report(self._run_trainer("validate", model, **kwargs | {"verbose": False}))
 
     def test(self, model: Any, **kwargs: Any) -> None:
-        self._report(self.trainer.test(model, **kwargs | {"verbose": False}))
+        self._report(self._run_trainer("test", model, **kwargs | {"verbose": False}))
 
     def predict(self, model: Any, **kwargs: Any) -> None:
-        self.trainer.predict(model, **kwargs | {"return_predictions": False})
+        self._run_trainer("predict", model, **kwargs | {"return_predictions": False})
 
     def _report(self, found: list[Any]) -> None:
         self.metrics = {name: float(value) for name, value in found[0].items()} if found else {}
@@ -229,8 +288,13 @@ class GenlabCLI(LightningCLI):
             )
 
     def _config_yaml(self) -> str:
-        """The resolved config, with the run's own name, so that `fit --config` on it repeats the run."""
-        config = self.config[self.subcommand].clone()
-        config.run.experiment, config.run.name = self.run.folder.parent.name, self.home.name
+        """The resolved config, with the run's own name, so that `fit --config` on it repeats the run.
+
+        A numbered run has the name without the number; a resumed one keeps the name that it has.
+        """
+        config, folder = self.config[self.subcommand].clone(), self.run.folder
+        resumed = self.options.name or folder.name
+        config.run.name = self.home.name if is_numbered(folder, self.home) else resumed
+        config.run.root, config.run.experiment = str(folder.parent.parent), folder.parent.name
         config.run.overwrite, config.ckpt_path = False, None
         return self._parser(self.subcommand).dump(config, skip_none=False)

@@ -9,25 +9,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from datamodules import ImageDataModule
 from genlab import callbacks
 from genlab.callbacks.progress_bar import progress_bar
 from genlab.cli.options import MEASURES, PICTURES
+from genlab.cli.resume import ResumePoint, check_class
 from genlab.evaluation.sample_scores import selected_by_frechet
 from genlab.processes import first_process
 from genlab.runs.checkpoint_io import AtomicCheckpointIO
 from genlab.runs.config import option
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import RunOptions, claim, is_numbered, move_aside, run_of_checkpoint
-from genlab.runs.history import MetricsCSV
+from genlab.runs.folder import (
+    RunOptions,
+    claim,
+    is_numbered,
+    lock_run,
+    missing_parents,
+    move_aside,
+    remove_empty,
+    run_of_checkpoint,
+    unlock_run,
+)
 from genlab.runs.no_profiler import NoProfiler
 from genlab.runs.progress import TrainingProgress
 from genlab.runs.wandb_run import RunLogger, resolve_mode
-from lit_models.common.checkpoints import read_checkpoint
+from genlab.runs.wandb_variables import init_arguments, wandb_folder
 from lit_models.common.module import GenerativeModule
 
 DEFAULT_EPOCHS = 10
@@ -40,6 +51,9 @@ MakeTrainer = Callable[[dict[str, Any], list[Callback]], Trainer]
 class RunSetup:
     """The folder of one command, the record and the loggers that write there, and its trainer.
 
+    Nothing in the folder changes before training begins, when a checkpoint has been restored and all checks are passed:
+    `begin` starts the record then. A fit that ends before leaves everything as it was.
+
     Args:
         subcommand: fit, validate, test or predict.
         args: Arguments of the command line.
@@ -49,7 +63,10 @@ class RunSetup:
         settings: The instantiated config of the subcommand: trainer, callbacks.
         model: Model to train or to evaluate.
         data: Data module, set up for the subcommand.
-        report: Is told of each epoch's end; training ends there when its answer is true.
+        config: All options that a checkpoint records, with dotted keys.
+        write_config: Writes config.yaml, and says what is trained.
+        trained_on: Seed and data, as in config.yaml, which every checkpoint holds.
+        report: Is told of each epoch's and each validation's end; training ends there when its answer is true.
     """
 
     def __init__(
@@ -62,6 +79,9 @@ class RunSetup:
         settings: Namespace,
         model: GenerativeModule,
         data: ImageDataModule,
+        config: dict[str, Any],
+        write_config: Callable[[], None],
+        trained_on: dict[str, Any],
         report: Report | None = None,
     ) -> None:
         self.subcommand = subcommand
@@ -72,14 +92,22 @@ class RunSetup:
         self.settings = settings
         self.model = model
         self.data = data
+        self.config = config
+        self.write_config = write_config
+        self.trained_on = trained_on
         self.folder = home
         self.record: callbacks.RunRecord | None = None
-        self.best: ModelCheckpoint | None = None
+        self.best: callbacks.BestCheckpoint | None = None
         self.wandb: RunLogger | None = None
+        self.begun = False
+        self.resumed: ResumePoint | None = None
+        self._said = ""
         self._callbacks: list[Callback] = [callbacks.ExactResume()]
         if report is not None:
             self._callbacks.append(callbacks.ProgressReporter(report))
+        self._new: list[Path] = []
         self._replaced: Path | None = None
+        self._lock: FileLock | None = None
 
     def trainer(self, make: MakeTrainer, recorded_config: Callable[[], dict[str, Any]], **arguments: Any) -> Trainer:
         """Claims the run folder, then builds the trainer that writes there.
@@ -92,61 +120,93 @@ class RunSetup:
         Raises:
             UsageError, CheckpointError: the folder cannot be made, or the checkpoint cannot be used.
         """
+        self.settings.ckpt_path = self.checkpoint
         if self.settings.trainer.fast_dev_run:
             self.folder = Path(tempfile.mkdtemp(prefix="genlab-"))
             return self._build(make, logger=False, enable_checkpointing=False, **arguments)
-        self.folder, new = self._choose_folder()
+        self.folder = self._choose_folder()
         try:
+            if self.subcommand == "fit" and first_process():
+                self._lock = lock_run(self.folder)
             logger = self._start_record(recorded_config()) if self.subcommand == "fit" else False
             trainer = self._build(make, logger=logger, **arguments)
+            if self.resumed is not None:
+                self._check_options(self.resumed, trainer)
         except BaseException:
-            if new:
-                self.folder.rmdir()  # still empty
-            if self._replaced is not None:
-                self._replaced.rename(self.home)
+            self._undo()
             raise
+        return trainer
+
+    def begin(self, trainer: Trainer) -> None:
+        """Starts the record: called once, when training is about to begin."""
+        self.begun = True
         if self._replaced is not None:
             shutil.rmtree(self._replaced, ignore_errors=True)
-        return trainer
+        if self.record is None or not first_process():
+            return
+        self.write_config()
+        if self._said:
+            print(self._said, flush=True)
+        self.record.update()
+        if self.wandb is not None:
+            trainer.loggers = [*trainer.loggers[:1], self.wandb, *trainer.loggers[1:]]
+            _ = self.wandb.experiment
 
     def close(self, metrics: dict[str, float], error: BaseException | None = None) -> None:
         """Leaves the record and the W&B run in the state that the command ended in."""
-        if error is not None and self.record is not None and first_process():
+        if error is not None and self.subcommand == "fit" and not self.begun:
+            self._undo()
+        elif error is not None and self.record is not None and first_process():
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 self.record.fail(error)
         if self.settings.trainer.fast_dev_run:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.wandb is not None:
             self.wandb.close(0 if error is None else 1, metrics, error)
+        self._unlock()
 
-    def _choose_folder(self) -> tuple[Path, bool]:
-        """The run folder, and whether it was made just now. Evaluation writes into a folder of its own in the run's."""
+    def _undo(self) -> None:
+        """Removes the new run folder, which is still empty, and puts the one that it was to replace back."""
+        self._unlock()
+        remove_empty(*self._new)
+        if self._replaced is not None:
+            self._replaced.rename(self.home)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            unlock_run(self._lock)
+            self._lock = None
+
+    def _choose_folder(self) -> Path:
+        """The run folder, made if it is a new one. Evaluation writes into a folder of its own in the run's."""
         fit = self.subcommand == "fit"
         home, checkpoint = self.home, self.checkpoint
-        self.settings.ckpt_path = checkpoint
         if not fit and checkpoint is None:
             raise UsageError(f"{self.subcommand} needs trained weights: give --ckpt_path RUN/checkpoints/best.ckpt")
-        if checkpoint is not None:
-            contents = read_checkpoint(Path(checkpoint))
-            if fit and "optimizer_states" not in contents:
-                raise UsageError(f"{checkpoint} holds weights only; go on from the last.ckpt beside it")
-            if fit and "loops" in contents:
-                self._check_epochs(contents["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         run = run_of_checkpoint(checkpoint) if checkpoint else None
+        if checkpoint is not None and fit:
+            self.resumed = ResumePoint.read(Path(checkpoint))
+            self.resumed.check_length(self._max_epochs(), self.settings.trainer.max_steps)
+        elif checkpoint is not None:
+            check_class(Path(checkpoint), self.model)
         if not fit:
-            return (run or home) / self.subcommand, False
+            return (run or home) / self.subcommand
         if run is not None and (option(self.args, "run.name") is None or is_numbered(run, home)):
-            return run, False
+            return run
         if not first_process():
-            return home, False  # the first process claims the folder, and alone writes there
+            return home  # the first process claims the folder, and alone writes there
         self._replaced = move_aside(home) if self.options.overwrite else None
-        return claim(home), True
+        above = missing_parents(home)
+        folder = claim(home)
+        self._new = [folder, *above]
+        return folder
 
-    def _check_epochs(self, done: int) -> None:
-        """Refuses a checkpoint of more epochs than are asked for; a run of just as many is only tested again."""
-        wanted = self._max_epochs()
-        if wanted is not None and -1 < wanted < done:
-            raise UsageError(f"{done} epochs are done in {self.checkpoint}; give --trainer.max_epochs above {done}")
+    def _check_options(self, resumed: ResumePoint, trainer: Trainer) -> None:
+        """Refuses options that cannot change when a run is resumed, and says which ones do change."""
+        changes = resumed.changes(self.config, trainer.world_size)
+        if resumed.epochs == self._max_epochs() or resumed.steps == trainer.max_steps:
+            resumed.check_finished(changes)
+        self._said = resumed.message(changes)
 
     def _max_epochs(self) -> int | None:
         """Epochs to train; None where another limit is given."""
@@ -159,29 +219,21 @@ class RunSetup:
         """Adds the callbacks that keep the run; returns its loggers: metrics.csv, W&B unless disabled, the user's."""
         trainer = self.settings.trainer
         self.record = callbacks.RunRecord(self.folder, config)
-        self._callbacks.append(self.record)
+        self._callbacks += [LambdaCallback(on_train_start=lambda trainer, module: self.begin(trainer)), self.record]
         chosen_by = self._chosen_by()
         if trainer.enable_checkpointing is not False:
-            self.settings.checkpoint.best_is_last = chosen_by is None
-            if chosen_by is not None:
-                self.best = callbacks.BestCheckpoint(self.folder / "checkpoints", *chosen_by)
-                self._callbacks.append(self.best)
-            self._callbacks.append(self.settings.checkpoint)
-        loggers: list[Any] = [MetricsCSV(self.folder)]
+            self.best = callbacks.BestCheckpoint(self.folder / "checkpoints", *(chosen_by or ()))
+            self._callbacks += [self.best, self.settings.checkpoint]
+        loggers: list[Any] = [self.record.history]
         mode = resolve_mode(self.options.wandb) if first_process() else "disabled"
         if mode != "disabled" and trainer.logger is not False:
-            self.wandb = RunLogger(
-                self.folder,
-                mode,
-                config,
-                chosen_by,
-                id=self.record.summary.setdefault("wandb_id", secrets.token_hex(4)),
-                name=f"{self.folder.parent.name}/{self.folder.name}",
-                project=self.options.project,
-                group=self.options.group or self.folder.parent.name,
-                tags=self.options.tags,
-            )
-            loggers.append(self.wandb)
+            named, own_id = option(self.args, "run.name") is not None, self.record.summary.get("wandb_id")
+            init = init_arguments(self.options, self.folder, own_id or secrets.token_hex(4), named)
+            files = wandb_folder(self.folder)
+            self.record.summary["wandb_id"] = init["id"]
+            if files != self.folder:
+                self.record.summary["wandb_dir"] = str(files.resolve())  # for `sweep.py sync`
+            self.wandb = RunLogger(files, mode, config, chosen_by, **init)
         if trainer.logger not in (None, True, False):
             loggers += trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         return loggers
@@ -211,12 +263,16 @@ class RunSetup:
         self._callbacks[:0] = measures  # before those that record what is logged
         if self.subcommand == "predict":
             self._callbacks.append(callbacks.PredictionWriter())
+        self._callbacks.append(callbacks.ResumedOptions(self.config))  # after all others, whose states it describes
         if trainer.enable_model_summary is None:
             arguments["enable_model_summary"] = sys.stdout.isatty()
         arguments.setdefault("max_epochs", self._max_epochs())
         if trainer.profiler is None:
             arguments["profiler"] = NoProfiler()
         plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
-        arguments["plugins"] = [AtomicCheckpointIO(), *(plugin for plugin in plugins if plugin is not None)]
+        arguments["plugins"] = [
+            AtomicCheckpointIO(self.trained_on),
+            *(plugin for plugin in plugins if plugin is not None),
+        ]
         settings = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
         return make({**settings, **arguments}, self._callbacks)

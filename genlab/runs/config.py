@@ -12,7 +12,7 @@ import yaml
 from genlab.runs.folder import RunOptions, jsonable, safe_name
 from genlab.yaml_files import load_yaml
 
-UNRECORDED_GROUPS = ("run", "config", "import", "ckpt_path", "weights_only", "print_config", "help")
+UNRECORDED_GROUPS = ("run", "config", "trusted", "import", "ckpt_path", "weights_only", "print_config", "help")
 """Option groups that are not part of a run's recorded config: they say where the run is stored."""
 NAMED_GROUPS = ("seed_everything", "model", "data", "trainer", "init_from", "init_strict")
 """Option groups that appear in a run's name. The options of callbacks do not."""
