@@ -106,7 +106,7 @@ def test_every_value_parses_and_the_metric_is_logged(
 
 def quickstart(root: Path, *overrides: str) -> int:
     """Runs a shortened sweeps/quickstart.yaml."""
-    short = ("trainer.max_epochs=1", "model.channel_factor=2", *overrides)
+    short = ("trainer.max_epochs=1", "model.init_args.channel_factor=2", *overrides)
     return sweep.main(["run", "sweeps/quickstart.yaml", f"--root={root}", *(f"--override={text}" for text in short)])
 
 

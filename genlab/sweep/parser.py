@@ -7,13 +7,14 @@ nothing, the schema in https://github.com/wandb/sweeps applies.
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 from genlab.sweep import distributions
@@ -298,8 +299,9 @@ class _Reader:
         if "parameters" in self.raw:
             for path, where, spec in self._walk(self.raw["parameters"], (), ("parameters",)):
                 key = ".".join(path)
-                if key in leaves:
-                    self.error(f"parameter {key} is given twice, in a block and with dots", *where)
+                if (other := _same_option(key, leaves)) in leaves:
+                    how = "in a block and with dots" if other == key else f"also as {other}"
+                    self.error(f"parameter {key} is given twice, {how}", *where)
                 errors = distributions.spec_errors(spec)
                 for inner, message in errors:
                     self.error(f"{key}: {message}", *where, inner)
@@ -327,6 +329,7 @@ class _Reader:
 
     def _override(self, text: str, leaves: dict[str, _Leaf]) -> None:
         key, equals, listed = text.partition("=")
+        key = _same_option(key, leaves)
         document = _Document(f"[{listed}]")
         if not equals or not _KEY.fullmatch(key):
             self.error(f"override {text!r} is not of the form key=value[,value...]")
@@ -374,6 +377,11 @@ class _Reader:
         return words[:start], words[start:]
 
 
+def _same_option(key: str, leaves: Iterable[str]) -> str:
+    """Returns the key in `leaves` that sets the same option, as model.init_args.depth does for model.depth; else it."""
+    return next((other for other in leaves if short_key(other) == short_key(key)), key)
+
+
 def _word_errors(item: Any, macros: Sequence[str]) -> list[str]:
     """Returns the errors of one word of the command, given the macros that are allowed at its position."""
     if not isinstance(item, str | int | float):
@@ -401,6 +409,6 @@ def _order_errors(word: str, keys: Sequence[str]) -> list[str]:
             f"{option} comes after the parameters, which the file would override in some programs; put it before"
             " ${args}"
         ]
-    if option.startswith("--") and option[2:] in keys:
+    if option.startswith("--") and _same_option(option[2:], keys) in keys:
         return [f"{option} comes after the parameters, so that it would override parameter {option[2:]}"]
     return []

@@ -181,6 +181,11 @@ def test_overrides_set_and_add_parameters(tmp_path: Path):
     assert "--model={optimizer: {lr: 1.0e-05}, width: 2}" in sweep.arguments(next(sweep.points()))
 
 
+def test_an_override_sets_an_option_however_its_key_is_written(tmp_path: Path):
+    sweep = load(tmp_path, parameters("{m.init_args.x: {values: [1, 2]}, m.y: {value: 1}}"), "m.x=3", "m.init_args.y=4")
+    assert list(sweep.points()) == [{"m.init_args.x": 3, "m.y": 4}] and sweep.swept == []
+
+
 def test_an_override_replaces_a_distribution_that_a_grid_cannot_contain(tmp_path: Path):
     text = parameters("{lr: {min: 0.1, max: 0.2}}")
     assert len(errors(tmp_path, text)) == 1 and len(load(tmp_path, text, "lr=1,2")) == 2
@@ -307,6 +312,7 @@ ERRORS = [  # the replaced text of VALID, the new text, the line of the error or
     ("values: [1, 2]", "parameters: {b: {values: []}}", 7, "a.b: values is empty"),
     ("values: [1, 2]", "parameters: {b: {value: 1}}\n    min: 2", 8, "a: 'min' is not allowed beside parameters"),
     ("  a:", "  a.b: {value: 1}\n  a: {parameters: {b: {value: 1}}}\n  c:", 7, "parameter a.b is given twice"),
+    ("  a:", "  a.b: {value: 1}\n  a.init_args.b: {value: 1}\n  c:", 7, "given twice, also as a.b"),
     ("\n  - ${program}\n  - fit\n  - ${args}", " python train.py", 8, "command must be a list"),
     ("  - ${program}\n", "", 8, "command has no ${program}"),
     ("  - ${args}\n", "", 8, "command has no ${args} after ${program}"),
@@ -329,6 +335,7 @@ ERRORS = [  # the replaced text of VALID, the new text, the line of the error or
     ("- ${program}", "- ${args}\n  - ${program}", 9, "${args} is on the wrong side of ${program}"),
     ("- ${args}", "- ${args}\n  - --config\n  - c.yaml", 12, "--config comes after the parameters"),
     ("- ${args}", "- ${args}\n  - --config=c.yaml", 12, "--config comes after the parameters"),
+    ("- ${args}", "- ${args}\n  - --init_args.a=3", 12, "so that it would override parameter init_args.a"),
     ("- ${args}", "- ${args}\n  - --a=3", 12, "--a comes after the parameters, so that it would override parameter a"),
     ("- fit", "- [fit]", 10, 'command: ["fit"] is not a word'),
     ("method: grid", "method: grid\nearly_terminate: 3", 2, "early_terminate must be a mapping with keys among type"),
