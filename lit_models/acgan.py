@@ -3,6 +3,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam
+from lit_models.common.capabilities import check_num_classes
 from lit_models.common.discriminators import ACGANDiscriminator, Discriminator
 from lit_models.common.generators import ACGANGenerator, Generator
 from lit_models.common.latent_gan import LatentGAN
@@ -57,6 +58,7 @@ class ACGAN(LatentGAN):
         optimizer: OptimizerCallable = lambda params: DCGANAdam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
+        check_num_classes(num_classes)
         if latent_dim < 1 or not class_weight >= 0:
             raise ValueError(
                 f"latent_dim is {latent_dim} and class_weight {class_weight}; they must be at least 1 and 0"

@@ -2,6 +2,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_models.common.capabilities import check_num_classes
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.classification import classification_terms
@@ -28,7 +29,7 @@ class Classifier(GenerativeModule):
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: the image is too small for so many stages.
+        ValueError: the image is too small for so many stages, or there are fewer than two classes.
 
     Examples:
         >>> model = Classifier(channels=(8, 16), feature_dim=32)
@@ -51,6 +52,7 @@ class Classifier(GenerativeModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-3),
     ) -> None:
         super().__init__(optimizer)
+        check_num_classes(num_classes)
         self.save_hyperparameters()
         self.lr_schedule = lr_schedule
         self.feature_network = ConvFeatures(image_shape, channels, block, batch_norm, feature_dim)
@@ -70,6 +72,10 @@ class Classifier(GenerativeModule):
     def forward(self, images: Tensor) -> Tensor:
         """N x C x H x W -> logits, N x num_classes."""
         return self.head(self.features(images))
+
+    @property
+    def learns_labels(self) -> bool:
+        return True
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return classification_terms(self(batch[0]), batch[1])

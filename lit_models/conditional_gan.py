@@ -4,6 +4,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
 from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam
+from lit_models.common.capabilities import check_num_classes
 from lit_models.common.discriminators import DCGANDiscriminator, Discriminator
 from lit_models.common.generators import DCGANGenerator, Generator
 from lit_models.common.latent_gan import LatentGAN
@@ -62,6 +63,7 @@ class ConditionalGAN(LatentGAN):
         optimizer: OptimizerCallable = lambda params: DCGANAdam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
+        check_num_classes(num_classes)
         if latent_dim < 1 or embedding_dim < 1:
             raise ValueError(f"latent_dim is {latent_dim} and embedding_dim {embedding_dim}; both must be at least 1")
         self.save_hyperparameters()

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from lit_models.common.capabilities import check_num_classes
 from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
 from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
 from lit_models.common.lr_schedules import LRSchedule
@@ -101,6 +102,8 @@ class DDPM(DiffusionBase):
                 f"{type(self.noise_schedule).__name__} keeps the whole image in x_T, and DDPM starts from noise alone:"
                 " use LinearSchedule or CosineSchedule"
             )
+        if conditional:
+            check_num_classes(num_classes)
         classes = num_classes if conditional else None
         self.setup_networks(diffusion, network or UNet(), sampler or DDIM(), ema_decay, image_shape, classes)
 

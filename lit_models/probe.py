@@ -2,6 +2,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from lit_models.common.capabilities import check_num_classes
 from lit_models.common.module import ImageShape
 from lit_models.common.pretrained_encoder import PretrainedEncoderBase
 from lit_models.losses.classification import classification_terms
@@ -30,7 +31,7 @@ class Probe(PretrainedEncoderBase):
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
-        ValueError: `mlp_width` or `encoder_lr_factor` is not positive.
+        ValueError: `mlp_width` or `encoder_lr_factor` is not positive, or there are fewer than two classes.
         CheckpointError: the encoder's checkpoint is missing, damaged, or does not fit.
 
     Examples:
@@ -58,6 +59,7 @@ class Probe(PretrainedEncoderBase):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
         super().__init__(optimizer)
+        check_num_classes(num_classes)
         if mlp_width < 1:
             raise ValueError(f"mlp_width is {mlp_width}; it must be at least 1")
         self.save_hyperparameters()
@@ -69,6 +71,10 @@ class Probe(PretrainedEncoderBase):
     def forward(self, images: Tensor) -> Tensor:
         """Images, N x C x H x W, or codes, N x d -> logits, N x num_classes."""
         return self.classifier(self.codes(images))
+
+    @property
+    def learns_labels(self) -> bool:
+        return True
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return classification_terms(self(batch[0]), batch[1])

@@ -478,3 +478,9 @@ def test_the_monitored_metric_is_logged(row: Row, encoder_checkpoint: Path, tmp_
     trainer = trained(row, model, tmp_path)
     by_samples = isinstance(model, AdversarialBase | GLO)  # measured by a callback
     assert model.monitor is None or by_samples or model.monitor[0] in trainer.callback_metrics
+
+
+@pytest.mark.parametrize(("model", "arguments"), [(ConditionalGAN, {}), (ACGAN, {}), (DDPM, {"conditional": True})])
+def test_one_class_cannot_be_learned(model: Any, arguments: dict[str, Any]):
+    with pytest.raises(ValueError, match="num_classes is 1; a model that learns classes needs at least 2"):
+        model(num_classes=1, **arguments)

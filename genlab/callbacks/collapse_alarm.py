@@ -1,13 +1,17 @@
+import math
 import sys
 from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
+from torch.nn.utils import get_total_norm
 
+from genlab.callbacks.checkpoints import BestCheckpoint
 from genlab.callbacks.run_record import RunRecord
 from genlab.evaluation.collapse import (
     STEP_SCALARS,
+    WEIGHTS,
     BestValue,
     CoverageHistory,
     describe_not_finite,
@@ -20,14 +24,15 @@ Kind = Literal["collapsed", "saturated", "not_finite"]
 
 
 class CollapseAlarm(Callback):
-    """Prints a line to stderr when an adversarial training goes wrong, once for each time that it does.
+    """Prints a line to stderr when a training goes wrong, once for each time that it does.
 
-    - collapsed: the samples cover fewer modes, or cover them less evenly, than before (`val/modes`, `val/modes_kl`,
+    - not_finite, for every model: a loss, the discriminator's output, a weight or the validation metric that selects
+      the best checkpoint is NaN or infinite. A step that the gradient scaler of fp16 skips for its gradients is no
+      alarm.
+    - collapsed, for adversarial models: the samples cover fewer modes, or cover them less evenly, than before (`val/modes`, `val/modes_kl`,
       which SampleQuality logs after validation).
-    - saturated: the discriminator is certain of every image, so that the generator gets almost no gradient (Arjovsky
+    - saturated, for adversarial models: the discriminator is certain of every image, so that the generator gets almost no gradient (Arjovsky
       and Bottou 2017, arXiv 1701.04862). Only for a discriminator whose output is a probability.
-    - not_finite: a loss or the discriminator's output is NaN or infinite. A step that the gradient scaler of fp16 skips
-      for its gradients is no alarm.
 
     summary.json has the alarms under `alarms`, a list of {epoch, step, kind, what}, with epochs and steps (batches)
     counted from one. The W&B run is tagged with the kind.
@@ -38,7 +43,8 @@ class CollapseAlarm(Callback):
         kl: Nats by which `val/modes_kl` may exceed its lowest value so far.
         saturation: The discriminator is certain if its mean output over `every_n_steps` steps is above this for real
             images and below 1 minus this for generated ones.
-        every_n_steps: Steps between two checks of the outputs of steps. A check waits for the device once.
+        every_n_steps: Steps between two checks of the outputs of steps and of the weights, which are also checked at
+            the end of each epoch. A check waits for the device once.
 
     Raises:
         ValueError: `coverage` is not in (0, 1], `kl` not positive, `saturation` not in [0.5, 1), or `every_n_steps`
@@ -83,7 +89,7 @@ class CollapseAlarm(Callback):
         if self._steps < self.every_n_steps:
             return
         means = self._means()
-        self._check("not_finite", trainer, describe_not_finite(means))
+        self._check_finite(trainer, pl_module, means)
         if getattr(getattr(pl_module, "objective", None), "score_is_probability", False):
             self._check("saturated", trainer, describe_saturation(means, self.saturation, self.every_n_steps))
         self._scalars.clear()
@@ -92,8 +98,7 @@ class CollapseAlarm(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         self._best = _best_checkpoint(trainer, epoch, self._best)
-        if self._steps:  # too few for the other checks
-            self._check("not_finite", trainer, describe_not_finite(self._means()))
+        self._check_finite(trainer, pl_module, self._means() if self._steps else {})
         metrics = trainer.callback_metrics
         if "val/modes" in metrics:
             kl = float(metrics["val/modes_kl"]) if "val/modes_kl" in metrics else 0.0
@@ -103,6 +108,15 @@ class CollapseAlarm(Callback):
         """The mean of each scalar over the steps since the last check; waits for the device once."""
         means = {name: self._scalars.values(name).mean() for name in STEP_SCALARS if self._scalars.count(name)}
         return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
+
+    def _check_finite(self, trainer: Trainer, module: LightningModule, means: dict[str, float]) -> None:
+        values = means | {WEIGHTS: float(get_total_norm(module.parameters(), norm_type=math.inf))}
+        selects = getattr(module, "monitor", None)
+        if selects and selects[0] in trainer.callback_metrics:
+            values[selects[0]] = float(trainer.callback_metrics[selects[0]])
+        what = describe_not_finite(values)
+        if means or what is not None:  # without a step since the last check, its alarm is still active
+            self._check("not_finite", trainer, what)
 
     def _check(self, kind: Kind, trainer: Trainer, what: str | None) -> None:
         """Raises the alarm for a fault that was not there at the last check. All processes have the same values."""
@@ -118,7 +132,7 @@ class CollapseAlarm(Callback):
         self.alarms.append({"epoch": epoch, "step": step, "kind": kind, "what": what})
         if trainer.is_global_zero:
             stops = "; training stops here" if self.stop else ""
-            print(f"collapse alarm, epoch {epoch}, step {step}: {what}{best}{stops}", file=sys.stderr, flush=True)
+            print(f"alarm, epoch {epoch}, step {step}: {what}{best}{stops}", file=sys.stderr, flush=True)
             self._record(trainer)
         if self.stop:
             trainer.should_stop = True
@@ -154,8 +168,8 @@ class CollapseAlarm(Callback):
 def _best_checkpoint(trainer: Trainer, epoch: int, before: BestValue | None) -> BestValue | None:
     """The score of best.ckpt and its epoch, which is the current one if the score has changed."""
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.filename == "best":
-            score = callback.best_model_score
-            if score is not None and (before is None or float(score) != before.value):
-                return BestValue(float(score), epoch)
+        if isinstance(callback, BestCheckpoint):
+            score = callback.score
+            if score is not None and (before is None or score != before.value):
+                return BestValue(score, epoch)
     return before

@@ -128,3 +128,16 @@ def refuse_label(model: object, label: int | None) -> None:
     """
     if label is not None:
         raise ValueError(f"{type(model).__name__} was trained without labels and cannot be asked for class {label}")
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raises an error if there are too few classes to learn them.
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes is {num_classes}; a model that learns classes needs at least 2: use data of more classes, or"
+            " a model without labels"
+        )

@@ -47,7 +47,7 @@ def test_falling_coverage_raises_one_alarm_a_fall(tmp_path: Path, capsys: pytest
     assert alarms(tmp_path) == [("collapsed", 4, 16), ("collapsed", 7, 28)]
     first, second = capsys.readouterr().err.splitlines()
     what = "the samples cover 3 modes, down from 10 after epoch 2"
-    assert first == f"collapse alarm, epoch 4, step 16: {what}; best.ckpt is of epoch 2"
+    assert first == f"alarm, epoch 4, step 16: {what}; best.ckpt is of epoch 2"
     assert "cover 6 modes" in second
     summary = read_summary(tmp_path)
     assert summary is not None and summary["alarms"][0]["what"] == what
@@ -86,7 +86,7 @@ def test_no_saturation_without_probabilities(tmp_path: Path):
     assert alarms(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["loss_d", "loss_g", "d_real"])
+@pytest.mark.parametrize("name", ["loss", "loss_d", "loss_g", "d_real"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_one_step_that_is_not_finite_raises_an_alarm(
     name: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -94,7 +94,7 @@ def test_one_step_that_is_not_finite_raises_an_alarm(
     model = Script(between(13, 14, HEALTHY | {name: value}))
     train(tmp_path, model, [CollapseAlarm(every_n_steps=10)], epochs=1, steps=30)
     assert alarms(tmp_path) == [("not_finite", 1, 20)]
-    assert capsys.readouterr().err == f"collapse alarm, epoch 1, step 20: {name} is NaN or infinite\n"
+    assert capsys.readouterr().err == f"alarm, epoch 1, step 20: {name} is NaN or infinite\n"
 
 
 def test_the_end_of_a_short_training_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -133,7 +133,7 @@ def test_a_resumed_run_keeps_its_alarms_and_history(tmp_path: Path, capsys: pyte
     train(tmp_path, model, [CollapseAlarm(every_n_steps=8)], epochs=4, steps=10, checkpoint=last)
     assert alarms(tmp_path) == [("saturated", 1, 8), ("collapsed", 4, 40)]
     what = "the samples cover 3 modes, down from 10 after epoch 1; best.ckpt is of epoch 1"
-    assert capsys.readouterr().err == f"collapse alarm, epoch 4, step 40: {what}\n"
+    assert capsys.readouterr().err == f"alarm, epoch 4, step 40: {what}\n"
 
 
 def test_windows_continue_in_a_resumed_run(tmp_path: Path):
@@ -144,10 +144,26 @@ def test_windows_continue_in_a_resumed_run(tmp_path: Path):
     assert alarms(tmp_path) == [("saturated", 3, 30)]
 
 
-def test_other_models_have_no_alarms(tmp_path: Path):
-    model = Script(lambda step: torch.tensor(math.nan))
-    train(tmp_path, model, [CollapseAlarm(every_n_steps=2)], epochs=1, steps=10)
-    assert alarms(tmp_path) == []
+class Diverging(Script):
+    """Its losses are finite, and its weights are not."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.weight.data.fill_(math.nan)
+
+
+def test_weights_that_are_not_finite_raise_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    train(tmp_path, Diverging(lambda _: HEALTHY), [CollapseAlarm(stop=True)], epochs=3, steps=4)
+    assert alarms(tmp_path) == [("not_finite", 1, 4)]
+    assert capsys.readouterr().err == "alarm, epoch 1, step 4: the weights are NaN or infinite; training stops here\n"
+
+
+def test_a_selecting_metric_that_is_not_finite_raises_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model: Any = Script(lambda _: HEALTHY, [{"val/distance": value} for value in (1.0, math.inf, math.nan, 2.0)])
+    model.monitor = ("val/distance", "min")
+    train(tmp_path, model, [CollapseAlarm(every_n_steps=2)], epochs=4, steps=3)
+    assert alarms(tmp_path) == [("not_finite", 2, 6)]
+    what = "val/distance is NaN or infinite; best.ckpt is of epoch 1"
+    assert capsys.readouterr().err == f"alarm, epoch 2, step 6: {what}\n"
 
 
 def test_the_wandb_run_is_tagged(tmp_path: Path):
