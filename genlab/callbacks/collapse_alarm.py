@@ -29,10 +29,10 @@ class CollapseAlarm(Callback):
     - not_finite, for every model: a loss, the discriminator's output, a weight or the validation metric that selects
       the best checkpoint is NaN or infinite. A step that the gradient scaler of fp16 skips for its gradients is no
       alarm.
-    - collapsed, for adversarial models: the samples cover fewer modes, or cover them less evenly, than before (`val/modes`, `val/modes_kl`,
-      which SampleQuality logs after validation).
-    - saturated, for adversarial models: the discriminator is certain of every image, so that the generator gets almost no gradient (Arjovsky
-      and Bottou 2017, arXiv 1701.04862). Only for a discriminator whose output is a probability.
+    - collapsed, for adversarial models: the samples cover fewer modes, or cover them less evenly, than before
+      (`val/modes`, `val/modes_kl`, which SampleQuality logs after validation).
+    - saturated, for adversarial models: the discriminator is certain of every image, so that the generator gets almost
+      no gradient (Arjovsky and Bottou 2017, arXiv 1701.04862). Only for a discriminator whose output is a probability.
 
     summary.json has the alarms under `alarms`, a list of {epoch, step, kind, what}, with epochs and steps (batches)
     counted from one. The W&B run is tagged with the kind.
