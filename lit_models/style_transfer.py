@@ -90,6 +90,7 @@ class StyleTransfer(ImageOptimization):
 
     def setup(self, stage: str) -> None:
         """Starts from the content image. When a run is resumed, its checkpoint is loaded after this."""
+        super().setup(stage)
         if stage == "fit" and self.initial_image == "content":
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             content, _ = data.examples("train", len(self.logits))

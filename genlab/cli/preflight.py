@@ -23,12 +23,15 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from datamodules import ImageDataModule
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
+from lit_models.common.batches import check_range
 from lit_models.common.module import GenerativeModule
 
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy accepts."""
 MIN_PROCESSES = 8
 """So many processes on the CPU are accepted on every machine, to try out distributed training."""
+CHECKED_IMAGES = 16
+"""Training images that are checked to lie in [0, 1]."""
 
 
 def whole_from(least: int, otherwise: str = "") -> tuple[Callable[[Any], bool], str]:
@@ -230,12 +233,13 @@ def _check_limit(limit: float, option: str, loader: Callable[[], Any]) -> None:
 
 
 def _check_batches(trainer: Trainer, model: GenerativeModule, data: ImageDataModule) -> None:
-    """Checks the size of the training batches, and the options that count them.
+    """Checks some training images, the size of the batches, and the options that count them.
 
     Raises:
         UsageError, MisconfigurationException: they do not fit.
     """
     loader = data.train_dataloader()
+    check_range(data.examples("train", CHECKED_IMAGES), model)
     model.check_batch_size(min(data.batch_size, len(loader.index) // loader.world_size))
     for option, limit, make in (
         ("limit_train_batches", trainer.limit_train_batches, lambda: loader),

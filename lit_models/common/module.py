@@ -14,7 +14,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from lit_models.common.checkpoints import CheckpointError, build_model, read_checkpoint
+from lit_models.common.batches import check_range, complete_batch
+from lit_models.common.checkpoints import CheckpointError, article, build_model, read_checkpoint
 from lit_models.common.component import Component
 from lit_models.common.lr_schedules import LRSchedule, one_cycle, stretch_one_cycle
 
@@ -57,6 +58,8 @@ class GenerativeModule(LightningModule, ABC):
     def __init__(self, optimizer: OptimizerCallable) -> None:
         super().__init__()
         self.make_optimizer = optimizer
+        self._checked_stages: set[object] = set()
+        """Stages of this run whose first batch was checked."""
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
@@ -108,6 +111,22 @@ class GenerativeModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.check_trainer(self.trainer)
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether training needs labels."""
+        return any(getattr(self, name, None) is not None for name in ("num_classes", "needs_label"))
+
+    def setup(self, stage: str) -> None:
+        self._checked_stages.clear()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Completes each batch; checks the images of the first one of each stage, as a check waits for the device."""
+        batch, stage = complete_batch(batch, self), self.trainer.state.stage
+        if stage not in self._checked_stages:
+            check_range(batch, self)
+            self._checked_stages.add(stage)
+        return batch
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Named scalars of a batch, each a mean over its images. Training minimises the first."""
@@ -193,14 +212,23 @@ class GenerativeModule(LightningModule, ABC):
         """
         path = Path(path)
         checkpoint = read_checkpoint(path)
+        config = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY)
+        if not isinstance(config, Mapping) or "_class_path" not in config:
+            raise CheckpointError(
+                f"{path} does not say which model it holds, so it is damaged or was not written by genlab; give"
+                " RUN/checkpoints/best.ckpt"
+            )
         try:
-            model = GenerativeModule.from_config(checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+            model = GenerativeModule.from_config(config)
             model.load_state_dict(checkpoint["state_dict"])
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} holds a model that this version cannot build ({reason})") from error
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{path} holds a model that this version cannot build ({reason}); use the version that trained it, or"
+                " train the model again"
+            ) from error
         if not isinstance(model, cls):
-            raise CheckpointError(f"{path} holds a {type(model).__name__}, not a {cls.__name__}")
+            raise CheckpointError(f"{path} holds {article(type(model).__name__)}, not {article(cls.__name__)}")
         model.data_fingerprint = checkpoint.get("data_fingerprint")
         return model.eval()
 

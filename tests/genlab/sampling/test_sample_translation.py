@@ -242,8 +242,10 @@ def test_an_image_that_cannot_be_read_is_named_before_anything_is_written(
     whole = broken.read_bytes()
     if damage != "large":
         broken.write_bytes({"foreign": b"no image", "cut": whole[: len(whole) // 2], "empty": b""}[damage])
-    error = refused(capsys, negative, "--input", photos, "--output", tmp_path / "out", "--max-pixels=1500")
-    problem = "has 40 x 40 pixels, more than 1,500; " if damage == "large" else "cannot be read as an image ("
+    error = refused(
+        capsys, negative, "--input", photos, "--output", tmp_path / "out", f"--max-pixels={1600 - (damage == 'large')}"
+    )
+    problem = "has 40 x 40 pixels, more than 1,599; " if damage == "large" else "cannot be read as an image ("
     assert error.startswith(f"error: {broken} {problem}")
     assert not (tmp_path / "out").exists()
 
