@@ -146,7 +146,7 @@ class _Outline:
     def __init__(self, repeated_keys: bool) -> None:
         self.repeated_keys = repeated_keys
         self.open: list[_Collection] = []
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str | None, int] = {}
         """Number of values below each anchor."""
 
     def add(self, event: Any) -> None:

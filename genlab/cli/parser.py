@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from genlab.arguments import WHERE_PACKAGES_ARE
 from genlab.cli.docstrings import summary
 from genlab.cli.subcommands import SUBCOMMANDS
+from genlab.cli.trust import ADVICE
 from genlab.suggestions import did_you_mean
 from genlab.yaml_files import load_yaml
 
@@ -148,6 +149,7 @@ class Parser(LightningArgumentParser):
         """An error of jsonargparse in one line, with the name that was probably meant."""
         takes_number = re.search(r"- Expected a <class '(int|float)'>", message)
         explanations = {
+            f"{KEY}Importing '([^']+)' is not allowed": self._untrusted,
             r"unrecognized arguments: (\S+?)(?:=|\s|$)": self._unknown_argument,
             r"Option '([^']+)' is not accepted|does not accept option '([^']+)'": self._unknown_option,
             r"(--print_completion)?: invalid choice: '([^']+)' \(choose from (.*)\)": self._unknown_command,
@@ -241,6 +243,9 @@ class Parser(LightningArgumentParser):
         able = [kind for kind, of in known.items() if first in inspect.signature(of).parameters] or list(known)
         choices = f"; choose from {', '.join(able)}" if len(able) > 1 else ""
         return f"{name}.{option} needs the class too: give --{name} {able[0]}{choices}"
+
+    def _untrusted(self, found: re.Match[str]) -> str:
+        return f"--{self._full_name(found[1])} is {found[2]}: {ADVICE}"
 
     def _several_classes(self, found: re.Match[str]) -> str:
         return f"there are several {found[2]}; give --{self._full_name(found[1])} {' or '.join(found[3].split(', '))}"

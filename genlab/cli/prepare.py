@@ -12,6 +12,7 @@ from genlab.arguments import import_packages
 from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.cli.options import NUM_IMAGES, SET_BY_DATA
 from genlab.cli.parser import LIST
+from genlab.cli.trust import ADVICE, is_trusted
 from genlab.packaged import find_file
 from genlab.runs.config import config_files, flatten, format_value, option, overridden_keys, overridden_values
 from genlab.runs.errors import UsageError
@@ -39,10 +40,12 @@ def prepare_args(args: list[str]) -> list[str]:
     args = with_class_of_help(with_values_of_agent(args))
     check_checkpoint(args)
     args = with_packaged_configs(with_configs_first(with_run_config(args)))
-    contents = [_contents(Path(file)) for file in config_files(args)]
+    contents = read_configs(args)
     check_files([overridden_values(args), *map(flatten, contents)])
-    packages = [option(args, "import"), *(config.get("import") for config in contents)]
-    import_packages(",".join(filter(None, packages)))
+    packages = ",".join(filter(None, [option(args, "import"), *(config.get("import") for config in contents)]))
+    if packages and not is_trusted(args, contents):
+        raise UsageError(f"--import {packages} runs that package: {ADVICE}")
+    import_packages(packages)
     return with_model_and_data_of_checkpoint(args)
 
 
@@ -192,6 +195,15 @@ def check_files(options: Iterable[Mapping[str, Any]]) -> None:
                 read_yaml(Path(value), "file")
 
 
+def read_configs(args: list[str]) -> list[dict[str, Any]]:
+    """What the config files of a command line hold.
+
+    Raises:
+        UsageError: one of them cannot be read, or is no YAML.
+    """
+    return [_contents(Path(file)) for file in config_files(args)]
+
+
 def refuse_what_data_set(args: list[str]) -> None:
     """Refuses options of the model whose values the data give, on the command line or in a config.
 
@@ -199,8 +211,8 @@ def refuse_what_data_set(args: list[str]) -> None:
         UsageError: there is one.
     """
     given = overridden_keys(args)
-    for file in config_files(args):
-        given |= flatten(_contents(Path(file))).keys()
+    for config in read_configs(args):
+        given |= flatten(config).keys()
     for name in (*SET_BY_DATA, NUM_IMAGES):
         if name in given:
             raise UsageError(f"{name} is set by the data; leave it out")

@@ -24,7 +24,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 class OnlyParser(GenlabCLI):
     def parse_arguments(self, parser: ArgumentParser, args: object) -> None:
-        raise Parsed
+        raise Parsed(self)
 
     @classmethod
     def of(cls, subcommand: str) -> Parser:
