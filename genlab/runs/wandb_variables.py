@@ -60,7 +60,9 @@ def _refused(name: str, value: str, reason: str) -> str:
 
 def wandb_folder(folder: Path) -> Path:
     """Returns the folder in whose `wandb` the client keeps its files: WANDB_DIR, else the folder of the run."""
-    return Path(os.environ.get("WANDB_DIR") or folder)
+    given = variable("WANDB_DIR")
+    set_by_agent = variable("WANDB_SWEEP_ID") and given == os.getcwd()  # `wandb agent` does so if the user has not
+    return folder if given is None or set_by_agent else Path(given)
 
 
 def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) -> dict[str, Any]:

@@ -148,7 +148,8 @@ class _Sender:
     def _count(self, batch: list[Path], output: str) -> list[Path]:
         """Counts the runs; returns those to try again, because the client sends nothing if it cannot read one file."""
         unreadable = {Path(file).resolve(): why for file, why in re.findall(r'Failed to [^"]*"(.*?)": (.*)', output)}
-        reasons = {run: why for run in batch for file, why in unreadable.items() if run.resolve() in file.parents}
+        files = {file.resolve(): run for run in batch for file in self.unsent[run]}
+        reasons = {files[file]: why for file, why in unreadable.items() if file in files}
         again = []
         for run in batch:
             if self._is_sent(run):

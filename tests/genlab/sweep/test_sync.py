@@ -49,7 +49,12 @@ def log_part(name: str, scores: list[float], exit_code: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     init: dict[str, Any] = {"project": "lab", "group": "study", "name": f"study/{name}", "config": {"model.depth": 2}}
     settings = wandb.Settings(silent=True)
-    run = wandb.init(mode="offline", dir=folder, id=name, resume="allow", settings=settings, **init)
+    files = folder
+    if name.startswith("elsewhere"):  # as with WANDB_DIR
+        files = Path("files").resolve()
+        files.mkdir(exist_ok=True)
+        write_summary(folder, {"wandb_id": name, "wandb_dir": str(files)})
+    run = wandb.init(mode="offline", dir=files, id=name, resume="allow", settings=settings, **init)
     for score in scores:
         run.log({"score": score})
     run.finish(exit_code=exit_code)
@@ -60,17 +65,18 @@ def result(output: str) -> dict[str, Any]:
 
 
 def test_a_sweep_is_sent_once(online: Client, server: WandbServer) -> None:
-    online.run(log_offline, "plain", "failed", "resumed", "killed", "running")
+    online.run(log_offline, "plain", "failed", "resumed", "killed", "running", "elsewhere")
     write_summary(online.home / "runs/study/running", {"state": "running", "host": socket.gethostname(), "pid": 1})
     assert server.requests == []
 
     assert result(online.run(send, "runs/study")) == {
-        "sent": ["failed", "plain", "resumed"],
+        "sent": ["elsewhere", "failed", "plain", "resumed"],
         "running": ["running"],
         "empty": ["killed"],
     }
     runs = server.runs
     assert {name: (run.state, run.column("score")) for name, run in runs.items()} == {
+        "elsewhere": ("finished", [1, 2]),
         "plain": ("finished", [1, 2]),
         "failed": ("failed", [1, 2]),
         "resumed": ("finished", [1, 2, 3]),
@@ -83,7 +89,7 @@ def test_a_sweep_is_sent_once(online: Client, server: WandbServer) -> None:
     write_summary(online.home / "runs/study/running", {"state": "finished"})
     output = online.run(send, "runs/study")
     assert result(output)["sent"] == ["running"]
-    assert result(output)["sent_before"] == ["failed", "plain", "resumed"]
+    assert result(output)["sent_before"] == ["elsewhere", "failed", "plain", "resumed"]
     assert not any(f"/{name}/" in request for request in server.requests[requests:] for name in ("plain", "failed"))
 
 
