@@ -21,6 +21,8 @@ from lit_models.common.lr_schedules import LRSchedule, one_cycle, stretch_one_cy
 
 # Optimizers are made by a lambda by default, which is rebuilt from the class and need not be in the checkpoint.
 warnings.filterwarnings("ignore", "Attribute 'optimizer' removed from hparams")
+# A data module need not know of the checks of batches.
+warnings.filterwarnings("ignore", "You have overridden `on_after_batch_transfer` in `LightningModule`")
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
