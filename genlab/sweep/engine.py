@@ -174,9 +174,9 @@ class Engine:
             self._check()
         address = self.options.storage or URL.create("sqlite", database=str(database))
         storage = Storage(address, self.sweep.name, self.options.grace)
-        if not checked and not storage.contains(self.sweep.name):
-            self._check()
         run_name, notify = (lambda point: self._run_folder(point).name), self.display.print
+        if not checked and not storage.retry(lambda: storage.contains(self.sweep.name), notify, self._stopping):
+            self._check()
         queue = Queue(self.sweep, storage, run_name, notify, self._stopping, self.options.tries)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / "sweep.yaml", self.sweep.to_yaml())

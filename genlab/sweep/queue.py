@@ -28,7 +28,7 @@ from genlab.runs.folder import is_alive
 from genlab.sweep.definition import Definition, Hyperband, Point, differences
 from genlab.sweep.hyperband import should_stop
 from genlab.sweep.search import Search
-from genlab.sweep.storage import Storage
+from genlab.sweep.storage import Storage, hide_password
 
 SECONDS_BETWEEN_CHECKS = 5.0
 """How often to look for runs whose process has died."""
@@ -96,8 +96,7 @@ class Queue:
         self._owner = f"{_machine_id()}:{os.getpid()}"
         self._claimed: dict[int, Job] = {}
         self._last_check = 0.0
-        with storage.locked():
-            self._study = self._open()
+        self._study = self._under_lock(self._open)
         self._search = Search(definition)
 
     def _open(self) -> int:
@@ -123,10 +122,12 @@ class Queue:
 
     def _delete_command(self) -> str:
         """Returns how to delete the queue alone."""
-        address = self.storage.url
-        command = f"optuna delete-study --study-name {self.definition.name} --storage {address.render_as_string()}"
+        address = hide_password(self.storage.url)
+        command = f"optuna delete-study --study-name {self.definition.name} --storage {address}"
         if self.storage.kind == "sqlite":
-            command = f"rm {address.database}"
+            command = f"rm {self.storage.url.database}"
+        elif "***" in address:
+            command += " (with the password in place of ***)"
         return f"delete the old queue (finished runs that this definition asks for are kept): {command}"
 
     def claim(self) -> Job | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections import Counter
@@ -14,11 +15,12 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 import genlab.sweep.queue
+import genlab.sweep.storage
 from genlab.runs.errors import UsageError
 from genlab.sweep.definition import Definition
 from genlab.sweep.parser import load_definition
 from genlab.sweep.queue import Queue
-from genlab.sweep.storage import Storage
+from genlab.sweep.storage import TABLES_LOCK, Storage
 from tests import HANG_SECONDS
 
 WRITES = ("create_new_trial", "record_heartbeat", "set_trial_state_values", "set_trial_user_attr", "set_trial_param")
@@ -312,7 +314,52 @@ def test_hyperband_compares_with_all_runs(open_queue):
     assert queue.report(good, 5, 1.0)  # another process may have it now, so it is stopped
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "sqlite://", "postgresql://127.0.0.1:1/none"])
-def test_an_unusable_storage_is_an_error(url: str):
-    with pytest.raises(UsageError, match="storage"):
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense", "is not an address"),
+        ("nonsense:secret@host", "is not an address"),
+        ("mysql://user:secret@host/name", "is neither sqlite:///FILE nor postgresql"),
+        ("sqlite://", "is neither sqlite:///FILE nor postgresql"),
+        ("sqlite:///sweep.db?mode=ro", "which an SQLite file does not take"),
+        ("sqlite:///text.txt", "file is not a database"),
+        ("sqlite:///text.txt/sweep.db", "File exists"),
+        ("sqlite:////proc/sweep.db", "No such file or directory"),
+        ("postgresql://127.0.0.1:1/none", "refused"),
+        ("postgresql://user:secret@127.0.0.1:1/none", "refused"),
+        ("postgresql://user@127.0.0.1:1/none?password=secret", "refused"),
+        ("postgresql://user:secret@127.0.0.1:99999/none", "invalid port number"),
+        ("postgresql://user:secret@127.0.0.1:port/none", "a port that is not a number"),
+        ("postgresql://user:more@secret@127.0.0.1/none", "write an @ of the password as %40"),
+        ("postgresql://user:secret@127.0.0.1:1/none?connect_timeout=x", "bad value for connect_timeout"),
+    ],
+)
+def test_an_unusable_storage_is_an_error_in_one_line(
+    url: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("words")
+    with pytest.raises(UsageError, match="storage") as error:
         Storage(url, "sweep", 60)
+    message = str(error.value)
+    assert reason in message and "secret" not in message and "\n" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_storage_that_another_process_keeps_locked_is_an_error(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(genlab.sweep.storage, "OPEN_SECONDS", 1)
+    url = f"sqlite:///{tmp_path}/sweep.db" if kind == "sqlite" else request.getfixturevalue("postgres")
+    holder = Storage(url, "sweep", 60)
+    with holder.locked(TABLES_LOCK), pytest.raises(UsageError, match="cannot use the storage"):
+        Storage(url, "sweep", 60)
+    Storage(url, "sweep", 60).close()
+    holder.close()
+
+
+def test_the_options_of_an_address_are_respected():
+    """A server that never answers is given up after the seconds of connect_timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(UsageError, match="timeout expired"):
+        Storage(f"postgresql://127.0.0.1:{server.getsockname()[1]}/none?connect_timeout=2", "sweep", 60)
