@@ -77,12 +77,14 @@ def check_checkpoint(args: list[str]) -> None:
     """Refuses a checkpoint that is missing, or is no checkpoint, before its run's config is looked for.
 
     Raises:
-        UsageError: an evaluation names neither a checkpoint nor a model.
+        UsageError: an evaluation names neither a checkpoint nor a model, or weights to start from.
         CheckpointError: there is no such checkpoint, or the file is none.
     """
     checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
     if any("help" in arg or arg.startswith("--print") for arg in args):
         return
+    if command in EVALUATION and option(args, "init_from") is not None:
+        raise UsageError(f"--init_from is for fit; {command} takes the weights of --ckpt_path")
     if checkpoint is None and command in EVALUATION:
         if not config_files(args) and option(args, "model") is None:
             raise UsageError("give --ckpt_path RUN/checkpoints/best.ckpt")

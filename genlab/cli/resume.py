@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
+from datamodules import ImageDataModule
 from genlab.callbacks.resumed_options import ADVICE, ResumedOptions, as_typed, refusal, structure
 from genlab.runs.config import UNNAMED_OPTIONS, UNRECORDED_GROUPS, flatten
 from genlab.runs.errors import UsageError, describe_error
@@ -49,6 +50,7 @@ class ResumePoint:
         scheduled: Whether the learning rate follows a schedule.
         processes: Number of processes that wrote it.
         config: The options that it was trained with, with dotted keys.
+        fingerprint: Fingerprint of the data that it was trained on; None if it is unknown.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class ResumePoint:
     scheduled: bool
     processes: int
     config: dict[str, Any]
+    fingerprint: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> "ResumePoint":
@@ -90,6 +93,7 @@ class ResumePoint:
             scheduled=bool(contents["lr_schedulers"]),
             processes=len(callbacks["ExactResume"]["ranks"]),
             config=own["config"],
+            fingerprint=contents.get("data_fingerprint"),
         )
 
     def check_length(self, max_epochs: int | None, max_steps: int) -> None:
@@ -118,6 +122,17 @@ class ResumePoint:
                 when = "within an epoch" if self.within_epoch else "under a learning-rate schedule"
                 raise UsageError(f"{refusal(f'--{key}', before, now)} (it could, but not {when})")
         return found
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """
+        Raises:
+            UsageError: the images are others than those that the run was trained on.
+        """
+        if self.fingerprint is not None and data.fingerprint != self.fingerprint:
+            raise UsageError(
+                f"{self.path} was trained on other images than those in --data.root {data.root}; give the data that it"
+                " was trained on, or start a new run from its weights with --init_from"
+            )
 
     def check_finished(self, changes: Mapping[str, Any]) -> None:
         """

@@ -204,6 +204,7 @@ class RunSetup:
     def _check_options(self, resumed: ResumePoint, trainer: Trainer) -> None:
         """Refuses options that cannot change when a run is resumed, and says which ones do change."""
         changes = resumed.changes(self.config, trainer.world_size)
+        resumed.check_data(self.data)
         if resumed.epochs == self._max_epochs() or resumed.steps == trainer.max_steps:
             resumed.check_finished(changes)
         self._said = resumed.message(changes)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lit_models.common.adversarial import AdversarialBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
-from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.checkpoints import CheckpointError, article
 from lit_models.common.module import GenerativeModule
 from lit_models.common.prior_distributions import PriorDistribution
 from lit_models.common.priors import Prior
@@ -178,7 +178,7 @@ def load_pretrained_layers(network: nn.Module, checkpoint: Path, layers: Sequenc
         model = GenerativeModule.load(checkpoint)
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Module):
-        raise CheckpointError(f"{checkpoint} holds a {type(model).__name__}, which has no decoder to start from")
+        raise CheckpointError(f"{checkpoint} holds {article(type(model).__name__)}, which has no decoder to start from")
     theirs = dict(decoder.named_children())
     ours = {name: layer for name, layer in network.named_children() if layer.state_dict()}
     fitting = [name for name, layer in ours.items() if name in theirs and _shapes(layer) == _shapes(theirs[name])]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_models.common.capabilities import Encodes
-from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.checkpoints import CheckpointError, article
 from lit_models.common.component import Component
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.pretrained_encoder import resolve_checkpoint_path
@@ -81,7 +81,8 @@ class ClassifierFeatures(PerceptualFeatures):
         stages = getattr(model.encoder_network(), "stages", None) if isinstance(model, Encodes) else None
         if not isinstance(stages, nn.Sequential):
             raise CheckpointError(
-                f"{path} holds a {type(model).__name__}, which has no stages; give the checkpoint of a Classifier"
+                f"{path} holds {article(type(model).__name__)}, which has no stages; give the checkpoint of a"
+                " Classifier"
             )
         network = StageFeatures(stages, self.stages, path)
         if image_shape is not None:

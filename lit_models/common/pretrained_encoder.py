@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_models.common.capabilities import Encodes, HasBackbone
-from lit_models.common.checkpoints import CheckpointError
+from lit_models.common.checkpoints import CheckpointError, article
 from lit_models.common.module import GenerativeModule, ImageShape
 
 
@@ -42,7 +42,9 @@ def load_encoder(
     path = resolve_checkpoint_path(checkpoint, latent_dim)
     model = GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(path)
     if not isinstance(model, Encodes | HasBackbone):
-        raise CheckpointError(f"{path} holds a {type(model).__name__}, which has no encoder; give another checkpoint")
+        raise CheckpointError(
+            f"{path} holds {article(type(model).__name__)}, which has no encoder; give another checkpoint"
+        )
     network = (model.encoder_network() if isinstance(model, Encodes) else model.backbone()).eval()
     width = _code_width(network, image_shape, path)
     if latent_dim not in (None, width):

@@ -110,7 +110,7 @@ def test_the_default_classifier_of_a_data_set(tmp_path: Path):
         (small_classifier(num_classes=26), DigitsDataModule(), "classifies into 26 classes, but digits has 10"),
         (small_classifier(), CIFAR10DataModule(), "images of 1 x 28 x 28.* these are 3 x 32 x 32"),
         (small_classifier(image_shape=(3, 28, 28)), Stacked(), "images of 3 x 28 x 28.* these are 1 x 28 x 28"),
-        (Autoencoder(3, 2, 4, hidden_dim=16), DigitsDataModule(), "holds a Autoencoder, not a Classifier"),
+        (Autoencoder(3, 2, 4, hidden_dim=16), DigitsDataModule(), "holds an Autoencoder, not a Classifier"),
     ],
 )
 def test_unsuitable_classifiers_are_refused(

@@ -7,7 +7,9 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from lit_models import VAE, Autoencoder, CheckpointError, Classifier, GenerativeModule
+from lit_models import GAN, VAE, Autoencoder, CheckpointError, Classifier, GenerativeModule
+from lit_models.common.adversarial import AdversarialRecipe
+from lit_models.common.checkpoints import load_weights
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.encoder_decoders import MLPNetworks
 from tests.helpers import same, saved
@@ -42,7 +44,7 @@ def test_a_truncated_checkpoint_is_refused(encoder_checkpoint: Path, tmp_path: P
 
 
 def test_another_kind_of_model_is_refused(encoder_checkpoint: Path):
-    with pytest.raises(CheckpointError, match="holds a Autoencoder, not a Classifier"):
+    with pytest.raises(CheckpointError, match="holds an Autoencoder, not a Classifier"):
         Classifier.load(encoder_checkpoint)
 
 
@@ -95,6 +97,41 @@ def test_weights_that_do_not_fit_are_refused(encoder_checkpoint: Path, tmp_path:
     checkpoint["hyper_parameters"]["latent_dim"] = 9
     torch.save(checkpoint, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="cannot build"):
+        GenerativeModule.load(tmp_path / "x.ckpt")
+
+
+def test_an_ema_starts_from_the_ema_of_a_checkpoint_or_from_its_weights(tmp_path: Path):
+    plain, averaged = GAN(), GAN(recipe=AdversarialRecipe(ema_decay=0.9))
+    nn.init.ones_(next(averaged.ema_generator.parameters()))
+    paths = [saved(model, tmp_path / f"{k}.ckpt") for k, model in enumerate((plain, averaged))]
+    for path in paths:
+        for recipe in (AdversarialRecipe(), AdversarialRecipe(ema_decay=0.9)):
+            model = GAN(recipe=recipe)
+            assert load_weights(model, path, strict=True) == []
+            held = torch.load(path, weights_only=True)["state_dict"]
+            for name, value in model.state_dict().items():
+                assert torch.equal(value, held.get(name, held[name.removeprefix("ema_")]))
+
+
+def test_weights_that_do_not_fit_are_named_or_left(tmp_path: Path):
+    path = saved(VAE(latent_dim=3, networks=MLPNetworks((8,))), tmp_path / "x.ckpt")
+    model = VAE(latent_dim=2, networks=MLPNetworks((8,)))
+    first = model.state_dict()
+    with pytest.raises(CheckpointError, match=r"is \d+ x 8 in the model and \d+ x 8 in the checkpoint.*--init_strict"):
+        load_weights(model, path, strict=True)
+    assert same(model.state_dict(), first)
+    assert load_weights(model, path, strict=False)
+    held = torch.load(path, weights_only=True)["state_dict"]
+    fitting = [name for name, value in model.state_dict().items() if value.shape == held[name].shape]
+    assert fitting and all(torch.equal(model.state_dict()[name], held[name]) for name in fitting)
+    with pytest.raises(CheckpointError, match="no weight of .* fits Probeless"):
+        load_weights(type("Probeless", (Started,), {})(), path, strict=False)
+
+
+@pytest.mark.parametrize("config", [None, {}, "text"])
+def test_a_checkpoint_without_a_model_is_refused_with_advice(config: object, tmp_path: Path):
+    torch.save({"state_dict": {}, "hyper_parameters": config}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="does not say which model it holds.*give RUN/checkpoints/best.ckpt"):
         GenerativeModule.load(tmp_path / "x.ckpt")
 
 
