@@ -148,8 +148,10 @@ class _Sender:
     def _count(self, batch: list[Path], output: str) -> list[Path]:
         """Counts the runs; returns those to try again, because the client sends nothing if it cannot read one file."""
         unreadable = {Path(file).resolve(): why for file, why in re.findall(r'Failed to [^"]*"(.*?)": (.*)', output)}
-        files = {file.resolve(): run for run in batch for file in self.unsent[run]}
-        reasons = {files[file]: why for file, why in unreadable.items() if file in files}
+        owners = {file.parent.resolve(): run for run in batch for file in self.unsent[run]}
+        # The client names a file or its folder.
+        named = {owners.get(path, owners.get(path.parent)): why for path, why in unreadable.items()}
+        reasons = {run: why for run, why in named.items() if run is not None}
         again = []
         for run in batch:
             if self._is_sent(run):
