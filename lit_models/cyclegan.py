@@ -104,9 +104,9 @@ class CycleGAN(AdversarialBase):
             recipe,
         )
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
         if self.step_order == "joint":
-            return super().configure_optimizers()
+            return super().make_optimizers()
         optimizers = []
         for direction in self.directions:
             discriminator = self.discriminator[direction[1]]  # type: ignore[index]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
+from lit_models.common.lr_schedules import has_end, linear_decay, share_done
 from lit_models.common.manual_optimization import Terms, frozen_statistics, optimizer_step
 from lit_models.common.module import GenerativeModule
 from lit_models.common.objectives import Objective
@@ -47,6 +48,8 @@ class AdversarialRecipe:
         accumulate_grad_batches: Number of equal parts that each batch is split into. Their gradients are accumulated,
             so that a large batch needs less memory; data.batch_size remains the batch size of a step.
         discriminator_lr_factor: Learning rate of the discriminator as a multiple of the generator's.
+        lr_decay_start: Share of the training after which all learning rates fall linearly, with each batch, to zero at
+            its end; 1 for constant rates. Zhu et al. 2017, arXiv 1703.10593, take 0.5.
 
     Raises:
         ValueError: a number is out of range.
@@ -62,6 +65,7 @@ class AdversarialRecipe:
     gradient_clip_val: float = 0.0
     accumulate_grad_batches: int = 1
     discriminator_lr_factor: float = 1.0
+    lr_decay_start: float = 1.0
 
     def __post_init__(self) -> None:
         if self.n_critic < 1 or self.accumulate_grad_batches < 1:
@@ -75,6 +79,8 @@ class AdversarialRecipe:
             raise ValueError(f"gradient_clip_val is {self.gradient_clip_val}; it must be at least 0")
         if not self.discriminator_lr_factor > 0:
             raise ValueError(f"discriminator_lr_factor is {self.discriminator_lr_factor}; it must be positive")
+        if not 0 <= self.lr_decay_start <= 1:
+            raise ValueError(f"lr_decay_start is {self.lr_decay_start}; it must be in [0, 1]")
 
 
 def check_not_negative(**numbers: float) -> None:
@@ -138,6 +144,16 @@ class AdversarialBase(GenerativeModule):
         self.ema_generator = ema_copy(generator) if recipe.ema_decay else None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        if self.recipe.lr_decay_start < 1 and not has_end(self.trainer):
+            raise ValueError("model.recipe.lr_decay_start needs an end: give trainer.max_epochs or trainer.max_steps")
+        optimizers = self.make_optimizers()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        return optimizers
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers in the order in which `training_step` takes them."""
         return [self.discriminator_optimizer(self.discriminator), self.make_optimizer(self.generator.parameters())]
 
     def discriminator_optimizer(self, discriminator: nn.Module) -> torch.optim.Optimizer:
@@ -151,6 +167,14 @@ class AdversarialBase(GenerativeModule):
         super().check_trainer(trainer)
         if self.ema_generator is not None:
             check_ema_precision(trainer)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rates, which follow from the share of the training that is done."""
+        if self.recipe.lr_decay_start < 1:
+            factor = linear_decay(share_done(self.trainer, batch_idx), self.recipe.lr_decay_start)
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = factor * group["initial_lr"]
 
     def on_validation_start(self) -> None:
         """Gives all processes the statistics of the first one, so that the model of its checkpoint is evaluated."""

@@ -240,6 +240,7 @@ def test_arguments_are_checked():
         (lambda: AdversarialRecipe(gradient_clip_val=-1.0), "gradient_clip_val"),
         (lambda: AdversarialRecipe(accumulate_grad_batches=0), "accumulate_grad_batches"),
         (lambda: AdversarialRecipe(discriminator_lr_factor=0.0), "discriminator_lr_factor"),
+        (lambda: AdversarialRecipe(lr_decay_start=1.1), "lr_decay_start"),
         (lambda: conditional(embedding_dim=0), "embedding_dim"),
         (lambda: acgan(class_weight=-1.0), "class_weight"),
         (lambda: gan(generator_layers=["paint"]), "give generator_checkpoint"),

@@ -115,6 +115,26 @@ def test_the_discriminator_takes_n_critic_steps_for_each_generator_step(steps: l
     assert [step.network for step in steps] == [d, d, d, g] * 2 + [d, d]
 
 
+@pytest.mark.parametrize("end", [{"max_epochs": 3}, {"max_epochs": -1, "max_steps": 18}])
+def test_learning_rates_fall_linearly_to_zero(end: dict[str, int]):
+    """12 batches of one step of the discriminator each, and half as many of the generator: 18 steps."""
+    rates: list[list[float]] = []
+
+    def note(trainer: Any, *_: Any) -> None:
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    recipe = AdversarialRecipe(n_critic=2, discriminator_lr_factor=4.0, lr_decay_start=0.5)
+    fitted(model_of(recipe=recipe), loader(16), LambdaCallback(on_train_batch_end=note), **end)
+    done = range(12) if "max_steps" not in end else [batch + batch // 2 for batch in range(12)]
+    expected = [min(1.0, 2 * (1 - each / (18 if "max_steps" in end else 12))) for each in done]
+    assert rates == [pytest.approx([4 * 0.05 * factor, 0.05 * factor]) for factor in expected]
+
+
+def test_a_decay_needs_an_end():
+    with pytest.raises(ValueError, match="lr_decay_start needs an end: give trainer.max_epochs or trainer.max_steps"):
+        fitted(model_of(recipe=AdversarialRecipe(lr_decay_start=0.5)), loader(16), max_epochs=-1)
+
+
 def test_the_outputs_of_a_step_are_detached_scalars():
     seen: list[dict[str, Tensor]] = []
     heard = LambdaCallback(on_train_batch_end=lambda trainer, model, outputs, batch, index: seen.append(outputs))
@@ -269,7 +289,7 @@ model:
     latent_dim: 5
     generator: {class_path: DCGANGenerator, init_args: {channels: 4}}
     discriminator: {class_path: DCGANDiscriminator, init_args: {channels: 4, noise_std: 0.1, spectral_norm: true}}
-    recipe: {ema_decay: 0.9, n_critic: 2}
+    recipe: {ema_decay: 0.9, n_critic: 2, lr_decay_start: 0.4}
 data: {class_path: DigitsDataModule, init_args: {batch_size: 32, val_size: 0, shift: 1}}
 run: {pictures: false}
 """
@@ -297,7 +317,7 @@ def test_a_checkpoint_contains_the_state_of_training(whole: Path):
 
 @pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
 def test_resume_is_exact(batch: int, config: Path, whole: Path, tmp_path: Path):
-    """Both optimizers, the gradient scaler, the EMA, the random state, and the count of n_critic."""
+    """Both optimizers, their learning rates, the gradient scaler, the EMA, the random state, the count of n_critic."""
     with pytest.raises(SystemExit):
         run(config, tmp_path, "--run.name=x", *stop_at(batch, "term"))
     stopped = tmp_path / "resume" / "x"
