@@ -224,7 +224,7 @@ def _check_limit(limit: float, option: str, loader: Callable[[], Any]) -> None:
         UsageError: a fraction of the batches of a loader is less than one of them.
     """
     if isinstance(limit, float) and 0 < limit < 1:
-        count = sum(len(part) for part in _listed(loader()))
+        count = sum(sized_len(part) or 0 for part in _listed(loader()))
         if count > 0 and count * limit < 1:
             raise UsageError(
                 f"--trainer.{option} is {limit}, which is less than one of {count} batches; give at least"
