@@ -196,6 +196,16 @@ def test_classes_of_a_model_that_can_be_asked(shades: Path, tmp_path: Path, caps
     assert rows.size == (2 * (10 * 30 + 2), 2 * (2 * 30 + 2))  # a class a row
 
 
+def test_a_classifier_that_learned_other_data_is_refused(encoder_checkpoint: Path, classifier: Path, tmp_path, capsys):
+    checkpoint = torch.load(classifier, weights_only=True) | {"data_fingerprint": "of other images"}
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    args = [str(encoder_checkpoint), f"--classifier={tmp_path / 'other.ckpt'}", f"--output={tmp_path / 'a.png'}"]
+    assert sample.main(args) == 2
+    error = capsys.readouterr().err
+    assert f"other.ckpt learned other images than those of {encoder_checkpoint}" in error and error.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "numbers"),
     [
