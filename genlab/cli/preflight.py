@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.accelerators import AcceleratorRegistry, CPUAccelerator
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.plugins.environments import LightningEnvironment
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from datamodules import ImageDataModule
+from datamodules.loader import BatchLoader
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 from lit_models.common.batches import check_range
@@ -238,16 +240,20 @@ def _check_batches(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     Raises:
         UsageError, MisconfigurationException: they do not fit.
     """
-    loader = data.train_dataloader()
+    loader: Any = data.train_dataloader()
     check_range(data.examples("train", CHECKED_IMAGES), model)
-    model.check_batch_size(min(data.batch_size, len(loader.index) // loader.world_size))
+    if isinstance(loader, BatchLoader):
+        model.check_batch_size(min(data.batch_size, len(loader.index) // loader.world_size))
     for option, limit, make in (
         ("limit_train_batches", trainer.limit_train_batches, lambda: loader),
         ("limit_val_batches", trainer.limit_val_batches, data.val_dataloader),
     ):
         _check_limit(limit, option, make)
+    count = sized_len(loader)
+    if count is None:
+        return
     limit, interval = trainer.limit_train_batches, trainer.val_check_interval
-    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+    batches = min(count, limit) if isinstance(limit, int) else int(count * limit)
     validates = trainer.limit_val_batches > 0 and trainer.check_val_every_n_epoch is not None
     if validates and isinstance(interval, int) and interval > batches:
         raise UsageError(

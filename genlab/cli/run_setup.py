@@ -253,7 +253,8 @@ class RunSetup:
     def _build(self, make: MakeTrainer, **arguments: Any) -> Trainer:
         """The trainer, with the user's callbacks and ours; pictures only if they are wanted."""
         trainer = self.settings.trainer
-        if trainer.enable_progress_bar is not False:
+        given = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+        if trainer.enable_progress_bar is not False and not any(isinstance(own, ProgressBar) for own in given):
             self._callbacks.append(progress_bar())
         if self.options.pictures:
             self._callbacks += [self.settings[name] for name in PICTURES]
