@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -53,12 +53,13 @@ def train(
     steps: int,
     checkpoint: Path | None = None,
     more: list[Callback] | None = None,
+    mode: Literal["min", "max"] = "min",
     **options: Any,
 ) -> Trainer:
     """`more` callbacks come after those that keep the run; the options are the trainer's."""
     watched = {name for scores in model.scores or [] for name in scores}
     record = RunRecord(folder, {})
-    best = [BestCheckpoint(folder / "checkpoints", "val/distance", "min")] if "val/distance" in watched else []
+    best = [BestCheckpoint(folder / "checkpoints", "val/distance", mode)] if "val/distance" in watched else []
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
