@@ -150,12 +150,14 @@ class GenerativeModule(LightningModule, ABC):
 
     def logs_this_step(self) -> bool:
         """Whether `log_terms` logs in the current training step."""
-        return self.trainer.is_last_batch or self.trainer._logger_connector.should_update_logs
+        trainer = self.trainer
+        reaches_end = 0 < trainer.max_steps <= trainer.global_step + len(trainer.optimizers)
+        return trainer.is_last_batch or reaches_end or trainer._logger_connector.should_update_logs
 
     def log_terms(self, stage: Stage, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Logs scalars as `{stage}/{term}`: values of single steps in training, else the exact mean over all images.
 
-        In training, it logs every `trainer.log_every_n_steps`-th step and the last step of an epoch; other steps cost
+        In training, it logs every `trainer.log_every_n_steps`-th step and the last steps of an epoch; other steps cost
         nothing.
         """
         training = stage == "train"

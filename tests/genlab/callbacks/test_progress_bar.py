@@ -40,4 +40,4 @@ def test_a_bar_on_a_terminal(tmp_path: Path):
         output.write(chunk)
     assert process.wait(HANG_SECONDS) == 0, output.getvalue().decode()
     text = output.getvalue().decode()
-    assert "Epoch 1/1" in text and "━" in text and "val/mse" in text
+    assert "Epoch 1/2" in text and "Epoch 2/2" in text and "Epoch 0" not in text and "━" in text and "val/mse" in text
