@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
 
 from datamodules import ImageDataModule
 from genlab import callbacks
