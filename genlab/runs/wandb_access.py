@@ -4,9 +4,6 @@ import socket
 import urllib.parse
 import urllib.request
 
-import wandb
-import wandb.errors
-
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.wandb_variables import use_writable_cache
 
@@ -25,6 +22,8 @@ def require_wandb(without_key: str = "", without_server: str = "", cannot_be: st
     Raises:
         UsageError: There is no usable key, or no server answers.
     """
+    import wandb.errors
+
     try:
         if not has_key():
             raise UsageError(f"no W&B API key is configured; `wandb login` saves one{without_key}")
@@ -39,6 +38,8 @@ def has_key() -> bool:
     Raises:
         wandb.errors.Error: A key is configured, but it is malformed.
     """
+    import wandb
+
     use_writable_cache()
     settings = wandb.setup().settings
     before = settings.silent, settings.mode
@@ -56,6 +57,8 @@ def check_server() -> None:
     Raises:
         OSError: Nothing accepts a connection at W&B's address.
     """
+    import wandb
+
     settings = wandb.setup().settings
     address = urllib.parse.urlsplit(settings.base_url)
     host = address.hostname or ""

@@ -1,4 +1,7 @@
-"""Logging to Weights & Biases: online if an API key is configured, else offline. It never prompts and never hangs."""
+"""Logging to Weights & Biases: online if an API key is configured, else offline. It never prompts and never hangs.
+
+The package wandb is imported where it is needed, as that takes a run without it a third of a second.
+"""
 
 import contextlib
 import shlex
@@ -9,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import wandb
-import wandb.errors
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
@@ -31,6 +32,8 @@ def resolve_mode(wanted: WandbMode) -> str:
         return wanted
     if (from_environment := variable("WANDB_MODE")) is not None:
         return MODES[from_environment]
+    import wandb.errors
+
     try:
         return "online" if has_key() else "offline"
     except wandb.errors.Error as error:
@@ -115,6 +118,8 @@ class RunLogger(WandbLogger):
         Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
         if self._mode != "online":
             return self._init("offline")
+        import wandb.errors
+
         try:
             if not has_key():
                 raise wandb.errors.UsageError("no API key, `wandb login` saves one")
@@ -127,6 +132,8 @@ class RunLogger(WandbLogger):
         return run
 
     def _init(self, mode: Literal["online", "offline"]) -> Any:
+        import wandb
+
         use_writable_cache()
         ours: dict[str, Any] = {
             "init_timeout": START_SECONDS,
@@ -135,8 +142,12 @@ class RunLogger(WandbLogger):
             **({"silent": True} if mode == "offline" else {}),
         }
         settings = wandb.Settings(**{k: value for k, value in ours.items() if variable(f"WANDB_{k.upper()}") is None})
+        init = {**self._wandb_init}
+        if variable("WANDB_SWEEP_ID"):
+            for name in ("project", "entity", "id"):  # given by the agent; W&B would warn that it ignores ours
+                init.pop(name, None)
         try:
-            return wandb.init(**self._wandb_init, mode=mode, config=self._config, settings=settings)
+            return wandb.init(**init, mode=mode, config=self._config, settings=settings)
         except Exception:
             _tear_down()
             raise
@@ -147,6 +158,8 @@ def _tear_down() -> None:
 
     This happens in a thread, because wandb.teardown() can wait forever for a request that timed out.
     """
+
+    import wandb
 
     def tear_down() -> None:
         with contextlib.suppress(Exception):
