@@ -12,7 +12,17 @@ import yaml
 from genlab.runs.folder import RunOptions, jsonable, safe_name
 from genlab.yaml_files import load_yaml
 
-UNRECORDED_GROUPS = ("run", "config", "trusted", "import", "ckpt_path", "weights_only", "print_config", "help")
+UNRECORDED_GROUPS = (
+    "run",
+    "config",
+    "trusted",
+    "import",
+    "ckpt_path",
+    "weights_only",
+    "print_config",
+    "help",
+    "max_parameters",
+)
 """Option groups that are not part of a run's recorded config: they say where the run is stored."""
 NAMED_GROUPS = ("seed_everything", "model", "data", "trainer", "init_from", "init_strict")
 """Option groups that appear in a run's name. The options of callbacks do not."""
@@ -169,7 +179,7 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[s
         config: The flat config, which holds their values.
         swept: Keys that differ between the runs of a sweep. They are in the name, whatever their group.
     """
-    named = [key for key in keys if key in swept or _is_named(key)]
+    named = [key for key in keys if key in swept or is_named(key)]
     short = {key: SHORT_NAMES.get(key, key.rsplit(".", 1)[-1]) for key in named}
     all_short = list(short.values())
     parts = []
@@ -179,7 +189,8 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[s
     return ",".join(sorted(parts)) or "default"
 
 
-def _is_named(key: str) -> bool:
+def is_named(key: str) -> bool:
+    """Returns whether an option is in a run's name, whether or not it is swept."""
     return key.partition(".")[0] in NAMED_GROUPS and not key.startswith(UNNAMED_OPTIONS)
 
 

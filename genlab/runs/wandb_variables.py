@@ -5,11 +5,11 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genlab.runs.config import format_value
+from genlab.runs.config import flatten, format_value, is_named, short_key
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import RunOptions
 from genlab.yaml_files import read_yaml
@@ -86,15 +86,16 @@ def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) 
     }
 
 
-def with_values_of_agent(args: list[str]) -> list[str]:
-    """Writes the values that `wandb agent` passes as the command line reads them: null where it wrote None.
-
-    The agent names a file of the values in WANDB_SWEEP_PARAM_PATH.
-    """
+def values_of_agent() -> dict[str, Any]:
+    """Returns the parameters of this run of a W&B sweep, from the file that the agent names in a variable."""
     file = variable("WANDB_SWEEP_PARAM_PATH")
     given = read_yaml(Path(file), "file of W&B's agent") if file else {}
-    values = {key: entry["value"] for key, entry in given.items() if isinstance(entry, Mapping) and "value" in entry}
-    written = {(f"--{key}", str(value)): format_value(value) for key, value in values.items()}
+    return {key: entry["value"] for key, entry in given.items() if isinstance(entry, Mapping) and "value" in entry}
+
+
+def with_values_of_agent(args: list[str]) -> list[str]:
+    """Writes the values that `wandb agent` passes as the command line reads them: null where it wrote None."""
+    written = {(f"--{key}", str(value)): format_value(value) for key, value in values_of_agent().items()}
     words = list(args)
     for place, arg in enumerate(args):
         flag, equals, text = arg.partition("=")
@@ -103,6 +104,32 @@ def with_values_of_agent(args: list[str]) -> list[str]:
         elif not equals and (arg, *args[place + 1 : place + 2]) in written:
             words[place + 1] = written[arg, args[place + 1]]
     return words
+
+
+def keys_swept_by_agent() -> list[str]:
+    """Returns the short keys that the W&B sweep of this run varies, if some would be in no run's name otherwise.
+
+    An agent passes values only, so W&B is asked for the definition. Without an answer there are none.
+    """
+    sweep = variable("WANDB_SWEEP_ID")
+    if sweep is None or all(is_named(short_key(key)) for key in flatten(values_of_agent())):
+        return []
+    import wandb
+
+    place = [variable("WANDB_ENTITY"), variable("WANDB_PROJECT")]
+    try:
+        parameters = wandb.Api().sweep("/".join(filter(None, [*place, sweep]))).config["parameters"]
+    except Exception:  # the name gets a number where it is taken
+        return []
+    return list(_varied_keys(parameters))
+
+
+def _varied_keys(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, spec in parameters.items():
+        if "parameters" in spec:
+            yield from _varied_keys(spec["parameters"], f"{prefix}{key}.")
+        elif "value" not in spec and len(spec.get("values", (0, 1))) > 1:
+            yield short_key(f"{prefix}{key}")
 
 
 @functools.cache

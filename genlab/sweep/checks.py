@@ -37,9 +37,9 @@ def check_program(sweep: Definition, worker: Worker, arguments: Arguments) -> No
 
 def _command_errors(sweep: Definition, worker: Worker, arguments: Arguments) -> tuple[list[LineError], Point | None]:
     """Returns the errors of the command and of all values, and a point without them; None if there is no such point."""
-    classes, error = _classes(sweep, worker, arguments)
-    if error is not None:
-        return [error], None
+    classes, problem = _classes(sweep, worker, arguments)
+    if problem is not None:
+        return [problem], None
     tried = [(key, value) for key in sweep.distributions for value in _values_to_try(sweep, key)]
     first = worker.check([arguments({**classes, key: value}) for key, value in tried])
     rejected = [(key, value, error) for (key, value), error in zip(tried, first, strict=True) if error is not None]
