@@ -52,6 +52,7 @@ HEAVY = {
     "genlab/sampling/cli.py": (*NO_MODEL, "wandb"),
     "genlab/cli/main.py": (*NO_MODEL, "wandb"),
     "genlab/cli/listing.py": (*NO_MODEL, "wandb"),
+    "genlab/cli/train.py": ("wandb",),
 }
 """What a file must not import, itself or through others, when it is imported."""
 
