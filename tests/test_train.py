@@ -309,6 +309,12 @@ def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
         (["--data.val_size=5000"], DataError, "val_size is 5000, but digits has"),
         (["--model=Probe", "--model.encoder_checkpoint=no.ckpt"], UsageError, "there is no checkpoint no.ckpt"),
         (["--ckpt_path=no.ckpt"], CheckpointError, "there is no checkpoint no.ckpt"),
+        (
+            ["--max_parameters=50000"],
+            UsageError,
+            "Autoencoder has 52,468 parameters, the most of them in .* of 32 x .*; --max_parameters is 50,000: use",
+        ),
+        (["--model.hidden_dim=2000000000"], UsageError, r"Autoencoder has 3,152,000,\d+,\d+ parameters"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(args, error, complaint: str, tmp_path: Path):

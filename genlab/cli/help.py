@@ -27,7 +27,17 @@ INIT_STRICT_HELP = (
     "Refuse a checkpoint of --init_from whose weights do not all fit. false: weights that do not fit keep their first"
     " values."
 )
-GENERAL = ("help", "help_all", "config", "print_config", "trusted", "import", "seed_everything", "ckpt_path")
+GENERAL = (
+    "help",
+    "help_all",
+    "config",
+    "print_config",
+    "trusted",
+    "import",
+    "seed_everything",
+    "ckpt_path",
+    "max_parameters",
+)
 INITIAL = ("init_from", "init_strict")
 """Options that only a new run takes."""
 GENERAL_HELP = {

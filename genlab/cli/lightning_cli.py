@@ -21,6 +21,7 @@ from genlab.cli.help import (
     describe_subcommands,
 )
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
+from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
 from genlab.cli.preflight import check_seed, check_training, trial_trainer
 from genlab.cli.prepare import read_configs, refuse_what_data_set
@@ -31,7 +32,7 @@ from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_numbered, last_run, write_atomically
-from genlab.runs.wandb_variables import check_variables
+from genlab.runs.wandb_variables import check_variables, keys_swept_by_agent
 from lit_models.common.checkpoints import load_weights, some
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
@@ -76,6 +77,7 @@ class GenlabCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_default_arguments_to_parser(parser)
         parser.add_argument("--trusted", type=bool, default=True, help=TRUSTED_HELP)
+        parser.add_argument("--max_parameters", type=int, default=MAX_PARAMETERS, help=MAX_PARAMETERS_HELP)
         parser.add_argument("--import", type=str | None, metavar="PACKAGE", help=IMPORT_HELP)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -140,18 +142,31 @@ class GenlabCLI(LightningCLI):
         config = self.config.clone()
         self.options = RunOptions(**vars(config[self.subcommand].run))
         self._dump_config()  # once, of the command line as it was given
-        self.home = run_folder(self.args, self.options, flatten(self.config_dump))
+        swept = keys_swept_by_agent()
+        self.home = run_folder(self.args, self.options, flatten(self.config_dump), swept)
         self.checkpoint = self._checkpoint()
         if self.checkpoint is not None:
             drop_initial_weights(config[self.subcommand].model)
         try:
-            self.config_init = self.parser.instantiate_classes(config)
+            self.config_init = self._build(config)
             self.datamodule = self._get(self.config_init, "data")
             self.model = self._get(self.config_init, "model")
             self._load_initial_weights()
             self.trainer = self.instantiate_trainer()
         except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
             raise UsageError(one_line(str(error))) from error
+
+    def _build(self, config: Any) -> Any:
+        """Builds data, model and callbacks, unless the model has too many parameters."""
+        bound = ParameterBound(config[self.subcommand].max_parameters)
+        try:
+            with bound:
+                built = self.parser.instantiate_classes(config)
+        except Exception:
+            bound.check(None)  # not every constructor takes tensors without memory
+            raise
+        bound.check(self._get(built, "model"))
+        return built
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Checks the data, then claims the run folder, then builds the trainer that writes there."""

@@ -1,0 +1,63 @@
+"""Refuses a model of too many parameters before they take memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from genlab.runs.errors import UsageError
+
+MAX_PARAMETERS = 200_000_000
+"""The default bound. Adam needs 16 bytes for each parameter, which makes 3.2 GB."""
+MAX_PARAMETERS_HELP = (
+    "Refuse a model of more parameters than this, before they take memory. Training with Adam needs about 16 bytes for"
+    " each."
+)
+FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye)
+"""The functions by which layers make their parameters."""
+
+
+class ParameterBound(TorchFunctionMode):
+    """Context in which a model is built: tensors beyond a bound on all their numbers together are made without memory.
+
+    Args:
+        bound: The largest number of parameters.
+    """
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self.bound = bound
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in FACTORIES:
+            on_meta = {name: value for name, value in kwargs.items() if name != "generator"} | {"device": "meta"}
+            without_memory = func(*args, **on_meta)
+            self.count += without_memory.numel()
+            if self.count > self.bound:
+                return without_memory
+        return func(*args, **kwargs)
+
+    def check(self, model: nn.Module | None) -> None:
+        """Checks what was built; None for a model that could not be built.
+
+        Raises:
+            UsageError: It is beyond the bound.
+        """
+        parameters = {} if model is None else dict(model.named_parameters())
+        total = sum(parameter.numel() for parameter in parameters.values())
+        if max(total, self.count) <= self.bound:
+            return
+        what = f"the model has at least {self.count:,} parameters"
+        if total > self.bound:
+            name, largest = max(parameters.items(), key=lambda item: item[1].numel())
+            shape = " x ".join(map(str, largest.shape))
+            what = f"{type(model).__name__} has {total:,} parameters, the most of them in {name} of {shape}"
+        raise UsageError(
+            f"{what}; --max_parameters is {self.bound:,}: use smaller images or layers, or raise --max_parameters"
+        )
