@@ -128,6 +128,22 @@ def test_resume_is_exact_after_a_kill_at_any_moment(
     assert_equal(run(config, tmp_path, f"--ckpt_path={tmp_path}/resume/x/checkpoints/last.ckpt", often), whole)
 
 
+def test_a_training_that_was_ended_early_does_not_go_on_after_a_kill(config: Path, tmp_path: Path, monkeypatch):
+    args = ["fit", f"--config={config}", f"--run.root={tmp_path}"]
+    whole = train.main([*args, "--run.name=whole"], lambda progress: True)
+
+    def killed(self: RunRecord, metrics: dict[str, float]) -> None:
+        raise Killed
+
+    monkeypatch.setattr(RunRecord, "finish", killed)
+    with pytest.raises(Killed):
+        train.main([*args, "--run.name=x"], lambda progress: True)
+    monkeypatch.undo()
+    resumed = run(config, tmp_path, f"--ckpt_path={tmp_path}/resume/x/checkpoints/last.ckpt")
+    assert_equal(resumed, whole)
+    assert read_summary(resumed.folder)["ended_early"]
+
+
 def test_a_signal_before_a_validation_within_an_epoch_ends_the_run_a_batch_later(config: Path, tmp_path: Path):
     often = ("--trainer.val_check_interval=4", "--trainer.max_epochs=1")
     whole = run(config, tmp_path, *often, "--run.name=whole")
@@ -252,7 +268,7 @@ LONGER = "--trainer.max_epochs=4"
         ("last", [LONGER, "--seed_everything=1"], "--seed_everything" + FIXED.format("0", "1")),
         ("last", [LONGER, "--data.val_size=100"], "--data.val_size" + FIXED.format("200", "100")),
         ("last", [LONGER, "--data.batch_size=64"], "not under a learning-rate schedule"),
-        ("last", [LONGER, "--init_from=x.ckpt"], "--init_from" + FIXED.format("null", "x.ckpt")),
+        ("last", [LONGER, "--init_from=x.ckpt"], "--init_from is for a new run, and --ckpt_path resumes one"),
     ],
 )
 def test_a_refused_resume_is_one_line_and_leaves_the_run_as_it_was(

@@ -63,6 +63,8 @@ class RunRecord(Callback):
         self._written = 0.0
         self._trainer: Trainer | None = None
         self._resumed: dict[str, Any] | None = None
+        self._finished = earlier.get("state") == "finished"
+        self._stopped = self._ended_early = False
 
     def update(self, **entries: Any) -> None:
         """Adds entries to the summary and writes it."""
@@ -92,6 +94,7 @@ class RunRecord(Callback):
             {name: torch.tensor(value, dtype=torch.float64) for name, value in self.metrics.items()}
         )
         self._resume_history()
+        trainer.should_stop = self._stopped
         self._write(trainer)
 
     def on_train_batch_end(
@@ -109,8 +112,7 @@ class RunRecord(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_metrics(trainer)
-        reporters = [callback for callback in trainer.callbacks if isinstance(callback, ProgressReporter)]
-        if any(reporter.ended_early for reporter in reporters):
+        if self._ended_early or _ended_early(trainer):
             self.summary["ended_early"] = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -123,6 +125,7 @@ class RunRecord(Callback):
             row = _next_row(self._trainer)
             state["metrics"] = _latest(self._trainer)
             state["rows"], state["last_row"] = self.history.count() + (row is not None), row
+            state["stopped"], state["ended_early"] = self._trainer.should_stop, _ended_early(self._trainer)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -131,6 +134,8 @@ class RunRecord(Callback):
         self.metrics = state_dict["metrics"]
         self.summary["metrics"] |= self.metrics
         self._resumed = state_dict
+        if not self._finished:  # else it is resumed to train for longer
+            self._stopped, self._ended_early = state_dict["stopped"], state_dict["ended_early"]
 
     def _resume_history(self) -> None:
         if self._resumed is not None:
@@ -156,6 +161,12 @@ class RunRecord(Callback):
 def _latest(trainer: Trainer) -> dict[str, float]:
     """The latest value of each metric of training and validation."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _ended_early(trainer: Trainer) -> bool:
+    """Whether the sweep ended this training."""
+    reporters = [c for c in trainer.callbacks if isinstance(c, ProgressReporter)]  # type: ignore[attr-defined]
+    return any(reporter.ended_early for reporter in reporters)
 
 
 def _next_row(trainer: Trainer) -> dict[str, float] | None:
