@@ -290,6 +290,7 @@ def one_line(message: str) -> str:
     message = message[max(0, message.rfind("Parser key")) :]  # of a mapping, the option in it
     lines = [line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines()]
     kept = [line for line in lines if line and not line.startswith(DULL)]
+    kept = [line for line in kept if "does not correspond to a subclass of" not in line] or kept
     kept = [re.sub(r'^Parser key "(.+?)":?', r"\1:", line).removesuffix(":") for line in kept]
     accepted = [_accepted(line) for line in kept]
     rest = [line for line, words in zip(kept, accepted, strict=True) if not words]

@@ -240,6 +240,9 @@ def _check_batches(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     Raises:
         UsageError, MisconfigurationException: they do not fit.
     """
+    side = min(data.image_shape[1:])
+    if data.shift >= side:
+        raise UsageError(f"--data.shift is {data.shift}, and an image has a side of {side} pixels; give less than that")
     loader: Any = data.train_dataloader()
     check_range(data.examples("train", CHECKED_IMAGES), model)
     if isinstance(loader, BatchLoader):
@@ -298,6 +301,8 @@ def _step_once(model: GenerativeModule, parameters: list[torch.nn.Parameter]) ->
     optimizer = model.make_optimizer(parameters)
     if model.automatic_optimization:
         optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
+    elif inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+        raise ValueError("it computes the loss several times in a step, which this training does not")
     else:
         optimizer.step()
 
@@ -312,5 +317,6 @@ def _word(value: Any) -> str:
 def _plain(error: Exception) -> str:
     """An error of Lightning's or torch's in the words of the command line."""
     text = " ".join(str(error).replace("`", "").split()) or type(error).__name__
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at \w+>", r"\1", text)
     text = re.sub(r"torch\.Size\(\[([\d, ]*)\]\)", r"\1", text)
     return re.sub(r"(?:Trainer|Timer)\((\w+)=([^)]*?),?\)", r"\1 \2", text)

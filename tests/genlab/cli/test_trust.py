@@ -68,6 +68,6 @@ def test_the_command_line_counts_before_the_config(hostile: Path):
     assert (hostile / "ran").exists()
 
 
-@pytest.mark.parametrize("name", packaged_names("configs")[::6])
+@pytest.mark.parametrize("name", packaged_names("configs")[::12])
 def test_configs_of_genlab_need_no_trust(name: str):
     assert check(["fit", f"--config={name}", "--trusted=false", "--trainer.callbacks=LearningRateMonitor"]) is None
