@@ -18,7 +18,7 @@ from datamodules import DataError, DigitsDataModule
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import lock_run, read_summary, unlock_run
 from genlab.sampling.run_data import training_data
-from lit_models import CheckpointError
+from lit_models import Autoencoder, CheckpointError
 from tests import preloaded
 from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights
 
@@ -125,15 +125,20 @@ def test_a_run_is_kept_and_the_new_one_numbered_unless_told_otherwise(tmp_path: 
     assert (first / "notes.txt").exists() and (first / "config.yaml").exists()
 
 
-def test_what_is_to_be_overwritten_stays_until_the_new_run_stands(tmp_path: Path):
+def test_a_run_that_does_not_come_to_train_leaves_nothing_and_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(model: Autoencoder) -> None:
+        raise MisconfigurationException("cannot start")
+
     first = fit(tmp_path, "--run.name=x").folder
     before = (first / "summary.json").read_bytes()
-    if not torch.cuda.is_available():
-        with pytest.raises(MisconfigurationException):
-            same_name = [f"--run.root={tmp_path}", "--run.name=x", "--run.overwrite=true"]
-            train.main(["fit", *small_autoencoder(), *same_name, "--trainer.accelerator=cuda"])
+    monkeypatch.setattr(Autoencoder, "on_fit_start", fail)
+    for options in (["--run.name=x", "--run.overwrite=true"], ["--run.name=y"], ["--run.experiment=other"]):
+        with pytest.raises(MisconfigurationException, match="cannot start"):
+            fit(tmp_path, *options)
     assert (first / "summary.json").read_bytes() == before
-    assert [path.name for path in first.parent.iterdir()] == ["x"]
+    assert [path.name for path in first.parent.iterdir()] == ["x"] and list(tmp_path.iterdir()) == [first.parent]
 
 
 def test_a_running_run_is_neither_overwritten_nor_resumed(tmp_path: Path):

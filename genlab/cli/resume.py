@@ -25,10 +25,8 @@ FIXED = (
     "data.val_size",
     "data.labels_per_class",
     "seed_everything",
-    "init_from",
-    "init_strict",
 )
-"""Options that cannot change: they choose the split of the data or what the run began from."""
+"""Options that cannot change: they choose the model, the data or their split."""
 DATA_AT_ANY_TIME = ("data.root", "data.on_device", "data.predict_split", "data.eval_batch_size", "data.shift")
 """Options of the data that do not change which images a batch holds."""
 PROCESSES = "the number of processes"
@@ -115,6 +113,8 @@ class ResumePoint:
         found = {key: (old[key], new[key]) for key in old if key in new and old[key] != new[key]}
         for key in sorted(found, key=lambda key: key not in ("model", "data")):
             before, now = found[key]
+            if key in ("init_from", "init_strict"):
+                raise UsageError(f"--{key} is for a new run, and --ckpt_path resumes one; leave one of them out")
             if key in FIXED or _sets_initial_weights(key, new):
                 raise UsageError(refusal(f"--{key}", before, now))
             steps = key in STEPS or (key.startswith("data.") and key not in DATA_AT_ANY_TIME)
