@@ -301,7 +301,9 @@ def _step_once(model: GenerativeModule, parameters: list[torch.nn.Parameter]) ->
     optimizer = model.make_optimizer(parameters)
     if model.automatic_optimization:
         optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
-    elif inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty:
+    elif (
+        getattr(inspect.signature(optimizer.step).parameters.get("closure"), "default", None) is inspect.Parameter.empty
+    ):
         raise ValueError("it computes the loss several times in a step, which this training does not")
     else:
         optimizer.step()
