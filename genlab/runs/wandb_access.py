@@ -5,7 +5,7 @@ import urllib.parse
 import urllib.request
 
 from genlab.runs.errors import UsageError, error_message
-from genlab.runs.wandb_variables import use_writable_cache
+from genlab.runs.wandb_variables import check_variables, use_writable_cache
 
 CONNECT_SECONDS = 5.0
 """How long the W&B server may take to accept a connection."""
@@ -20,8 +20,9 @@ def require_wandb(without_key: str = "", without_server: str = "", cannot_be: st
         cannot_be: The participle in "W&B cannot be ...", for the message where no server answers.
 
     Raises:
-        UsageError: There is no usable key, or no server answers.
+        UsageError: There is no usable key, or no server answers, or a variable has a value that W&B refuses.
     """
+    check_variables()
     import wandb.errors
 
     try:

@@ -33,7 +33,7 @@ from genlab.runs.config import flatten, option, overridden_values, run_folder, r
 from genlab.runs.errors import UsageError, describe_error, error_message
 from genlab.runs.folder import RunOptions, read_summary, safe_name
 from genlab.runs.wandb_access import require_wandb
-from genlab.runs.wandb_variables import MODES, check_variables, variable
+from genlab.runs.wandb_variables import MODES, variable
 from genlab.sweep.definition import PROGRAM, command_arguments, refuse_booleans
 from genlab.sweep.sync import sync
 from genlab.sweep.worker import Outcome, Worker
@@ -435,9 +435,8 @@ def _parse(path: str) -> tuple[str | None, str | None, str]:
 
 def _require_online() -> None:
     """Raises UsageError if W&B cannot be used from this process."""
-    check_variables()
     mode = variable("WANDB_MODE") or "online"
-    if MODES[mode] != "online":
+    if MODES.get(mode, "online") != "online":
         raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `{sweep_command('run')}`")
     command = sweep_command("run")
     require_wandb(f", or use `{command}`, which needs none", f"; `{command}` needs no server")

@@ -26,6 +26,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 import genlab.runs.wandb_run
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, WandbMode
+from genlab.runs.wandb_access import require_wandb
 from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
 from genlab.runs.wandb_variables import (
     check_variables,
@@ -200,8 +201,9 @@ def test_a_variable_that_wandb_refuses_is_named(name: str, value: str, monkeypat
     monkeypatch.delenv("WANDB_MODE")
     check_variables()
     monkeypatch.setenv(f"WANDB_{name}", value)
-    with pytest.raises(UsageError, match=f"the environment variable WANDB_{name}={value} is refused"):
-        check_variables()
+    for check in (check_variables, require_wandb):
+        with pytest.raises(UsageError, match=f"the environment variable WANDB_{name}={value} is refused"):
+            check()
 
 
 @pytest.mark.parametrize("macro", ["${args}", "${args_no_equals}"])

@@ -8,8 +8,10 @@ import pytest
 
 import train
 from genlab.runs.errors import UsageError
+from genlab.runs.folder import read_summary
 from genlab.sweep.checks import check_program
 from genlab.sweep.parser import load_definition
+from tests.helpers import small_autoencoder
 
 
 class TrainPy:
@@ -57,3 +59,19 @@ def test_errors_of_parameters_and_of_the_metric_are_reported_together(tmp_path: 
         "line 2: the runs do not log test/msee",
         "line 3: model.latnt_dim: there is no option --model.latnt_dim of VAE",
     ]
+
+
+def test_the_options_in_which_a_run_differs_from_a_point(tmp_path: Path):
+    given = [*small_autoencoder(), "--trainer.max_epochs=1", "--model.optimizer.lr=0.0001", f"--run.root={tmp_path}"]
+    given += ["--trainer.accelerator=cpu"]
+    recorded = (read_summary(train.main(["fit", *given]).folder) or {})["config"]
+
+    def differing(*more: str, run: dict[str, Any] = recorded) -> list[str]:
+        return train.differing_options(["fit", *given, *more], run)
+
+    same = ["--model.init_args.optimizer.lr=1.0e-4", "--trainer.precision=null", "--run.name=x", "--data.root=data"]
+    assert differing() == differing(*same) == differing(run={**recorded, "encoder.derived": 1}) == []
+    changed = ["--data.root=elsewhere", "--checkpoint.every_n_steps=3", "--model.depth=3", "--quality.batch_size=7"]
+    assert differing(*changed) == ["checkpoint.every_n_steps", "data.root", "model.depth", "quality.batch_size"]
+    assert differing(run={**recorded, "trainer.precision": "bf16-mixed"}) == ["trainer.precision"]
+    assert {"model", "model.beta"} <= {*differing("--model=VAE")}
