@@ -45,7 +45,7 @@ def keep(key: Key, device: torch.device, tensors: Tensors) -> Tensors:
 
 
 def _equal(some: Tensors, others: Tensors) -> bool:
-    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+    return all(some[name].dtype == others[name].dtype and torch.equal(some[name], others[name]) for name in some)
 
 
 def recorded(init: Callable[..., None]) -> Callable[..., None]:
@@ -69,8 +69,8 @@ def constructor_arguments(instance: Any) -> dict[str, Any]:
     signature = inspect.signature(type(instance).__init__)
     bound = signature.bind(instance, *args, **options)
     bound.apply_defaults()
-    (itself, *_), *_ = bound.arguments.items()
-    found = {name: value for name, value in bound.arguments.items() if name != itself}
+    found = dict(bound.arguments)
+    found.pop(next(iter(signature.parameters)))  # the instance
     for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             found |= found.pop(name)
