@@ -249,7 +249,7 @@ def test_attention_is_that_of_torch():
 
 RUN = """
 seed_everything: 1
-trainer: {max_epochs: 2, precision: bf16-mixed, limit_val_batches: 1, limit_test_batches: 1}
+trainer: {max_epochs: 2, precision: bf16-mixed, limit_train_batches: 3, limit_val_batches: 1, limit_test_batches: 1}
 model:
   class_path: DDPM
   init_args:
@@ -260,7 +260,7 @@ model:
     guidance_scale: 0.5
     ema_decay: 0.9
     lr_schedule: one_cycle
-data: {class_path: DigitsDataModule, init_args: {batch_size: 400, val_size: 200}}
+data: {class_path: DigitsDataModule, init_args: {batch_size: 40, val_size: 200}}
 run: {pictures: false}
 """
 
