@@ -2,6 +2,11 @@
 
 import sys
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from genlab.interrupts import end_quietly_on_interrupt
+
+    end_quietly_on_interrupt()
+
 from genlab.sampling.cli import main
 
 __all__ = ["main"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from genlab.arguments import find_in_current_folder
 from genlab.cli.listing import list_data, list_models, print_to_pipe
 from genlab.cli.subcommands import SUBCOMMANDS
+from genlab.interrupts import end_quietly_on_interrupt
 from genlab.suggestions import did_you_mean
 
 OVERVIEW = """usage: genlab COMMAND ...
@@ -41,6 +42,7 @@ COMMANDS = (*SUBCOMMANDS, "sweep", "sample", "models", "data")
 
 def main(args: list[str] | None = None) -> int:
     """Runs a command; exit status 2 where there is no such command."""
+    end_quietly_on_interrupt()
     args = sys.argv[1:] if args is None else list(args)
     command, rest = (args[0], args[1:]) if args else ("--help", [])
     find_in_current_folder()

@@ -18,6 +18,7 @@ from genlab.cli.lightning_cli import GenlabCLI, Parsed
 from genlab.cli.parser import one_line, quiet
 from genlab.cli.prepare import prepare_args
 from genlab.cli.run_setup import Report
+from genlab.interrupts import say_stopped
 from genlab.processes import first_process
 from genlab.runs.errors import UsageError
 from genlab.runs.progress import TrainingProgress
@@ -111,7 +112,7 @@ def logged(args: list[str]) -> dict[str, list[str]]:
 
 
 def command(args: list[str] | None = None) -> int:
-    """`main` for the shell: exit status 2 for bad input, 1 for a full disk, 143 after a signal."""
+    """`main` for the shell: exit status 2 for bad input, 1 for a full disk, 130 after Ctrl-C, 143 after SIGTERM."""
     try:
         main(args)
     except BAD_INPUT as error:
@@ -125,4 +126,9 @@ def command(args: list[str] | None = None) -> int:
     except SIGTERMException:
         print("stopped; a fit goes on from here by the same command with --ckpt_path last", file=sys.stderr)
         return 143
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        say_stopped("stopped; a fit goes on from its last checkpoint by the same command with --ckpt_path last")
+        return 130
     return 0

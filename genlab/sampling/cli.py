@@ -63,7 +63,6 @@ TRANSLATION_ONLY = {
     "max_pixels": "--max-pixels",
 }
 """Options that have no meaning without --input."""
-INTERRUPTED = 130
 
 
 def parser(prog: str = "sample.py") -> Parser:
@@ -236,9 +235,6 @@ def main(args: list[str] | None = None, prog: str = "sample.py") -> int:
         what = f"{error.filename}: {error.strerror}" if error.filename else describe_error(error)
         print(f"error: {what}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

@@ -8,7 +8,6 @@ from genlab.arguments import Parser, discard_output, find_in_current_folder, pos
 from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
 
-INTERRUPTED = 130
 EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
   PROG run sweeps/ae_capacity.yaml --workers 2         your own file, or one in this folder
@@ -198,9 +197,6 @@ def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # `sweep.py ... | head`
         discard_output()
         return 1

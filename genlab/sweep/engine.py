@@ -146,6 +146,10 @@ class Engine:
             self.display.begin(self.queue.status())
             with self.display, _collect_signals(self._signals):
                 self._run_threads()
+        except KeyboardInterrupt:  # before the first run, as Ctrl-C is handled from then on
+            for worker in self.workers:
+                worker.kill()
+            raise
         finally:
             for worker in self.workers:
                 worker.close()
