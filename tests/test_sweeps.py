@@ -54,7 +54,8 @@ def replacements(folder: Path, args: list[str]) -> list[str]:
 def efficientnet_weights(folder: Path) -> Path:
     """Writes a file of random weights that replaces that of ImageNet."""
     path = folder / "efficientnet_b0.pth"
-    torch.save(efficientnet_b0().state_dict(), path)
+    if not path.exists():
+        torch.save(efficientnet_b0().state_dict(), path)
     return path
 
 
@@ -85,7 +86,7 @@ def test_every_value_parses_and_the_metric_is_logged(
     for point in points:
         args = definition.arguments(point)
         extra = [f"--data.root={data_root}", "--data.val_size=20", f"--run.root={tmp_path}", "--run.pictures=false"]
-        extra += ["--quality.val_images=50", "--quality.batch_size=50"]
+        extra += ["--quality.val_images=50", "--quality.batch_size=50", "--data.batch_size=20"]
         if "probe" in " ".join(args):
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
         if definition.name in ("ddpm", "score"):
