@@ -51,7 +51,7 @@ def test_images_alone_train_a_model_that_uses_no_labels(make: Any, data: Any):
             r"are float32 from 0\.\d+ to 25\d, and Autoencoder takes floats",
         ),
         (autoencoder, TensorDataset((255 * IMAGES).byte(), LABELS), r"are uint8 from 0 to 25\d, and Autoencoder takes"),
-        (autoencoder, TensorDataset(2 * IMAGES - 1, LABELS), r"from -\S+ to \S+, .*\[0, 1\]: scale them, such as images"),
+        (autoencoder, TensorDataset(2 * IMAGES - 1, LABELS), r"from -\S+ to \S+, .*\[0, 1\]: scale them, such as"),
         (autoencoder, TensorDataset(IMAGES / 0, LABELS), r"are float32 from (nan|inf) to (nan|inf), and"),
         (
             autoencoder,
