@@ -61,6 +61,9 @@ def api_errors(what: str) -> Iterator[None]:
         yield
     except (wandb.errors.Error, WandbApiFailedError, ValueError) as error:
         raise UsageError(f"W&B cannot read {what} ({error_message(error)}); check the path and the key") from error
+    except (TypeError, KeyError, AttributeError) as error:  # W&B's client takes what the server answers for complete
+        reason = error_message(error)
+        raise UsageError(f"W&B's answer about {what} lacks data ({reason}); check the path, and try later") from error
 
 
 def load_wandb_sweep(path: str, cache: Path) -> SweepData:

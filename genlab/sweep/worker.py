@@ -8,6 +8,7 @@ import contextlib
 import errno
 import gc
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -268,7 +269,7 @@ def serve() -> None:
                 answer = requests.get()
                 return answer is not None and answer["stop"]
 
-            outcome = _run(program, request["args"], report)
+            outcome = _run(program, request["args"], report, request["log"])
         gc.collect()
         busy.clear()
         reply(asdict(outcome))
@@ -284,16 +285,19 @@ def _answer(program: ModuleType, request: Json) -> Any:
         try:
             return getattr(program, "differing_options", differing_values)(request["args"], request["recorded"])
         except (Exception, SystemExit) as error:  # the run will fail in the same way
-            return [_reason(error)]
+            return [_reason(error, "")]
     if not hasattr(program, "logged"):
         return None
+    said = io.StringIO()
     try:
-        return program.logged(request["args"])
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return program.logged(request["args"])
     except (Exception, SystemExit) as error:
-        return {"error": _reason(error)}
+        lines = said.getvalue().split("\n")
+        return {"error": _reason(error, next((line.strip() for line in reversed(lines) if line.strip()), ""))}
 
 
-def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) -> Outcome:
+def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool], log: str) -> Outcome:
     try:
         result = program.main(args, report)
     except (
@@ -307,7 +311,7 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool]) ->
             return Outcome("stopped", error="the disk is full")
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        return Outcome("failed", error=_reason(error))
+        return Outcome("failed", error=_reason(error, f"see {log}"))
     return Outcome("finished", result.metrics, str(result.folder))
 
 
@@ -391,7 +395,8 @@ def _reset_wandb(previous: Mapping[str, str], variables: Mapping[str, str]) -> d
     return own
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, details: str) -> str:
+    """Describes an error in one line, with the details of why a program exited."""
     if isinstance(error, SystemExit):
-        return f"it exited with status {error.code}; see its log"
+        return "; ".join(filter(None, [f"it exited with status {error.code}", details.removeprefix("error: ")]))
     return describe_error(error)

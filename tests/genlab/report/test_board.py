@@ -160,9 +160,12 @@ def test_an_empty_project_gets_the_default_names_of_genlab(
 def test_a_board_that_cannot_be_saved_is_reported_in_one_line(
     reader: Client, server: WandbServer, public_api: PublicApi
 ) -> None:
-    nowhere, no_path = saved(reader, "tester/nowhere", "a/b/c")
+    public_api.projects.add("empty")
+    server.operations["UpsertView2"] = lambda _: None
+    nowhere, no_path, null = saved(reader, "tester/nowhere", "a/b/c", "tester/empty")
     assert "the project tester/nowhere" in str(nowhere)
     assert "ENTITY/PROJECT" in str(no_path)
+    assert isinstance(null, UsageError) and "the workspaces of tester/empty" in str(null)
     del reader.environment["WANDB_API_KEY"]
     assert "wandb login" in str(saved(reader, "tester/lab")[0])
     assert public_api.views == {}

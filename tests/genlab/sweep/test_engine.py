@@ -333,6 +333,15 @@ def test_a_sweep_that_does_not_fit_the_program_is_an_error_at_once(tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_first_run_that_exits_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """At this time there is no log yet."""
+    logged = "def logged(args):\n    print('error: no such file')\n    raise SystemExit(2)\n"
+    (tmp_path / "exits.py").write_text(f"def main(args, report): ...\n\n{logged}")
+    assert run(write_sweep(tmp_path, "model.x: {values: [1]}", program=str(tmp_path / "exits.py"))) == 2
+    assert "its first run cannot start: it exited with status 2; no such file" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_program_that_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     path = write_sweep(tmp_path, "model.x: {values: [1]}", program=str(tmp_path / "broken.py"))
