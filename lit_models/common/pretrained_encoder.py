@@ -112,7 +112,7 @@ class PretrainedEncoderBase(GenerativeModule):
     def encode(self, images: Tensor) -> Tensor:
         """N x C x H x W -> N x d."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            return self.encoder(images)
+            return self.encoder(images.to(self.dtype))
 
     def encoder_network(self) -> nn.Module:
         return self.encoder

@@ -52,6 +52,13 @@ def test_the_encoder_is_the_checkpoints(encoder_checkpoint: Path):
     assert not any(name.startswith("decoder") for name, _ in probe.named_parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_encoder_takes_images_of_another_precision(dtype: torch.dtype, encoder_checkpoint: Path):
+    """Codes are precomputed from float32 images, before the trainer converts a batch."""
+    model = Probe(str(encoder_checkpoint)).to(dtype)
+    assert model.encode(torch.zeros(2, 1, 28, 28)).dtype == dtype
+
+
 def test_placeholders_in_the_path_are_replaced(encoder_checkpoint: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     (tmp_path / "d3s5.ckpt").write_bytes(encoder_checkpoint.read_bytes())
