@@ -174,7 +174,7 @@ def test_the_data_are_those_of_the_run(encoder_checkpoint: Path):
             "data: {class_path: os.system, init_args: {command: ls}}",
             "the data module os.system is not imported; add --import os",
         ),
-        ("data: [", r"config.yaml \(line 1: "),
+        ("data: [}", r"config.yaml \(line 1: "),
         ("seed_everything: 0", "does not say which data it was trained on; name"),
     ],
 )
