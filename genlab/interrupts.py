@@ -18,6 +18,9 @@ def say_stopped(message: str = "stopped") -> None:
 
 def _on_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        say_stopped()
+        try:
+            say_stopped()
+        except KeyboardInterrupt:  # once more, before the first line of it
+            say_stopped()
     else:
         sys.__excepthook__(kind, error, trace)

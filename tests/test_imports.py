@@ -35,7 +35,7 @@ MAY_IMPORT = {
     ),
     "genlab/sampling": ("genlab/sampling", "genlab/evaluation", "genlab/runs", HELPERS, *MODELS_AND_DATA),
     "genlab/cli": ("genlab", *MODELS_AND_DATA),
-    "genlab/programs": ("genlab/cli",),
+    "genlab/programs": ("genlab/cli", HELPERS),
     "genlab/__main__.py": ("genlab/cli",),
     HELPERS: (HELPERS, "genlab/runs", "genlab/metrics", *MODELS_AND_DATA),
     "*.py": ("genlab",),

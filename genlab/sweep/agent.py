@@ -254,6 +254,7 @@ class _Agent:
         """Executes runs; see `run_agent`."""
         try:
             self._worker.check([])  # imports the program, so that no run waits for it
+            self._worker.require_gpus()
             self.server.register()
             idle = FIRST_IDLE_SECONDS
             while not self._is_done():
@@ -371,7 +372,7 @@ class _Agent:
             self.result.stopped += 1
         else:
             self.result.failed += 1
-            line += f": {outcome.error} (log: {run.log})"
+            line += f": {outcome.error}" + (f" (log: {run.log})" if run.log is not None and run.log.exists() else "")
         metric = (self.server.config.get("metric") or {}).get("name")
         if metric in outcome.metrics:
             line += f"  {metric} {outcome.metrics[metric]:.4g}"

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,8 @@ class Engine:
     def run(self) -> SweepResult:
         """Executes the runs; see `run_sweep`."""
         try:
+            with ThreadPoolExecutor() as pool:  # each worker imports its program
+                list(pool.map(Worker.require_gpus, self.workers))
             self.queue = self._open_queue()
             self.display.begin(self.queue.status())
             with self.display, _collect_signals(self._signals):
@@ -318,7 +321,9 @@ class Engine:
         def on_progress(progress: Json) -> bool:
             self.display.run_progressed(job, progress)
             value = progress["metrics"].get(self.sweep.metric)
-            step = progress.get("step", progress["epoch"])  # a user's program may count epochs only
+            step = (
+                progress["step"] if "step" in progress else progress["epoch"]
+            )  # a user's program may count epochs only
             return value is not None and self.queue.report(job, step, value)
 
         return worker.run(args, log, on_progress=on_progress), False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from genlab.sweep.definition import Definition, Point
@@ -98,7 +98,7 @@ def _study(goal: str, trials: Sequence[FrozenTrial]) -> Study:
     """Returns a study in memory of these trials, in which a trial without a value has the worst value of the others."""
     values = [trial.value for trial in trials if trial.value is not None]
     worst = (min if goal == "maximize" else max)(values, default=0.0)
-    study = optuna.create_study(direction=goal)
+    study = optuna.create_study(direction=StudyDirection[goal.upper()])
     for trial in trials:
         worst_trial = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=worst)
         study.add_trial(worst_trial if trial.state == TrialState.FAIL else trial)

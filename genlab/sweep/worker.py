@@ -139,6 +139,20 @@ class Worker:
         """
         return self._question({"do": "compare", "args": list(args), "recorded": recorded})
 
+    def require_gpus(self) -> None:
+        """Checks that the program sees all GPUs of --devices.
+
+        Raises:
+            UsageError: It does not.
+        """
+        names = [name for name in self.environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        seen = self._question({"do": "gpus"}) if names else None
+        if seen is not None and seen < len(names):
+            raise UsageError(
+                f"--devices {','.join(names)}: PyTorch sees {seen} of these GPUs; `nvidia-smi -L` lists those of this "
+                "machine, from 0; without --devices, runs use all of them, or the CPU where there is none"
+            )
+
     def _question(self, request: Json) -> Any:
         for _ in range(MAX_ATTEMPTS):
             for reply in self._replies(request):
@@ -278,7 +292,7 @@ def serve() -> None:
 
 
 def _answer(program: ModuleType, request: Json) -> Any:
-    """Answers a `check`, `compare` or `logged` request; a program need not have these functions."""
+    """Answers a `check`, `compare`, `gpus` or `logged` request; a program need not have these functions."""
     if request["do"] == "check":
         return [program.check(args) if hasattr(program, "check") else None for args in request["commands"]]
     if request["do"] == "compare":
@@ -286,12 +300,17 @@ def _answer(program: ModuleType, request: Json) -> Any:
             return getattr(program, "differing_options", differing_values)(request["args"], request["recorded"])
         except (Exception, SystemExit) as error:  # the run will fail in the same way
             return [_reason(error, "")]
-    if not hasattr(program, "logged"):
-        return None
+    if request["do"] == "gpus":  # a program without PyTorch may use its devices in another way
+        return sys.modules["torch"].cuda.device_count() if "torch" in sys.modules else None
+    return _logged(program, request["args"]) if hasattr(program, "logged") else None
+
+
+def _logged(program: ModuleType, args: list[str]) -> Json:
+    """Asks the program which metrics it logs. What it prints would be lost, so that its last line is the reason."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return program.logged(request["args"])
+            return program.logged(args)
     except (Exception, SystemExit) as error:
         lines = said.getvalue().split("\n")
         return {"error": _reason(error, next((line.strip() for line in reversed(lines) if line.strip()), ""))}

@@ -342,6 +342,17 @@ def test_a_first_run_that_exits_says_why(tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "runs").exists()
 
 
+def test_devices_that_do_not_exist_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "counts.py").write_text(
+        "import sys, types\n\ndef main(args, report): ...\n\n"
+        "sys.modules['torch'] = types.SimpleNamespace(cuda=types.SimpleNamespace(device_count=lambda: 0))\n"
+    )
+    path = write_sweep(tmp_path, "model.x: {values: [1]}", program=str(tmp_path / "counts.py"))
+    assert run(path, "--devices=7") == 2
+    assert "error: --devices 7: PyTorch sees 0 of these GPUs" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_program_that_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     path = write_sweep(tmp_path, "model.x: {values: [1]}", program=str(tmp_path / "broken.py"))
