@@ -1,4 +1,3 @@
-
 import pytest
 
 from datamodules import ImageDataModule, data_modules
