@@ -321,9 +321,8 @@ class Engine:
         def on_progress(progress: Json) -> bool:
             self.display.run_progressed(job, progress)
             value = progress["metrics"].get(self.sweep.metric)
-            step = (
-                progress["step"] if "step" in progress else progress["epoch"]
-            )  # a user's program may count epochs only
+            counts_steps = "step" in progress  # a user's program may count epochs only
+            step = progress["step"] if counts_steps else progress["epoch"]
             return value is not None and self.queue.report(job, step, value)
 
         return worker.run(args, log, on_progress=on_progress), False
