@@ -22,5 +22,5 @@ def _on_error(kind: type[BaseException], error: BaseException, trace: TracebackT
             say_stopped()
         except KeyboardInterrupt:  # once more, before the first line of it
             say_stopped()
-    else:
+    elif sys.excepthook is _on_error:  # W&B's hook, which calls this one, has printed it
         sys.__excepthook__(kind, error, trace)

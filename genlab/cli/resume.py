@@ -181,7 +181,8 @@ def misfit(path: Path, error: BaseException, model: GenerativeModule) -> Checkpo
     """What is wrong with a checkpoint that Lightning could not restore; None for an error of another origin."""
     frames = traceback.extract_tb(error.__traceback__)
     restoring = any(frame.filename == checkpoint_connector.__file__ for frame in frames)
-    if not restoring or not isinstance(error, Exception) or isinstance(error, OSError | torch.OutOfMemoryError):
+    told = isinstance(error, OSError | torch.OutOfMemoryError | CheckpointError | UsageError)
+    if not restoring or told or not isinstance(error, Exception):
         return None
     old = _model_config(read_checkpoint(path))
     if "_class_path" not in old:

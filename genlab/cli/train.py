@@ -126,8 +126,8 @@ def command(args: list[str] | None = None) -> int:
     except SIGTERMException:
         print("stopped; a fit goes on from here by the same command with --ckpt_path last", file=sys.stderr)
         return 143
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, KeyboardInterrupt):
             raise
         say_stopped("stopped; a fit goes on from its last checkpoint by the same command with --ckpt_path last")
         return 130

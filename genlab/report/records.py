@@ -142,7 +142,7 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
 
 def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
     """Returns the column diverged of a run: the names of its metrics that are not finite, if there are any."""
-    names = [name for name, value in metrics.items() if not math.isfinite(value)]
+    names = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     return {"diverged": " ".join(names)} if names else {}
 
 

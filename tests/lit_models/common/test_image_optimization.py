@@ -387,7 +387,7 @@ def test_lbfgs_does_not_work_with_the_gradient_scaler(optimizer: Any, refused: b
             "StyleTransfer needs pairs of .*--data StyleTransfer",
         ),
         (["--model=GAN", "--data=ReferenceImagesDataModule"], "GAN does not optimize images; use --data .*MNIST"),
-        (["--model=CycleGAN", "--data=StyleTransferDataModule"], "CycleGAN does not .* --data ColoredPairsMNIST"),
+        (["--model=CycleGAN", "--data=StyleTransferDataModule"], "CycleGAN does not .* --data NoisyMNIST"),
         (
             ["--model=TextureSynthesis", "--data=RecoloredMNISTDataModule"],
             "no reference images, .* --data ReferenceImagesDataModule$",
