@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules import cache
 from datamodules.cache import Tensors
 from datamodules.files import Arrays, DataError
-from datamodules.loader import BatchLoader, BatchTransform, seeded_generator
+from datamodules.loader import Augmentation, BatchLoader, BatchTransform, seeded_generator
 from datamodules.transforms import RandomShift
 
 Split = Literal["train", "val", "test"]
@@ -148,7 +148,8 @@ class ImageDataModule(LightningDataModule, ABC):
     def read(self) -> Arrays:
         """Returns the arrays x_train, y_train, x_test, y_test: images are uint8 N x H x W (x C), labels integers.
 
-        The result follows from the arguments of the constructor, but `used_after_reading`, and from `source_files()`.
+        If they have x_val and y_val too, these are the validation images. The result follows from the arguments of the
+        constructor, but `used_after_reading`, and from `source_files()`.
         """
 
     def source_files(self) -> Iterable[Path]:
@@ -166,17 +167,11 @@ class ImageDataModule(LightningDataModule, ABC):
         if self._index:
             return
         labels = self._tensors(_CPU)["y_train"]
-        if self.val_size >= len(labels):
-            raise DataError(
-                f"data.val_size is {self.val_size}, but {self.name} has {len(labels)} training images;"
-                " give a smaller data.val_size"
-            )
-        order = torch.randperm(len(labels), generator=seeded_generator(self._seed))
-        train = order[self.val_size :]
+        train, val = self._hold_out_validation(labels)
         if self.labels_per_class is not None:
             train = self._few_shot(train, labels)
         self._index["train"] = train.sort().values
-        self._index["val"] = order[: self.val_size].sort().values
+        self._index["val"] = val.sort().values
 
     def train_dataloader(self) -> BatchLoader:
         return self._loader("train")
@@ -210,6 +205,20 @@ class ImageDataModule(LightningDataModule, ABC):
         """Seed of the random numbers of `batch_transform`. That of test images is the same in every run."""
         return _TEST_SEED if split == "test" else self._seed
 
+    def _hold_out_validation(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the indices of training and validation images, each in random order."""
+        if self.val_size >= len(labels):
+            raise DataError(
+                f"data.val_size is {self.val_size}, but {self.name} has {len(labels)} training images;"
+                " give a smaller data.val_size"
+            )
+        order = torch.randperm(len(labels), generator=seeded_generator(self._seed))
+        return order[self.val_size :], order[: self.val_size]
+
+    def augmentation(self) -> Augmentation | None:
+        """Returns the random change of training images, or None."""
+        return RandomShift(self.shift) if self.shift else None
+
     def _few_shot(self, train: Tensor, labels: Tensor) -> Tensor:
         """Returns the first `labels_per_class` images of each class in `train`, which is in random order."""
         assert self.labels_per_class is not None
@@ -240,7 +249,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 rank=trainer.global_rank if trainer else 0,
                 world_size=trainer.world_size if trainer else 1,
                 device=trainer.strategy.root_device if trainer else None,
-                augmentation=RandomShift(self.shift) if training and self.shift else None,
+                augmentation=self.augmentation() if training else None,
                 batch_transform=self.batch_transform(split),
                 return_index=training and getattr(getattr(trainer, "lightning_module", None), "needs_index", False),
             )
@@ -249,10 +258,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _split(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:
         """Returns images, labels and the positions of this split's images, on the device that keeps the data."""
-        part = "test" if split == "test" else "train"
         tensors = self._tensors(self._data_device())
+        part = split if f"x_{split}" in tensors else "train"
         images, labels = tensors[f"x_{part}"], tensors[f"y_{part}"]
-        whole = split == "test" and split not in self._index
+        whole = part != "train" and split not in self._index
         index = torch.arange(len(labels)) if whole else self._index[split]
         return images, labels, index.to(images.device)
 
@@ -289,7 +298,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
 def _to_tensors(arrays: Arrays) -> Tensors:
     tensors = {}
-    for part in ("train", "test"):
+    for part in [name.removeprefix("x_") for name in arrays if name.startswith("x_")]:
         images = arrays[f"x_{part}"]
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         tensors[f"x_{part}"] = torch.from_numpy(np.ascontiguousarray(images))

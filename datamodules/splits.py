@@ -8,13 +8,18 @@ from torch import Tensor
 from datamodules.files import DataError
 
 
-def check_amount(option: str, amount: float, least: float = 0) -> None:
+def check_amount(option: str, amount: float, may_be_none: bool = False) -> None:
     """Checks an option that is a share below 1, or a whole number of images.
 
+    Args:
+        option: Name of the option, for the message.
+        amount: Its value.
+        may_be_none: Whether 0 is allowed.
+
     Raises:
-        ValueError: It is neither, or is below `least`, or is `least` if that is above 0.
+        ValueError: The value is not allowed.
     """
-    if not amount >= least or (amount > 1 and amount % 1):
+    if not 0 <= amount < float("inf") or (amount > 1 and amount % 1) or (amount == 0 and not may_be_none):
         raise ValueError(f"{option} is {amount:g}; give a share below 1 or a whole number of images")
 
 

@@ -27,3 +27,11 @@ class RandomShift:
         flat = rows[:, :, None] * (width + 2 * p) + columns[:, None, :]  # (N, H, W)
         index = flat.view(n, 1, -1).expand(-1, channels, -1)
         return padded.flatten(2).gather(2, index).view(n, channels, height, width)
+
+
+class RandomFlip:
+    """Mirrors half of the images horizontally, each at random."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+        return torch.where(mirrored, images.flip(3), images)
