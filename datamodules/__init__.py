@@ -1,6 +1,7 @@
 from inspect import isabstract
 
 from datamodules.anomaly_mnist import AnomalyMNISTDataModule
+from datamodules.arrays import ArrayDataModule
 from datamodules.base import ImageDataModule
 from datamodules.binarized_mnist import BinarizedMNISTDataModule
 from datamodules.cifar10 import CIFAR10DataModule
@@ -8,6 +9,7 @@ from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
 from datamodules.colored_pairs_mnist import ColoredPairsMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
+from datamodules.image_folder import ImageFolderDataModule
 from datamodules.loader import BatchLoader, BatchTransform
 from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolutionMNISTDataModule
 from datamodules.mnist import MNISTDataModule
@@ -22,6 +24,7 @@ from datamodules.stacked_mnist import StackedMNISTDataModule
 __all__ = [
     "REFERENCE_HUES",
     "AnomalyMNISTDataModule",
+    "ArrayDataModule",
     "BatchLoader",
     "BatchTransform",
     "BinarizedMNISTDataModule",
@@ -31,6 +34,7 @@ __all__ = [
     "DataError",
     "DigitsDataModule",
     "ImageDataModule",
+    "ImageFolderDataModule",
     "LowResolutionCIFAR10DataModule",
     "LowResolutionMNISTDataModule",
     "MNISTDataModule",

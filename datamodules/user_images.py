@@ -1,11 +1,16 @@
 """Base of data modules of a user's own labelled images, whose number, shape and classes follow from the files."""
 
+import os
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datamodules.base import ImageDataModule, Split
+from datamodules.image_reader import ImageReader
 from datamodules.loader import Augmentation, seeded_generator
 from datamodules.splits import check_amount, hold_out, number_of
 from datamodules.transforms import RandomFlip
@@ -95,3 +100,23 @@ class UserImagesDataModule(ImageDataModule):
         self.val_size = number_of(self.val_share, len(labels), "data.val_size", self.name, "validation")
         train, val = hold_out(labels, self.val_size, generator)
         return train[torch.randperm(len(train), generator=generator)], val
+
+
+def fit_images(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns images of another shape (channels, height, width): uint8, N x H x W x C.
+
+    They are resized and cropped as image files are. Images that have the shape already are returned as they are.
+    """
+    channels, size = shape[0], shape[1:]
+    if images.shape[1:] == (*size, channels):
+        return images
+    reader, fitted = ImageReader(grayscale=channels == 1), np.empty((len(images), *size, channels), np.uint8)
+
+    def fit(number: int) -> None:
+        pixels = images[number]
+        fitted[number] = reader._fit(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), size)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(fit, range(len(images))):
+            pass
+    return fitted

@@ -1,0 +1,137 @@
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from datamodules.array_file import ArrayFile, Layout
+from datamodules.base import Split
+from datamodules.class_labels import UNLABELLED, number_labels
+from datamodules.files import Arrays
+from datamodules.image_files import MAX_PIXELS, check_memory, check_size
+from datamodules.image_reader import ImageReader, ValueRange
+from datamodules.user_images import UserImagesDataModule, fit_images
+
+
+class ArrayDataModule(UserImagesDataModule):
+    """Your own images in an .npz or .npy file, with or without labels.
+
+    The images are one array: N x H x W, N x H x W x C or N x C x H x W, with one (grey) or three (RGB) channels; uint8,
+    or floats in [0, 1]. Labels are numbers, strings or one-hot rows. They become 0 .. K-1 in their sorted order, and
+    the classes keep their names; an array `classes` of the file gives other names to the labels 0, 1, ...
+
+    An .npz file has `x_train` and, if it has labels and parts, `y_train`, `x_val`, `y_val`, `x_test`, `y_test`; or
+    `train_images`, `train_labels` and so on; or `images` and `labels`, or arrays that are named by the options. Parts
+    that are not there are held out. Pickled Python objects are refused.
+
+    Args:
+        file: The .npz or .npy file.
+        images: Name of the array of images in an .npz file. By default the usual names are tried, see above.
+        labels: Name of the array of labels in an .npz file, or an .npy file with the labels. By default the usual names
+            are tried.
+        layout: Order of the axes, `NHW`, `NHWC` or `NCHW`. By default it follows from the shape: the channels are the
+            axis of 1 or 3.
+        size: Height and width in pixels, or one number for both. Images are resized and cropped at the centre. By
+            default they keep their size.
+        grayscale: Whether images have one channel instead of three. By default as in the file.
+        val_size: Share (below 1) or number of the training images that are held out for validation, of each class in
+            the same share. Not used if the file has a validation part.
+        test_size: Share (below 1) or number of the images that are held out for the test, of each class in the same
+            share and in the same way for every seed. Not used if the file has a test part.
+        batch_size: Number of training images in a batch, on each device.
+        seed: Seed of the validation split, of the few-shot subset and of the order of the images. The run's own seed by
+            default.
+        labels_per_class: Number of training images per class for few-shot learning, drawn at random. All by default.
+        on_device: Whether the data are kept on the training device. By default they are if they take less than half of
+            its free memory.
+        shift: Largest random shift of a training image along each axis, in pixels. 0 turns the augmentation off.
+        flip: Whether training images are mirrored horizontally at random.
+        predict_split: Split that `predict` runs over.
+        eval_batch_size: Number of images in a batch of validation, test and predict. Four times `batch_size` by
+            default.
+        value_range: Values of black and white, such as `[-1, 1]`. By default 0 and 255 of integers, 0 and 1 of floats.
+
+    Raises:
+        ValueError: An option has a value that no file allows.
+        DataError: From everything else: the file is missing, damaged, or has images or labels that cannot be used.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "squares.npz")
+        >>> np.savez(path, images=np.zeros((20, 8, 8), np.uint8), labels=np.repeat(["cat", "dog"], 10))
+        >>> data = ArrayDataModule(str(path), val_size=4, test_size=0.2)
+        >>> data.image_shape, data.classes, data.examples("train", 20)[0].shape
+        ((1, 8, 8), ('cat', 'dog'), torch.Size([12, 1, 8, 8]))
+    """
+
+    def __init__(
+        self,
+        file: str,
+        images: str | None = None,
+        labels: str | None = None,
+        layout: Layout = "auto",
+        size: int | tuple[int, int] | None = None,
+        grayscale: bool | None = None,
+        val_size: float = 0.1,
+        test_size: float = 0.1,
+        batch_size: int = 64,
+        seed: int | None = None,
+        labels_per_class: int | None = None,
+        on_device: bool | None = None,
+        shift: int = 0,
+        flip: bool = False,
+        predict_split: Split = "test",
+        eval_batch_size: int | None = None,
+        value_range: ValueRange | None = None,
+    ) -> None:
+        super().__init__(
+            *(file, batch_size, val_size, test_size, seed, labels_per_class, on_device, shift, flip),
+            *(predict_split, eval_batch_size),
+        )
+        if layout not in get_args(Layout):
+            raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
+        ImageReader(value_range=value_range)  # checks the range
+        self.value_range = value_range
+        self.size = None if size is None else check_size(size, MAX_PIXELS)
+        self.grayscale = grayscale
+        self._file = ArrayFile(self.root, images, labels, layout)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.root.stem
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
+        channels, *sides = self._file.image_shape
+        height, width = self.size or sides
+        return channels if self.grayscale is None else 1 if self.grayscale else 3, height, width
+
+    def class_names(self) -> tuple[str, ...]:
+        return self._labels[1]
+
+    def source_files(self) -> list[Path]:
+        labels = self._file.label_path
+        return [self.root] if labels is None else [self.root, labels]
+
+    def read(self) -> Arrays:
+        labels, shape = self._labels[0], self.image_shape
+        check_memory(sum(self._file.headers[names.images].shape[0] for names in self._file.parts.values()), shape)
+        arrays: Arrays = {}
+        for part in self._file.parts:
+            arrays[f"x_{part}"] = fit_images(self._file.images(part, self.value_range), shape)
+            arrays[f"y_{part}"] = labels[part]
+        if "x_test" not in arrays:
+            train, test = self.hold_out_test(torch.from_numpy(labels["train"]))
+            arrays |= {f"{kind}_test": arrays[f"{kind}_train"][test.numpy()] for kind in "xy"}
+            arrays |= {f"{kind}_train": arrays[f"{kind}_train"][train.numpy()] for kind in "xy"}
+        return arrays
+
+    @cached_property
+    def _labels(self) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """Labels 0 .. K-1 of each part, and the names of the classes. Images without labels are of one class."""
+        stored = self._file.labels()
+        if stored is None:
+            numbers = {part: self._file.headers[names.images].shape[0] for part, names in self._file.parts.items()}
+            return {part: np.zeros(number, np.int64) for part, number in numbers.items()}, UNLABELLED
+        return number_labels(stored, self.root, self._file.class_names())
