@@ -21,7 +21,8 @@ SECONDS_BEFORE_MESSAGE = 5.0
 ROWS_AT_ONCE = 1024
 _FORMAT = 1
 """Part of every key. A change of the files' format makes another number."""
-_NOTES = "notes.json"
+NOTES = "notes.json"
+"""Name of the file of what the writer returned."""
 
 Notes = Mapping[str, Any]
 Allocate = Callable[[str, int, int, int, int], tuple[np.ndarray, np.ndarray]]
@@ -138,7 +139,7 @@ def _write(path: Path, write: Callable[[Allocate], Notes | None]) -> None:
             else:
                 images.flush()
             np.save(part / f"y_{split}.npy", labels[kept])
-        (part / _NOTES).write_text(json.dumps(dict(notes)), encoding="utf-8")
+        (part / NOTES).write_text(json.dumps(dict(notes), indent=1), encoding="utf-8")
         part.chmod(0o777 & ~_umask())
         shutil.rmtree(path, ignore_errors=True)  # damaged files, or none
         os.rename(part, path)
@@ -187,7 +188,7 @@ def _without_the_others(path: Path, images: np.ndarray, kept: np.ndarray) -> np.
 def _opened(path: Path) -> Decoded | None:
     """Maps the files of one state. None: there are none, or they are damaged."""
     try:
-        notes = json.loads((path / _NOTES).read_text(encoding="utf-8"))
+        notes = json.loads((path / NOTES).read_text(encoding="utf-8"))
         arrays: Arrays = {}
         for file in sorted(path.glob("x_*.npy")):
             labels = np.load(file.with_name(f"y{file.name[1:]}"))

@@ -29,16 +29,44 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         DataError: The folder cannot be read or has no images, or an image is a link that leads nowhere.
     """
+    images = images_in(folder)
+    if not images:
+        raise DataError(f"{folder} has no images; put image files there, such as .png or .jpg")
+    return images
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Returns what `find_images` does, or an empty list."""
+    return [
+        folder / entry.name
+        for entry in _entries(folder)
+        if os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        and (is_file(folder / entry.name) if entry.is_symlink() else entry.is_file())
+    ]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, sorted by name, without hidden ones.
+
+    Raises:
+        DataError: The folder cannot be read, or has a link that leads nowhere.
+    """
+    return [
+        folder / entry.name
+        for entry in _entries(folder)
+        if (is_folder(folder / entry.name) if entry.is_symlink() else entry.is_dir())
+    ]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder, sorted by name, without hidden files and folders."""
     try:
-        named = [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
             f"cannot read {folder} ({error.strerror or error}); check the path and its permissions"
         ) from error
-    images = [path for path in named if path.suffix.lower() in SUFFIXES and is_file(path)]
-    if not images:
-        raise DataError(f"{folder} has no images; put image files there, such as .png or .jpg")
-    return images
 
 
 def is_folder(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Reads image files of the user: decoded by Pillow, converted to 8 bits, resized and cropped to one size."""
+"""Reads image files of the user: decoded by Pillow, converted to 8 bits, and brought to one size."""
 
 import contextlib
 import functools
@@ -10,20 +10,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from datamodules.files import DataError
 from datamodules.image_files import MAX_PIXELS, SUFFIXES, Size
+from datamodules.reading_processes import ReadingProcesses
 
 FRACTION = 1 / 4
 """Part of its range that an image of more than 8 bits has to exceed; 12 of 16 bits are a sixteenth."""
 SECONDS_BEFORE_PROGRESS_BAR = 2.0
-MAX_THREADS = 16
+MAX_PARALLEL = 16
+IMAGES_PER_PROCESS = 64
+"""Fewer images are read before a process has started."""
+CHUNK = 32
+"""Number of images that a process is given at once."""
 
 ValueRange = tuple[float, float]
 """The values of black and of white."""
+Resize = Literal["crop", "pad", "stretch"]
+Pixels = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""uint8 H x W x C; two of them for a file that has two images side by side."""
 
 _OPENING = threading.Lock()
 
@@ -31,8 +40,9 @@ _OPENING = threading.Lock()
 class ImageReader:
     """Reads image files as uint8: H x W x 3, or H x W x 1 if `grayscale`.
 
-    The EXIF orientation is applied, transparent pixels become white, and of an animation the first frame is read.
-    Images of more than 8 bits are converted to 8 bits. Pillow reads the upper 8 bits of 16-bit colour images only.
+    The EXIF orientation is applied, transparent pixels get the background's colour, and of an animation the first frame
+    is read, which is said once. Images of more than 8 bits are converted to 8 bits. Pillow reads the upper 8 bits of
+    16-bit colour images only.
 
     Args:
         grayscale: Whether images have one channel instead of three.
@@ -41,9 +51,12 @@ class ImageReader:
             floats. Says so once if an image uses a small part of its range only.
         max_pixels: Largest number of pixels of a file; larger ones are refused before they are decoded.
         options: Names of the options `value_range` and `max_pixels` in messages.
+        resize: How an image of another shape gets the size: `crop` covers it and cuts the longer side in the middle,
+            `pad` fits into it and fills the rest with the background's colour, `stretch` changes height and width.
+        background: Colour behind transparent pixels and around padded images, as a name or as `#rrggbb`.
 
     Raises:
-        ValueError: `value_range` or `max_pixels` is impossible.
+        ValueError: An argument is impossible.
     """
 
     def __init__(
@@ -52,6 +65,8 @@ class ImageReader:
         value_range: ValueRange | None = None,
         max_pixels: int = MAX_PIXELS,
         options: tuple[str, str] = ("--data.value_range", "--data.max_pixels"),
+        resize: Resize = "crop",
+        background: str = "white",
     ) -> None:
         range_option, pixels_option = (option.removeprefix("--") for option in options)
         if value_range is not None:
@@ -60,17 +75,26 @@ class ImageReader:
                 raise ValueError(f"{range_option} is {low:g} to {high:g}; give a finite number and a larger one")
         if max_pixels < 1:
             raise ValueError(f"{pixels_option} is {max_pixels}; it must be at least 1")
+        if resize not in get_args(Resize):
+            raise ValueError(f"data.resize is {resize}; it is one of {', '.join(get_args(Resize))}")
+        try:
+            red, green, blue = ImageColor.getrgb(background)[:3]
+        except (ValueError, AttributeError):
+            raise ValueError(f"data.background is {background}; give a colour such as black or '#ff8000'") from None
         self.grayscale = grayscale
         self.value_range = value_range
         self.max_pixels = max_pixels
         self.options = options
-        self._warned = False
+        self.resize = resize
+        self.background = (red, green, blue)
+        self.said: dict[str, str] = {}
+        """What was said of the first image of a kind, by kind."""
+        self.is_quiet = False
 
     def read(self, path: Path, size: Size | None = None) -> np.ndarray:
         """Reads one image.
 
-        It is resized (bicubic) so that it covers `size`, and the longer side is cropped at the centre. Without `size`
-        it keeps its own.
+        It is resized (bicubic, antialiased) to `size`. Without `size` it keeps its own.
 
         Raises:
             DataError: The file cannot be read, or is too large.
@@ -95,26 +119,56 @@ class ImageReader:
             left, right = (self._fit(both.crop(box), size) for box in boxes)
             return left, right
 
-    def read_into(self, targets: Sequence[tuple[Path, np.ndarray | tuple[np.ndarray, np.ndarray]]]) -> None:
-        """Reads each file into its array, uint8 H x W x C, or its halves into two arrays, in several threads.
+    def read_into(self, targets: Sequence[tuple[Path, Pixels]], skip_broken: bool = False) -> dict[int, str]:
+        """Reads each file into its array, uint8 H x W x C, or its halves into two arrays, in several processes.
 
-        On a terminal a progress bar is shown after two seconds.
+        A few files are read in threads, as a process takes time to start. On a terminal a progress bar is shown after
+        two seconds.
+
+        Args:
+            targets: Files and their arrays.
+            skip_broken: Whether files that cannot be read are left out.
+
+        Returns:
+            The reasons for which files were left out, by their positions in `targets`.
 
         Raises:
-            DataError: A file cannot be read, or is too large.
+            DataError: A file cannot be read, or is too large, unless `skip_broken`.
         """
+        number = min(MAX_PARALLEL, _num_cpus(), len(targets) // IMAGES_PER_PROCESS)
+        step = CHUNK if number > 1 else 1
+        chunks = [targets[first : first + step] for first in range(0, len(targets), step)]
+        left_out: dict[int, str] = {}
+        with contextlib.ExitStack() as stack:
+            processes = stack.enter_context(ReadingProcesses(number)) if number > 1 else None
+            advance = stack.enter_context(_progress_bar(len(targets)))
+            pool = stack.enter_context(ThreadPoolExecutor(number if processes else min(MAX_PARALLEL, _num_cpus())))
 
-        def read(target: tuple[Path, np.ndarray | tuple[np.ndarray, np.ndarray]]) -> None:
-            path, pixels = target
-            if isinstance(pixels, tuple):
-                pixels[0][:], pixels[1][:] = self.read_halves(path, pixels[0].shape[:2])
-            else:
-                pixels[:] = self.read(path, pixels.shape[:2])
+            def read(chunk: Sequence[tuple[Path, Pixels]]) -> list[str | None]:
+                jobs = [(path, _size_of(pixels), isinstance(pixels, tuple)) for path, pixels in chunk]
+                if processes is None:
+                    found = [self.attempt(*job) for job in jobs]
+                else:
+                    found, said = processes.read(self, jobs)
+                    for kind, line in said.items():
+                        self._say(kind, line)
+                return [_fill(pixels, made) for (_, pixels), made in zip(chunk, found, strict=True)]
 
-        threads = min(MAX_THREADS, os.cpu_count() or 1)
-        with ThreadPoolExecutor(threads) as pool, _progress_bar(len(targets)) as advance:
-            for _ in pool.map(read, targets):
-                advance()
+            for index, reasons in enumerate(pool.map(read, chunks)):
+                for position, reason in enumerate(reasons, index * step):
+                    if reason is not None:
+                        if not skip_broken:
+                            raise DataError(reason)
+                        left_out[position] = reason
+                advance(len(reasons))
+        return left_out
+
+    def attempt(self, path: Path, size: Size, has_halves: bool) -> Pixels | str:
+        """Reads one image, or one that consists of two; returns the reason if that is not possible."""
+        try:
+            return self.read_halves(path, size) if has_halves else self.read(path, size)
+        except DataError as error:
+            return str(error)
 
     @contextlib.contextmanager
     def _open(self, path: Path) -> Iterator[Image.Image]:
@@ -137,11 +191,13 @@ class ImageReader:
     def _upright(self, image: Image.Image, path: Path) -> Image.Image:
         """Decodes an image to 8-bit grayscale or RGB, with its EXIF orientation and without transparency."""
         stored_as = _stored_as(image)
+        if image.format != "MPO" and getattr(image, "is_animated", False):  # a photograph may have others inside it
+            self._say("animation", f"{path} has several frames, of which the first is read, as in every such file")
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             values, full = _wide_values(upright, stored_as)
             return Image.fromarray(self._to_8_bits(values, full, path))
-        opaque = _opaque(upright)
+        opaque = self._opaque(upright)
         if ";16" in stored_as:
             return Image.fromarray(self._to_8_bits(np.asarray(opaque) * np.float32(257), (0, 65535), path))
         return opaque
@@ -158,20 +214,61 @@ class ImageReader:
                 f"{path} has the values {least:g} to {most:g}, outside {low:g} to {high:g};"
                 f" give the values of black and white with {option}"
             )
-        if low < most <= low + FRACTION * (high - low) and not self._warned:
-            self._warned = True
-            print(
+        if low < most <= low + FRACTION * (high - low):
+            self._say(
+                "dark",
                 f"{path} has the values {least:g} to {most:g} of {low:g} to {high:g}, so that it is dark;"
                 f" if its white is not {high:g}, give the values of black and white with {option}",
-                file=sys.stderr,
-                flush=True,
             )
         return np.rint((values.clip(low, high) - low) * (255 / (high - low))).astype(np.uint8)
 
+    def _opaque(self, image: Image.Image) -> Image.Image:
+        """Converts an image of 8 bits to grayscale or RGB, with transparent pixels on the background."""
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            behind = Image.new("RGBA", image.size, (*self.background, 255))
+            return Image.alpha_composite(behind, image).convert("RGB")
+        return image if image.mode == "L" else image.convert("RGB")
+
     def _fit(self, image: Image.Image, size: Size | None) -> np.ndarray:
-        fitted = image if size is None else ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
-        pixels = np.asarray(fitted.convert("L" if self.grayscale else "RGB"))
+        pixels = np.asarray(self._resized(image, size).convert("L" if self.grayscale else "RGB"))
         return pixels[:, :, None] if self.grayscale else pixels
+
+    def _resized(self, image: Image.Image, size: Size | None) -> Image.Image:
+        if size is None:
+            return image
+        width_height = (size[1], size[0])
+        if self.resize == "crop":
+            return ImageOps.fit(image, width_height, Image.Resampling.BICUBIC)
+        if self.resize == "stretch":
+            return image.resize(width_height, Image.Resampling.BICUBIC)
+        return ImageOps.pad(image.convert("RGB"), width_height, Image.Resampling.BICUBIC, self.background)
+
+    def _say(self, kind: str, line: str) -> None:
+        """Prints a line once for each kind; a process that reads for another one hands it over."""
+        if kind not in self.said:
+            self.said[kind] = line
+            if not self.is_quiet:
+                print(line, file=sys.stderr, flush=True)
+
+
+def _size_of(pixels: Pixels) -> Size:
+    height, width = (pixels[0] if isinstance(pixels, tuple) else pixels).shape[:2]
+    return height, width
+
+
+def _fill(pixels: Pixels, made: Pixels | str) -> str | None:
+    """Copies what was read into its arrays; returns the reason if it could not be read."""
+    if isinstance(made, str):
+        return made
+    for target, source in zip(*(x if isinstance(x, tuple) else (x,) for x in (pixels, made)), strict=True):
+        target[:] = source
+    return None
+
+
+def _num_cpus() -> int:
+    """Returns the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open_header(path: Path) -> Image.Image:
@@ -208,19 +305,11 @@ def _wide_values(image: Image.Image, stored_as: str) -> tuple[np.ndarray, ValueR
     return values.astype(np.float64), (0, 2 ** (bits - signed) - 1)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Converts an image of 8 bits to grayscale or RGB, with transparent pixels on white."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
-
-
 @contextlib.contextmanager
-def _progress_bar(total: int) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each of `total` steps."""
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call with the number of steps that were made, of `total`."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda steps: None
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -228,10 +317,10 @@ def _progress_bar(total: int) -> Iterator[Callable[[], None]]:
     bar, began = Progress(console=Console(stderr=True), transient=True), time.monotonic()
     task = bar.add_task("reading images", total=total)
 
-    def advance() -> None:
+    def advance(steps: int) -> None:
         if not bar.live.is_started and time.monotonic() - began > SECONDS_BEFORE_PROGRESS_BAR:
             bar.start()
-        bar.advance(task)
+        bar.advance(task, steps)
 
     try:
         yield advance

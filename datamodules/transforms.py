@@ -18,15 +18,28 @@ class RandomShift:
         self.pixels = pixels
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        n, channels, height, width = images.shape
+        n, _, height, width = images.shape
         p = self.pixels
         padded = F.pad(images, (p, p, p, p))
         top, left = torch.randint(0, 2 * p + 1, (2, n), generator=generator, device=images.device)
-        rows = top[:, None] + torch.arange(height, device=images.device)  # (N, H)
-        columns = left[:, None] + torch.arange(width, device=images.device)  # (N, W)
-        flat = rows[:, :, None] * (width + 2 * p) + columns[:, None, :]  # (N, H, W)
-        index = flat.view(n, 1, -1).expand(-1, channels, -1)
-        return padded.flatten(2).gather(2, index).view(n, channels, height, width)
+        return windows(padded, top, left, (height, width))
+
+
+def windows(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cuts a window of `size`, (h, w), out of each image, N x C x H x W, at its own place: N x C x h x w.
+
+    Args:
+        images: The images.
+        top: First row of each window, int64, N.
+        left: First column of each window, int64, N.
+        size: Height and width of the windows.
+    """
+    (n, channels), (height, width) = images.shape[:2], size
+    rows = top[:, None] + torch.arange(height, device=images.device)  # (N, h)
+    columns = left[:, None] + torch.arange(width, device=images.device)  # (N, w)
+    flat = rows[:, :, None] * images.shape[3] + columns[:, None, :]  # (N, h, w)
+    index = flat.view(n, 1, -1).expand(-1, channels, -1)
+    return images.flatten(2).gather(2, index).view(n, channels, height, width)
 
 
 class RandomFlip:
