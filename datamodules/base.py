@@ -12,9 +12,11 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules import cache
-from datamodules.cache import Tensors
+from datamodules.cache import Data
 from datamodules.files import Arrays, DataError
+from datamodules.images_on_disk import Images, ImagesOnDisk, lie_in_file
 from datamodules.loader import Augmentation, BatchLoader, BatchTransform, seeded_generator
+from datamodules.memory import available_memory
 from datamodules.transforms import RandomShift
 
 Split = Literal["train", "val", "test"]
@@ -31,8 +33,11 @@ def run_seed() -> int:
 class ImageDataModule(LightningDataModule, ABC):
     """Base of data modules of labelled images, which are loaded once per process and cut into batches on the device.
 
-    The images are uint8 tensors in memory and become float32 in [0, 1] in a batch (images, labels). A label is the
-    number of a class, or a row of integers that begins with it; `label_columns` names the columns.
+    The images are uint8 and become float32 in [0, 1] in a batch (images, labels). A label is the number of a class, or
+    a row of integers that begins with it; `label_columns` names the columns.
+
+    Images are kept on the training device where they fit. What `read()` returns as `np.memmap` stays on disk if it
+    does not fit into memory either; a thread then reads some batches ahead. Batches are the same wherever images are.
 
     A subclass defines `name`, `image_shape`, `classes` and `read()`. It also defines `batch_transform()` if its batches
     are computed from the stored images and differ from them, and `source_files()` if it reads other files than
@@ -141,8 +146,8 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: The data are not available.
         """
-        tensors = self._tensors(_CPU)
-        return cache.fingerprint(self._read_key(), tensors)
+        data = self._tensors(_CPU)
+        return cache.fingerprint(self._read_key(), data)
 
     @abstractmethod
     def read(self) -> Arrays:
@@ -256,36 +261,53 @@ class ImageDataModule(LightningDataModule, ABC):
         except ValueError as error:
             raise DataError(f"{self.name}, {split} images: {error}") from None
 
-    def _split(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns images, labels and the positions of this split's images, on the device that keeps the data."""
-        tensors = self._tensors(self._data_device())
-        part = split if f"x_{split}" in tensors else "train"
-        images, labels = tensors[f"x_{part}"], tensors[f"y_{part}"]
+    def _split(self, split: Split) -> tuple[Images, Tensor, Tensor]:
+        """Returns images, labels and the positions of this split's images, where the data are kept."""
+        data = self._tensors(self._place())
+        part = split if f"x_{split}" in data else "train"
+        images, labels = data[f"x_{part}"], data[f"y_{part}"]
         whole = part != "train" and split not in self._index
         index = torch.arange(len(labels)) if whole else self._index[split]
         return images, labels, index.to(images.device)
 
-    def _data_device(self) -> torch.device:
-        """Returns the training device if `on_device` is true, or if it is None and the data fit; else the CPU."""
-        device = self.trainer.strategy.root_device if self.trainer else _CPU
-        if self.on_device is not None:
-            return device if self.on_device else _CPU
-        if device.type != "cuda" or cache.kept(self._read_key(), device):
-            return device
-        free, _ = torch.cuda.mem_get_info(device)
-        size = sum(tensor.nbytes for tensor in self._tensors(_CPU).values())
-        return device if size < free / 2 else _CPU
+    def _place(self) -> cache.Place:
+        """Returns where batches are cut: the training device if `on_device` is true, or if it is None and the data fit.
 
-    def _tensors(self, device: torch.device) -> Tensors:
-        """Returns the whole data set on `device`, shared by all runs of this process: images as uint8 N x C x H x W."""
-        tensors = cache.kept(self._read_key(), device)
-        if tensors is not None:
-            return tensors
-        if device == _CPU:
-            tensors, self._key = _to_tensors(self.read()), None  # reading may have written the file
+        Else it is the CPU, or `memory` for data on disk that fit into memory.
+        """
+        device = self.trainer.strategy.root_device if self.trainer else _CPU
+        if device != _CPU and (self.on_device or (self.on_device is None and self._fits(device))):
+            return device
+        on_disk = any(isinstance(of, ImagesOnDisk) for of in self._tensors(_CPU).values())
+        return "memory" if on_disk and self._fits("memory") else _CPU
+
+    def _fits(self, place: cache.Place) -> bool:
+        """Whether the data are there already, or take less than half of the free memory there."""
+        if cache.kept(self._read_key(), place) is not None:
+            return True
+        if place == "memory":
+            free = available_memory() // (self.trainer.num_devices if self.trainer else 1)
+        elif place.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(place)
         else:
-            tensors = {name: tensor.to(device) for name, tensor in self._tensors(_CPU).items()}
-        return cache.keep(self._read_key(), device, tensors)
+            return True
+        return sum(of.nbytes for of in self._tensors(_CPU).values()) < free / 2
+
+    def _tensors(self, place: cache.Place) -> Data:
+        """Returns the whole data set, shared by all runs of this process: images as uint8 N x C x H x W.
+
+        Args:
+            place: The CPU for data as they were read, in memory or on disk; otherwise where a copy of them is kept.
+        """
+        data = cache.kept(self._read_key(), place)
+        if data is not None:
+            return data
+        if place == _CPU:
+            data, self._key = _to_tensors(self.read()), None  # reading may have written the file
+        else:
+            device = _CPU if place == "memory" else place
+            data = {name: _on_device(of, device) for name, of in self._tensors(_CPU).items()}
+        return cache.keep(self._read_key(), place, data)
 
     def _read_key(self) -> cache.Key:
         """Key of the data. It stays the same for an instance that has read its data, even if a file changes."""
@@ -296,11 +318,16 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._key
 
 
-def _to_tensors(arrays: Arrays) -> Tensors:
-    tensors = {}
+def _to_tensors(arrays: Arrays) -> Data:
+    data: Data = {}
     for part in [name.removeprefix("x_") for name in arrays if name.startswith("x_")]:
         images = arrays[f"x_{part}"]
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-        tensors[f"x_{part}"] = torch.from_numpy(np.ascontiguousarray(images))
-        tensors[f"y_{part}"] = torch.from_numpy(arrays[f"y_{part}"].astype(np.int64))
-    return tensors
+        on_disk = lie_in_file(images)
+        data[f"x_{part}"] = ImagesOnDisk(images) if on_disk else torch.from_numpy(np.ascontiguousarray(images))
+        data[f"y_{part}"] = torch.from_numpy(arrays[f"y_{part}"].astype(np.int64))
+    return data
+
+
+def _on_device(images: Images, device: torch.device) -> Tensor:
+    return images.copy_to(device) if isinstance(images, ImagesOnDisk) else images.to(device)

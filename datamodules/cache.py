@@ -5,47 +5,61 @@ import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Key = tuple[Hashable, ...]
-Tensors = dict[str, Tensor]
+Place = torch.device | Literal["memory"]
+"""Where data are kept: the CPU as they were read, in memory or on disk; `memory` for a copy of those on disk; a GPU."""
+Data = dict[str, Any]
+"""Of each part, such as `train`: images `x_train`, a tensor or ImagesOnDisk, and labels `y_train`, a tensor."""
 
 MAX_ENTRIES = 4
 FINGERPRINT_BYTES = 2**26
 """Largest number of bytes of images that a fingerprint reads: all images of MNIST, every third of CIFAR-10."""
+HASHED_AT_ONCE = 256
+"""Number of images that are copied at once for a fingerprint."""
 
-_KEPT: dict[tuple[Key, torch.device], Tensors] = {}
+_KEPT: dict[tuple[Key, Place], Data] = {}
 _EQUAL: dict[Key, Key] = {}
 """For the key of data that equal others that the process had already read, the key of these others."""
 _FINGERPRINTS: dict[Key, str] = {}
 
 
-def kept(key: Key, device: torch.device) -> Tensors | None:
-    return _KEPT.get((_EQUAL.get(key, key), device))
+def kept(key: Key, place: Place) -> Data | None:
+    return _KEPT.get((_EQUAL.get(key, key), place))
 
 
-def keep(key: Key, device: torch.device, tensors: Tensors) -> Tensors:
-    """Keeps tensors, drops the oldest entry if there are too many, and returns what is kept.
+def keep(key: Key, place: Place, data: Data) -> Data:
+    """Keeps data, drops the oldest entry if there are too many, and returns what is kept.
 
-    Equal tensors that are kept already are returned instead of these. So data sets that read the same file share it.
+    If nothing is kept of this key and equal data are, these are returned, now and later. So data sets that read the
+    same file share it.
     """
-    for (other, other_device), already in _KEPT.items():
-        if other_device == device and _equal(already, tensors):
-            _EQUAL[key] = other
-            return already
-    _EQUAL.pop(key, None)
+    owners = {owner for owner, _ in _KEPT}
+    if _EQUAL.get(key, key) not in owners:
+        _EQUAL.pop(key, None)
+        for (other, other_place), already in _KEPT.items():
+            if other_place == place and _equal(already, data):
+                _EQUAL[key] = other
+                return already
     while len(_KEPT) >= MAX_ENTRIES:
         _KEPT.pop(next(iter(_KEPT)))
-    _KEPT[key, device] = tensors
-    return tensors
+    _KEPT[_EQUAL.get(key, key), place] = data
+    return data
 
 
-def _equal(some: Tensors, others: Tensors) -> bool:
-    return all(some[name].dtype == others[name].dtype and torch.equal(some[name], others[name]) for name in some)
+def _equal(some: Data, others: Data) -> bool:
+    return some.keys() == others.keys() and all(_same(some[name], others[name]) for name in some)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(one == other)  # images on disk
 
 
 def recorded(init: Callable[..., None]) -> Callable[..., None]:
@@ -132,16 +146,17 @@ def state_of_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(key: Key, tensors: Tensors) -> str:
+def fingerprint(key: Key, data: Data) -> str:
     """Returns a hash of training images and labels, which is computed once for each key.
 
     Of images that take more than FINGERPRINT_BYTES, evenly spaced ones are read.
     """
     if key not in _FINGERPRINTS:
-        images, labels = tensors["x_train"], tensors["y_train"]
+        images, labels = data["x_train"], data["y_train"]
         step = -(-images.nbytes // FINGERPRINT_BYTES) or 1
         digest = hashlib.sha256(repr((tuple(images.shape), str(images.dtype), tuple(labels.shape))).encode())
-        digest.update(_bytes(images[::step].numpy()))
+        for index in torch.arange(0, len(images), step).split(HASHED_AT_ONCE):
+            digest.update(_bytes(images[index].numpy()))
         digest.update(_bytes(labels.numpy()))
         _FINGERPRINTS[key] = digest.hexdigest()
     return _FINGERPRINTS[key]

@@ -1,10 +1,18 @@
-"""Loader that cuts batches by index from tensors that are already on the device."""
+"""Loader that cuts batches by index from tensors that are already on the device, or from images on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from datamodules.images_on_disk import Images, read_ahead
+
+MAX_AHEAD = 8
+"""Largest number of batches that are read ahead from disk."""
+BYTES_AHEAD = 2**26
+"""Bytes of images that are read ahead from disk, but at least one batch."""
 
 Batch = tuple[Tensor, Tensor]
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -24,13 +32,15 @@ def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch
 class BatchLoader:
     """Iterates over batches (images, labels) without worker processes and without a copy of the data set.
 
+    Images on disk are read by a thread, some batches ahead, and each batch equals that of images in memory.
+
     The order of the images depends on (seed, epoch) alone. It is cut into slices of `batch_size * world_size` images,
     and each rank takes its own part of a slice, so that several processes together see the batches that one process
     with the whole batch size would see. If `drop_last` is false, the last, smaller slice is divided among the ranks
     too, and every image is seen exactly once.
 
     Args:
-        images: uint8, M x C x H x W, on the device that keeps the data.
+        images: uint8, M x C x H x W, on the device that keeps the data, or on disk.
         labels: int64, M, on the same device.
         index: int64, N, indices of the images that belong to this split. All images by default.
         batch_size: Number of images in the batch of one rank.
@@ -62,7 +72,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         index: Tensor | None = None,
         *,
@@ -133,11 +143,12 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Any]:
         start = self._start()
         order = self._order()
-        for index in range(start, len(self)):
-            picked = order[self._bounds(index)]
-            batch = self._cut(picked, index)
-            self._position = index + 1
-            yield batch
+        parts = (order[self._bounds(index)] for index in range(start, len(self)))
+        with closing(self._pick(parts)) as stored:
+            for index, (picked, images) in enumerate(stored, start):
+                batch = self._cut(picked, images, index)
+                self._position = index + 1
+                yield batch
 
     def _start(self) -> int:
         """Returns the first batch of this epoch: the one after the batches that a restored state has seen, else 0."""
@@ -172,32 +183,42 @@ class BatchLoader:
         if not self.is_deterministic:
             raise ValueError("codes cannot be precomputed for images that differ from epoch to epoch")
         codes, labels = [], []
-        for part in self.index.split(self.batch_size):
-            images, made = self._stored(part)
+        for picked, stored in self._pick(self.index.split(self.batch_size)):
+            images, made = self._loaded(picked, stored)
             codes.append(encode(images))
             labels.append(made)
         self.images = self._table(torch.cat(codes), self.images)
         self.labels = self._table(torch.cat(labels), self.labels)
         self.batch_transform = None
 
-    def _table(self, rows: Tensor, beside: Tensor) -> Tensor:
+    def _table(self, rows: Tensor, beside: Images) -> Tensor:
         """Returns a tensor as long as `beside`, on its device, with `rows` at the indices of this split."""
         table = rows.new_zeros(len(beside), *rows.shape[1:])
         return table.index_copy_(0, self.index.to(rows.device), rows).to(beside.device)
 
-    def _stored(self, picked: Tensor) -> Batch:
+    def _pick(self, parts: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yields each part of the indices with its stored images; a thread reads those on disk ahead."""
+        images = self.images
+        if isinstance(images, Tensor):
+            for picked in parts:
+                yield picked, images.index_select(0, picked)
+            return
+        # Memory is pinned here, because another thread could have another current GPU.
+        jobs = ((picked, images.empty(len(picked), pinned=self.device.type == "cuda")) for picked in parts)
+        ahead = min(MAX_AHEAD, BYTES_AHEAD // (self.batch_size * images.row_bytes))
+        yield from read_ahead(lambda job: (job[0], images.read(*job)), jobs, max(1, ahead))
+
+    def _loaded(self, picked: Tensor, stored: Tensor) -> Batch:
         """Returns images in [0, 1] and labels on the batches' device, before the augmentation."""
-        images, labels = (
-            x.index_select(0, picked).to(self.device, non_blocking=True) for x in (self.images, self.labels)
-        )
+        images, labels = (x.to(self.device, non_blocking=True) for x in (stored, self.labels.index_select(0, picked)))
         images = images if images.is_floating_point() else images.float().div_(255)
         if self.batch_transform is None:
             return images, labels
         index = picked.to(self.device, non_blocking=True)
         return self.batch_transform(images, labels, index, self.epoch if self.shuffle else 0)
 
-    def _cut(self, picked: Tensor, index: int) -> tuple[Tensor, ...]:
-        images, labels = self._stored(picked)
+    def _cut(self, picked: Tensor, stored: Tensor, index: int) -> tuple[Tensor, ...]:
+        images, labels = self._loaded(picked, stored)
         if self.augmentation is not None:
             generator = seeded_generator(self.seed, self.epoch, index, self.rank, device=images.device)
             images = self.augmentation(images, generator)

@@ -36,7 +36,7 @@ class StackedMNISTDataModule(MNISTDataModule):
         def stacked(images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> Batch:
             place = (uniform(seed, epoch, index, 2) * len(own)).long().clamp_(max=len(own) - 1)  # (B, 2)
             picked = own[place.to(own.device)]
-            others = stored[picked, 0].to(images.device).float().div_(255)  # (B, 2, 28, 28)
+            others = stored[picked][:, :, 0].to(images.device).float().div_(255)  # (B, 2, 28, 28)
             b, c = digits[picked].to(labels.device).unbind(1)
             return torch.cat([images, others], dim=1), 100 * labels + 10 * b + c
 
