@@ -10,7 +10,7 @@ from datamodules.base import Split
 from datamodules.class_labels import UNLABELLED, number_labels
 from datamodules.files import Arrays
 from datamodules.image_files import MAX_PIXELS, check_memory, check_size
-from datamodules.image_reader import ImageReader, ValueRange
+from datamodules.image_reader import ImageReader, Resize, ValueRange
 from datamodules.user_images import UserImagesDataModule, fit_images
 
 
@@ -32,8 +32,9 @@ class ArrayDataModule(UserImagesDataModule):
             are tried.
         layout: Order of the axes, `NHW`, `NHWC` or `NCHW`. By default it follows from the shape: the channels are the
             axis of 1 or 3.
-        size: Height and width in pixels, or one number for both. Images are resized and cropped at the centre. By
-            default they keep their size.
+        size: Height and width in pixels, or one number for both. By default the images keep their size.
+        resize: How an image of another shape gets the size: `crop` covers it and cuts the longer side in the middle,
+            `pad` fits into it and fills the rest with the background's colour, `stretch` changes height and width.
         grayscale: Whether images have one channel instead of three. By default as in the file.
         val_size: Share (below 1) or number of the training images that are held out for validation, of each class in
             the same share. Not used if the file has a validation part.
@@ -50,6 +51,7 @@ class ArrayDataModule(UserImagesDataModule):
         predict_split: Split that `predict` runs over.
         eval_batch_size: Number of images in a batch of validation, test and predict. Four times `batch_size` by
             default.
+        background: Colour around padded images, as a name or as `#rrggbb`.
         value_range: Values of black and white, such as `[-1, 1]`. By default 0 and 255 of integers, 0 and 1 of floats.
 
     Raises:
@@ -65,6 +67,8 @@ class ArrayDataModule(UserImagesDataModule):
         ((1, 8, 8), ('cat', 'dog'), torch.Size([12, 1, 8, 8]))
     """
 
+    name = "array"
+
     def __init__(
         self,
         file: str,
@@ -72,6 +76,7 @@ class ArrayDataModule(UserImagesDataModule):
         labels: str | None = None,
         layout: Layout = "auto",
         size: int | tuple[int, int] | None = None,
+        resize: Resize = "crop",
         grayscale: bool | None = None,
         val_size: float = 0.1,
         test_size: float = 0.1,
@@ -83,6 +88,7 @@ class ArrayDataModule(UserImagesDataModule):
         flip: bool = False,
         predict_split: Split = "test",
         eval_batch_size: int | None = None,
+        background: str = "white",
         value_range: ValueRange | None = None,
     ) -> None:
         super().__init__(
@@ -91,15 +97,13 @@ class ArrayDataModule(UserImagesDataModule):
         )
         if layout not in get_args(Layout):
             raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
-        ImageReader(value_range=value_range)  # checks the range
+        ImageReader(value_range=value_range, resize=resize, background=background)  # checks these options
+        self.resize: Resize = resize
+        self.background = background
         self.value_range = value_range
         self.size = None if size is None else check_size(size, MAX_PIXELS)
         self.grayscale = grayscale
         self._file = ArrayFile(self.root, images, labels, layout)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.root.stem
 
     @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -119,7 +123,9 @@ class ArrayDataModule(UserImagesDataModule):
         check_memory(sum(self._file.headers[names.images].shape[0] for names in self._file.parts.values()), shape)
         arrays: Arrays = {}
         for part in self._file.parts:
-            arrays[f"x_{part}"] = fit_images(self._file.images(part, self.value_range), shape)
+            arrays[f"x_{part}"] = fit_images(
+                self._file.images(part, self.value_range), shape, self.resize, self.background
+            )
             arrays[f"y_{part}"] = labels[part]
         if "x_test" not in arrays:
             train, test = self.hold_out_test(torch.from_numpy(labels["train"]))

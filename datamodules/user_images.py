@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.base import ImageDataModule, Split
-from datamodules.image_reader import ImageReader
+from datamodules.image_reader import ImageReader, Resize
 from datamodules.loader import Augmentation, seeded_generator
 from datamodules.splits import check_amount, hold_out, number_of
 from datamodules.transforms import RandomFlip
@@ -80,9 +80,14 @@ class UserImagesDataModule(ImageDataModule):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.class_names()
 
+    @property
+    def origin(self) -> str:
+        """Where the images are from, for messages."""
+        return str(self.root)
+
     def hold_out_test(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the positions of the images for training and for the test, the same for every seed."""
-        number = number_of(self.test_size, len(labels), "data.test_size", self.name, "the test")
+        number = number_of(self.test_size, len(labels), "data.test_size", self.origin, "the test")
         return hold_out(labels, number, seeded_generator(_TEST_STREAM))
 
     def augmentation(self) -> Augmentation | None:
@@ -97,20 +102,25 @@ class UserImagesDataModule(ImageDataModule):
         if own is not None:
             self.val_size = len(own)
             return torch.randperm(len(labels), generator=generator), torch.arange(len(own))
-        self.val_size = number_of(self.val_share, len(labels), "data.val_size", self.name, "validation")
+        self.val_size = number_of(self.val_share, len(labels), "data.val_size", self.origin, "validation")
         train, val = hold_out(labels, self.val_size, generator)
         return train[torch.randperm(len(train), generator=generator)], val
 
 
-def fit_images(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def fit_images(
+    images: np.ndarray, shape: tuple[int, int, int], resize: Resize = "crop", background: str = "white"
+) -> np.ndarray:
     """Returns images of another shape (channels, height, width): uint8, N x H x W x C.
 
-    They are resized and cropped as image files are. Images that have the shape already are returned as they are.
+    They are resized as image files are, see `ImageReader`. Images that have the shape already are returned as they are.
     """
     channels, size = shape[0], shape[1:]
     if images.shape[1:] == (*size, channels):
         return images
-    reader, fitted = ImageReader(grayscale=channels == 1), np.empty((len(images), *size, channels), np.uint8)
+    reader, fitted = (
+        ImageReader(channels == 1, resize=resize, background=background),
+        np.empty((len(images), *size, channels), np.uint8),
+    )
 
     def fit(number: int) -> None:
         pixels = images[number]
