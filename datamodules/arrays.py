@@ -1,17 +1,15 @@
-from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import torch
 
 from datamodules.array_file import ArrayFile, Layout
+from datamodules.array_images import ArrayImages, Fit
 from datamodules.base import Split
-from datamodules.class_labels import UNLABELLED, number_labels
 from datamodules.files import Arrays
-from datamodules.image_files import MAX_PIXELS, check_memory, check_size
+from datamodules.image_files import MAX_PIXELS, check_size
 from datamodules.image_reader import ImageReader, Resize, ValueRange
-from datamodules.user_images import UserImagesDataModule, fit_images
+from datamodules.user_images import UserImagesDataModule
 
 
 class ArrayDataModule(UserImagesDataModule):
@@ -98,46 +96,19 @@ class ArrayDataModule(UserImagesDataModule):
         if layout not in get_args(Layout):
             raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
         ImageReader(value_range=value_range, resize=resize, background=background)  # checks these options
-        self.resize: Resize = resize
-        self.background = background
-        self.value_range = value_range
-        self.size = None if size is None else check_size(size, MAX_PIXELS)
-        self.grayscale = grayscale
-        self._file = ArrayFile(self.root, images, labels, layout)
+        fit = Fit(None if size is None else check_size(size, MAX_PIXELS), grayscale, resize, background)
+        self._images = ArrayImages(ArrayFile(self.root, images, labels, layout), fit, value_range)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        channels, *sides = self._file.image_shape
-        height, width = self.size or sides
-        return channels if self.grayscale is None else 1 if self.grayscale else 3, height, width
+        return self._images.image_shape
 
     def class_names(self) -> tuple[str, ...]:
-        return self._labels[1]
+        return self._images.classes
 
     def source_files(self) -> list[Path]:
-        labels = self._file.label_path
+        labels = self._images.file.label_path
         return [self.root] if labels is None else [self.root, labels]
 
     def read(self) -> Arrays:
-        labels, shape = self._labels[0], self.image_shape
-        check_memory(sum(self._file.headers[names.images].shape[0] for names in self._file.parts.values()), shape)
-        arrays: Arrays = {}
-        for part in self._file.parts:
-            arrays[f"x_{part}"] = fit_images(
-                self._file.images(part, self.value_range), shape, self.resize, self.background
-            )
-            arrays[f"y_{part}"] = labels[part]
-        if "x_test" not in arrays:
-            train, test = self.hold_out_test(torch.from_numpy(labels["train"]))
-            arrays |= {f"{kind}_test": arrays[f"{kind}_train"][test.numpy()] for kind in "xy"}
-            arrays |= {f"{kind}_train": arrays[f"{kind}_train"][train.numpy()] for kind in "xy"}
-        return arrays
-
-    @cached_property
-    def _labels(self) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        """Labels 0 .. K-1 of each part, and the names of the classes. Images without labels are of one class."""
-        stored = self._file.labels()
-        if stored is None:
-            numbers = {part: self._file.headers[names.images].shape[0] for part, names in self._file.parts.items()}
-            return {part: np.zeros(number, np.int64) for part, number in numbers.items()}, UNLABELLED
-        return number_labels(stored, self.root, self._file.class_names())
+        return self.with_test_part(self._images.read())

@@ -23,7 +23,7 @@ FRACTION = 1 / 4
 """Part of its range that an image of more than 8 bits has to exceed; 12 of 16 bits are a sixteenth."""
 SECONDS_BEFORE_PROGRESS_BAR = 2.0
 MAX_PARALLEL = 16
-IMAGES_PER_PROCESS = 64
+IMAGES_PER_PROCESS = 128
 """Fewer images are read before a process has started."""
 CHUNK = 32
 """Number of images that a process is given at once."""
@@ -104,6 +104,14 @@ class ImageReader:
                 image.draft(None, (2 * max(size), 2 * max(size)))  # decodes a large JPEG at a lower resolution
             return self._fit(self._upright(image, path), size)
 
+    def fit(self, image: Image.Image, name: Path, size: Size | None = None) -> np.ndarray:
+        """Returns an image that Pillow has opened, as `read` does; `name` is its name in messages.
+
+        Raises:
+            DataError: It cannot be used.
+        """
+        return self._fit(self._upright(image, name), size)
+
     def read_halves(self, path: Path, size: Size) -> tuple[np.ndarray, np.ndarray]:
         """Reads an image that consists of two, side by side: the left and the right one, each as by `read`.
 
@@ -141,7 +149,7 @@ class ImageReader:
         left_out: dict[int, str] = {}
         with contextlib.ExitStack() as stack:
             processes = stack.enter_context(ReadingProcesses(number)) if number > 1 else None
-            advance = stack.enter_context(_progress_bar(len(targets)))
+            advance = stack.enter_context(progress_bar(len(targets)))
             pool = stack.enter_context(ThreadPoolExecutor(number if processes else min(MAX_PARALLEL, _num_cpus())))
 
             def read(chunk: Sequence[tuple[Path, Pixels]]) -> list[str | None]:
@@ -306,7 +314,7 @@ def _wide_values(image: Image.Image, stored_as: str) -> tuple[np.ndarray, ValueR
 
 
 @contextlib.contextmanager
-def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function to call with the number of steps that were made, of `total`."""
     if not sys.stderr.isatty():
         yield lambda steps: None

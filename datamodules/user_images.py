@@ -1,16 +1,12 @@
 """Base of data modules of a user's own labelled images, whose number, shape and classes follow from the files."""
 
-import os
 from abc import abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from datamodules.base import ImageDataModule, Split
-from datamodules.image_reader import ImageReader, Resize
+from datamodules.files import Arrays
 from datamodules.loader import Augmentation, seeded_generator
 from datamodules.splits import check_amount, hold_out, number_of
 from datamodules.transforms import RandomFlip
@@ -90,6 +86,15 @@ class UserImagesDataModule(ImageDataModule):
         number = number_of(self.test_size, len(labels), "data.test_size", self.origin, "the test")
         return hold_out(labels, number, seeded_generator(_TEST_STREAM))
 
+    def with_test_part(self, arrays: Arrays) -> Arrays:
+        """Returns arrays with x_test and y_test, which are held out of x_train and y_train if they are missing."""
+        if "x_test" in arrays:
+            return arrays
+        held_out = dict(arrays)
+        for part, index in zip(("train", "test"), self.hold_out_test(torch.from_numpy(arrays["y_train"])), strict=True):
+            held_out |= {f"{kind}_{part}": arrays[f"{kind}_train"][index.numpy()] for kind in "xy"}
+        return held_out
+
     def augmentation(self) -> Augmentation | None:
         shift, flip = super().augmentation(), RandomFlip() if self.flip else None
         if shift is None or flip is None:
@@ -105,28 +110,3 @@ class UserImagesDataModule(ImageDataModule):
         self.val_size = number_of(self.val_share, len(labels), "data.val_size", self.origin, "validation")
         train, val = hold_out(labels, self.val_size, generator)
         return train[torch.randperm(len(train), generator=generator)], val
-
-
-def fit_images(
-    images: np.ndarray, shape: tuple[int, int, int], resize: Resize = "crop", background: str = "white"
-) -> np.ndarray:
-    """Returns images of another shape (channels, height, width): uint8, N x H x W x C.
-
-    They are resized as image files are, see `ImageReader`. Images that have the shape already are returned as they are.
-    """
-    channels, size = shape[0], shape[1:]
-    if images.shape[1:] == (*size, channels):
-        return images
-    reader, fitted = (
-        ImageReader(channels == 1, resize=resize, background=background),
-        np.empty((len(images), *size, channels), np.uint8),
-    )
-
-    def fit(number: int) -> None:
-        pixels = images[number]
-        fitted[number] = reader._fit(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), size)
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(fit, range(len(images))):
-            pass
-    return fitted
