@@ -121,6 +121,8 @@ class ImageFolderDataModule(UserImagesDataModule):
         self.random_crop = random_crop
         self.skip_broken = skip_broken
         self.cache = None if cache is None else Path(cache).expanduser()
+        if self.cache is not None and self.cache.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"data.cache is {cache}, inside data.folder; give a folder outside of it, or null")
 
     def class_names(self) -> tuple[str, ...]:
         return self._found.classes
