@@ -20,6 +20,7 @@ from datamodules.recolored_mnist import RecoloredMNISTDataModule
 from datamodules.reference_images import ReferenceImagesDataModule, StyleTransferDataModule
 from datamodules.rotated_mnist import RotatedMNISTDataModule
 from datamodules.stacked_mnist import StackedMNISTDataModule
+from datamodules.torchvision_datasets import TorchvisionDataModule
 
 __all__ = [
     "REFERENCE_HUES",
@@ -47,6 +48,7 @@ __all__ = [
     "RotatedMNISTDataModule",
     "StackedMNISTDataModule",
     "StyleTransferDataModule",
+    "TorchvisionDataModule",
     "data_modules",
 ]
 

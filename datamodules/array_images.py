@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,26 +74,11 @@ class ArrayImages:
         check_memory(sum(numbers), self.image_shape)
         arrays: Arrays = {}
         for part in self.file.parts:
-            arrays[f"x_{part}"] = self._fitted(self.file.images(part, self.value_range))
+            arrays[f"x_{part}"] = fitted(
+                self.file.images(part, self.value_range), self.image_shape, self.fit, self.file.path
+            )
             arrays[f"y_{part}"] = self._labels[0][part]
         return arrays
-
-    def _fitted(self, images: np.ndarray) -> np.ndarray:
-        """Returns images in the shape that is asked for: uint8, N x H x W x C."""
-        channels, height, width = self.image_shape
-        if images.shape[1:] == (height, width, channels):
-            return images
-        reader, fitted = self.fit.reader(channels), np.empty((len(images), height, width, channels), np.uint8)
-
-        def fit(number: int) -> None:
-            pixels = images[number]
-            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-            fitted[number] = reader.fit(image, self.file.path, (height, width))
-
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(fit, range(len(images))):
-                pass
-        return fitted
 
     @cached_property
     def _labels(self) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -102,3 +88,24 @@ class ArrayImages:
             numbers = {part: self.file.headers[names.images].shape[0] for part, names in self.file.parts.items()}
             return {part: np.zeros(number, np.int64) for part, number in numbers.items()}, UNLABELLED
         return number_labels(stored, self.file.path, self.file.class_names() or self._class_names)
+
+
+def fitted(images: np.ndarray, shape: tuple[int, int, int], fit: Fit, name: Path) -> np.ndarray:
+    """Returns images, uint8 N x H x W x C, of the shape (channels, height, width); `name` is theirs in messages.
+
+    Images that have the shape already are returned as they are.
+    """
+    channels, height, width = shape
+    if images.shape[1:] == (height, width, channels):
+        return images
+    reader, made = fit.reader(channels), np.empty((len(images), height, width, channels), np.uint8)
+
+    def make(number: int) -> None:
+        pixels = images[number]
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        made[number] = reader.fit(image, name, (height, width))
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(make, range(len(images))):
+            pass
+    return made

@@ -1,8 +1,6 @@
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from datamodules.array_file import ArrayFile, Layout
 from datamodules.array_images import ArrayImages, Fit
 from datamodules.base import Split
@@ -58,6 +56,7 @@ class ArrayDataModule(UserImagesDataModule):
 
     Examples:
         >>> import tempfile
+        >>> import numpy as np
         >>> path = Path(tempfile.mkdtemp(), "squares.npz")
         >>> np.savez(path, images=np.zeros((20, 8, 8), np.uint8), labels=np.repeat(["cat", "dog"], 10))
         >>> data = ArrayDataModule(str(path), val_size=4, test_size=0.2)

@@ -118,17 +118,25 @@ def check_images(arrays: Arrays, image_shape: tuple[int, ...], num_classes: int)
 
 def download(name: str, path: Path, fetch: Callable[[], Arrays]) -> Arrays:
     """Runs a torchvision download with a time limit. If it fails, raises DataError that suggests providing `path`."""
+    with downloading(name, f"put {path} there (uint8 {', '.join(KEYS)})"):
+        return fetch()
+
+
+@contextlib.contextmanager
+def downloading(name: str, remedy: str) -> Iterator[None]:
+    """Sets a time limit for downloads. If one fails, raises DataError that suggests the remedy."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision sets none and could wait forever
     try:
-        return fetch()
+        yield
     except (OSError, RuntimeError) as error:
+        if isinstance(error, DataError):
+            raise
         if isinstance(error, OSError) and not isinstance(error, URLError) and error.filename is not None:
             raise  # an error of a file, not of the network
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{name} could not be downloaded ({reason}); connect to the network and run again, or put"
-            f" {path} there (uint8 {', '.join(KEYS)})"
+            f"{name} could not be downloaded ({reason}); connect to the network and run again, or {remedy}"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
