@@ -1,12 +1,15 @@
 """Decoded images on disk: uint8 arrays that are written once, whole and under a lock, and then mapped into memory."""
 
+import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from datamodules.files import DISK_FULL, Arrays, DataError
 LEFT_OUT = -1
 """Label of an image that is to be left out, such as one that cannot be read."""
 SECONDS_BEFORE_MESSAGE = 5.0
+SECONDS_BETWEEN_RELEASES = 0.1
 ROWS_AT_ONCE = 1024
 _FORMAT = 1
 """Part of every key. A change of the files' format makes another number."""
@@ -131,7 +135,8 @@ def _write(path: Path, write: Callable[[Allocate], Notes | None]) -> None:
             made[split] = images, np.zeros(number, np.int64)
             return images.transpose(0, 2, 3, 1), made[split][1]
 
-        notes = _notes(path, allocate, write)
+        with _pages_released(made):
+            notes = _notes(path, allocate, write)
         for split, (images, labels) in made.items():
             kept = np.flatnonzero(labels != LEFT_OUT)
             if len(kept) < len(labels):
@@ -174,13 +179,40 @@ def _new_array(path: Path, shape: tuple[int, int, int, int], folder: Path) -> np
     return array
 
 
-def _without_the_others(path: Path, images: np.ndarray, kept: np.ndarray) -> np.memmap:
+@contextlib.contextmanager
+def _pages_released(made: Mapping[str, tuple[np.memmap, np.ndarray]]) -> Iterator[None]:
+    """Keeps what is written to maps from adding up in the memory of this process."""
+    ended = threading.Event()
+
+    def release() -> None:
+        while not ended.wait(SECONDS_BETWEEN_RELEASES):
+            for images, _ in list(made.values()):
+                _release_pages(images)
+
+    thread = threading.Thread(target=release, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _release_pages(images: np.memmap) -> None:
+    """Gives the pages of a map back to the system, which has what was written; reading brings them again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+def _without_the_others(path: Path, images: np.memmap, kept: np.ndarray) -> np.memmap:
     """Rewrites a file with the images at the positions `kept` only."""
     smaller = path.with_suffix(".kept.npy")
     fewer = _new_array(smaller, (len(kept), *images.shape[1:]), path.parent)
     for first in range(0, len(kept), ROWS_AT_ONCE):
         part = slice(first, first + ROWS_AT_ONCE)
         fewer[part] = images[kept[part]]
+        _release_pages(images)
+        _release_pages(fewer)
     os.replace(smaller, path)
     return fewer
 
