@@ -26,11 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Creates a data folder with a small mnist.npz and cifar10.npz."""
+    """Creates a data folder with a small mnist.npz, cifar10.npz and fashionmnist.npz."""
     from tests.helpers import write_npz
 
     root = tmp_path_factory.mktemp("data")
     write_npz(root / "mnist.npz", (28, 28))
+    write_npz(root / "fashionmnist.npz", (28, 28))
     write_npz(root / "cifar10.npz", (32, 32, 3))
     return root
 
