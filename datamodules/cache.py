@@ -52,6 +52,12 @@ def keep(key: Key, place: Place, data: Data) -> Data:
     return data
 
 
+def forget() -> None:
+    """Drops everything that is kept, so that it is read again."""
+    for kept_of_all in (_KEPT, _EQUAL, _FINGERPRINTS):
+        kept_of_all.clear()
+
+
 def _equal(some: Data, others: Data) -> bool:
     return some.keys() == others.keys() and all(_same(some[name], others[name]) for name in some)
 

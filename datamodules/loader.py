@@ -11,7 +11,7 @@ from datamodules.images_on_disk import Images, read_ahead
 
 MAX_AHEAD = 8
 """Largest number of batches that are read ahead from disk."""
-BYTES_AHEAD = 2**26
+BYTES_AHEAD = 2**25
 """Bytes of images that are read ahead from disk, but at least one batch."""
 
 Batch = tuple[Tensor, Tensor]
