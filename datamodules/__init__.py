@@ -9,9 +9,11 @@ from datamodules.colored_mnist import REFERENCE_HUES, ColoredMNISTDataModule
 from datamodules.colored_pairs_mnist import ColoredPairsMNISTDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.files import DataError
+from datamodules.hugging_face import HuggingFaceDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.loader import BatchLoader, BatchTransform
 from datamodules.low_resolution import LowResolutionCIFAR10DataModule, LowResolutionMNISTDataModule
+from datamodules.medmnist_datasets import MedMNISTDataModule
 from datamodules.mnist import MNISTDataModule
 from datamodules.noisy_mnist import NoisyMNISTDataModule
 from datamodules.paired_folder import PairedFolderDataModule
@@ -34,11 +36,13 @@ __all__ = [
     "ColoredPairsMNISTDataModule",
     "DataError",
     "DigitsDataModule",
+    "HuggingFaceDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
     "LowResolutionCIFAR10DataModule",
     "LowResolutionMNISTDataModule",
     "MNISTDataModule",
+    "MedMNISTDataModule",
     "NoisyMNISTDataModule",
     "PairedFolderDataModule",
     "Pairs",

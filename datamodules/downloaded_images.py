@@ -126,7 +126,9 @@ class DownloadedImagesDataModule(UserImagesDataModule):
     def _loaded_arrays(self, loaded: Loaded) -> Arrays:
         """Returns the arrays of the npz file: images, labels 0 .. K-1 and the names of the classes."""
         if loaded.arrays is None:
-            raise DataError(f"{self.origin} has pictures of different sizes; give one with --data.size, such as 64")
+            raise DataError(
+                f"{self.origin} has pictures, which may differ in size; give one with --data.size, such as 64"
+            )
         arrays = dict(loaded.arrays)
         stored = {name.removeprefix("y_"): arrays[name] for name in arrays if name.startswith("y_")}
         if not stored:
@@ -160,9 +162,8 @@ class DownloadedImagesDataModule(UserImagesDataModule):
         """Decodes pictures in threads; returns the names of the classes."""
         parts = {part: items for part, items in parts.items() if part == "train" or _has_labels(items, parts["train"])}
         first = self._opened_image(parts["train"][0][0])
-        if self.fit.size is None:
-            raise DataError(f"{self.origin} has pictures; give their size with --data.size, such as 64")
-        channels, height, width = self.fit.image_shape((len(first.getbands()), *self.fit.size))
+        size = self.fit.size or (first.height, first.width)
+        channels, height, width = self.fit.image_shape((len(first.getbands()), *size))
         channels = channels if self.fit.grayscale is not None or channels == 1 else 3
         reader = self.fit.reader(channels)
         found: dict[str, list[Any]] = {}

@@ -97,7 +97,7 @@ def write_photos(folder: Path, number: int, seed: int = 0) -> None:
 def test_pictures_of_varying_size_are_decoded_once_and_a_test_part_is_held_out(tmp_path: Path, offline: None):
     for seed, name in enumerate(("Forest", "River")):
         write_photos(tmp_path / "eurosat" / "2750" / name, 10, seed)
-    with pytest.raises(DataError, match="EuroSAT in .* pictures of different sizes; give one with --data.size"):
+    with pytest.raises(DataError, match="EuroSAT in .* pictures, which may differ in size; give one with --data.size"):
         made(tmp_path, "EuroSAT")
     data = made(tmp_path, "EuroSAT", size=(8, 12), test_size=4)
     assert data.image_shape == (3, 8, 12) and data.classes == ("Forest", "River")
