@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -190,17 +190,32 @@ class ImageDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> BatchLoader:
         return self._loader(self.predict_split, shuffle=False)
 
-    def examples(self, split: Split, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def examples(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Returns `n` random images of a split with their labels, or all if it has fewer.
 
-        The choice depends on `seed` alone. Images and labels are those of the validation and test loaders, and lie on
-        the device that keeps the data.
+        Images and labels are those of the validation and test loaders, and lie on the device that keeps the data.
+
+        Args:
+            split: Split of the images.
+            n: Number of images.
+            seed: The choice depends on this number alone.
+            part: Part of the `n` images to return, such as one process's share.
         """
         self.setup()
         images, labels, index = self._split(split)
-        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n].to(index.device)]
+        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n][part].to(index.device)]
         chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
         return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
+
+    def example_batches(
+        self, split: Split, n: int, batch_size: int, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields images and labels of `examples` in batches, for numbers that could take too much memory at once."""
+        self.setup()
+        positions = range(min(n, len(self._split(split)[2])))[part]
+        for first in range(0, len(positions), batch_size):
+            batch = positions[first : first + batch_size]
+            yield self.examples(split, n, part=slice(batch.start, batch.stop, batch.step))
 
     @property
     def _seed(self) -> int:

@@ -90,11 +90,11 @@ class ReferenceImagesDataModule(ImageDataModule):
         check_memory(len(self.names), self.image_shape)
         return self._arrays(np.stack([self._read(source) for source in self._sources]))
 
-    def examples(self, split: Split, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def examples(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Returns the first `n` images of a batch in their order, or all if there are fewer."""
         self.setup()
         images, labels, index = self._split(split)
-        picked = index[:n]
+        picked = index[:n][part]
         chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
         return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
 

@@ -172,7 +172,8 @@ class SampleQuality(PictureCallback):
             batches = draw_samples(pl_module, NEAREST_SAMPLES, NEAREST_SAMPLES)
             samples = torch.cat([images for images, _ in batches])
         data = trainer.datamodule  # type: ignore[attr-defined]
-        train, _ = data.examples("train", self._limit_count(ALL_IMAGES, trainer.limit_test_batches))
+        count = self._limit_count(ALL_IMAGES, trainer.limit_test_batches)
+        train = (images for images, _ in data.example_batches("train", count, self.batch_size))
         test, _ = data.examples("test", NEAREST_TEST_IMAGES)
         save_picture(trainer, "nearest", nearest_picture(self.evaluation_classifier, samples, train, test))
 
@@ -181,9 +182,10 @@ class SampleQuality(PictureCallback):
 
     def _add_real(self, scores: SampleScores, trainer: Trainer, split: Split, limit: float) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images, _ = data.examples(split, self._limit_count(ALL_IMAGES, limit))  # the same ones in each process
-        for batch in images[trainer.global_rank :: trainer.world_size].split(self.batch_size):
-            scores.add_real(batch)
+        count = self._limit_count(ALL_IMAGES, limit)  # the same ones in each process
+        share = slice(trainer.global_rank, None, trainer.world_size)
+        for images, _ in data.example_batches(split, count, self.batch_size, share):
+            scores.add_real(images)
 
     @torch.no_grad()
     def _add_samples(self, scores: SampleScores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Shows the training images that are nearest to samples, to detect memorization."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,8 @@ class NearestSearch:
     def __init__(self, queries: Tensor) -> None:
         self.queries = queries
         self.nearest = Nearest(queries.new_full((len(queries),), torch.inf), torch.zeros_like(queries[:, 0]).long())
-        self._rows = 0
+        self.rows = 0
+        """Number of rows that were searched."""
 
     def add(self, rows: Tensor) -> None:
         """Searches the next rows, N x F, whose numbers follow those of the rows before."""
@@ -39,13 +41,13 @@ class NearestSearch:
         nearer = distance < self.nearest.distance
         self.nearest = Nearest(
             torch.where(nearer, distance, self.nearest.distance),
-            torch.where(nearer, row + self._rows, self.nearest.row),
+            torch.where(nearer, row + self.rows, self.nearest.row),
         )
-        self._rows += len(rows)
+        self.rows += len(rows)
 
 
 def nearest_picture(
-    classifier: EvaluationClassifier, samples: Tensor, train: Tensor, test: Tensor, chunk: int = 1000
+    classifier: EvaluationClassifier, samples: Tensor, train: Iterable[Tensor], test: Tensor
 ) -> Image.Image:
     """Draws a row of samples above the training images nearest to them by the classifier's features and by pixels.
 
@@ -55,9 +57,8 @@ def nearest_picture(
     Args:
         classifier: The evaluation classifier.
         samples: S x C x H x W in [0, 1].
-        train: Training images of the same shape.
+        train: Batches of training images of the same shape; one at a time is in memory.
         test: Test images of the same shape.
-        chunk: Training images that are searched at a time.
 
     Raises:
         NotFiniteError: A sample is NaN or infinite.
@@ -65,21 +66,24 @@ def nearest_picture(
     count, device = len(samples), classifier.device
     queries = torch.cat([check_finite(samples, "samples").to(device, torch.float32), test.to(device)])
     searches = {"features": NearestSearch(classifier.features(queries)), "pixels": NearestSearch(queries.flatten(1))}
-    for part in train.split(chunk):
-        images = part.to(device)
-        searches["features"].add(classifier.features(images))
-        searches["pixels"].add(images.flatten(1))
-    rows, ratios = [queries[:count]], []
+    shown = {name: torch.zeros_like(queries[:count]) for name in searches}
+    for batch in train:
+        images = batch.to(device)
+        for name, found in (("features", classifier.features(images)), ("pixels", images.flatten(1))):
+            before = searches[name].rows
+            searches[name].add(found)
+            row = searches[name].nearest.row[:count] - before
+            shown[name][row >= 0] = images[row[row >= 0]]
+    rows, ratios = [queries[:count], *shown.values()], []
     for name, search in searches.items():
-        distance, row = search.nearest
-        rows.append(train[row[:count].to(train.device)].to(device))
+        distance = search.nearest.distance
         ratio = distance[:count].median() / distance[count:].median().clamp(min=1e-12)
         ratios.append(f"{ratio.item():.2f} by {name}")
     grid = image_grid(torch.cat(rows), count)
     labels = ["samples", *(f"by {name}" for name in searches)]
     ticks = list(zip(tile_centres(grid.height, len(rows)), labels, strict=True))
     title = (
-        f"{count} samples and the nearest of {len(train):,} training images; median distance divided by that of"
-        f" {len(test):,} test images: {' and '.join(ratios)}"
+        f"{count} samples and the nearest of {searches['pixels'].rows:,} training images; median distance divided by"
+        f" that of {len(test):,} test images: {' and '.join(ratios)}"
     )
     return framed(grid, title, yticks=ticks)

@@ -87,6 +87,14 @@ def test_examples_are_random_but_always_the_same(data_root: Path):
     assert torch.equal(a, data.examples("test", 20)[0]) and a.shape == (20, 1, 28, 28)
     assert labels.tolist() != data.examples("test", 20, seed=1)[1].tolist()
     assert len(data.examples("test", 10**6)[0]) == 100
+    parts = [*data.example_batches("test", 20, 3, slice(1, None, 2))]
+    assert torch.equal(torch.cat([images for images, _ in parts]), a[1::2]) and [len(y) for _, y in parts] == [
+        3,
+        3,
+        3,
+        1,
+    ]
+    assert torch.equal(torch.cat([y for _, y in parts]), labels[1::2])
 
 
 def test_runs_of_one_process_share_the_data_and_notice_a_new_file(tmp_path: Path):

@@ -261,7 +261,9 @@ def _measure(rank: int, world: int) -> dict[str, float]:
     """The scores of one of `world` processes, whose samples are its share of a fixed set."""
     quality = SampleQuality(batch_size=4)
     quality.evaluation_classifier = EvaluationClassifier(small_classifier())
-    data = SimpleNamespace(examples=lambda split, n: (_bank(21)[:n], None))
+    data = SimpleNamespace(
+        example_batches=lambda split, n, size, part: ((images, None) for images in _bank(21)[:n][part].split(size))
+    )
     trainer: Any = SimpleNamespace(global_rank=rank, world_size=world, datamodule=data, limit_test_batches=1.0)
     mine = iter(0.7 * _bank(40)[15:][rank::world])
     model: Any = SimpleNamespace(

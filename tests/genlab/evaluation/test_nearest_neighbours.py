@@ -31,7 +31,7 @@ def test_nearest_rows_equal_numpy():
 def test_the_picture_shows_training_images_below_their_copies(images: Tensor):
     classifier = EvaluationClassifier(small_classifier())
     copies, train, test = images[[5, 17, 30]], images[:100], images[100:140]
-    whole = np.asarray(nearest_picture(classifier, copies, train, test, chunk=16))
+    whole = np.asarray(nearest_picture(classifier, copies, train.split(16), test))
     tile = (copies[0, 0] * 255).round().byte().numpy().repeat(2, 0).repeat(2, 1)[..., None].repeat(3, 2)
     corners = [
         (y, x)
