@@ -23,8 +23,8 @@ FRACTION = 1 / 4
 """Part of its range that an image of more than 8 bits has to exceed; 12 of 16 bits are a sixteenth."""
 SECONDS_BEFORE_PROGRESS_BAR = 2.0
 MAX_PARALLEL = 16
-IMAGES_PER_PROCESS = 128
-"""Fewer images are read before a process has started."""
+IMAGES_PER_PROCESS = 1000
+"""Fewer images are read in threads, which wait for each other in a part of the work, but start at once."""
 CHUNK = 32
 """Number of images that a process is given at once."""
 

@@ -67,9 +67,8 @@ def _problem_of_pairs(model: GenerativeModule, data: ImageDataModule) -> str | N
         if translates:
             return f"{_name(model)} translates images of one kind into another, and {_name(data)} has one kind"
         return f"{_name(model)} does not translate images, and {_name(data)} has pairs of them"
-    source, target = data.source_shape, data.image_shape
-    if _needs_one_shape(model) and source != target:
-        sizes = " and ".join(" x ".join(map(str, shape)) for shape in (source, target))
+    if _needs_one_shape(model) and data.source_shape != data.image_shape:
+        sizes = " and ".join(" x ".join(map(str, shape)) for shape in (data.source_shape, data.image_shape))
         return (
             f"{_name(model)} translates both ways between images of one shape, and those of {_name(data)} are {sizes}"
         )
