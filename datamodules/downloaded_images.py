@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from datamodules import cache as process_cache
@@ -30,17 +31,38 @@ class Items(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
 
 
+class Chosen(Items):
+    """Some of the items of a part.
+
+    Args:
+        items: The part.
+        index: Positions of the items.
+    """
+
+    def __init__(self, items: Items, index: Sequence[int]) -> None:
+        self.items = items
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int, /) -> tuple[Any, Any]:
+        return self.items[self.index[index]]
+
+
 class Loaded(NamedTuple):
     """A data set of a package.
 
     `arrays` has the images if they have one size: x_train, y_train and so on, uint8 N x H x W (x C).
     Otherwise `parts` has pictures of varying size, which are decoded when they are asked for, and their labels: a
-    number, a string, or None. `class_names` are the names of the labels 0, 1, ...
+    number, a string, or None. `class_names` are the names of the labels 0, 1, ... `train_labels` are the labels of the
+    training pictures if they are known without decoding these: a test part can be held out before, not in memory.
     """
 
     arrays: Arrays | None = None
     parts: Mapping[str, Items] | None = None
     class_names: Sequence[str] | None = None
+    train_labels: np.ndarray | None = None
 
 
 class DownloadedImagesDataModule(UserImagesDataModule):
@@ -145,7 +167,7 @@ class DownloadedImagesDataModule(UserImagesDataModule):
         else:
             loaded = self.load()
             if loaded.parts is not None:
-                return self._decode(loaded.parts, loaded.class_names, allocate)
+                return self._decode(self._with_test_pictures(loaded), loaded.class_names, allocate)
             arrays = self._loaded_arrays(loaded)
             classes = tuple(arrays["classes"].tolist())
         for part in [name.removeprefix("x_") for name in arrays if name.startswith("x_")]:
@@ -156,11 +178,21 @@ class DownloadedImagesDataModule(UserImagesDataModule):
             filled[:], labels[:] = fitted(pixels, shape, self.fit, Path(self.origin)), arrays[f"y_{part}"]
         return {"classes": classes}
 
+    def _with_test_pictures(self, loaded: Loaded) -> dict[str, Items]:
+        """Returns the parts whose labels are known; pictures of the test are held out if that is possible here."""
+        assert loaded.parts is not None
+        train = loaded.parts["train"]
+        parts = {name: items for name, items in loaded.parts.items() if name == "train" or _has_labels(items, train)}
+        if "test" not in parts and loaded.train_labels is not None:
+            _, labels = np.unique(loaded.train_labels, return_inverse=True)
+            stay, held = self.hold_out_test(torch.from_numpy(labels.astype(np.int64)))
+            parts |= {"train": Chosen(train, stay.tolist()), "test": Chosen(train, held.tolist())}
+        return parts
+
     def _decode(
         self, parts: Mapping[str, Items], class_names: Sequence[str] | None, allocate: Allocate
     ) -> dict[str, Any]:
         """Decodes pictures in threads; returns the names of the classes."""
-        parts = {part: items for part, items in parts.items() if part == "train" or _has_labels(items, parts["train"])}
         first = self._opened_image(parts["train"][0][0])
         size = self.fit.size or (first.height, first.width)
         channels, height, width = self.fit.image_shape((len(first.getbands()), *size))

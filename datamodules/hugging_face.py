@@ -3,6 +3,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from datamodules.base import Split
 from datamodules.downloaded_images import DownloadedImagesDataModule, Items, Loaded, final_fit
 from datamodules.files import DataError, downloading
@@ -119,7 +121,11 @@ class HuggingFaceDataModule(DownloadedImagesDataModule):
             found["test"] = found.pop("val")
         image, label, names = self._columns(found["train"].features)
         parts = {part: _Columns(rows, image, label, self.dataset) for part, rows in found.items()}
-        return Loaded(parts=parts, class_names=names)
+        train = found["train"]
+        known = np.zeros(len(train), np.int64) if label is None else None
+        if label is not None and names is not None:
+            known = np.asarray(list(train[label]))
+        return Loaded(None, parts, names, known)
 
     def _load_dataset(self) -> Any:
         package, where = self._package, self.root / "huggingface"

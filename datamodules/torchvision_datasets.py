@@ -136,7 +136,9 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
             if self.labels:
                 arrays |= {f"y_{part}": self._labels_of(found) for part, found in parts.items()}
             return Loaded(arrays=arrays, class_names=names)
-        return Loaded(parts={part: _Labelled(found, self) for part, found in parts.items()}, class_names=names)
+        known = labels_of(parts["train"]) if self.labels and self.attribute is None else None
+        known = known if self.labels else np.zeros(len(parts["train"]), np.int64)
+        return Loaded(None, {part: _Labelled(found, self) for part, found in parts.items()}, names, known)
 
     def _labels_of(self, found: Any) -> np.ndarray:
         """Returns the label of each image of a data set that has an array of images."""

@@ -14,7 +14,7 @@ TRAIN_SPLITS = ("train", "trainval", "train-standard")
 VAL_SPLITS = ("val", "valid")
 HAS_ALL_VALIDATION = ("trainval", "all")
 """Splits that contain the validation images."""
-LABELS = ("targets", "labels", "_labels")
+LABELS = ("targets", "labels", "_labels", "y")
 CLASS_NAMES = ("classes", "categories")
 STORED_TRANSPOSED = ("EMNIST",)
 """Data sets whose images lie on their side: rows and columns are exchanged."""

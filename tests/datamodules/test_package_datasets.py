@@ -92,6 +92,9 @@ class ClassLabel(SimpleNamespace):
 class Rows(list[dict[str, Any]]):
     features: dict[str, Any]
 
+    def __getitem__(self, key: Any) -> Any:
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
 
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -126,8 +129,10 @@ def test_hugging_face_columns_parts_and_class_names(tmp_path: Path, datasets: di
     assert data.classes == ("cat", "dog") and data.image_shape == (3, 8, 8) and counts(data) == [10, 10, 10]
     folder = str(tmp_path / "huggingface")
     assert datasets["called"] == ("me/pets", "small", {"cache_dir": folder, "revision": "v1"})
-    few = made(HuggingFaceDataModule("me/few", label="id", test_size=2, val_size=2, **options))
-    assert few.num_classes == 10 and counts(few) == [6, 2, 2]
+    for label, classes in (("id", 10), ("kind", 2)):
+        few = made(HuggingFaceDataModule("me/few", label=label, test_size=2, val_size=2, **options))
+        assert few.num_classes == classes and counts(few) == [6, 2, 2]
+    assert few._split("test")[1].tolist() == [0, 1]
     for row in datasets["me/pets"]["test"]:
         row["kind"] = -1
     assert counts(made(HuggingFaceDataModule("me/pets", test_size=2, **options))) == [8, 10, 2]
