@@ -134,6 +134,8 @@ class ArrayFile:
     @cached_property
     def headers(self) -> dict[str, Header]:
         """Shape and type of each array in the file. The only array of an .npy file has the name `images`."""
+        if self.path.is_dir():
+            raise DataError(f"{self.path} is a folder; give a file, or --data ImageFolderDataModule --data.folder")
         if not self.path.is_file():
             raise DataError(f"there is no file {self.path}; give an .npz or .npy file of images with --data.file")
         with self._errors(self.path):

@@ -10,6 +10,9 @@ from datamodules.files import KEYS, DataError, downloading
 from datamodules.image_reader import Resize
 from datamodules.torchvision_sets import class_names, images_of, labels_of, load_parts, parameters, torchvision_class
 
+TAKEN = ("root", "split", "train", "download", "transform", "target_transform", "transforms", "loader")
+"""Arguments of torchvision's classes that are not set by `options`."""
+
 
 class TorchvisionDataModule(DownloadedImagesDataModule):
     """A data set of torchvision with one label for each picture, such as FashionMNIST, SVHN, CIFAR100 or Flowers102.
@@ -96,6 +99,8 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
         if split is None and needs_split:
             splits = ", ".join(getattr(self._kind, "splits", ()))
             raise ValueError(f"data.split is missing; {dataset} needs one of {splits or 'its splits'}")
+        if taken := [name for name in TAKEN if name in self.options]:
+            raise ValueError(f"data.options has {taken[0]}; leave it out, or use the option of its own")
         unknown = [name for name in (*self.options, *(["split"] if split else [])) if name not in known]
         if unknown:
             raise ValueError(f"data.{unknown[0]} is given, but {dataset} has no argument {unknown[0]}; leave it out")
@@ -128,8 +133,13 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
             try:
                 parts = load_parts(self._kind, self.root, self.split, self.options)
             except (ValueError, TypeError) as error:
-                raise DataError(f"torchvision's {self.dataset}: {error}; change --data.split or the options") from error
-        names = class_names(parts["train"]) if self.attribute is None else None
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise DataError(
+                    f"torchvision's {self.dataset}: {reason}; change --data.split or --data.options, or put the files"
+                    f" that it reads into {self.root}"
+                ) from error
+        other_target = self.attribute is not None or any(name.startswith("target_type") for name in self.options)
+        names = None if other_target else class_names(parts["train"])
         images = {part: images_of(found) for part, found in parts.items()}
         if all(of_part is not None for of_part in images.values()):
             arrays = {f"x_{part}": of_part for part, of_part in images.items() if of_part is not None}

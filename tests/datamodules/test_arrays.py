@@ -186,6 +186,8 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(arrays: dict, message
 
 
 def test_broken_files_and_impossible_options(tmp_path: Path):
+    with pytest.raises(DataError, match="is a folder; give a file, or --data ImageFolderDataModule"):
+        made(str(tmp_path))
     with pytest.raises(DataError, match="there is no file .*x.npz; give an .npz or .npy file"):
         made(str(tmp_path / "x.npz"))
     for content in (

@@ -165,5 +165,7 @@ def test_names_that_are_unknown_or_no_labelled_images_are_refused_with_a_suggest
         TorchvisionDataModule("FashionMNIST", split="train")
     with pytest.raises(ValueError, match="data.folds is given, but SVHN has no argument folds"):
         TorchvisionDataModule("SVHN", options={"folds": 1})
+    with pytest.raises(ValueError, match="data.options has split; leave it out"):
+        TorchvisionDataModule("SVHN", options={"split": "extra"})
     named = "KMNIST QMNIST EMNIST SVHN CIFAR100 STL10 CelebA Flowers102 OxfordIIITPet Food101 DTD GTSRB ImageNet USPS"
     assert all(torchvision_class(name) for name in named.split())
