@@ -169,8 +169,8 @@ def _new_array(path: Path, shape: tuple[int, int, int, int], folder: Path) -> np
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{number:,} decoded images of {' x '.join(map(str, sides))} take {_gigabytes(needed)}, and {folder} has"
-            f" {_gigabytes(free)} of free space; free some, or give another folder with --data.cache"
+            f"{number:,} decoded images of {' x '.join(map(str, sides))} take {_in_words(needed)}, and {folder} has"
+            f" {_in_words(free)} of free space; free some, or give another folder with --data.cache"
         )
     array = np.lib.format.open_memmap(path, "w+", np.uint8, shape=shape)
     if needed and hasattr(os, "posix_fallocate"):  # macOS has none
@@ -261,8 +261,8 @@ def _hash(values: Notes) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _umask() -> int:

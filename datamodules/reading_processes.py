@@ -100,11 +100,10 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process, which then ends this one
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else that is printed may get between the answers
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):
+        while True:
             reader, jobs = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        reader.is_quiet = True
-        pickle.dump(([reader.attempt(*job) for job in jobs], reader.said), answers)
-        answers.flush()
+            reader.is_quiet = True
+            pickle.dump(([reader.attempt(*job) for job in jobs], reader.said), answers)
+            answers.flush()
+    os._exit(0)  # what could not be sent is not sent at the end either

@@ -132,4 +132,4 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypa
         patch.setattr("os.posix_fallocate", no_space, raising=False)
         refused(r"cannot be kept in \S+ \(No space left on device\); free space .* with --data.cache null$")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(10, 0, 10))  # type: ignore[attr-defined]
-    refused(r"^5 decoded images of 3 x 4 x 6 take 0.0 GB, and \S+ has 0.0 GB of free space; free some, or give another")
+    refused(r"^5 decoded images of 3 x 4 x 6 take 0.0 MB, and \S+ has 0.0 MB of free space; free some, or give another")
