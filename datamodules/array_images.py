@@ -16,6 +16,9 @@ from datamodules.files import Arrays
 from datamodules.image_files import Size, check_memory
 from datamodules.image_reader import ImageReader, Resize, ValueRange
 
+CHUNK = 256
+"""Number of images that a thread resizes at once."""
+
 
 class Fit(NamedTuple):
     """The shape that images get and how they get it. None: as in the file."""
@@ -100,12 +103,12 @@ def fitted(images: np.ndarray, shape: tuple[int, int, int], fit: Fit, name: Path
         return images
     reader, made = fit.reader(channels), np.empty((len(images), height, width, channels), np.uint8)
 
-    def make(number: int) -> None:
-        pixels = images[number]
-        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        made[number] = reader.fit(image, name, (height, width))
+    def make(rows: slice) -> None:
+        for pixels, target in zip(images[rows], made[rows], strict=True):
+            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+            target[:] = reader.fit(image, name, (height, width))
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(make, range(len(images))):
+        for _ in pool.map(make, (slice(first, first + CHUNK) for first in range(0, len(images), CHUNK))):
             pass
     return made
