@@ -68,7 +68,7 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
         dataset: str,
         root: str = "data",
         split: str | None = None,
-        attribute: str | int | None = None,
+        attribute: int | str | None = None,
         labels: bool = True,
         options: dict[str, Any] | None = None,
         size: int | tuple[int, int] | None = None,
