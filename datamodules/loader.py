@@ -203,10 +203,18 @@ class BatchLoader:
             for picked in parts:
                 yield picked, images.index_select(0, picked)
             return
-        # Memory is pinned here, because another thread could have another current GPU.
-        jobs = ((picked, images.empty(len(picked), pinned=self.device.type == "cuda")) for picked in parts)
+        pinned, spare = self.device.type == "cuda", list[Tensor]()
+
+        def job(picked: Tensor) -> tuple[Tensor, Tensor]:
+            """Takes memory here, because in another thread another GPU could be the current one."""
+            memory = spare.pop() if spare else images.empty(self.batch_size, pinned)
+            return picked, memory[: len(picked)]
+
         ahead = min(MAX_AHEAD, BYTES_AHEAD // (self.batch_size * images.row_bytes))
-        yield from read_ahead(lambda job: (job[0], images.read(*job)), jobs, max(1, ahead))
+        for picked, stored in read_ahead(lambda job: (job[0], images.read(*job)), map(job, parts), max(1, ahead)):
+            yield picked, stored
+            if not pinned:  # a GPU may still be copying; torch keeps account of such memory itself
+                spare.append(stored)
 
     def _loaded(self, picked: Tensor, stored: Tensor) -> Batch:
         """Returns images in [0, 1] and labels on the batches' device, before the augmentation."""

@@ -16,7 +16,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -158,25 +157,29 @@ def image_folder(folder: Path, size: int = 64) -> ImageFolderDataModule:
     )
 
 
-def jpeg_folder(options: argparse.Namespace) -> None:
+def torchvision_folder(folder: Path) -> ImageFolder:
     resize = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64), ToTensor()])
+    return ImageFolder(str(folder / "images" / "train"), transform=resize)
+
+
+def jpeg_folder(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_jpegs(folder / "images", options.images)
-        dataset = ImageFolder(str(folder / "images" / "train"), transform=resize)
 
         def ours(epoch: int) -> Loader:
-            """Reads all files anew."""
+            """Lists and reads all files anew."""
             cache.forget()
             shutil.rmtree(folder / "cache", ignore_errors=True)
             return ready(image_folder(folder)).train_dataloader()
 
-        theirs = partial(torchvision_loader, dataset)
+        def theirs(workers: int) -> Loader:
+            return torchvision_loader(torchvision_folder(folder), workers)
+
         first = alternate(options, options.first_rounds, options.images, ours, theirs)
         report("folder of JPEG files, first epoch", options.images, *first)
-        later_epochs(
-            "folder of JPEG files, later epochs", ready(image_folder(folder)), dataset, options.images, options
-        )
+        data, dataset = ready(image_folder(folder)), torchvision_folder(folder)
+        later_epochs("folder of JPEG files, later epochs", data, dataset, options.images, options)
 
 
 def memory() -> dict[str, float]:
