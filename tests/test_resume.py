@@ -81,6 +81,7 @@ def test_resume_is_exact_after_a_signal(batch: int, config: Path, whole: train.R
     moved = folder.rename(tmp_path / "moved")
     resumed = run(config, tmp_path, f"--ckpt_path={moved}/checkpoints/last.ckpt")
     assert resumed.folder == moved
+    assert yaml.safe_load((moved / "config.yaml").read_text())["run"]["name"] == "moved"
     assert_equal(resumed, whole)
 
 

@@ -98,7 +98,7 @@ def changed(current: Any, old: Any, new: Any, in_proportion: bool = False) -> An
 
 
 def structure(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of each part of a training's state: its names and plain values, and the types and shapes of tensors."""
+    """A digest of each part of a training's state: names, texts and whole numbers, and the types of others."""
     parts = {name: part for name, part in checkpoint.items() if name not in MODEL_PARTS}
     if isinstance(parts.get("callbacks"), Mapping):
         own = parts["callbacks"].get(ResumedOptions.__qualname__) or {}
@@ -112,7 +112,7 @@ def _digested(value: Any) -> Any:
         return {str(key): _digested(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_digested(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str | int):  # numbers such as seconds differ between runs that are equal
         return value
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {list(value.shape)}"
