@@ -306,7 +306,7 @@ class GenlabCLI(LightningCLI):
     def _config_yaml(self) -> str:
         """The resolved config, with the run's own name, so that `fit --config` on it repeats the run.
 
-        A numbered run has the name without the number; a resumed one keeps its own, or its folder's if that was renamed.
+        A numbered run has the name without the number; a resumed one keeps its own, or that of its renamed folder.
         """
         config, folder = self.config[self.subcommand].clone(), self.run.folder
         names = filter(None, (self.home.name, self.options.name))
