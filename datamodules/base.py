@@ -2,9 +2,9 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -126,6 +126,9 @@ class ImageDataModule(LightningDataModule, ABC):
         self._index: dict[Split, Tensor] = {}
         self._key: cache.Key | None = None
         """Key of the data that this instance has read."""
+
+    def __str__(self) -> str:
+        return type(self).__name__  # that of Lightning fails
 
     @property
     def num_classes(self) -> int:
@@ -318,11 +321,33 @@ class ImageDataModule(LightningDataModule, ABC):
         if data is not None:
             return data
         if place == _CPU:
-            data, self._key = _to_tensors(self.read()), None  # reading may have written the file
+            arrays = self.read()
+            self._check_arrays(arrays)
+            data, self._key = _to_tensors(arrays), None  # reading may have written the file
         else:
             device = _CPU if place == "memory" else place
             data = {name: _on_device(of, device) for name, of in self._tensors(_CPU).items()}
         return cache.keep(self._read_key(), place, data)
+
+    def _check_arrays(self, arrays: Any) -> None:
+        """Checks what `read()` has returned, which may be that of somebody else's class.
+
+        Raises:
+            DataError: It is not what `read()` must return.
+        """
+        names = ("x_train", "y_train", "x_test", "y_test")
+        found = [arrays.get(name) for name in names] if isinstance(arrays, Mapping) else []
+        if not found or not all(isinstance(array, np.ndarray) for array in found):
+            self._refuse(f"a dictionary of NumPy arrays {', '.join(names)}")
+        for part in ("train", "test"):
+            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+            if images.dtype != np.uint8 or images.ndim not in (3, 4):
+                self._refuse(f"x_{part} as uint8 of N x H x W (x C), not {_described(images)}")
+            if labels.dtype.kind not in "iub" or len(labels) != len(images):
+                self._refuse(f"y_{part} as integers, one for each of {len(images)} images, not {_described(labels)}")
+
+    def _refuse(self, needed: str) -> NoReturn:
+        raise DataError(f"{type(self).__name__}.read() must return {needed}")
 
     def _read_key(self) -> cache.Key:
         """Key of the data. It stays the same for an instance that has read its data, even if a file changes."""
@@ -331,6 +356,10 @@ class ImageDataModule(LightningDataModule, ABC):
             read_by = cache.frozen({k: v for k, v in arguments.items() if k not in self.used_after_reading})
             self._key = (type(self), read_by, cache.state_of_files(self.source_files()))
         return self._key
+
+
+def _described(array: np.ndarray) -> str:
+    return f"{array.dtype} of {' x '.join(map(str, array.shape))}"
 
 
 def _to_tensors(arrays: Arrays) -> Data:

@@ -81,6 +81,7 @@ def test_resume_is_exact_after_a_signal(batch: int, config: Path, whole: train.R
     moved = folder.rename(tmp_path / "moved")
     resumed = run(config, tmp_path, f"--ckpt_path={moved}/checkpoints/last.ckpt")
     assert resumed.folder == moved
+    assert yaml.safe_load((moved / "config.yaml").read_text())["run"]["name"] == "moved"
     assert_equal(resumed, whole)
 
 
@@ -246,6 +247,7 @@ LONGER = "--trainer.max_epochs=4"
     [
         ("best", [LONGER], "{} holds weights only; go on from the last.ckpt beside it, or start a new run from these"),
         ("last", ["--trainer.max_epochs=2"], "3 epochs are done in {}; give --trainer.max_epochs above 3"),
+        ("last", ["--run.name=new"], "nothing is left to train for a new run in"),
         ("last", ["--trainer.max_steps=26"], "27 steps are done in {}; give --trainer.max_steps above 27"),
         (
             "last",
@@ -368,14 +370,17 @@ def damaged(contents: dict, part: str) -> None:
             contents["loops"] = {}
         case "epoch":
             contents["epoch"] = "three"
+        case "global_step":
+            contents["global_step"] = -5
         case "callbacks":
             state = contents["callbacks"]["ExactResume"]["ranks"][0]
             state["torch"] = state["torch"][:-1]
+            del contents["callbacks"]["ResumedOptions"]["config"]
         case "lr_schedulers":
             del contents["lr_schedulers"]
 
 
-@pytest.mark.parametrize("part", ["optimizer_states", "loops", "epoch", "callbacks", "lr_schedulers"])
+@pytest.mark.parametrize("part", ["optimizer_states", "loops", "epoch", "global_step", "callbacks", "lr_schedulers"])
 def test_a_damaged_checkpoint_is_named_and_nothing_is_written(part: str, whole: train.Result, tmp_path: Path):
     contents = torch.load(whole.folder / "checkpoints" / "last.ckpt", weights_only=True)
     damaged(contents, part)

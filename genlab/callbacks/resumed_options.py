@@ -43,7 +43,9 @@ class ResumedOptions(Callback):
         self._checkpoint = checkpoint
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._earlier = state_dict["configured"]
+        self._earlier = (
+            state_dict["configured"] or None
+        )  # nothing, where a callback of the user's saves and restores first
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares the optimizers and schedulers with those of the checkpoint, which are restored after this.
@@ -96,18 +98,22 @@ def changed(current: Any, old: Any, new: Any, in_proportion: bool = False) -> An
 
 
 def structure(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of the names, types and shapes in each part of a training's state."""
+    """A digest of each part of a training's state: names, texts and whole numbers, and the types of others."""
     parts = {name: part for name, part in checkpoint.items() if name not in MODEL_PARTS}
     if isinstance(parts.get("callbacks"), Mapping):
-        parts["callbacks"] = {k: v for k, v in parts["callbacks"].items() if k != ResumedOptions.__qualname__}
-    return {name: hashlib.sha256(json.dumps(_types(part)).encode()).hexdigest()[:16] for name, part in parts.items()}
+        own = parts["callbacks"].get(ResumedOptions.__qualname__) or {}
+        without_digests = {name: value for name, value in own.items() if name != "structure"}
+        parts["callbacks"] = {**parts["callbacks"], ResumedOptions.__qualname__: without_digests}
+    return {name: hashlib.sha256(json.dumps(_digested(part)).encode()).hexdigest()[:16] for name, part in parts.items()}
 
 
-def _types(value: Any) -> Any:
+def _digested(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _types(item) for key, item in value.items()}
+        return {str(key): _digested(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_types(item) for item in value]
+        return [_digested(item) for item in value]
+    if isinstance(value, str | int):  # numbers such as seconds differ between runs that are equal
+        return value
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {list(value.shape)}"
     return type(value).__name__

@@ -13,8 +13,11 @@ def check_images(model: GenerativeModule, data: ImageDataModule) -> None:
     """Checks everything but the labels.
 
     Raises:
-        UsageError: the data do not fit the model; names those that do.
+        UsageError: the data do not fit the model; names those that do. Or the class of the data is not complete.
     """
+    missing = [name for name in ("name", "image_shape", "classes") if getattr(data, name, None) is None]
+    if missing:
+        raise UsageError(f"the class {_name(data)} must define {' and '.join(missing)}, as every data module does")
     problem = _problem_of_references(model, data) or _problem_of_pairs(model, data)
     if problem is not None:
         raise UsageError(f"{problem}{use_data(model)}")

@@ -23,7 +23,7 @@ from genlab.cli.help import (
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
-from genlab.cli.preflight import check_seed, check_training, trial_trainer
+from genlab.cli.preflight import callback_refusal, check_seed, check_training, trial_trainer
 from genlab.cli.prepare import read_configs, refuse_what_data_set
 from genlab.cli.resume import misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
@@ -253,11 +253,12 @@ class GenlabCLI(LightningCLI):
         self._run_trainer("fit", model, **kwargs)
 
     def _run_trainer(self, subcommand: str, model: Any, **kwargs: Any) -> Any:
-        """Runs Lightning's trainer; a checkpoint that it cannot restore is named in one line."""
+        """Runs Lightning's trainer; a checkpoint that it cannot restore, or a callback, is named in one line."""
         try:
             return getattr(self.trainer, subcommand)(model, **kwargs)
         except Exception as error:
-            reason = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
+            misfitting = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
+            reason = misfitting or callback_refusal(error)
             if reason is None:
                 raise
             raise reason from error
@@ -305,11 +306,12 @@ class GenlabCLI(LightningCLI):
     def _config_yaml(self) -> str:
         """The resolved config, with the run's own name, so that `fit --config` on it repeats the run.
 
-        A numbered run has the name without the number; a resumed one keeps the name that it has.
+        A numbered run has the name without the number; a resumed one keeps its own, or that of its renamed folder.
         """
         config, folder = self.config[self.subcommand].clone(), self.run.folder
-        resumed = self.options.name or folder.name
-        config.run.name = self.home.name if is_numbered(folder, self.home) else resumed
+        names = filter(None, (self.home.name, self.options.name))
+        numbered = (name for name in names if is_numbered(folder, folder.parent / name))
+        config.run.name = next(numbered, folder.name)
         config.run.root, config.run.experiment = str(folder.parent.parent), folder.parent.name
         config.run.overwrite, config.ckpt_path = False, None
         return self._parser(self.subcommand).dump(config, skip_none=False)

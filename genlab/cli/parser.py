@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any, NoReturn, get_args
 
 import yaml
@@ -32,6 +33,7 @@ NOISE = (
     ".*Total length of `list` across ranks is zero.*",
     ".*args parameter is intended to run from within Python.*",
     ".*treespec, LeafSpec.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
     r"\s*``instantiate_classes`` was deprecated",
 )
 KEY = r'(?:Parser key "|--)((?:\w+\.)*?\w+)(?:"|\.help:)[^$]*'
@@ -61,6 +63,10 @@ DULL = (
     "Given value",
     "Expected a path but",
     "Expected a <class 'NoneType'>",
+    "Not a valid subclass of",
+    "Subclass types expect one of",
+    "a class path (str)",
+    "a dict with",
 )
 """How those lines of jsonargparse's messages begin that tell a user nothing."""
 BASES = (Optimizer, LRScheduler)
@@ -69,6 +75,8 @@ BASES = (Optimizer, LRScheduler)
 
 _read_value = get_loader("yaml")
 set_loader("yaml", lambda text: load_yaml(text, _read_value), (yaml.YAMLError,))  # values and files of options
+# Some classes of Lightning have members of an Enum as their defaults, which are written as their values.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 class HelpFormatter(DefaultHelpFormatter):

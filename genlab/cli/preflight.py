@@ -5,13 +5,14 @@ import inspect
 import math
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.accelerators import AcceleratorRegistry, CPUAccelerator
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
@@ -244,7 +245,12 @@ def _check_batches(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     if data.shift >= side:
         raise UsageError(f"--data.shift is {data.shift}, and an image has a side of {side} pixels; give less than that")
     loader: Any = data.train_dataloader()
-    check_range(data.examples("train", CHECKED_IMAGES), model)
+    examples = data.examples("train", CHECKED_IMAGES)
+    found = tuple(examples[0].shape[1:])
+    if found != tuple(data.source_shape):
+        shapes = [" x ".join(map(str, shape)) for shape in (found, data.source_shape)]
+        raise UsageError(f"the images of {data} are {shapes[0]}, and its class says {shapes[1]}")
+    check_range(examples, model)
     if isinstance(loader, BatchLoader):
         model.check_batch_size(min(data.batch_size, len(loader.index) // loader.world_size))
     for option, limit, make in (
@@ -307,6 +313,20 @@ def _step_once(model: GenerativeModule, parameters: list[torch.nn.Parameter]) ->
         raise ValueError("it computes the loss several times in a step, which this training does not")
     else:
         optimizer.step()
+
+
+def callback_refusal(error: Exception) -> UsageError | None:
+    """What a callback of Lightning's that options name complains of; None for an error of another origin."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
+    for place, frame in enumerate(frames):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Callback) and type(owner).__module__.startswith("lightning."):
+            told = isinstance(error, OSError | torch.OutOfMemoryError | UsageError)
+            if told or {"genlab", "lit_models", "datamodules"} & set(modules[place:]):
+                return None
+            return UsageError(f"--trainer.callbacks {type(owner).__name__} cannot be used: {_plain(error)}")
+    return None
 
 
 def _word(value: Any) -> str:

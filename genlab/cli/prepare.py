@@ -224,9 +224,11 @@ def _contents(config: Path) -> dict[str, Any]:
     """What a config file holds; nothing if it is no file, but text or an address.
 
     Raises:
-        UsageError: the file cannot be read, or is no YAML.
+        UsageError: the file cannot be read, or is no YAML, or no mapping.
     """
     if not config.is_file():
         return {}
     contents = read_yaml(config)
-    return contents if isinstance(contents, dict) else {}
+    if not isinstance(contents, dict):
+        raise UsageError(f"cannot read the config {config} (it {'is empty' if contents is None else 'has no options'})")
+    return contents

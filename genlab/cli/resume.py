@@ -13,6 +13,7 @@ from datamodules import ImageDataModule
 from genlab.callbacks.resumed_options import ADVICE, ResumedOptions, as_typed, refusal, structure
 from genlab.runs.config import UNNAMED_OPTIONS, UNRECORDED_GROUPS, flatten
 from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.folder import run_of_checkpoint
 from lit_models.common.checkpoints import CheckpointError, article, read_checkpoint
 from lit_models.common.component import imported_class
 from lit_models.common.module import GenerativeModule
@@ -134,18 +135,18 @@ class ResumePoint:
                 " was trained on, or start a new run from its weights with --init_from"
             )
 
-    def check_finished(self, changes: Mapping[str, Any]) -> None:
+    def check_finished(self, changes: Mapping[str, Any], folder: Path) -> None:
         """
         Raises:
-            UsageError: nothing is left to train, so that a change has no effect.
+            UsageError: nothing is left to train, so that a change has no effect, or a new run in `folder` no weights.
         """
+        advice = f"{_count(self.epochs, 'epochs')} done in {self.path}; give --trainer.max_epochs above {self.epochs}"
+        if folder != run_of_checkpoint(self.path):
+            raise UsageError(f"nothing is left to train for a new run in {folder}: {advice}")
         of_training = [key for key in changes if key.startswith(("model", "data", "trainer"))]
         for key in of_training:
             if not key.startswith((*LIMITS, *DATA_AT_ANY_TIME)):
-                raise UsageError(
-                    f"--{key} has no effect, as nothing is left to train: {_count(self.epochs, 'epochs')} done in"
-                    f" {self.path}; give --trainer.max_epochs above {self.epochs}"
-                )
+                raise UsageError(f"--{key} has no effect, as nothing is left to train: {advice}")
 
     def message(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
         """Says in one line what is resumed, and with which changes."""

@@ -206,7 +206,7 @@ class RunSetup:
         changes = resumed.changes(self.config, trainer.world_size)
         resumed.check_data(self.data)
         if resumed.epochs == self._max_epochs() or resumed.steps == trainer.max_steps:
-            resumed.check_finished(changes)
+            resumed.check_finished(changes, self.folder)
         self._said = resumed.message(changes)
 
     def _max_epochs(self) -> int | None:

@@ -9,6 +9,7 @@ at any moment.
 import contextlib
 import math
 import os
+import shlex
 import socket
 import threading
 import time
@@ -123,9 +124,9 @@ class Queue:
     def _delete_command(self) -> str:
         """Returns how to delete the queue alone."""
         address = hide_password(self.storage.url)
-        command = f"optuna delete-study --study-name {self.definition.name} --storage {address}"
+        command = shlex.join(["optuna", "delete-study", "--study-name", self.definition.name, "--storage", address])
         if self.storage.kind == "sqlite":
-            command = f"rm {self.storage.url.database}"
+            command = shlex.join(["rm", str(self.storage.url.database)])
         elif "***" in address:
             command += " (with the password in place of ***)"
         return f"delete the old queue (finished runs that this definition asks for are kept): {command}"

@@ -69,7 +69,7 @@ class Search:
         Args:
             trial: The trial, which is waiting.
             others: The trials of the other points that have ended or are running. As in W&B, one that has failed or has
-                no finite value counts as the worst.
+                no finite value counts as the worst. Points are random as long as there is no finite value.
         """
         number = trial.user_attrs["number"]
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
@@ -78,8 +78,11 @@ class Search:
             sampler = optuna.samplers.GPSampler(
                 seed=_seed(self.definition.name, number), n_startup_trials=STARTUP_POINTS
             )
-        study = _study(self.definition.goal, [*others, trial])
-        found = sampler.sample_relative(study, study.trials[-1], space)
+        values = [other.value for other in others if other.value is not None]
+        found = {}
+        if values:
+            study = _study(self.definition.goal, values, [*others, trial])
+            found = sampler.sample_relative(study, study.trials[-1], space)
         if not found:
             return self._drawn({key: self._uniform(number, key) for key in self._distributions})
         quantiles = {key: _from_optuna(found[key], self._distributions[key]) for key in self._distributions}
@@ -94,13 +97,19 @@ class Search:
         return float(np.random.default_rng(_seed(self.definition.name, number, key)).random())
 
 
-def _study(goal: str, trials: Sequence[FrozenTrial]) -> Study:
-    """Returns a study in memory of these trials, in which a trial without a value has the worst value of the others."""
-    values = [trial.value for trial in trials if trial.value is not None]
-    worst = (min if goal == "maximize" else max)(values, default=0.0)
+def _study(goal: str, values: Sequence[float], trials: Sequence[FrozenTrial]) -> Study:
+    """Returns a study in memory of these trials, in which a failed trial has the worst value of the others.
+
+    If all values are equal, it has a worse one, because the search would otherwise return to where trials fail.
+    """
+    sign = -1.0 if goal == "maximize" else 1.0
+    costs = [sign * value for value in values]
+    worst = max(costs)
+    if worst == min(costs):
+        worst += 1 + abs(worst)
     study = optuna.create_study(direction=StudyDirection[goal.upper()])
     for trial in trials:
-        worst_trial = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=worst)
+        worst_trial = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=sign * worst)
         study.add_trial(worst_trial if trial.state == TrialState.FAIL else trial)
     return study
 

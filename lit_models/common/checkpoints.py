@@ -101,6 +101,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:  # torch reads tensors without a look at their check sums
+                raise zipfile.BadZipFile(f"{broken} is not as it was written")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))

@@ -126,6 +126,37 @@ class Inverted(Drawn):
         return {name: 255 - array if name[0] == "x" else array for name, array in super().read().items()}
 
 
+class Given(Drawn):
+    """Changes what `read()` returns by a function, `fill`."""
+
+    def read(self) -> dict[str, np.ndarray]:
+        images, labels = np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2
+        return self.fill({"x_train": images, "y_train": labels, "x_test": images, "y_test": labels})  # type: ignore[operator]
+
+
+WRONG_ARRAYS = {
+    "none": (lambda arrays: None, "a dictionary of NumPy arrays x_train, y_train, x_test, y_test"),
+    "tuple": (lambda arrays: tuple(arrays.values()), "a dictionary of NumPy arrays"),
+    "missing": (lambda arrays: arrays | {"y_test": None}, "a dictionary of NumPy arrays"),
+    "tensors": (lambda arrays: {k: torch.from_numpy(v) for k, v in arrays.items()}, "a dictionary of NumPy arrays"),
+    "floats": (
+        lambda arrays: arrays | {"x_train": np.zeros((6, 4, 4))},
+        "x_train as uint8 .* not float64 of 6 x 4 x 4",
+    ),
+    "flat": (lambda arrays: arrays | {"x_test": np.zeros((6, 16), np.uint8)}, "x_test .* not uint8 of 6 x 16"),
+    "fewer": (lambda arrays: arrays | {"y_train": np.arange(5)}, "one for each of 6 images, not int64 of 5"),
+    "labels": (lambda arrays: arrays | {"y_test": np.zeros(6)}, "y_test as integers.* not float64 of 6"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ARRAYS)
+def test_arrays_that_are_no_data_are_named(wrong: str):
+    change, complaint = WRONG_ARRAYS[wrong]
+    with pytest.raises(DataError, match=rf"Given.read\(\) must return .*{complaint}"):
+        Given(fill=change).prepare_data()
+    assert str(Given()) == "Given"
+
+
 def pixels(data: ImageDataModule) -> torch.Tensor:
     return data._tensors(torch.device("cpu"))["x_train"]
 

@@ -77,6 +77,14 @@ def test_every_program_refuses_the_file_in_one_line(name: str, tmp_path: Path, c
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("content", "complaint"), [("", "it is empty"), ("- a", "it has no options")])
+def test_a_config_without_options_is_named(content: str, complaint: str, tmp_path: Path, capsys):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    assert main(["fit", f"--config={path}"]) == 2
+    assert capsys.readouterr().err == f"error: cannot read the config {path} ({complaint})\n"
+
+
 def test_a_folder_or_a_pipe_is_no_file(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     for name, complaint in ((".", "it is a folder"), ("pipe", "it is a pipe or a device"), ("none", "No such file")):

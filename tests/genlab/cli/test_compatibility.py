@@ -44,3 +44,14 @@ def test_the_data_modules_that_a_refusal_names_are_those_that_are_accepted(name:
 def check(model: GenerativeModule, data: ImageDataModule) -> None:
     check_images(model, data)
     check_labels(model, data)
+
+
+def test_a_data_module_that_lacks_a_declaration_is_named():
+    class Bare(ImageDataModule):
+        image_shape = (1, 4, 4)
+
+        def read(self) -> dict[str, object]:  # type: ignore[override]
+            return {}
+
+    with pytest.raises(UsageError, match="^the class Bare must define name and classes, as every data module does$"):
+        check_images(MODELS["VAE"](), Bare())

@@ -181,6 +181,25 @@ def test_a_setting_that_does_not_fit_model_or_data_is_refused(
         check_training(trial(**settings), model(), digits)
 
 
+@pytest.mark.parametrize(
+    ("callback", "complaint"),
+    [
+        (
+            ["EarlyStopping", "monitor=val/nothing"],
+            "EarlyStopping cannot be used: .* val/nothing which is not available",
+        ),
+        (["LearningRateFinder"], "LearningRateFinder cannot be used: "),
+        (["Timer", "duration=nonsense"], "^`Timer.* is not a valid duration.* DD:HH:MM:SS.$"),
+    ],
+)
+def test_a_callback_that_cannot_be_used_is_refused_in_one_line(callback: list[str], complaint: str, tmp_path: Path):
+    name, *options = callback
+    given = [f"--trainer.callbacks={name}", *(f"--trainer.callbacks.{option}" for option in options)]
+    with pytest.raises(UsageError, match=complaint) as error:
+        fit(tmp_path, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", *given)
+    assert "\n" not in str(error.value)
+
+
 def test_the_checks_leave_model_data_and_random_numbers_as_they_were(digits: DigitsDataModule):
     model: GenerativeModule = small_gan(ema_decay=0.9)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shlex
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
 import genlab.sweep.queue
@@ -19,7 +20,8 @@ import genlab.sweep.storage
 from genlab.runs.errors import UsageError
 from genlab.sweep.definition import Definition
 from genlab.sweep.parser import load_definition
-from genlab.sweep.queue import Queue
+from genlab.sweep.queue import Queue, _waiting
+from genlab.sweep.search import Search
 from genlab.sweep.storage import TABLES_LOCK, Storage
 from tests import HANG_SECONDS
 
@@ -50,7 +52,7 @@ def open_queue(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Queue]]:
     """Opens the same queue at each call, as another process would."""
-    url = f"sqlite:///{tmp_path}/sweep.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    url = f"sqlite:///{tmp_path}/my sweep.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
     name = request.node.name  # the same at each call, because random points depend on it
     monkeypatch.setattr(genlab.sweep.queue, "SECONDS_BETWEEN_CHECKS", 0.0)
 
@@ -232,12 +234,14 @@ def test_the_queue_waits_for_a_storage_that_does_not_answer(open_queue):
 
 
 def test_a_changed_definition_is_an_error_with_the_differences(open_queue):
-    open_queue()
+    queue = open_queue()
     open_queue(description="more words", run_cap=3)
     with pytest.raises(UsageError, match=r"(?s)another definition.*model\.x.*\[1, 2, 3\].*\[1, 2\]"):
         open_queue(parameters="{model.x: {values: [1, 2]}, model.y: {values: [a, b]}}")
-    with pytest.raises(UsageError, match="(?s)another definition.*maximize"):
+    with pytest.raises(UsageError, match="(?s)another definition.*maximize") as refused:
         open_queue(metric="{name: test/loss, goal: maximize}")
+    advice = shlex.split(str(refused.value).rpartition("): ")[2])  # works as typed, also with a space in the path
+    assert advice[:2] == ["rm", queue.storage.url.database] or advice[3] == queue.definition.name
 
 
 def test_run_cap_and_target(open_queue):
@@ -287,6 +291,23 @@ def test_bayes_finds_the_minimum_and_avoids_runs_that_diverge(open_queue):
     assert near >= 5  # of 15 random points, 5 or more lie there with a probability below 1e-4
     assert diverged <= 4  # of 15 random points, 7 or 8; 8 or more where diverged runs are ignored
     assert queue.status().best < 2e-3
+
+
+@pytest.mark.parametrize("goal", ["minimize", "maximize"])
+@pytest.mark.parametrize("finite", [0, 1])
+def test_bayes_with_at_most_one_finite_value_leaves_the_corners(tmp_path: Path, goal: str, finite: int):
+    space = {"method": "bayes", "run_cap": 13, "parameters": "{model.x: {min: 0.0, max: 1.0}}"}
+    search = Search(definition(tmp_path / "s.yaml", "one", **space, metric=f"{{name: test/mse, goal: {goal}}}"))
+    trials: list[FrozenTrial] = []
+    for number in range(13):
+        chosen = search.suggest(_waiting({"number": number}), trials)
+        ended = {"state": TrialState.COMPLETE, "value": 1.0} if number < finite else {"state": TrialState.FAIL}
+        trials.append(optuna.create_trial(params=chosen.params, distributions=chosen.distributions, **ended))
+    first, *_, a, b, c = (trial.params["model.x"] for trial in trials)
+    if finite:
+        assert min(abs(x - first) for x in (a, b, c)) < 0.15
+    else:
+        assert min(a, b, c) > 0 and max(a, b, c) < 1  # random points
 
 
 def test_a_run_without_a_metric_counts_as_finished(open_queue):
@@ -351,7 +372,7 @@ def test_a_storage_that_another_process_keeps_locked_is_an_error(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(genlab.sweep.storage, "OPEN_SECONDS", 1)
-    url = f"sqlite:///{tmp_path}/sweep.db" if kind == "sqlite" else request.getfixturevalue("postgres")
+    url = f"sqlite:///{tmp_path}/my sweep.db" if kind == "sqlite" else request.getfixturevalue("postgres")
     holder = Storage(url, "sweep", 60)
     with holder.locked(TABLES_LOCK), pytest.raises(UsageError, match="cannot use the storage"):
         Storage(url, "sweep", 60)

@@ -36,11 +36,13 @@ def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path):
         GenerativeModule.load(tmp_path / "x.ckpt")
 
 
-def test_a_truncated_checkpoint_is_refused(encoder_checkpoint: Path, tmp_path: Path):
+def test_a_truncated_or_changed_checkpoint_is_refused(encoder_checkpoint: Path, tmp_path: Path):
     content = encoder_checkpoint.read_bytes()
-    (tmp_path / "x.ckpt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="damaged"):
-        GenerativeModule.load(tmp_path / "x.ckpt")
+    half = len(content) // 2
+    for damaged in (content[:half], content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]):
+        (tmp_path / "x.ckpt").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            GenerativeModule.load(tmp_path / "x.ckpt")
 
 
 def test_another_kind_of_model_is_refused(encoder_checkpoint: Path):
