@@ -15,12 +15,17 @@ def check_images(model: GenerativeModule, data: ImageDataModule) -> None:
     Raises:
         UsageError: the data do not fit the model; names those that do. Or the class of the data is not complete.
     """
-    missing = [name for name in ("name", "image_shape", "classes") if getattr(data, name, None) is None]
+    missing = [name for name in ("name", "image_shape", "classes") if not _declares(data, name)]
     if missing:
         raise UsageError(f"the class {_name(data)} must define {' and '.join(missing)}, as every data module does")
     problem = _problem_of_references(model, data) or _problem_of_pairs(model, data)
     if problem is not None:
         raise UsageError(f"{problem}{use_data(model)}")
+
+
+def _declares(data: ImageDataModule, name: str) -> bool:
+    """Whether a data module has an attribute. A property is not evaluated, as it may read files."""
+    return vars(data).get(name, getattr(type(data), name, None)) is not None
 
 
 def check_labels(model: GenerativeModule, data: ImageDataModule) -> None:
