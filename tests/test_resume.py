@@ -267,6 +267,11 @@ LONGER = "--trainer.max_epochs=4"
         ),
         ("last", [LONGER, "--model.lr_schedule=constant"], "--model.lr_schedule" + FIXED.format("OneCycleLR", "none")),
         ("last", [LONGER, "--config=autoencoder_digits"], "--model" + FIXED.format("Classifier", "Autoencoder")),
+        (
+            "last",
+            [LONGER, "--data=MNISTDataModule", "--data.root=nowhere"],  # whose images are not read
+            "--data" + FIXED.format("DigitsDataModule", "MNISTDataModule"),
+        ),
         ("last", [LONGER, "--seed_everything=1"], "--seed_everything" + FIXED.format("0", "1")),
         ("last", [LONGER, "--data.val_size=100"], "--data.val_size" + FIXED.format("200", "100")),
         ("last", [LONGER, "--data.batch_size=64"], "not under a learning-rate schedule"),

@@ -25,7 +25,7 @@ from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, Para
 from genlab.cli.parser import Parser, one_line
 from genlab.cli.preflight import callback_refusal, check_seed, check_training, trial_trainer
 from genlab.cli.prepare import read_configs, refuse_what_data_set
-from genlab.cli.resume import misfit, training_options
+from genlab.cli.resume import ResumePoint, misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
 from genlab.cli.trust import check_named, is_trusted, only_our_packages
 from genlab.processes import first_process
@@ -176,6 +176,7 @@ class GenlabCLI(LightningCLI):
         check_images(self.model, self.datamodule)
         if self.subcommand != "predict":
             check_labels(self.model, self.datamodule)
+        resumed = self._resume_point(trial)
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
         if self.subcommand != "predict":
@@ -196,9 +197,18 @@ class GenlabCLI(LightningCLI):
             training_options(self.config_dump),
             self._write_config,
             {key: self.config_dump[key] for key in ("seed_everything", "data")},
+            resumed,
             self.report,
         )
         return self.run.trainer(self._instantiate_trainer, self._recorded_config, **kwargs)
+
+    def _resume_point(self, trial: Trainer) -> ResumePoint | None:
+        """The checkpoint that a fit goes on from. Options that cannot change are refused before data are read."""
+        if self.subcommand != "fit" or self.checkpoint is None:
+            return None
+        resumed = ResumePoint.read(Path(self.checkpoint))
+        resumed.changes(training_options(self.config_dump), trial.world_size)
+        return resumed
 
     def _checkpoint(self) -> str | None:
         """The checkpoint that was asked for; `last` is that of the last run of this name, if there is one."""

@@ -66,6 +66,7 @@ class RunSetup:
         config: All options that a checkpoint records, with dotted keys.
         write_config: Writes config.yaml, and says what is trained.
         trained_on: Seed and data, as in config.yaml, which every checkpoint holds.
+        resumed: Contents of the checkpoint if a fit goes on from it.
         report: Is told of each epoch's and each validation's end; training ends there when its answer is true.
     """
 
@@ -82,6 +83,7 @@ class RunSetup:
         config: dict[str, Any],
         write_config: Callable[[], None],
         trained_on: dict[str, Any],
+        resumed: ResumePoint | None = None,
         report: Report | None = None,
     ) -> None:
         self.subcommand = subcommand
@@ -100,7 +102,7 @@ class RunSetup:
         self.best: callbacks.BestCheckpoint | None = None
         self.wandb: RunLogger | None = None
         self.begun = False
-        self.resumed: ResumePoint | None = None
+        self.resumed = resumed
         self._said = ""
         self._callbacks: list[Callback] = [callbacks.ExactResume()]
         if report is not None:
@@ -184,8 +186,7 @@ class RunSetup:
         if not fit and checkpoint is None:
             raise UsageError(f"{self.subcommand} needs trained weights: give --ckpt_path RUN/checkpoints/best.ckpt")
         run = run_of_checkpoint(checkpoint) if checkpoint else None
-        if checkpoint is not None and fit:
-            self.resumed = ResumePoint.read(Path(checkpoint))
+        if self.resumed is not None:
             self.resumed.check_length(self._max_epochs(), self.settings.trainer.max_steps)
         elif checkpoint is not None:
             check_class(Path(checkpoint), self.model)
