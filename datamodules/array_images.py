@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.array_file import ArrayFile
 from datamodules.class_labels import UNLABELLED, number_labels
 from datamodules.files import Arrays
-from datamodules.image_files import Size, check_memory
+from datamodules.image_files import MAX_PIXELS, Size, check_memory, check_size
 from datamodules.image_reader import ImageReader, Resize, ValueRange
 
 CHUNK = 256
@@ -27,6 +27,17 @@ class Fit(NamedTuple):
     grayscale: bool | None = None
     resize: Resize = "crop"
     background: str = "white"
+
+    @classmethod
+    def of_options(
+        cls, size: int | tuple[int, int] | None, grayscale: bool | None, resize: Resize, background: str
+    ) -> "Fit":
+        """Returns the fit of the options of a data module.
+
+        Raises:
+            ValueError: The size is not one of images.
+        """
+        return cls(None if size is None else check_size(size, MAX_PIXELS), grayscale, resize, background)
 
     def image_shape(self, stored: tuple[int, int, int]) -> tuple[int, int, int]:
         """Returns channels, height and width for images that are stored in another shape."""

@@ -5,7 +5,6 @@ from datamodules.array_file import ArrayFile, Layout
 from datamodules.array_images import ArrayImages, Fit
 from datamodules.base import Split
 from datamodules.files import Arrays
-from datamodules.image_files import MAX_PIXELS, check_size
 from datamodules.image_reader import ImageReader, Resize, ValueRange
 from datamodules.user_images import UserImagesDataModule
 
@@ -95,7 +94,7 @@ class ArrayDataModule(UserImagesDataModule):
         if layout not in get_args(Layout):
             raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
         ImageReader(value_range=value_range, resize=resize, background=background)  # checks these options
-        fit = Fit(None if size is None else check_size(size, MAX_PIXELS), grayscale, resize, background)
+        fit = Fit.of_options(size, grayscale, resize, background)
         self._images = ArrayImages(ArrayFile(self.root, images, labels, layout), fit, value_range)
 
     @property

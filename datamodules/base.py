@@ -352,10 +352,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def _read_key(self) -> cache.Key:
         """Key of the data. It stays the same for an instance that has read its data, even if a file changes."""
         if self._key is None:
-            arguments = cache.constructor_arguments(self)
-            read_by = cache.frozen({k: v for k, v in arguments.items() if k not in self.used_after_reading})
+            read_by = cache.frozen(self._reading_arguments())
             self._key = (type(self), read_by, cache.state_of_files(self.source_files()))
         return self._key
+
+    def _reading_arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor that `read` uses."""
+        arguments = cache.constructor_arguments(self)
+        return {name: value for name, value in arguments.items() if name not in self.used_after_reading}
 
 
 def _described(array: np.ndarray) -> str:

@@ -18,8 +18,7 @@ from datamodules.array_images import ArrayImages, Fit, fitted
 from datamodules.class_labels import UNLABELLED, number_labels
 from datamodules.decoded_cache import Allocate, Decoded, decoded
 from datamodules.files import Arrays, DataError, load_or_fetch
-from datamodules.image_files import MAX_PIXELS, check_size
-from datamodules.image_reader import Resize, progress_bar
+from datamodules.image_reader import progress_bar
 from datamodules.user_images import UserImagesDataModule
 
 
@@ -138,9 +137,7 @@ class DownloadedImagesDataModule(UserImagesDataModule):
 
     def _options(self) -> dict[str, Any]:
         """All that changes the images but the npz file: every argument of the constructor that `read` uses."""
-        arguments = process_cache.constructor_arguments(self)
-        used = {name: value for name, value in arguments.items() if name not in self.used_after_reading}
-        return {"class": type(self).__name__, **used, "root": str(self.root.absolute())}
+        return {"class": type(self).__name__, **self._reading_arguments(), "root": str(self.root.absolute())}
 
     def _fetch(self, scratch: Path) -> Arrays:
         return self._loaded_arrays(self.load())
@@ -235,8 +232,3 @@ class DownloadedImagesDataModule(UserImagesDataModule):
 def _has_labels(items: Items, train: Items) -> bool:
     """Whether the labels of a part are known; those of a test part may be kept secret."""
     return len(items) > 0 and (train[0][1] is None or items[0][1] is not None)
-
-
-def final_fit(size: int | tuple[int, int] | None, grayscale: bool | None, resize: Resize, background: str) -> Fit:
-    """Returns the `Fit` of the options of a data module."""
-    return Fit(None if size is None else check_size(size, MAX_PIXELS), grayscale, resize, background)

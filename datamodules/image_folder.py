@@ -158,9 +158,7 @@ class ImageFolderDataModule(UserImagesDataModule):
 
     def _options(self) -> dict[str, Any]:
         """All that changes the images but the files: every argument of the constructor that `read` uses."""
-        arguments = cache.constructor_arguments(self)
-        used = {name: value for name, value in arguments.items() if name not in self.used_after_reading}
-        return {"class": type(self).__name__, **used, "folder": str(self.root.absolute())}
+        return {"class": type(self).__name__, **self._reading_arguments(), "folder": str(self.root.absolute())}
 
     def _write(self, allocate: Allocate) -> dict[str, Any]:
         """Reads the images of all parts; returns the reasons for which files were left out, by their paths."""

@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any
 
 from datamodules.array_file import ArrayFile
+from datamodules.array_images import Fit
 from datamodules.base import Split
-from datamodules.downloaded_images import DownloadedImagesDataModule, Loaded, final_fit
+from datamodules.downloaded_images import DownloadedImagesDataModule, Loaded
 from datamodules.files import DataError, downloading
 from datamodules.image_reader import Resize
 
@@ -80,7 +81,7 @@ class MedMNISTDataModule(DownloadedImagesDataModule):
         eval_batch_size: int | None = None,
     ) -> None:
         super().__init__(
-            *(root, final_fit(size, grayscale, resize, background), cache),
+            *(root, Fit.of_options(size, grayscale, resize, background), cache),
             *(batch_size, val_size, test_size, seed, labels_per_class, on_device, shift, flip),
             *(predict_split, eval_batch_size),
         )

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from datamodules.array_images import Fit
 from datamodules.base import Split
-from datamodules.downloaded_images import DownloadedImagesDataModule, Items, Loaded, final_fit
+from datamodules.downloaded_images import DownloadedImagesDataModule, Items, Loaded
 from datamodules.files import KEYS, DataError, downloading
 from datamodules.image_reader import Resize
 from datamodules.torchvision_sets import class_names, images_of, labels_of, load_parts, parameters, torchvision_class
@@ -88,7 +89,7 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
         eval_batch_size: int | None = None,
     ) -> None:
         super().__init__(
-            *(root, final_fit(size, grayscale, resize, background), cache),
+            *(root, Fit.of_options(size, grayscale, resize, background), cache),
             *(batch_size, val_size, test_size, seed, labels_per_class, on_device, shift, flip),
             *(predict_split, eval_batch_size),
         )
