@@ -5,6 +5,25 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+MIN_SIDE = 3
+"""Least side of the smallest maps of a network whose depth follows from the image's size."""
+
+
+def depth_of(size: Sequence[int]) -> int:
+    """How often images are halved unless a depth is given: until a side would have fewer than 3 pixels; at least once.
+
+    It is 3 for 28 and 32, 4 for 48, 64 and 100 x 60, 5 for 128 and 6 for 256.
+
+    Args:
+        size: Height and width of the images.
+    """
+    return max(1, (min(size) // MIN_SIDE).bit_length() - 1)
+
+
+def doubling_channels(levels: int, channels: int, max_channels: int) -> list[int]:
+    """Channels at each of `levels` resolutions, from the largest down: c, 2 c, 4 c, ..., at most `max_channels`."""
+    return [min(channels * 2**level, max_channels) for level in range(levels)]
+
 
 def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[tuple[int, int]]:
     """Heights and widths before and after each of `depth` convolutions of stride 2: depth + 1 pairs.

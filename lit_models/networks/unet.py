@@ -36,30 +36,32 @@ class NoiseLevelEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, each after group norm and SiLU; the embedding scales and shifts the second norm's output.
+    """Two convolutions, each after group norm and SiLU. An embedding scales and shifts the second norm's output.
 
     Args:
         c_in: Input channels.
         c_out: Output channels.
-        embedding_dim: Width of the embedding.
+        embedding_dim: Width of the embedding; None for a block without one.
         dropout: Probability of dropping an activation before the second convolution.
     """
 
-    def __init__(self, c_in: int, c_out: int, embedding_dim: int, dropout: float) -> None:
+    def __init__(self, c_in: int, c_out: int, embedding_dim: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm_1 = group_norm(c_in)
         self.conv_1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.scale_shift = nn.Linear(embedding_dim, 2 * c_out)
+        self.scale_shift = None if embedding_dim is None else nn.Linear(embedding_dim, 2 * c_out)
         self.norm_2 = group_norm(c_out)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = zero_init(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: N x c_in x H x W; embedding: N x embedding_dim -> N x c_out x H x W."""
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
-        h = self.norm_2(h) * (1 + scale) + shift
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """x: N x c_in x H x W; embedding: N x embedding_dim, if the block has one -> N x c_out x H x W."""
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+        if self.scale_shift is not None:
+            assert embedding is not None
+            scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
         return self.skip(x) + self.conv_2(self.dropout(F.silu(h)))
 
 
