@@ -7,12 +7,14 @@ from torch import nn
 
 from lit_models.common.component import Component
 from lit_models.networks.acgan import ACGANFeatures
+from lit_models.networks.conv import check_doubling, depth_of
 from lit_models.networks.dcgan import DCGANFeatures
 from lit_models.networks.discriminators import UnconditionalDiscriminator
 from lit_models.networks.features import FeatureNetwork, MaxPoolFeatures, MLPFeatures
-from lit_models.networks.init import channels_last, dcgan_init
+from lit_models.networks.init import channels_last, dcgan_init, glorot_init
 from lit_models.networks.norms import Norm, add_spectral_norm
 from lit_models.networks.patchgan import KERNEL_SIZE, PatchGANFeatures
+from lit_models.networks.resnet_gan import ResNetFeatures, SingleImageNorm
 
 
 class Discriminator(Component, ABC):
@@ -41,7 +43,8 @@ class DCGANDiscriminator(Discriminator):
 
     Args:
         channels: Channels of the maps at half the image's size; twice as many at each smaller size.
-        depth: Number of convolutions, each of which halves the size.
+        depth: Number of convolutions, each of which halves the size. By default it follows from the size of the images,
+            3 for 28 and 32, 4 for 64, 5 for 128, and maps have at most eight times as many channels.
         norm: Layer after each convolution but the first.
         spectral_norm: Whether each weight is divided by its spectral norm (Miyato et al. 2018, arXiv 1802.05957).
         minibatch_std: Whether the standard deviation of a minibatch is appended to the last maps (Karras et al. 2017,
@@ -55,13 +58,13 @@ class DCGANDiscriminator(Discriminator):
     def __init__(
         self,
         channels: int = 64,
-        depth: int = 3,
+        depth: int | None = None,
         norm: Norm = "batch",
         spectral_norm: bool = False,
         minibatch_std: bool = False,
         noise_std: float = 0.0,
     ) -> None:
-        if min(channels, depth) < 1 or not noise_std >= 0:
+        if channels < 1 or (depth is not None and depth < 1) or not noise_std >= 0:
             raise ValueError(
                 f"channels is {channels}, depth {depth} and noise_std {noise_std}; they must be at least 1, 1 and 0"
             )
@@ -81,8 +84,75 @@ class DCGANDiscriminator(Discriminator):
         return add_spectral_norm(super().init_layer(layer)) if self.spectral_norm else super().init_layer(layer)
 
 
+class ResNetDiscriminator(Discriminator):
+    """Residual blocks with average pooling, then a sum over all positions, for images of 32 x 32 and more.
+
+    Gulrajani et al. 2017, arXiv 1704.00028, and Miyato et al. 2018, arXiv 1802.05957, appendix B.4. Miyato et al. use
+    spectral norm, no other norm, and Hinge as the objective. Their discriminator for CIFAR-10 has 128 `channels` and
+    `max_channels`, a depth of 2 and 2 `last_blocks`, and those for STL-10 and for ImageNet at 128 x 128 have 64 and
+    1024. With the objective Wasserstein, Gulrajani et al. use `norm` layer and no spectral norm.
+
+    Args:
+        channels: Channels after the first block; each block doubles them.
+        max_channels: Largest number of channels.
+        depth: Number of residual blocks, each of which halves the size. By default it follows from the image's size:
+            as many as leave maps of at least 3 x 3.
+        last_blocks: Number of residual blocks after them, which keep the size.
+        norm: Layer before each ReLU.
+        spectral_norm: Whether each weight is divided by its spectral norm.
+        minibatch_std: Whether the standard deviation of a minibatch is appended to the last maps (Karras et al. 2017,
+            arXiv 1710.10196).
+
+    Raises:
+        ValueError: a number is too small; from `build`, the image is too small to be halved `depth` times.
+
+    Examples:
+        >>> import torch
+        >>> ResNetDiscriminator(4, 8).build((3, 100, 60))(torch.zeros(2, 3, 100, 60)).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        max_channels: int = 512,
+        depth: int | None = None,
+        last_blocks: int = 1,
+        norm: SingleImageNorm = "none",
+        spectral_norm: bool = True,
+        minibatch_std: bool = False,
+    ) -> None:
+        check_doubling(channels, max_channels, depth)
+        if last_blocks < 0:
+            raise ValueError(f"last_blocks is {last_blocks}; it must be at least 0")
+        self.channels = channels
+        self.max_channels = max_channels
+        self.depth = depth
+        self.last_blocks = last_blocks
+        self.norm: SingleImageNorm = norm
+        self.spectral_norm = spectral_norm
+        self.minibatch_std = minibatch_std
+
+    def build_features(self, image_shape: Sequence[int]) -> FeatureNetwork:
+        return channels_last(
+            ResNetFeatures(
+                image_shape,
+                self.channels,
+                self.max_channels,
+                self.depth or depth_of(image_shape[1:]),
+                self.last_blocks,
+                self.norm,
+                self.spectral_norm,
+                self.minibatch_std,
+            )
+        )
+
+    def init_layer(self, layer: nn.Module) -> nn.Module:
+        return add_spectral_norm(glorot_init(layer)) if self.spectral_norm else glorot_init(layer)
+
+
 class ACGANDiscriminator(Discriminator):
-    """The discriminator of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10.
+    """The discriminator of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10; deeper from 48 pixels on.
 
     Args:
         noise_std: Standard deviation of Gaussian noise that is added to the activations in training.
@@ -141,7 +211,8 @@ class PatchDiscriminator(Discriminator):
 
     Args:
         channels: Channels after the first convolution; twice as many after each, at most eight times as many.
-        depth: Number of convolutions of stride 2.
+        depth: Number of convolutions of stride 2. By default it follows from the size of the images: 2 for 28 and 32, 3
+            from 48 on, whose patches are the paper's.
         norm: Layer after each convolution but the first.
         spectral_norm: Whether each weight is divided by its spectral norm (Miyato et al. 2018, arXiv 1802.05957).
 
@@ -150,9 +221,9 @@ class PatchDiscriminator(Discriminator):
     """
 
     def __init__(
-        self, channels: int = 32, depth: int = 2, norm: Norm = "instance", spectral_norm: bool = False
+        self, channels: int = 32, depth: int | None = None, norm: Norm = "instance", spectral_norm: bool = False
     ) -> None:
-        if min(channels, depth) < 1:
+        if channels < 1 or (depth is not None and depth < 1):
             raise ValueError(f"channels is {channels} and depth {depth}; both must be at least 1")
         self.channels = channels
         self.depth = depth
@@ -160,7 +231,8 @@ class PatchDiscriminator(Discriminator):
         self.spectral_norm = spectral_norm
 
     def build_features(self, image_shape: Sequence[int]) -> FeatureNetwork:
-        return channels_last(PatchGANFeatures(image_shape, self.channels, self.depth, self.norm, self.spectral_norm))
+        depth = min(3, max(1, depth_of(image_shape[1:]) - 1)) if self.depth is None else self.depth
+        return channels_last(PatchGANFeatures(image_shape, self.channels, depth, self.norm, self.spectral_norm))
 
     def build_head(self, in_dim: int, out_dim: int) -> nn.Module:
         """The last convolution, from maps to logits, N x out_dim x h x w."""

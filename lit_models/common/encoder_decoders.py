@@ -8,10 +8,19 @@ from typing import Literal
 from torch import nn
 
 from lit_models.common.component import Component
-from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_channels
+from lit_models.networks.conv import (
+    StridedDecoder,
+    StridedEncoder,
+    check_doubling,
+    depth_of,
+    doubling_channels,
+    growing_channels,
+)
 from lit_models.networks.efficientnet import EfficientNetEncoder
+from lit_models.networks.init import channels_last
 from lit_models.networks.mlp import mlp
 from lit_models.networks.one_layer import DictionaryDecoder
+from lit_models.networks.residual import ResidualDecoder, ResidualEncoder
 
 
 class Networks(Component, ABC):
@@ -63,8 +72,10 @@ class StridedNetworks(Networks):
     """Encoder of convolutions of stride 2 and its mirror image (Springenberg et al. 2014, arXiv 1412.6806).
 
     Args:
-        depth: Number of convolutions.
-        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ...
+        depth: Number of convolutions. By default it follows from the size of the images: 3 for 28 and 32, 4 for 64, 5
+            for 128.
+        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ..., and at most channel_factor ** 3 where
+            the depth follows from the size.
         kernel_size: Kernel size of every convolution.
         hidden_dim: Width of the fully connected layer between the convolutions and the code.
 
@@ -77,19 +88,63 @@ class StridedNetworks(Networks):
         torch.Size([3, 10])
     """
 
-    def __init__(self, depth: int = 3, channel_factor: int = 8, kernel_size: int = 3, hidden_dim: int = 128) -> None:
+    def __init__(
+        self, depth: int | None = None, channel_factor: int = 8, kernel_size: int = 3, hidden_dim: int = 128
+    ) -> None:
         self.depth = depth
         self.channel_factor = channel_factor
         self.kernel_size = kernel_size
         self.hidden_dim = hidden_dim
 
     def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
-        channels = growing_channels(self.depth, self.channel_factor)
+        channels = growing_channels(self.depth, self.channel_factor, image_shape[1:])
         return StridedEncoder(image_shape, channels, self.kernel_size, self.hidden_dim, out_dim)
 
     def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        channels = growing_channels(self.depth, self.channel_factor)
+        channels = growing_channels(self.depth, self.channel_factor, image_shape[1:])
         return StridedDecoder(image_shape, channels, self.kernel_size, self.hidden_dim, in_dim)
+
+
+class ResidualNetworks(Networks):
+    """Encoder of residual blocks and its mirror image, for images of any size.
+
+    A convolution of stride 2, or an upsampling one, leads to each resolution. The blocks are those of diffusion models
+    (Ho et al. 2020, arXiv 2006.11239, appendix B): group norm, SiLU and a convolution, twice.
+
+    Args:
+        channels: Channels at half the image's size; twice as many at each smaller size.
+        max_channels: Largest number of channels.
+        blocks: Number of residual blocks at each resolution.
+        depth: Number of times that the size is halved. By default it follows from the image's size: as often as leaves
+            sides of at least 3 pixels.
+
+    Raises:
+        ValueError: a number is below 1; from `build_encoder` and `build_decoder`, the image is too small to be halved
+            `depth` times.
+
+    Examples:
+        >>> import torch
+        >>> ResidualNetworks(4, 8).build_decoder((3, 100, 60), 10)(torch.zeros(2, 10)).shape
+        torch.Size([2, 3, 100, 60])
+    """
+
+    def __init__(self, channels: int = 32, max_channels: int = 256, blocks: int = 1, depth: int | None = None) -> None:
+        check_doubling(channels, max_channels, depth)
+        if blocks < 1:
+            raise ValueError(f"blocks is {blocks}; it must be at least 1")
+        self.channels = channels
+        self.max_channels = max_channels
+        self.blocks = blocks
+        self.depth = depth
+
+    def build_encoder(self, image_shape: Sequence[int], out_dim: int) -> nn.Module:
+        return channels_last(ResidualEncoder(image_shape, self._channels(image_shape), self.blocks, out_dim))
+
+    def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        return channels_last(ResidualDecoder(image_shape, self._channels(image_shape), self.blocks, in_dim))
+
+    def _channels(self, image_shape: Sequence[int]) -> list[int]:
+        return doubling_channels(self.depth or depth_of(image_shape[1:]), self.channels, self.max_channels)
 
 
 class EfficientNetNetworks(Networks):
@@ -126,7 +181,8 @@ class EfficientNetNetworks(Networks):
         return EfficientNetEncoder(image_shape, out_dim, self.weights, self.freeze, self.image_size)
 
     def build_decoder(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
-        return StridedDecoder(image_shape, growing_channels(2, 8), 3, 128, in_dim)
+        channels = [8, *[64] * max(1, depth_of(image_shape[1:]) - 2)]  # two convolutions for 28 and 32 pixels
+        return StridedDecoder(image_shape, channels, 3, 128, in_dim)
 
 
 class DictionaryNetworks(Networks):

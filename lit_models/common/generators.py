@@ -8,9 +8,12 @@ from torch import nn
 
 from lit_models.common.component import Component
 from lit_models.networks.acgan import ACGANDecoder
+from lit_models.networks.conv import check_doubling, depth_of
 from lit_models.networks.dcgan import DCGANDecoder
+from lit_models.networks.init import channels_last
 from lit_models.networks.mlp import mlp
 from lit_models.networks.pooling import PoolingImageDecoder
+from lit_models.networks.resnet_gan import ResNetDecoder
 
 
 class Generator(Component, ABC):
@@ -26,14 +29,15 @@ class DCGANGenerator(Generator):
 
     Args:
         channels: Channels of the maps at half the image's size; twice as many at each smaller size.
-        depth: Number of transposed convolutions, each of which doubles the size.
+        depth: Number of transposed convolutions, each of which doubles the size. By default it follows from the size of
+            the images, 3 for 28 and 32, 4 for 64, 5 for 128, and maps have at most eight times as many channels.
 
     Raises:
         ValueError: a number is below one; from `build`, the image is too small to be halved `depth` times.
     """
 
-    def __init__(self, channels: int = 64, depth: int = 3) -> None:
-        if channels < 1 or depth < 1:
+    def __init__(self, channels: int = 64, depth: int | None = None) -> None:
+        if channels < 1 or (depth is not None and depth < 1):
             raise ValueError(f"channels is {channels} and depth {depth}; both must be at least 1")
         self.channels = channels
         self.depth = depth
@@ -42,8 +46,41 @@ class DCGANGenerator(Generator):
         return DCGANDecoder(image_shape, in_dim, self.channels, self.depth)
 
 
+class ResNetGenerator(Generator):
+    """Residual blocks with batch norm and nearest-neighbour upsampling, for images of 32 x 32 and more.
+
+    Gulrajani et al. 2017, arXiv 1704.00028, and Miyato et al. 2018, arXiv 1802.05957, appendix B.4. Their generator for
+    CIFAR-10 has 256 `channels` and `max_channels`, that for STL-10 64 and 512 with a depth of 3, and that for ImageNet
+    at 128 x 128 64 and 1024.
+
+    Args:
+        channels: Channels of the maps of the image's size; twice as many at each smaller size.
+        max_channels: Largest number of channels.
+        depth: Number of residual blocks, each of which doubles the size. By default it follows from the image's size:
+            as many as leave maps of at least 3 x 3.
+
+    Raises:
+        ValueError: a number is below one; from `build`, the image is too small to be halved `depth` times.
+
+    Examples:
+        >>> import torch
+        >>> ResNetGenerator(4, 8).build((3, 100, 60), 10)(torch.zeros(2, 10)).shape
+        torch.Size([2, 3, 100, 60])
+    """
+
+    def __init__(self, channels: int = 64, max_channels: int = 512, depth: int | None = None) -> None:
+        check_doubling(channels, max_channels, depth)
+        self.channels = channels
+        self.max_channels = max_channels
+        self.depth = depth
+
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        depth = self.depth or depth_of(image_shape[1:])
+        return channels_last(ResNetDecoder(image_shape, in_dim, self.channels, self.max_channels, depth))
+
+
 class ACGANGenerator(Generator):
-    """The generator of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10."""
+    """The generator of Odena et al. 2016, arXiv 1610.09585, appendix A, for CIFAR-10; deeper from 48 pixels on."""
 
     def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         return ACGANDecoder(image_shape, in_dim)

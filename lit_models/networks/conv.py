@@ -25,6 +25,17 @@ def doubling_channels(levels: int, channels: int, max_channels: int) -> list[int
     return [min(channels * 2**level, max_channels) for level in range(levels)]
 
 
+def check_doubling(channels: int, max_channels: int, depth: int | None) -> None:
+    """
+    Raises:
+        ValueError: a number is below one.
+    """
+    if min(channels, max_channels) < 1 or (depth is not None and depth < 1):
+        raise ValueError(
+            f"channels is {channels}, max_channels {max_channels} and depth {depth}; the numbers must be at least 1"
+        )
+
+
 def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[tuple[int, int]]:
     """Heights and widths before and after each of `depth` convolutions of stride 2: depth + 1 pairs.
 
@@ -122,12 +133,19 @@ class StridedDecoder(nn.Module):
         return self.convolutions(features)  # (N, C, H, W)
 
 
-def growing_channels(depth: int, channel_factor: int) -> list[int]:
+def growing_channels(depth: int | None, channel_factor: int, size: Sequence[int]) -> list[int]:
     """Channels of each of `depth` layers: c, c^2, c^3, ... with c = channel_factor.
 
+    Args:
+        depth: Number of layers. None: it follows from the size, and no layer has more than c^3 channels.
+        channel_factor: The factor c.
+        size: Height and width of the images.
+
     Raises:
-        ValueError: an argument is below 1.
+        ValueError: `depth` or `channel_factor` is below 1.
     """
-    if depth < 1 or channel_factor < 1:
+    if (depth is not None and depth < 1) or channel_factor < 1:
         raise ValueError(f"depth is {depth} and channel_factor {channel_factor}; both must be at least 1")
+    if depth is None:
+        return [channel_factor ** min(layer + 1, 3) for layer in range(depth_of(size))]
     return [channel_factor ** (layer + 1) for layer in range(depth)]

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Network = TypeVar("Network", bound=nn.Module)
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
@@ -23,6 +24,18 @@ def dcgan_init(network: nn.Module, std: float = 0.02) -> nn.Module:
         if bias is not None:
             nn.init.zeros_(bias)
     return network
+
+
+def glorot_init(layer: Layer, gain: float = 1.0) -> Layer:
+    """Draws the weights of a layer from U(-a, a), a = gain sqrt(6 / (fan in + fan out)), and sets its bias to 0.
+
+    Glorot and Bengio 2010, section 4.2.
+    """
+    nn.init.xavier_uniform_(layer.weight, gain)  # type: ignore[arg-type]
+    bias = getattr(layer, "bias", None)
+    if bias is not None:
+        nn.init.zeros_(bias)
+    return layer
 
 
 def channels_last(network: Network) -> Network:
