@@ -43,9 +43,17 @@ class ResidualBlock(nn.Module):
         c_out: Output channels.
         embedding_dim: Width of the embedding; None for a block without one.
         dropout: Probability of dropping an activation before the second convolution.
+        attention: Adds self-attention to the output.
     """
 
-    def __init__(self, c_in: int, c_out: int, embedding_dim: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        embedding_dim: int | None = None,
+        dropout: float = 0.0,
+        attention: bool = False,
+    ) -> None:
         super().__init__()
         self.norm_1 = group_norm(c_in)
         self.conv_1 = nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -54,6 +62,7 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = zero_init(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.attention = SelfAttention(c_out) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """x: N x c_in x H x W; embedding: N x embedding_dim, if the block has one -> N x c_out x H x W."""
@@ -62,7 +71,7 @@ class ResidualBlock(nn.Module):
             assert embedding is not None
             scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
-        return self.skip(x) + self.conv_2(self.dropout(F.silu(h)))
+        return self.attention(self.skip(x) + self.conv_2(self.dropout(F.silu(h))))
 
 
 class SelfAttention(nn.Module):
@@ -85,14 +94,34 @@ class SelfAttention(nn.Module):
         return x + self.out((v @ weights.transpose(1, 2)).view_as(x))
 
 
+class Upsampling(nn.Sequential):
+    """Repeats each pixel twice on both axes, cuts the last row or column of a map of odd size, and convolves.
+
+    Args:
+        channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """N x C x h x w -> N x C x H x W, H x W = size; h = ceil(H / 2), w = ceil(W / 2)."""
+        return self[1](self[0](x)[:, :, : size[0], : size[1]])
+
+
 class ConditionalUNet(nn.Module):
     """U-Net conditioned on the noise level and, if there are classes, on the class.
+
+    It takes images of any size whose sides are multiples of `patch_size`. A side that cannot be halved evenly is
+    rounded up, as 25 to 13.
 
     Args:
         image_channels: Channels of the images.
         channels: Channels at each resolution; each resolution is half the one before.
         blocks: Residual blocks at each resolution on the way down; one more on the way up.
-        attention: Adds self-attention at the lowest resolution.
+        attention: Adds self-attention at the lowest resolution, between the way down and the way up.
+        attention_levels: Number of resolutions, counted from the lowest, of which each residual block has
+            self-attention.
         patch_size: Side of the squares of pixels that are folded into channels before the first layer.
         dropout: Dropout probability in the residual blocks.
         num_classes: Number K of classes. Label K stands for "any class". None: there are no labels.
@@ -104,6 +133,7 @@ class ConditionalUNet(nn.Module):
         channels: Sequence[int],
         blocks: int,
         attention: bool,
+        attention_levels: int,
         patch_size: int,
         dropout: float,
         num_classes: int | None,
@@ -116,22 +146,23 @@ class ConditionalUNet(nn.Module):
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skips = channels[0], [channels[0]]
-        for resolution, c in enumerate(channels):
-            if resolution:
+        attended = [level >= len(channels) - attention_levels for level in range(len(channels))]
+        for level, c in enumerate(channels):
+            if level:
                 self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
                 skips.append(width)
             for _ in range(blocks):
-                self.down.append(ResidualBlock(width, c, embedding_dim, dropout))
+                self.down.append(ResidualBlock(width, c, embedding_dim, dropout, attended[level]))
                 width = c
                 skips.append(width)
         self.middle = ResidualBlock(width, width, embedding_dim, dropout)
         self.attention = SelfAttention(width) if attention else nn.Identity()
-        for resolution, c in reversed(list(enumerate(channels))):
+        for level, c in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(ResidualBlock(width + skips.pop(), c, embedding_dim, dropout))
+                self.up.append(ResidualBlock(width + skips.pop(), c, embedding_dim, dropout, attended[level]))
                 width = c
-            if resolution:
-                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)))
+            if level:
+                self.up.append(Upsampling(width))
         self.conv_out = nn.Sequential(
             group_norm(width), nn.SiLU(), zero_init(nn.Conv2d(width, in_channels, 3, padding=1))
         )
@@ -146,7 +177,10 @@ class ConditionalUNet(nn.Module):
             skips.append(x)
         x = self.attention(self.middle(x, embedding))
         for layer in self.up:
-            x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if isinstance(layer, ResidualBlock) else layer(x)
+            if isinstance(layer, ResidualBlock):
+                x = layer(torch.cat([x, skips.pop()], dim=1), embedding)
+            else:
+                x = layer(x, skips[-1].shape[2:])
         return self.unfold(self.conv_out(x))
 
 

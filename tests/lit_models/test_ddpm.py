@@ -186,8 +186,8 @@ def test_sampling_takes_a_class():
         ({"sampler": Ancestral(11)}, "11 steps needs as many timesteps, and the model has 10"),
         ({"noise_schedule": GeometricSchedule()}, "use LinearSchedule or CosineSchedule"),
         (
-            {"network": UNet((8, 8, 8), patch_size=2)},
-            "images of 4 x 4 cannot be cut into patches of 2 and halved 2 times",
+            {"network": UNet(8, patch_size=3)},
+            "images of 4 x 4 cannot be cut into patches of 3 x 3; use patch_size 2,",
         ),
     ],
 )
