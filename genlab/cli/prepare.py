@@ -29,8 +29,8 @@ EVALUATION = ("validate", "test", "predict")
 def prepare_args(args: list[str]) -> list[str]:
     """The command line as it is parsed.
 
-    The config of a checkpoint's run comes first when no config is given; `--config` may name a config that comes with
-    genlab; packages that `--import` or a config names are imported.
+    The config of a checkpoint's run comes first when no config is given; a class comes before its own options;
+    `--config` may name a config that comes with genlab; packages that `--import` or a config names are imported.
 
     Raises:
         UsageError: there is no such config, or it is no YAML, or a package cannot be imported.
@@ -39,7 +39,7 @@ def prepare_args(args: list[str]) -> list[str]:
     """
     args = with_class_of_help(with_values_of_agent(args))
     check_checkpoint(args)
-    args = with_packaged_configs(with_configs_first(with_run_config(args)))
+    args = with_packaged_configs(with_configs_first(with_run_config(with_classes_first(args))))
     contents = read_configs(args)
     check_files([overridden_values(args), *map(flatten, contents)])
     packages = ",".join(filter(None, [option(args, "import"), *(config.get("import") for config in contents)]))
@@ -148,6 +148,20 @@ def _model_of(checkpoint: Path) -> dict[str, Any]:
         "class_path": arguments["_class_path"],
         "init_args": {name: value for name, value in arguments.items() if name not in unused},
     }
+
+
+def with_classes_first(args: list[str]) -> list[str]:
+    """Puts `--data CLASS` before `--data.size 64`, and so on at each depth: a class comes before its own options.
+
+    Options of the same depth keep their order.
+    """
+    groups: list[list[str]] = []  # an option and its values
+    for word in args[1:]:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    by_depth = sorted(groups, key=lambda group: group[0].partition("=")[0].count("."))
+    return [*args[:1], *itertools.chain.from_iterable(by_depth)]
 
 
 def with_configs_first(args: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genlab.cli.lightning_cli import GenlabCLI, Parsed
-from genlab.cli.prepare import prepare_args, with_configs_first
+from genlab.cli.prepare import prepare_args, with_classes_first, with_configs_first
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_configs_keep_their_order_and_a_config_without_a_file_is_left_to_the_par
         *("--a=1", "--b", "2", "--config"),
     ]
     assert with_configs_first([]) == []
+
+
+def test_a_class_comes_before_its_own_options() -> None:
+    assert with_classes_first(["fit", "--data.size", "[4, -1]", "--a=1.5", "--model.g.x=-1", "--data", "D", "-c", "f"]) == [
+        *["fit", "--a=1.5", "--data", "D", "-c", "f", "--data.size", "[4, -1]", "--model.g.x=-1"]
+    ]
+    assert with_classes_first([]) == []
