@@ -41,7 +41,8 @@ def test_configs_keep_their_order_and_a_config_without_a_file_is_left_to_the_par
 
 
 def test_a_class_comes_before_its_own_options() -> None:
-    assert with_classes_first(["fit", "--data.size", "[4, -1]", "--a=1.5", "--model.g.x=-1", "--data", "D", "-c", "f"]) == [
+    args = ["fit", "--data.size", "[4, -1]", "--a=1.5", "--model.g.x=-1", "--data", "D", "-c", "f"]
+    assert with_classes_first(args) == [
         *["fit", "--a=1.5", "--data", "D", "-c", "f", "--data.size", "[4, -1]", "--model.g.x=-1"]
     ]
     assert with_classes_first([]) == []
