@@ -17,8 +17,10 @@ class Autoencoder(AutoencoderBase):
 
     Args:
         latent_dim: Width d of the latent code z.
-        depth: Number of convolutions.
-        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ...
+        depth: Number of convolutions. By default it follows from the size of the images: 3 for 28 and 32, 4 for 64, 5
+            for 128.
+        channel_factor: Layer i has channel_factor ** i channels, i = 1, 2, ..., and at most channel_factor ** 3 where
+            the depth follows from the size.
         kernel_size: Kernel size of every convolution.
         hidden_dim: Width of the fully connected layer between the convolutions and the code.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
@@ -38,7 +40,7 @@ class Autoencoder(AutoencoderBase):
     def __init__(
         self,
         latent_dim: int = 20,
-        depth: int = 3,
+        depth: int | None = None,
         channel_factor: int = 8,
         kernel_size: int = 3,
         hidden_dim: int = 128,
@@ -49,7 +51,7 @@ class Autoencoder(AutoencoderBase):
         if latent_dim < 1 or hidden_dim < 1:
             raise ValueError(f"latent_dim is {latent_dim} and hidden_dim {hidden_dim}; both must be at least 1")
         self.save_hyperparameters()
-        channels = growing_channels(depth, channel_factor)
+        channels = growing_channels(depth, channel_factor, image_shape[1:])
         self.latent_dim = latent_dim
         self.encoder = StridedEncoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)
         self.decoder = StridedDecoder(image_shape, channels, kernel_size, hidden_dim, latent_dim)

@@ -7,6 +7,7 @@ from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.losses.classification import classification_terms
 from lit_models.networks.classifier import BlockKind, ConvFeatures
+from lit_models.networks.conv import depth_of, doubling_channels
 
 
 class Classifier(GenerativeModule):
@@ -18,7 +19,9 @@ class Classifier(GenerativeModule):
     rate. If a run is resumed with more epochs, the cycle is stretched.
 
     Args:
-        channels: Channels of each stage. A stage is one block, and max pooling halves the image between stages.
+        channels: Channels of each stage. A stage is one block, and max pooling halves the image between stages. By
+            default 32, 64, 128, ..., at most 256; the number of stages follows from the size of the images: 3 for 28
+            and 32, 4 for 64, 5 for 128.
         block: Kind of block: one plain convolution, a residual block or an inception block.
         batch_norm: Applies batch normalisation after each convolution.
         feature_dim: Width of the features before the last layer.
@@ -41,7 +44,7 @@ class Classifier(GenerativeModule):
 
     def __init__(
         self,
-        channels: tuple[int, ...] = (32, 64, 128),
+        channels: tuple[int, ...] | None = None,
         block: BlockKind = "plain",
         batch_norm: bool = True,
         feature_dim: int = 128,
@@ -55,6 +58,7 @@ class Classifier(GenerativeModule):
         check_num_classes(num_classes)
         self.save_hyperparameters()
         self.lr_schedule = lr_schedule
+        channels = channels or tuple(doubling_channels(depth_of(image_shape[1:]), 32, 256))
         self.feature_network = ConvFeatures(image_shape, channels, block, batch_norm, feature_dim)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(feature_dim, num_classes))
 

@@ -98,7 +98,7 @@ class CycleGAN(AdversarialBase):
         translator.check_image_shape(source_shape)
         a, b = source_shape, image_shape
         self.setup_networks(
-            nn.ModuleDict({"ab": translator.build(a[0], b[0]), "ba": translator.build(b[0], a[0])}),
+            nn.ModuleDict({"ab": translator.build(a[0], b[0], a[1:]), "ba": translator.build(b[0], a[0], a[1:])}),
             nn.ModuleDict({"a": discriminator.build(a), "b": discriminator.build(b)}),
             objective or LeastSquares(),
             recipe,

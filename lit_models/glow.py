@@ -31,7 +31,8 @@ class Glow(GenerativeModule):
     coupling is exp(m tanh(r / m)), with a learned bound m, instead of sigmoid(r + 2).
 
     Args:
-        levels: Number of levels; each halves the height and width. At most 2 for 28 x 28 pixels.
+        levels: Number of levels; each halves the height and width. By default as often as both sides can be halved
+            evenly, but at most 2 for 28 and 32 pixels, 3 for 64, 4 for 128.
         steps: Number K of steps of flow on each level.
         width: Hidden channels of the networks in the couplings.
         lu: Parametrises the 1x1 convolutions by their LU decomposition, which makes the determinant cheap.
@@ -58,7 +59,7 @@ class Glow(GenerativeModule):
 
     def __init__(
         self,
-        levels: int = 2,
+        levels: int | None = None,
         steps: int = 8,
         width: int = 64,
         lu: bool = True,
@@ -69,7 +70,7 @@ class Glow(GenerativeModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
     ) -> None:
         super().__init__(optimizer)
-        if levels < 1 or steps < 1 or width < 1:
+        if (levels is not None and levels < 1) or steps < 1 or width < 1:
             raise ValueError(f"levels is {levels}, steps {steps}, width {width}; all must be at least 1")
         if not 0 < margin < 0.5 or not temperature >= 0:
             raise ValueError(

@@ -72,7 +72,7 @@ class RestorationGAN(ImageToImageGAN):
         translator = generator or UNetTranslator()
         translator.check_image_shape(source_shape)
         self.setup_networks(
-            translator.build(source_shape[0], image_shape[0]),
+            translator.build(source_shape[0], image_shape[0], image_shape[1:]),
             UnconditionalDiscriminator(features, discriminator.build_head(features.out_dim, 1)),
             objective or NonSaturating(),
             recipe,

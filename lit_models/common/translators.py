@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from lit_models.common.component import Component
+from lit_models.networks.conv import depth_of
 from lit_models.networks.image_translation import (
     ResNetGenerator,
     UNetGenerator,
@@ -27,10 +28,15 @@ class Translator(Component, ABC):
         """
 
     @abstractmethod
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
         """A network from images in [0, 1], N x in_channels x H x W, to images, N x out_channels x H x W.
 
         A network with a linear last layer may exceed [0, 1]; the model clips its output in `translate`.
+
+        Args:
+            in_channels: Channels of the source images.
+            out_channels: Channels of the target images.
+            size: Height and width of the images of the training, which a depth may follow from.
         """
 
 
@@ -58,7 +64,7 @@ class ConvTranslator(Translator):
         self.channels = channels
         self.kernel_size = kernel_size
 
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
         return channels_last(identity_conv_net(in_channels, out_channels, self.channels, self.kernel_size))
 
 
@@ -88,7 +94,7 @@ class ResNetTranslator(Translator):
     def check_image_shape(self, image_shape: Sequence[int]) -> None:
         check_resnet_size(image_shape[1:])
 
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
         return channels_last(ResNetGenerator(in_channels, out_channels, self.channels, self.blocks, self.norm))
 
 
@@ -101,7 +107,8 @@ class UNetTranslator(Translator):
 
     Args:
         channels: Channels of the first maps; twice as many at each smaller size, at most eight times as many.
-        depth: Number of convolutions of stride 2.
+        depth: Number of convolutions of stride 2. By default it follows from the size of the images: 3 for 28 and 32, 4
+            for 64, 5 for 128.
         dropout: Probability that training drops an activation on the way up, 0.5 in the paper. It acts on maps at a
             quarter of the size or less, which need a depth of at least 3.
         norm: Layer after each convolution but the first, the innermost and the last.
@@ -111,10 +118,12 @@ class UNetTranslator(Translator):
             halved `depth` times.
     """
 
-    def __init__(self, channels: int = 32, depth: int = 3, dropout: float = 0.0, norm: Norm = "batch") -> None:
-        if dropout and depth < 3:
+    def __init__(
+        self, channels: int = 32, depth: int | None = None, dropout: float = 0.0, norm: Norm = "batch"
+    ) -> None:
+        if dropout and depth is not None and depth < 3:
             raise ValueError(f"dropout is {dropout}, but depth is {depth}; dropout needs a depth of at least 3")
-        if channels < 1 or depth < 1 or not 0 <= dropout < 1:
+        if channels < 1 or (depth is not None and depth < 1) or not 0 <= dropout < 1:
             raise ValueError(
                 f"channels is {channels}, depth {depth} and dropout {dropout}; they must be at least 1, 1 and 0,"
                 " dropout below 1"
@@ -125,9 +134,12 @@ class UNetTranslator(Translator):
         self.norm: Norm = norm
 
     def check_image_shape(self, image_shape: Sequence[int]) -> None:
-        check_unet_size(image_shape[1:], self.depth)
+        check_unet_size(image_shape[1:], self._depth(image_shape[1:]))
 
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
         return channels_last(
-            UNetGenerator(in_channels, out_channels, self.channels, self.depth, self.dropout, self.norm)
+            UNetGenerator(in_channels, out_channels, self.channels, self._depth(size), self.dropout, self.norm)
         )
+
+    def _depth(self, size: Sequence[int]) -> int:
+        return depth_of(size) if self.depth is None else self.depth

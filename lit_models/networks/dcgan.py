@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lit_models.networks.conv import strided_sizes
+from lit_models.networks.conv import depth_of, doubling_channels, strided_sizes
 from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.minibatch_std import MinibatchStd
@@ -13,6 +13,19 @@ from lit_models.networks.noise import GaussianNoise
 from lit_models.networks.norms import NORMS, Norm, add_spectral_norm
 
 KERNEL_SIZE = 4
+
+
+def dcgan_channels(channels: int, depth: int | None, size: Sequence[int]) -> list[int]:
+    """Channels after each halving, twice as many each time: c, 2 c, 4 c, ...
+
+    Args:
+        channels: The factor c.
+        depth: Number of halvings. None: it follows from the size, and the channels are at most 8 c.
+        size: Height and width of the images.
+    """
+    if depth is None:
+        return doubling_channels(depth_of(size), channels, 8 * channels)
+    return [channels * 2**level for level in range(depth)]
 
 
 def dcgan_sizes(image_shape: Sequence[int], depth: int) -> list[tuple[int, int]]:
@@ -34,13 +47,13 @@ class DCGANDecoder(nn.Module):
         image_shape: Channels, height, width.
         in_dim: Width of the code.
         channels: c, channels of the largest hidden maps; each smaller size has twice as many.
-        depth: Number of transposed convolutions.
+        depth: Number of transposed convolutions. None: it follows from the size, and maps have at most 8c channels.
     """
 
-    def __init__(self, image_shape: Sequence[int], in_dim: int, channels: int, depth: int) -> None:
+    def __init__(self, image_shape: Sequence[int], in_dim: int, channels: int, depth: int | None = None) -> None:
         super().__init__()
-        sizes = dcgan_sizes(image_shape, depth)[::-1]
-        widths = [*(channels * 2**level for level in reversed(range(depth))), image_shape[0]]
+        widths = [*reversed(dcgan_channels(channels, depth, image_shape[1:])), image_shape[0]]
+        sizes = dcgan_sizes(image_shape, len(widths) - 1)[::-1]
         smallest = (widths[0], *sizes[0])
         self.project = nn.Sequential(
             nn.Linear(in_dim, smallest[0] * smallest[1] * smallest[2], bias=False),
@@ -52,7 +65,7 @@ class DCGANDecoder(nn.Module):
         for level, (c_in, c_out) in enumerate(itertools.pairwise(widths)):
             at, to = sizes[level : level + 2]
             missing = (to[0] - 2 * at[0], to[1] - 2 * at[1])
-            last = level == depth - 1
+            last = level == len(widths) - 2
             self.upsample.append(
                 nn.ConvTranspose2d(c_in, c_out, KERNEL_SIZE, stride=2, padding=1, output_padding=missing, bias=last)
             )
@@ -72,7 +85,7 @@ class DCGANFeatures(FeatureNetwork):
     Args:
         image_shape: Channels, height, width.
         channels: c, channels after the first convolution; each smaller size has twice as many.
-        depth: Number of convolutions.
+        depth: Number of convolutions. None: it follows from the size, and maps have at most 8c channels.
         norm: Layer between convolution and activation.
         spectral_norm: Whether each weight is divided by its spectral norm (Miyato et al. 2018, arXiv 1802.05957).
         minibatch_std: Whether the minibatch standard deviation is appended to the last maps.
@@ -83,15 +96,15 @@ class DCGANFeatures(FeatureNetwork):
         self,
         image_shape: Sequence[int],
         channels: int,
-        depth: int = 3,
+        depth: int | None = None,
         norm: Norm = "batch",
         spectral_norm: bool = False,
         minibatch_std: bool = False,
         noise_std: float = 0.0,
     ) -> None:
         super().__init__()
-        height, width = dcgan_sizes(image_shape, depth)[-1]
-        widths = [image_shape[0], *(channels * 2**level for level in range(depth))]
+        widths = [image_shape[0], *dcgan_channels(channels, depth, image_shape[1:])]
+        height, width = dcgan_sizes(image_shape, len(widths) - 1)[-1]
         self.layers = nn.Sequential()
         for level, (c_in, c_out) in enumerate(itertools.pairwise(widths)):
             normed = level > 0 and norm != "none"

@@ -4,11 +4,13 @@ Feature maps are N x H x W x C, so that a layer that mixes the channels of a pix
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.networks.conv import depth_of
 from lit_models.networks.init import channels_last
 
 
@@ -184,23 +186,24 @@ class MultiScaleFlow(nn.Module):
 
     Args:
         image_shape: Channels, height, width.
-        levels: Number of levels; each halves the height and width.
+        levels: Number of levels; each halves the height and width. None: as many as `flow_levels` says.
         steps: Number of steps of flow on each level.
         width: Hidden channels of the coupling networks.
         lu: Parametrises the 1x1 convolutions by their LU decomposition.
         margin: Margin of the `LogitTransform`.
 
     Raises:
-        ValueError: the height or width cannot be halved so often.
+        ValueError: the height or width cannot be halved so often, or not at all.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], levels: int, steps: int, width: int, lu: bool, margin: float
+        self, image_shape: tuple[int, int, int], levels: int | None, steps: int, width: int, lu: bool, margin: float
     ) -> None:
         super().__init__()
         channels, rows, columns = image_shape
-        if rows % 2**levels or columns % 2**levels:
-            raise ValueError(f"images of {rows} x {columns} pixels cannot be halved {levels} times (model.levels)")
+        levels = max(1, flow_levels((rows, columns), depth_of((rows, columns)) - 1)) if levels is None else levels
+        if flow_levels((rows, columns), levels) < levels:
+            raise ValueError(_refusal((rows, columns), levels))
         self.logit = LogitTransform(margin)
         self.levels = nn.ModuleList()
         self.splits = nn.ModuleList()
@@ -239,6 +242,24 @@ class MultiScaleFlow(nn.Module):
                 x = self.splits[index].inverse(torch.cat([x, parts[index]], dim=-1))  # type: ignore[operator]
             x = unsqueeze(level.inverse(x))  # type: ignore[operator]
         return self.logit.inverse(x).permute(0, 3, 1, 2)
+
+
+def flow_levels(size: Sequence[int], at_most: int) -> int:
+    """How often both sides, height and width, can be halved without a remainder, but not more often than `at_most`."""
+    return next((level for level in range(at_most) if any(side % 2 ** (level + 1) for side in size)), at_most)
+
+
+def _refusal(size: Sequence[int], levels: int) -> str:
+    """Says which sizes Glow takes instead of this one, and how to get there."""
+    divisor, possible = 2**levels, flow_levels(size, levels)
+    height, width = (math.ceil(side / divisor) * divisor for side in size)
+    nearest = f"{height}" if height == width else f"'[{height}, {width}]'"
+    level = "level" if levels == 1 else "levels"
+    others = f"--model.levels {possible} or " if possible else ""
+    return (
+        f"Glow with {levels} {level} takes images whose sides are multiples of {divisor}, and these are {size[0]} x"
+        f" {size[1]}: give {others}--data.size {nearest}"
+    )
 
 
 def coupling_network(channels: int, width: int) -> nn.Module:

@@ -9,7 +9,7 @@ from lit_models.networks.conv import StridedDecoder, StridedEncoder, growing_cha
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 17, 45)])
 def test_the_decoder_is_the_encoders_mirror_image(shape, depth: int, kernel_size: int):
-    channels = growing_channels(depth, 2)
+    channels = growing_channels(depth, 2, (28, 28))
     encoder = StridedEncoder(shape, channels, kernel_size, 8, 4)
     decoder = StridedDecoder(shape, channels, kernel_size, 8, 4)
     sizes, x = [], torch.rand(2, *shape)
@@ -25,7 +25,7 @@ def test_the_decoder_is_the_encoders_mirror_image(shape, depth: int, kernel_size
 
 
 def test_channels_grow_by_the_factor():
-    assert growing_channels(3, 8) == [8, 64, 512]
+    assert growing_channels(3, 8, (28, 28)) == growing_channels(None, 8, (28, 28)) == [8, 64, 512]
 
 
 def test_the_spec_figures_are_the_defaults():

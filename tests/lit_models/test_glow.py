@@ -282,7 +282,7 @@ def test_invalid_options_raise_an_error():
     for wrong in ({"steps": 0}, {"width": 0}, {"margin": 0.5}, {"margin": 0.0}, {"temperature": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             small(**wrong)
-    with pytest.raises(ValueError, match="4 x 4 pixels cannot be halved 3 times"):
+    with pytest.raises(ValueError, match="of 8, and these are 4 x 4: give --model.levels 2 or --data.size 8$"):
         small(levels=3)
 
 
