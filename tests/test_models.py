@@ -64,14 +64,16 @@ from lit_models.common.discriminators import (
     MLPDiscriminator,
     PatchDiscriminator,
     PoolingDiscriminator,
+    ResNetDiscriminator,
 )
-from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, StridedNetworks
+from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
     DCGANGenerator,
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    ResNetGenerator,
 )
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
@@ -123,6 +125,7 @@ class SmallStyles(StyleTransferDataModule):
 SMALL = {"latent_dim": 4, "channel_factor": 4, "hidden_dim": 32}
 EMA = AdversarialRecipe(ema_decay=0.9)
 SMALL_GAN = {"latent_dim": 5, "generator": DCGANGenerator(4), "discriminator": DCGANDiscriminator(4)}
+SMALL_RESNET = {"latent_dim": 5, "generator": ResNetGenerator(4, 8), "discriminator": ResNetDiscriminator(4, 8)}
 SMALL_CYCLE = {"generator": ResNetTranslator(2, 1), "discriminator": PatchDiscriminator(2, 1)}
 SMALL_CONV = {"generator": ConvTranslator((4,), 3), "discriminator": PoolingDiscriminator((2, 2), 4, 3)}
 SMALL_PICTURES = {
@@ -160,7 +163,9 @@ MODELS = {
         DenoisingAutoencoder, {"latent_dim": 8, "test_corruption": ColoredBlob(), "networks": SMALL_NETWORKS}
     ),
     "wae_imq": Row(WAE, {"latent_dim": 3, "networks": MLPNetworks((16,))}),
-    "wae_rbf": Row(WAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "kernel": "rbf", "likelihood": "gaussian"}),
+    "wae_rbf": Row(
+        WAE, {"latent_dim": 3, "networks": ResidualNetworks(4, 8), "kernel": "rbf", "likelihood": "gaussian"}
+    ),
     "vae_gaussian": Row(VAE, {"latent_dim": 3, "networks": MLPNetworks((16,)), "kl_warmup_steps": 2}),
     "vae_gaussian_strided": Row(VAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "lr_schedule": "one_cycle"}),
     "vae_categorical": Row(
@@ -176,7 +181,13 @@ MODELS = {
     ),
     "vae_efficientnet": Row(VAE, {"latent_dim": 3, "networks": EfficientNetNetworks(freeze=True)}),
     "vae_joint": Row(
-        VAE, {"latent_dim": 2, "latent_distribution": Joint(3, 1), "networks": SMALL_NETWORKS, "likelihood": "laplace"}
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Joint(3, 1),
+            "networks": ResidualNetworks(4, 8, 2, 2),
+            "likelihood": "laplace",
+        },
     ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
@@ -196,15 +207,31 @@ MODELS = {
         GAN,
         {**SMALL_GAN, "objective": Hinge(), "discriminator": DCGANDiscriminator(4, 2, "none", True, True, 0.1)},
     ),
+    "gan_resnet": Row(GAN, {**SMALL_RESNET, "objective": Hinge(), "recipe": EMA}),
+    "gan_resnet_wasserstein": Row(
+        GAN,
+        {
+            **SMALL_RESNET,
+            "objective": Wasserstein(),
+            "discriminator": ResNetDiscriminator(4, 8, 2, 2, "layer", spectral_norm=False),
+        },
+    ),
     "gan_pooling": Row(GAN, {**SMALL_GAN, "generator": PoolingGenerator(), "prior": Mixture(3)}),
     "gan_mlp": Row(
         GAN,
         {"latent_dim": 2, "generator": MLPGenerator((8,)), "discriminator": MLPDiscriminator((8,)), "prior": Uniform()},
     ),
     "gan_linear": Row(GAN, {**SMALL_GAN, "generator": LinearGenerator(), "objective": Minimax()}),
-    "conditional_gan_projection": Row(ConditionalGAN, {**SMALL_GAN, "embedding_dim": 3}),
+    "conditional_gan_projection": Row(ConditionalGAN, {**SMALL_RESNET, "embedding_dim": 3}),
     "conditional_gan_embedding": Row(ConditionalGAN, {**SMALL_GAN, "conditioning": "embedding", "recipe": EMA}),
-    "acgan": Row(ACGAN, {**SMALL_GAN, "image_shape": (1, 28, 28)}),
+    "acgan": Row(
+        ACGAN,
+        {
+            **SMALL_RESNET,
+            "discriminator": ResNetDiscriminator(4, 8, minibatch_std=True),
+            "image_shape": (1, 28, 28),
+        },
+    ),
     "acgan_of_the_paper": Row(
         ACGAN,
         {

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lit_models.common.discriminators import (
     ACGANDiscriminator,
     DCGANDiscriminator,
     Discriminator,
     MLPDiscriminator,
+    ResNetDiscriminator,
 )
+from lit_models.common.encoder_decoders import ResidualNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
     DCGANGenerator,
@@ -20,18 +23,28 @@ from lit_models.common.generators import (
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    ResNetGenerator,
 )
 from lit_models.networks.acgan import ACGANDecoder, ACGANFeatures
 from lit_models.networks.dcgan import DCGANDecoder, DCGANFeatures
 from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.networks.noise import GaussianNoise
 from lit_models.networks.pooling import PoolingDecoder
+from lit_models.networks.resnet_gan import DownBlock, ResNetDecoder, ResNetFeatures, UpBlock
 
 SHAPES = [(1, 28, 28), (3, 28, 28), (3, 32, 32)]
-GENERATORS = [DCGANGenerator(4), ACGANGenerator(), PoolingGenerator(), LinearGenerator(), MLPGenerator((8,))]
+GENERATORS = [
+    DCGANGenerator(4),
+    ResNetGenerator(4, 8),
+    ACGANGenerator(),
+    PoolingGenerator(),
+    LinearGenerator(),
+    MLPGenerator((8,)),
+]
 DISCRIMINATORS = [
     DCGANDiscriminator(4),
     DCGANDiscriminator(4, norm="layer", minibatch_std=True),
+    ResNetDiscriminator(4, 8, minibatch_std=True),
     ACGANDiscriminator(),
     MLPDiscriminator((8,)),
 ]
@@ -89,6 +102,55 @@ def test_an_image_that_is_too_small_is_an_error():
         DCGANGenerator(depth=4).build((1, 8, 8), 10)
 
 
+PAPERS_RESNETS = {  # Miyato et al. 2018, tables 3 to 5
+    "CIFAR-10": (32, (256, 256, 3), [256] * 4, (128, 128, 2, 2), [128] * 4),
+    "STL-10": (48, (64, 512, 3), [512, 256, 128, 64], (64, 1024, 4, 1), [64, 128, 256, 512, 1024]),
+    "ImageNet": (
+        128,
+        (64, 1024, 5),
+        [1024, 1024, 512, 256, 128, 64],
+        (64, 1024, 5, 1),
+        [64, 128, 256, 512, 1024, 1024],
+    ),
+}
+"""Side of the images; options of the generator and its maps' channels; the same of the discriminator."""
+
+
+@pytest.mark.parametrize("name", PAPERS_RESNETS)
+def test_resnets_have_the_papers_layers(name: str):
+    side, up_options, up_widths, down_options, down_widths = PAPERS_RESNETS[name]
+    with torch.device("meta"):
+        up = ResNetDecoder((3, side, side), 128, *up_options)
+        down = ResNetFeatures((3, side, side), *down_options, "none", False, False)
+    assert shapes(up, nn.Linear) == [(up_widths[0] * (side // 2 ** up_options[2]) ** 2, 128)]
+    expected = [shape for a, b in itertools.pairwise(up_widths) for shape in ((b, a, 3, 3), (b, b, 3, 3), (b, a, 1, 1))]
+    assert shapes(up, nn.Conv2d) == [*expected, (3, up_widths[-1], 3, 3)]
+    expected = [(down_widths[0], 3, 3, 3), (down_widths[0], down_widths[0], 3, 3), (down_widths[0], 3, 1, 1)]
+    for level, (a, b) in enumerate(itertools.pairwise(down_widths), start=1):
+        expected += [(a, a, 3, 3), (b, a, 3, 3)] + [(b, a, 1, 1)] * (level < down_options[2] or a != b)
+    assert shapes(down, nn.Conv2d) == expected
+
+
+def test_resnet_blocks_by_formula():
+    """Each as in the papers: the skip connection upsamples before its convolution, or pools after it."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 7, 7)
+    block = UpBlock(3, 5, (15, 14))
+    h = F.interpolate(F.batch_norm(x, None, None, training=True).relu(), (15, 14))
+    h = F.batch_norm(F.conv2d(h, block.residual[3].weight, padding=1), None, None, training=True).relu()
+    expected = F.conv2d(h, block.residual[6].weight, padding=1)
+    expected += F.conv2d(F.interpolate(x, (15, 14)), block.skip[0].weight)
+    torch.testing.assert_close(block(x), expected)
+
+    block = DownBlock(3, 5, True, "none")
+    conv_1, conv_2, skip = (module for module in block.modules() if isinstance(module, nn.Conv2d))
+    expected = conv_2(conv_1(x.relu()).relu()) + skip(x)
+    torch.testing.assert_close(block(x), F.avg_pool2d(expected, 2))
+    assert torch.equal(DownBlock(3, 3, False, "none").skip(x), x)
+    for convolution, bound in ((conv_2, (2 * 6 / (9 * (3 + 5))) ** 0.5), (skip, (6 / (3 + 5)) ** 0.5)):  # Glorot's
+        assert 0.8 * bound < convolution.weight.abs().max() <= bound and not convolution.bias.any()
+
+
 def test_acgan_has_the_papers_layers():
     """Odena et al. 2016, appendix A, for CIFAR-10."""
     up, down = ACGANDecoder((3, 32, 32), 110), ACGANFeatures((3, 32, 32), 0.0, 0.5)
@@ -130,12 +192,15 @@ def test_noise_is_added_in_training_only():
     assert torch.equal(noise.eval()(x), x)
 
 
-def test_spectral_norm_is_one():
-    discriminator = DCGANDiscriminator(4, norm="none", spectral_norm=True)
+@pytest.mark.parametrize(
+    ("discriminator", "layers"),
+    [(DCGANDiscriminator(4, norm="none", spectral_norm=True), 4), (ResNetDiscriminator(4, 8), 12)],
+)
+def test_spectral_norm_is_one(discriminator: Discriminator, layers: int):
     network = discriminator.build_features((1, 28, 28))
-    layers = [*network.modules(), *discriminator.build_head(network.out_dim, 1).modules()]
-    weighted = [m for m in layers if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert len(weighted) == 4
+    modules = [*network.modules(), *discriminator.build_head(network.out_dim, 1).modules()]
+    weighted = [m for m in modules if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(weighted) == layers
     for layer in weighted:
         for _ in range(50):  # in training each access is a power iteration
             weight = layer.weight
@@ -149,6 +214,9 @@ def test_arguments_are_checked():
         lambda: ACGANDiscriminator(dropout=1.0),
         lambda: MLPGenerator((0,)),
         lambda: MLPDiscriminator(()),
+        lambda: ResNetGenerator(depth=0),
+        lambda: ResNetDiscriminator(last_blocks=-1),
+        lambda: ResidualNetworks(blocks=0),
     ):
         with pytest.raises(ValueError, match="must be|there must"):
             wrong()
