@@ -37,7 +37,8 @@ class BatchLoader:
     The order of the images depends on (seed, epoch) alone. It is cut into slices of `batch_size * world_size` images,
     and each rank takes its own part of a slice, so that several processes together see the batches that one process
     with the whole batch size would see. If `drop_last` is false, the last, smaller slice is divided among the ranks
-    too, and every image is seen exactly once.
+    too, and every image is seen exactly once. If it were too small for two images a rank, it joins the slice before it
+    in training, as batch norm needs more than one image.
 
     Args:
         images: uint8, M x C x H x W, on the device that keeps the data, or on disk.
@@ -105,10 +106,13 @@ class BatchLoader:
         self.return_index = return_index
         self.epoch = 0
         self._slice = batch_size * world_size
-        self._whole, rest = divmod(len(self.index), self._slice)
-        # A smaller slice needs an image for each rank; otherwise the ranks would have different numbers of batches.
-        keep_rest = rest >= world_size if shuffle else rest > 0
-        self._rest = rest if keep_rest and not (drop_last and self._whole) else 0
+        whole, rest = divmod(len(self.index), self._slice)
+        joins = shuffle and rest < min(batch_size, 2) * world_size
+        self._slices = max(1, whole + (rest > 0 and not drop_last and not joins))
+        seen = len(self.index) - (rest if drop_last and whole else 0)
+        self._last = seen - (self._slices - 1) * self._slice
+        self.max_batch_size = -(-max(self._last, self._slice) // world_size)
+        """Size of the largest batch of any rank."""
         self._position = 0
         self._resume: tuple[int, int] | None = None
         if return_index:
@@ -122,7 +126,7 @@ class BatchLoader:
     batch_sampler = None  # Lightning expects this attribute beside `sampler`
 
     def __len__(self) -> int:
-        return self._whole + (self._rest > 0)
+        return self._slices
 
     @property
     def sampler(self) -> "BatchLoader":
@@ -166,11 +170,8 @@ class BatchLoader:
 
     def _bounds(self, index: int) -> slice:
         """Returns this rank's part of slice number `index` of the order."""
-        first = index * self._slice
-        if index < self._whole:
-            first += self.rank * self.batch_size
-            return slice(first, first + self.batch_size)
-        start, stop = (self._rest * part // self.world_size for part in (self.rank, self.rank + 1))
+        first, size = index * self._slice, self._last if index == self._slices - 1 else self._slice
+        start, stop = (size * part // self.world_size for part in (self.rank, self.rank + 1))
         return slice(first + start, first + stop)
 
     @torch.no_grad()
@@ -207,7 +208,7 @@ class BatchLoader:
 
         def job(picked: Tensor) -> tuple[Tensor, Tensor]:
             """Takes memory here, because in another thread another GPU could be the current one."""
-            memory = spare.pop() if spare else images.empty(self.batch_size, pinned)
+            memory = spare.pop() if spare else images.empty(self.max_batch_size, pinned)
             return picked, memory[: len(picked)]
 
         ahead = min(MAX_AHEAD, BYTES_AHEAD // (self.batch_size * images.row_bytes))

@@ -184,7 +184,7 @@ class GLO(AutoencoderBase):
         finite = gradient.isfinite().all(dim=1, keepdim=True)
         updated = codes.detach() - self.code_lr * torch.where(finite, gradient, 0)
         loader: Any = self.trainer.train_dataloader
-        self.table.update(index, updated, loader.batch_size)
+        self.table.update(index, updated, getattr(loader, "max_batch_size", loader.batch_size))
 
     def on_train_epoch_end(self) -> None:
         self.table.fit_gaussian()

@@ -41,6 +41,19 @@ def test_drop_last_leaves_the_incomplete_batch_out_unless_it_is_the_only_one():
     assert len(seen(loader(3, shuffle=True, drop_last=True))) == 3
 
 
+@pytest.mark.parametrize(
+    ("n", "world_size", "sizes"),
+    [(9, 1, [4, 5]), (10, 1, [4, 4, 2]), (19, 2, [8, 11]), (20, 2, [8, 8, 4]), (17, 2, [8, 9]), (1, 1, [1])],
+)
+def test_no_batch_of_training_has_one_image(n: int, world_size: int, sizes: list[int]):
+    ranks = [loader(n, shuffle=True, rank=rank, world_size=world_size) for rank in range(world_size)]
+    batches = [[len(labels) for _, labels in rank] for rank in ranks]
+    assert [sum(parts) for parts in zip(*batches, strict=True)] == sizes and len(ranks[0]) == len(sizes)
+    assert n == 1 or min(map(min, batches)) > 1
+    assert max(map(max, batches)) <= ranks[0].max_batch_size
+    assert sorted(sum(map(seen, ranks), [])) == list(range(n))
+
+
 def test_index_selects_a_split_without_copying_the_images():
     part = loader(index=torch.tensor([2, 3, 11]))
     assert seen(part) == [2, 3, 11]
