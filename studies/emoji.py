@@ -36,7 +36,7 @@ def unpack(package: Path, folder: Path) -> int:
         UsageError: The file is not the package.
     """
     try:
-        with tarfile.open(package) as tar:
+        with tarfile.open(package, "r:gz") as tar:
             classes = pictures(json.load(_open(tar, EMOJI)))
             for name in set(classes.values()):
                 (folder / name).mkdir(parents=True, exist_ok=True)
