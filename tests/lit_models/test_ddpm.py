@@ -16,7 +16,7 @@ from lit_models.common.diffusion import discretised_log_likelihood
 from lit_models.common.noise_predictors import MLPNoisePredictor, NoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
 from lit_models.common.samplers import DDIM, Ancestral
-from lit_models.networks.unet import NoiseLevelEmbedding, SelfAttention
+from lit_models.networks.unet import NoiseLevelEmbedding, ResidualBlock, SelfAttention
 from tests.helpers import fit, stop_at
 
 SHAPE = (1, 4, 4)
@@ -197,7 +197,7 @@ def test_invalid_arguments_raise_an_error(options: dict[str, Any], message: str)
 
 
 def test_empty_networks_raise_an_error():
-    for make in (lambda: UNet(()), lambda: UNet((8,), dropout=1.0), lambda: MLPNoisePredictor(())):
+    for make in (lambda: UNet(()), lambda: UNet(0), lambda: UNet(8, dropout=1.0), lambda: MLPNoisePredictor(())):
         with pytest.raises(ValueError, match="at least one"):
             make()
 
@@ -206,16 +206,24 @@ def test_empty_networks_raise_an_error():
 
 
 @pytest.mark.parametrize(
-    "network",
-    [UNet((8, 16)), UNet((8,), 2, attention=False), UNet((8, 8), patch_size=2, dropout=0.1), MLPNoisePredictor((8,))],
+    ("network", "size"),
+    [
+        (UNet((8, 16)), (8, 8)),
+        (UNet((8,), 2, attention=False), (8, 8)),
+        (UNet((8, 8, 8), patch_size=2, dropout=0.1), (14, 10)),  # patches of 7 x 5, then 4 x 3 and 2 x 2
+        (UNet(4, attention=8), (25, 15)),
+        (MLPNoisePredictor((8,)), (8, 8)),
+    ],
 )
 @pytest.mark.parametrize("classes", [None, 3])
-def test_a_network_takes_images_noise_levels_and_labels(network: NoisePredictor, classes: int | None):
-    made = network.build((3, 8, 8), classes)
+def test_a_network_takes_images_noise_levels_and_labels(
+    network: NoisePredictor, size: tuple[int, int], classes: int | None
+):
+    made = network.build((3, *size), classes)
     for parameter in made.parameters():  # the last layer is zero at first
         nn.init.normal_(parameter, 0, 0.2)
     made.eval()
-    x, level = torch.randn(4, 3, 8, 8), torch.tensor([0.1, 0.1, 0.5, 0.5])
+    x, level = torch.randn(4, 3, *size), torch.tensor([0.1, 0.1, 0.5, 0.5])
     asked = None if classes is None else torch.tensor([0, 1, 2, 3])
     found = made(x, level, asked)
     assert found.shape == x.shape
@@ -225,6 +233,26 @@ def test_a_network_takes_images_noise_levels_and_labels(network: NoisePredictor,
     )
     torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(made(x, level.flip(0), asked), found)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "attended"),
+    [
+        ((28, 28), [1, 2, 2], 1),
+        ((32, 32), [1, 2, 2], 1),
+        ((48, 48), [1, 2, 2, 4], 7),  # in the middle, and in three blocks of 12 x 12 and of 6 x 6
+        ((100, 60), [1, 2, 2, 4], 4),  # 25 x 15 is too large
+        ((128, 128), [1, 1, 2, 2, 4], 7),
+        ((256, 256), [1, 1, 2, 2, 4, 4], 7),
+    ],
+)
+def test_resolutions_and_attention_of_a_u_net_follow_from_the_size(
+    size: tuple[int, int], channels: list[int], attended: int
+):
+    network = UNet(1).build((1, *size))
+    blocks = [layer for layer in network.down if isinstance(layer, ResidualBlock)]
+    assert [block.conv_2.out_channels for block in blocks] == channels
+    assert sum(isinstance(layer, SelfAttention) for layer in network.modules()) == attended
 
 
 def test_noise_levels_are_distinguished():
