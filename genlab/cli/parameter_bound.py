@@ -8,6 +8,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from genlab.runs.errors import UsageError
+from lit_models.common.module import GenerativeModule
 
 MAX_PARAMETERS = 200_000_000
 """The default bound. Adam needs 16 bytes for each parameter, which makes 3.2 GB."""
@@ -15,6 +16,8 @@ MAX_PARAMETERS_HELP = (
     "Refuse a model of more parameters than this, before they take memory. Training with Adam needs about 16 bytes for"
     " each."
 )
+SIDES = (256, 128, 96, 64, 48, 32, 28)
+"""Sides of square images that are tried where a model for larger ones has too many parameters."""
 FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye)
 """The functions by which layers make their parameters."""
 
@@ -43,8 +46,12 @@ class ParameterBound(TorchFunctionMode):
                 return without_memory
         return func(*args, **kwargs)
 
-    def check(self, model: nn.Module | None) -> None:
-        """Checks what was built; None for a model that could not be built.
+    def check(self, model: nn.Module | None, sized: bool = False) -> None:
+        """Checks what was built.
+
+        Args:
+            model: The model; None if it could not be built.
+            sized: Whether the data have an option `size`, so that a size which fits can be named.
 
         Raises:
             UsageError: It is beyond the bound.
@@ -58,6 +65,24 @@ class ParameterBound(TorchFunctionMode):
             name, largest = max(parameters.items(), key=lambda item: item[1].numel())
             shape = " x ".join(map(str, largest.shape))
             what = f"{type(model).__name__} has {total:,} parameters, the most of them in {name} of {shape}"
-        raise UsageError(
-            f"{what}; --max_parameters is {self.bound:,}: use smaller images or layers, or raise --max_parameters"
-        )
+        fitting = _fitting_side(model, self.bound) if sized and isinstance(model, GenerativeModule) else None
+        advice = "use smaller images or layers" if fitting is None else f"give --data.size {fitting}"
+        raise UsageError(f"{what}; --max_parameters is {self.bound:,}: {advice}, or raise --max_parameters")
+
+
+def _fitting_side(model: GenerativeModule, bound: int) -> int | None:
+    """Returns the largest usual side of images for which the model has at most `bound` parameters; None: there is none.
+
+    The model is built for each side, without memory.
+    """
+    config = model.model_config()
+    shape = config.get("image_shape")
+    for side in (side for side in SIDES if shape is not None and side < max(shape[1:])):
+        try:
+            with ParameterBound(0):
+                smaller = model.from_config(config | {"image_shape": (shape[0], side, side)})
+        except Exception:  # not every constructor takes tensors without memory
+            return None
+        if sum(parameter.numel() for parameter in smaller.parameters()) <= bound:
+            return side
+    return None
