@@ -91,7 +91,7 @@ class UNet(NoisePredictor):
             fitting = max(side for side in range(1, self.patch_size) if sides % side == 0)
             raise ValueError(
                 f"images of {height} x {width} cannot be cut into patches of {self.patch_size} x {self.patch_size};"
-                f" use patch_size {fitting}, or images whose sides are multiples of {self.patch_size}"
+                f" use --model.network.patch_size {fitting}, or images whose sides are multiples of {self.patch_size}"
             )
         size = (height // self.patch_size, width // self.patch_size)
         channels = _channels_for(size, self.channels) if isinstance(self.channels, int) else self.channels

@@ -42,5 +42,5 @@ class SRResNet(Upscaler):
 
     def build(self, in_channels: int, out_channels: int, factor: int) -> nn.Module:
         if factor < 2 or factor & (factor - 1):
-            raise ValueError(f"SRResNet enlarges by powers of two, not by {factor}")
+            raise ValueError(f"SRResNet enlarges by powers of two, not by {factor}; give --data.factor 2 or 4")
         return channels_last(SRResNetGenerator(in_channels, out_channels, factor, self.channels, self.blocks))

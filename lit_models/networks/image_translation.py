@@ -150,7 +150,9 @@ def check_unet_size(size: Sequence[int], depth: int) -> None:
         ValueError: images of this height and width are too small for UNetGenerator.
     """
     if min(size) < 2**depth:
-        raise ValueError(f"depth {depth} is too deep for images of {size[0]} x {size[1]}")
+        deepest = min(size).bit_length() - 1
+        advice = f"give at most {deepest}" if deepest else "use ConvTranslator"
+        raise ValueError(f"depth {depth} is too deep for images of {size[0]} x {size[1]}: {advice}")
 
 
 def _conv_block(c_in: int, c_out: int, kernel_size: int, stride: int, norm: Norm, leaky: bool = False) -> nn.Sequential:

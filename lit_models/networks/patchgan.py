@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lit_models.networks.conv import MIN_SIDE, depth_of
 from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.norms import NORMS, Norm, add_spectral_norm
@@ -28,8 +29,12 @@ class PatchGANFeatures(FeatureNetwork):
 
     def __init__(self, image_shape: Sequence[int], channels: int, depth: int, norm: Norm, spectral_norm: bool) -> None:
         super().__init__()
-        if min(image_shape[1:]) // 2**depth < 3:  # two 4 x 4 convolutions of stride 1 make a map two pixels smaller
-            raise ValueError(f"depth {depth} is too deep for patches of images of {image_shape[1]} x {image_shape[2]}")
+        side = min(image_shape[1:])
+        if side // 2**depth < MIN_SIDE:  # two 4 x 4 convolutions of stride 1 make a map two pixels smaller
+            advice = f"give at most {depth_of(image_shape[1:])}" if side >= 2 * MIN_SIDE else "use DCGANDiscriminator"
+            raise ValueError(
+                f"depth {depth} is too deep for patches of images of {image_shape[1]} x {image_shape[2]}: {advice}"
+            )
         widths = [image_shape[0], *(min(channels * 2**level, 8 * channels) for level in range(depth + 1))]
         self.out_dim = widths[-1]
         self.layers = nn.Sequential()

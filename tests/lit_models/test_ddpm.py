@@ -187,7 +187,7 @@ def test_sampling_takes_a_class():
         ({"noise_schedule": GeometricSchedule()}, "use LinearSchedule or CosineSchedule"),
         (
             {"network": UNet(8, patch_size=3)},
-            "images of 4 x 4 cannot be cut into patches of 3 x 3; use patch_size 2,",
+            "images of 4 x 4 cannot be cut into patches of 3 x 3; use --model.network.patch_size 2,",
         ),
     ],
 )

@@ -44,8 +44,9 @@ def test_a_translator_makes_images_of_any_size(translator: Translator, size: tup
 @pytest.mark.parametrize(
     ("translator", "size", "match"),
     [
-        (UNetTranslator(2, 3), (7, 30), "depth 3 is too deep for images of 7 x 30"),
-        (UNetTranslator(2, 5), (28, 28), "depth 5 is too deep for images of 28 x 28"),
+        (UNetTranslator(2, 3), (7, 30), "depth 3 is too deep for images of 7 x 30: give at most 2"),
+        (UNetTranslator(2, 5), (28, 28), "depth 5 is too deep for images of 28 x 28: give at most 4"),
+        (UNetTranslator(2), (1, 28), "images of 1 x 28: use ConvTranslator"),
         (ResNetTranslator(2, 1), (30, 4), "images of 30 x 4 are too small"),
     ],
 )
@@ -260,8 +261,9 @@ def test_a_grey_image_has_no_features(component: Discriminator):
         (lambda: PatchDiscriminator(4, 0), "depth 0"),
         (
             lambda: PatchDiscriminator(4, 2).build_features((1, 7, 28)),
-            "depth 2 is too deep for patches of images of 7 x 28",
+            "depth 2 is too deep for patches of images of 7 x 28: give at most 1",
         ),
+        (lambda: PatchDiscriminator(4).build_features((1, 5, 28)), "images of 5 x 28: use DCGANDiscriminator"),
         (lambda: PoolingDiscriminator((0, 2)), "channels are"),
         (lambda: PoolingDiscriminator((2, 2), 0), "hidden_dim is 0"),
         (lambda: PoolingDiscriminator((2, 2), 4, 2), "kernel_size odd"),
