@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genlab.finite import check_finite
 from genlab.latents import has_normal_prior
@@ -28,7 +29,8 @@ PRIOR_PLANE = Plane(torch.zeros(2), torch.eye(2), ("z1", "z2"))
 def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
     """The first two principal axes of codes, N x d, and the share of the variance on each.
 
-    The sign of an axis is arbitrary; it is chosen so that the entry of largest absolute value is positive.
+    The sign of an axis is arbitrary; it is chosen so that the entry of largest absolute value is positive. A single
+    code, or codes of one number, have one axis only; the other one is zero.
 
     Returns:
         The axes, 2 x d, float64, and the shares, 2; both on the CPU.
@@ -41,7 +43,9 @@ def principal_axes(codes: Tensor) -> tuple[Tensor, Tensor]:
     axes = axes[:2]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     variance = spread.square()
-    return axes * largest.sign(), variance[:2] / variance.sum().clamp(min=1e-30)
+    missing = 2 - len(axes)
+    shares = variance[:2] / variance.sum().clamp(min=1e-30)
+    return F.pad(axes * largest.sign(), (0, 0, 0, missing)), F.pad(shares, (0, missing))
 
 
 def project_to_plane(

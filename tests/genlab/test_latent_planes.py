@@ -54,6 +54,14 @@ def test_codes_are_projected_on_the_components_of_a_basis():
     assert points[0].tolist() == pytest.approx([7, 9])
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (3, 1)])
+def test_a_single_code_and_codes_of_one_number_have_points_in_the_plane(shape: tuple[int, int]):
+    codes = torch.arange(3.0).reshape(-1, 1)[: shape[0]].expand(shape)
+    points, names = project_to_plane(codes)
+    assert points[:, 0].tolist() == pytest.approx((codes[:, 0] - codes[:, 0].mean()).tolist())
+    assert points[:, 1].tolist() == [0] * len(codes) and names[1].startswith("principal component 2 (0%")
+
+
 def test_categorical_codes_have_reproducible_noise():
     codes = torch.eye(4)[torch.arange(200) % 4]
     plain, _ = project_to_plane(codes)
