@@ -97,24 +97,30 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
         )
     if len(folders) == 1 and not images_in(folders[0]) and _folders(folders[0]):
         raise DataError(f"{folder} has no images but a folder; give --data.folder {folders[0]}")
-    return {path.name: _images_below(path) for path in folders}
+    by_class = {path.name: images_below(path) for path in folders}
+    for path in folders:
+        if not by_class[path.name]:
+            raise DataError(
+                f"{path} is a class without images; put image files there, such as .png or .jpg, or remove it"
+            )
+    return by_class
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Returns the images of a class, those in folders below it too, sorted by path."""
+def images_below(folder: Path) -> list[Path]:
+    """Returns the images of a folder and of the folders below it, sorted by path, without hidden ones.
+
+    Raises:
+        DataError: A folder cannot be read, or is there twice by a link.
+    """
     images: list[Path] = []
     waiting, seen = [folder], set()
     while waiting:
         here = waiting.pop()
         if here.resolve() in seen:
-            raise DataError(f"{here} is a link to a folder whose images are in this class already; remove the link")
+            raise DataError(f"{here} is a link to a folder whose images are in {folder} already; remove the link")
         seen.add(here.resolve())
         images += images_in(here)
         waiting += _folders(here)
-    if not images:
-        raise DataError(
-            f"{folder} is a class without images; put image files there, such as .png or .jpg, or remove it"
-        )
     return sorted(images)
 
 

@@ -1,5 +1,7 @@
 from genlab.metrics.color import ColorAgreement, ColorCount, foreground_hue, hue_distance
+from genlab.metrics.density_coverage import DensityCoverage, ManifoldDensityCoverage
 from genlab.metrics.frechet import FrechetDistance
+from genlab.metrics.kernel_distance import KernelDistance, MeanAndDeviation
 from genlab.metrics.latent_correlation import Correlation, LatentCorrelation
 from genlab.metrics.latent_variance import LatentVariance
 from genlab.metrics.mode_coverage import Coverage, ModeCoverage
@@ -14,10 +16,14 @@ __all__ = [
     "ColorCount",
     "Correlation",
     "Coverage",
+    "DensityCoverage",
     "FrechetDistance",
+    "KernelDistance",
     "LatentCorrelation",
     "LatentVariance",
+    "ManifoldDensityCoverage",
     "ManifoldPrecisionRecall",
+    "MeanAndDeviation",
     "ModeCoverage",
     "PrecisionRecall",
     "SpectrumDistance",

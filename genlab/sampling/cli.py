@@ -1,19 +1,34 @@
-"""The command line of sample.py: samples from a checkpoint, interpolations, labelled data sets, your own images."""
+"""The command line of sample.py: samples from a checkpoint, and commands for your own images."""
 
 import argparse
-import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from genlab.arguments import Parser, import_packages, positive
 from genlab.runs.errors import UsageError, describe_error
-
-DESCRIPTION = (
-    "Samples images from a checkpoint, interpolates between codes, translates or reconstructs your own images."
+from genlab.sampling import argument_types
+from genlab.sampling.command_parsers import (
+    SUMMARIES,
+    add_compare,
+    add_device,
+    add_direction,
+    add_import,
+    add_reading,
+    add_seed,
+    add_size,
+    add_skip_broken,
+    command_parsers,
 )
+
+DESCRIPTION = """Samples images from a checkpoint, or interpolates between codes. Your own images have commands:
+
+COMMANDS"""
 EXAMPLES = """examples:
   PROG runs/vae_mnist/default/checkpoints/best.ckpt
   PROG CKPT --sample-from mixture --components 20 --count 100 --output grid.png
+  PROG CKPT --count 1000 --output made/          a folder of PNG files, made/CLASS/00000.png with classes
   PROG CKPT --class 3,7 --count 20               ten images of each class, one class a row
   PROG CKPT --interpolate                        interpolations between two random codes, one a row
   PROG CKPT --interpolate --class 3              interpolations within one class
@@ -24,18 +39,12 @@ EXAMPLES = """examples:
   PROG CKPT --classifier PROBE --sort            labelled images, sorted by class; labels in samples.csv
   PROG CKPT --classifier PROBE --count 70000 --output made/mnist.npz
                                                  a labelled data set, to train on with --data.root made
-  PROG CYCLEGAN --input photos --output made --compare
-                                                 your own images, each beside its translation
-  PROG CYCLEGAN --input photos --direction ba    the other direction, into the folder translated
-  PROG VAE --input photos --compare              reconstructions, into the folder reconstructed
+  PROG VAE --input photos --compare              the same as the command reconstruct, of a CycleGAN as translate
 
 A plain autoencoder has no prior. A mixture of Gaussians is fitted to the codes of its training images instead; the
 config.yaml of the run says which these are, or --data and --data-root. A classifier is a checkpoint of a Classifier,
 which labels images, or of a Probe on the frozen encoder of the same model, which labels latent codes. The same seed
 gives the same images.
-
-An image-to-image model translates the images of --input, a folder or one file, each into NAME.png in --output. An
-autoencoder or a VAE reconstructs them.
 """
 SUFFIXES = (".png", ".gif", ".npz")
 SAMPLING_ONLY = {
@@ -61,52 +70,68 @@ TRANSLATION_ONLY = {
     "compare": "--compare",
     "value_range": "--value-range",
     "max_pixels": "--max-pixels",
+    "skip_broken": "--skip-broken",
 }
 """Options that have no meaning without --input."""
+PICTURE_ONLY = {"columns": "--columns", "sort": "--sort", "interpolate": "--interpolate", "steps": "--steps"}
+"""Options that have no meaning with a folder of files."""
 
 
-def parser(prog: str = "sample.py") -> Parser:
+class SampleParser(Parser):
+    """Parses `CKPT ...` itself, and gives `COMMAND ...` to the parser of the command."""
+
+    commands: dict[str, Parser]
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        args = sys.argv[1:] if args is None else list(args)
+        command = self.chosen(args)
+        if command is not self:
+            return command.parse_known_args(args[1:])  # the namespace has the options of sampling
+        return super().parse_known_args(args, namespace)
+
+    def chosen(self, args: Sequence[str]) -> Parser:
+        return self.commands.get(args[0], self) if args else self
+
+
+def parser(prog: str = "sample.py") -> SampleParser:
     command = prog if " " in prog else f"python {prog}"
-    made = Parser(
+    commands = "\n".join(f"  {command} {name:<11} --help   {text}" for name, text in SUMMARIES.items())
+    made = SampleParser(
         prog,
-        description=DESCRIPTION,
+        usage=f"{prog} CKPT [options]\n       {prog} {' | '.join(SUMMARIES)} ...",
+        description=DESCRIPTION.replace("COMMANDS", commands),
         epilog=EXAMPLES.replace("PROG", command),
         formatter_class=argparse.RawTextHelpFormatter,
     )
+    made.commands = command_parsers(prog)
+    made.set_defaults(command="sample")
     made.add_argument(
         "checkpoint", type=Path, metavar="CKPT", help="Checkpoint, such as runs/EXPERIMENT/RUN/checkpoints/best.ckpt."
     )
     made.add_argument(
         "--output",
-        type=_path,
         metavar="FILE",
-        help="File to write: a picture (.png, default: samples.png), an animated interpolation\n"
-        "(.gif), or a data set of uint8 images and labels (.npz). With --input: a folder\n"
-        "(default: translated, or reconstructed).",
+        help="What to write: a picture (.png, default: samples.png), an animated interpolation\n"
+        "(.gif), a data set of uint8 images and labels (.npz), or a new folder of PNG files (no\n"
+        "suffix, or a slash at the end), with sub-folders of classes if there are classes.",
     )
     made.add_argument(
         "--count",
         type=positive,
         metavar="N",
         help="Number of images (default: 64, or all that the model has) or of interpolations\n"
-        "(default: 8, in a GIF 16). With --input: only the first N images (default: all).",
+        "(default: 8, in a GIF 16).",
     )
     made.add_argument("--columns", type=positive, metavar="N", help="Images in a row (default: about a square).")
-    made.add_argument("--seed", type=_seed, default=0, help="Seed of the random numbers (default: 0).")
-    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto, a GPU if there is one).")
-    made.add_argument(
-        "--import",
-        dest="imports",
-        metavar="PACKAGE",
-        help="Your own package to import first, needed when the checkpoint holds a model of that\n"
-        "package, as a checkpoint imports nothing by itself; several are separated by commas.",
-    )
+    add_seed(made)
+    add_device(made)
+    add_import(made)
     which = made.add_argument_group("what is sampled")
     which.add_argument(
         "--class",
         "--label",
         dest="classes",
-        type=_classes,
+        type=argument_types.classes,
         default=[],
         metavar="CLASSES",
         help="Only these classes, in equal parts, by name or number, as in 3,5,7 or star,moon.\n"
@@ -132,7 +157,11 @@ def parser(prog: str = "sample.py") -> Parser:
         "straight lines; within a class where the model was trained with labels.",
     )
     which.add_argument(
-        "--steps", type=_steps, default=10, metavar="N", help="Images from one code to the next (default: 10)."
+        "--steps",
+        type=argument_types.steps,
+        default=10,
+        metavar="N",
+        help="Images from one code to the next (default: 10).",
     )
     how = made.add_argument_group("how it is sampled")
     how.add_argument(
@@ -143,13 +172,13 @@ def parser(prog: str = "sample.py") -> Parser:
     how.add_argument("--sampler-steps", type=positive, metavar="N", help="Noise levels that the sampler goes through.")
     how.add_argument(
         "--guidance-scale",
-        type=_not_negative,
+        type=argument_types.not_negative,
         metavar="W",
         help="Weight of classifier-free guidance towards the class, of a DDPM with labels.",
     )
     how.add_argument(
         "--temperature",
-        type=_not_negative,
+        type=argument_types.not_negative,
         metavar="T",
         help="Factor on the standard deviation of a flow's latent codes; 1 is the prior.",
     )
@@ -160,36 +189,16 @@ def parser(prog: str = "sample.py") -> Parser:
     label.add_argument("--sort", action="store_true", help="Draw one class a row, with the most probable images first.")
     given = made.add_argument_group("your own images")
     given.add_argument(
-        "--input", type=_path, metavar="FOLDER", help="Folder of images to translate or to reconstruct, or one image."
+        "--input",
+        type=argument_types.path,
+        metavar="DIR",
+        help="Folder of images to reconstruct or to translate, or one image, with the options of the\n"
+        "commands `reconstruct` and `translate`.",
     )
-    given.add_argument(
-        "--direction",
-        choices=("ab", "ba"),
-        default="ab",
-        help="ab: from source to target images (default); ba: back.",
-    )
-    given.add_argument(
-        "--size",
-        choices=("model", "own"),
-        help="model: the shorter side and the centre crop of the training (default).\n"
-        "own: the size of the file (default of super-resolution).",
-    )
-    given.add_argument(
-        "--value-range",
-        type=_value_range,
-        metavar="LOW,HIGH",
-        help="Values of black and white in images of more than 8 bits, such as 0,4095\n"
-        "(default: those of the training, or else the range of the file type).",
-    )
-    given.add_argument(
-        "--max-pixels",
-        type=positive,
-        metavar="N",
-        help="Largest number of pixels of an image; larger ones are refused (default: 80 million).",
-    )
-    given.add_argument(
-        "--compare", action="store_true", help="Draw each input, as the model saw it, beside its result."
-    )
+    for add in (add_direction, add_size, add_compare, add_reading, add_skip_broken):
+        add(given)
+    for action in given._group_actions[1:]:
+        action.help = argparse.SUPPRESS
     return made
 
 
@@ -197,37 +206,43 @@ def read_options(args: list[str] | None, prog: str = "sample.py") -> argparse.Na
     """Parses the command line, and checks that its options fit together; ends with status 2 where they do not."""
     made = parser(prog)
     options = made.parse_args(args, argparse.Namespace(**dict.fromkeys(SAMPLING_ONLY | TRANSLATION_ONLY)))
+    if options.command != "sample":
+        return options
     translates = options.input is not None
     unfit, why = (SAMPLING_ONLY, "not with --input") if translates else (TRANSLATION_ONLY, "only with --input FOLDER")
-    named = ", ".join(flag for name, flag in unfit.items() if getattr(options, name) is not None)
-    if named:
-        made.error(f"{named}: {why}")
+    _refuse(made, options, unfit, why)
+    options.to_folder = not translates and options.output is not None and argument_types.is_folder_name(options.output)
+    if options.to_folder:
+        _refuse(made, options, PICTURE_ONLY, "not with a folder as --output")
     for name in SAMPLING_ONLY | TRANSLATION_ONLY:
         if getattr(options, name) is None:
             setattr(options, name, made.get_default(name))
-    if not translates and options.output is None:
-        options.output = Path("samples.png")
+    options.output = argument_types.path(options.output or "samples.png") if not translates or options.output else None
     is_file = options.output is not None and options.output.suffix in SUFFIXES
     if translates and is_file:
         made.error(f"argument --output: with --input a folder, not '{options.output}'")
-    if not translates and not is_file:
-        made.error(f"argument --output: '{options.output}' ends in none of {', '.join(SUFFIXES)}")
+    if not translates and not is_file and not options.to_folder:
+        made.error(f"argument --output: '{options.output}' ends in none of {', '.join(SUFFIXES)}, or / for a folder")
+    if translates:
+        options.command, options.verb = "translate", None
     return options
+
+
+def _refuse(made: Parser, options: argparse.Namespace, unfit: dict[str, str], why: str) -> None:
+    named = ", ".join(flag for name, flag in unfit.items() if getattr(options, name) is not None)
+    if named:
+        made.error(f"{named}: {why}")
 
 
 def main(args: list[str] | None = None, prog: str = "sample.py") -> int:
     """Exit status 2 for bad input, in one line."""
     options = read_options(args, prog)
     from datamodules import DataError
-    from genlab.sampling.commands import sample, translate
     from lit_models import CheckpointError
 
     try:
         import_packages(options.imports)
-        if options.input is None:
-            sample(options)
-        else:
-            translate(options)
+        _run(options)
     except (UsageError, DataError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -238,44 +253,12 @@ def main(args: list[str] | None = None, prog: str = "sample.py") -> int:
     return 0
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
+def _run(options: argparse.Namespace) -> None:
+    from genlab.sampling.encode_files import encode
+    from genlab.sampling.interpolate_files import interpolate
+    from genlab.sampling.sample_checkpoint import sample
+    from genlab.sampling.score_folders import score
+    from genlab.sampling.translate_files import translate
 
-
-def _steps(text: str) -> int:
-    if positive(text) < 2:
-        raise argparse.ArgumentTypeError("an interpolation has at least 2 steps")
-    return int(text)
-
-
-def _not_negative(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return number
-
-
-def _value_range(text: str) -> tuple[float, float]:
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        low = high = math.nan
-    if not -math.inf < low < high < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers of which the second is larger, such as 0,4095")
-    return low, high
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^32 - 1")
-    return int(text)
-
-
-def _classes(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a class, such as 3 or star, or several, such as 3,5,7")
-    return parts
+    commands = (sample, translate, encode, interpolate, score)
+    {command.__name__: command for command in commands}[options.command](options)

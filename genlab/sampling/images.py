@@ -1,11 +1,18 @@
 """Images as float and as uint8 tensors."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lit_models import CheckpointError
+
+BATCH_SIZE = 500
+BATCH_PIXELS = 2**21
+"""Largest number of pixels, without channels, of a batch of more than one image: 512 images of 64 x 64."""
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -22,6 +29,17 @@ def to_uint8(images: Tensor) -> Tensor:
 def to_float(images: Tensor) -> Tensor:
     """Converts uint8 images to floats in [0, 1]; floats stay as they are."""
     return images if images.is_floating_point() else images.float().div(255)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Converts an image, uint8 C x H x W with C 1 or 3, to a picture."""
+    return Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else image.movedim(0, 2)))
+
+
+def batch_size_of(model: Any) -> int:
+    """Number of images that a model makes or encodes at once; fewer where they are large."""
+    _, height, width = model.hparams.get("image_shape", (1, 1, 1))
+    return max(1, min(BATCH_SIZE, BATCH_PIXELS // (height * width)))
 
 
 def describe_shape(shape: Sequence[int]) -> str:

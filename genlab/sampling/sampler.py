@@ -1,7 +1,7 @@
 """Samples images and latent codes from a trained model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,14 +11,13 @@ from datamodules import DataError, ImageDataModule
 from genlab.latent_paths import CodePath, linear_path, prior_path
 from genlab.latents import class_block, encode_all, latent_blocks, sample_gaussian_mixture, with_class
 from genlab.runs.errors import UsageError
-from genlab.sampling.images import describe_shape, to_uint8
+from genlab.sampling.images import batch_size_of, describe_shape, to_uint8
 from lit_models import CheckpointError, GenerativeModule
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, HasOptimizedImages, LatentBlock, Samples
 from lit_models.losses.classification import class_of
 
 CodeSource = Literal["prior", "mixture", "gaussian"]
 """The distribution that codes are sampled from."""
-BATCH_SIZE = 500
 MAX_TRAINING_IMAGES = 10000
 """Training images whose codes a mixture or a Gaussian is fitted to."""
 
@@ -67,6 +66,16 @@ class CheckpointSampler:
         """How many different images the model can generate."""
         return len(self.model.optimized_images()) if isinstance(self.model, HasOptimizedImages) else math.inf
 
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes that the model was trained to make; None for codes fitted to training images."""
+        return getattr(self.model, "num_classes", None) if self.source == "prior" else None
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are made at once."""
+        return batch_size_of(self.model)
+
     def has_codes(self, label: int | None = None) -> bool:
         """Whether images (of a class, if one is given) are decoded from codes."""
         if not isinstance(self.model, Decodes) or self.source != "prior":
@@ -85,20 +94,28 @@ class CheckpointSampler:
             DataError: The training data cannot be loaded.
             CheckpointError: The images or codes are not finite.
         """
+        made = list(self.batches(n, label))
+        codes = [of_batch for _, of_batch in made if of_batch is not None]
+        return torch.cat([images for images, _ in made]), torch.cat(codes) if codes else None
+
+    @torch.no_grad()
+    def batches(self, n: int, label: int | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yields what `sample` returns, in batches. Raises the errors of `sample`."""
         if label is not None:
             self._check_class(label)
         if self.has_codes(label):
-            codes = self.sample_codes(n, label)
-            return self.decode(codes), codes
-        if isinstance(self.model, HasOptimizedImages):
+            for codes in self.sample_codes(n, label).split(self.batch_size):
+                yield self.decode(codes), codes
+        elif isinstance(self.model, HasOptimizedImages):
             images = self.model.optimized_images()
             if n > len(images):
                 raise UsageError(
                     f"{type(self.model).__name__} has {len(images)} images; give --count {len(images)} or less"
                 )
-            return to_uint8(images[:n]), None
-        counts = [min(BATCH_SIZE, n - start) for start in range(0, n, BATCH_SIZE)]
-        return torch.cat([to_uint8(self.model.sample(count, label)) for count in counts]), None
+            yield to_uint8(images[:n]), None
+        else:
+            for start in range(0, n, self.batch_size):
+                yield to_uint8(self.model.sample(min(self.batch_size, n - start), label)), None
 
     @torch.no_grad()
     def sample_codes(self, n: int, label: int | None = None) -> Tensor:
@@ -130,7 +147,7 @@ class CheckpointSampler:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Decodes codes, N x d, to images, uint8 N x C x H x W, on the CPU."""
-        batches = (batch.to(self.model.device, self.model.dtype) for batch in codes.split(BATCH_SIZE))
+        batches = (batch.to(self.model.device, self.model.dtype) for batch in codes.split(self.batch_size))
         return torch.cat([to_uint8(self.model.decode(batch)) for batch in batches])
 
     def _with_label(self, codes: Tensor, label: int) -> Tensor:
@@ -146,14 +163,11 @@ class CheckpointSampler:
         Raises:
             UsageError: It cannot be conditioned on a class.
         """
-        if self.source != "prior":
-            return None
-        num_classes: int | None = getattr(self.model, "num_classes", None)
-        if num_classes is None:
+        if self.source == "prior" and self.num_classes is None:
             remedy = "; use --sample-from mixture, which is fitted to the training images of that class"
             can_fit = isinstance(self.model, Encodes) and isinstance(self.model, Decodes)
             raise UsageError(f"{type(self.model).__name__} cannot be conditioned on a class{remedy if can_fit else ''}")
-        return num_classes
+        return self.num_classes
 
     def _check_class(self, label: int) -> None:
         """Raises UsageError unless the model can be conditioned on this class."""

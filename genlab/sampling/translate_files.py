@@ -1,65 +1,97 @@
 """Translates or reconstructs image files with a trained model (`sample.py --input`)."""
 
+import argparse
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.image_files import MAX_PIXELS, find_images, is_file, is_folder
-from datamodules.image_reader import ImageReader, ValueRange
+from datamodules import DataError
 from genlab.media import join_pictures
+from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
-from genlab.sampling.images import to_uint8
+from genlab.sampling.device import chosen_device
+from genlab.sampling.images import to_picture, to_uint8
+from genlab.sampling.own_images import Reading, images_and_others, or_skip, report_left_out
+from genlab.sampling.progress import progress
+from genlab.sampling.saving import save
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Reconstructs, Translates
 
 Size = Literal["model", "own"]
+FOLDERS = {"translate": "translated", "reconstruct": "reconstructed"}
+"""Folders of the results where none is named."""
 MAX_BATCH_SIZE = 64
 MAX_BATCH_PIXELS = 2**20
 """Largest number of pixels of a batch of more than one image."""
 
 
-def images_and_others(path: Path) -> tuple[list[Path], list[Path]]:
-    """Lists the images of a folder and its other files, without hidden files; a single file is always an image.
+def translate(options: argparse.Namespace) -> None:
+    """Translates or reconstructs the images of a folder, each into a file, once all of them have been read.
 
     Raises:
-        UsageError: The path does not exist.
-        DataError: The folder cannot be read, or has no images, or a link leads nowhere.
+        UsageError, DataError, CheckpointError: bad input, or a file cannot be written; what was written is whole.
+        OSError: a folder cannot be read.
     """
-    if is_file(path):
-        return [path], []
-    if not is_folder(path):
-        raise UsageError(f"there is no folder or image {path}; give one with --input")
-    images = find_images(path)
-    hidden_or_image = {*images, *path.glob(".*")}
-    return images, [file for file in path.iterdir() if file.is_file() and file not in hidden_or_image]
+    model = GenerativeModule.load(options.checkpoint).to(chosen_device(options.device))
+    reading = Reading.as_trained(options, options.checkpoint)
+    translator = FileTranslator(model, options.direction, options.size, reading)
+    if options.verb not in (None, translator.verb):
+        raise UsageError(f"{type(model).__name__} does not {options.verb} images; use `{translator.verb}`")
+    folder = options.output or Path(FOLDERS[translator.verb])
+    originals, others = images_and_others(options.input, folder)
+    places = destinations(originals[: options.count], options.input, folder)
+    with isolated_rng(options.seed), progress() as bar:
+        read = translator.shapes(list(places), options.skip_broken)
+        found = dict(bar.track(read, len(places), description="reading"))
+        shapes = {path: shape for path, shape in found.items() if shape is not None}
+        report_left_out([path for path in found if path not in shapes], len(found), options.input)
+        made = translator.pictures(shapes, options.compare)
+        for path, picture in bar.track(made, len(shapes), description="writing"):
+            save({places[path]: partial(picture.save, format="PNG")})
+    kinds = ", ".join(sorted({file.suffix or "no suffix" for file in others}))
+    note = f"; other files in {options.input} left out: {len(others)} ({kinds})" if others else ""
+    print(f"wrote {folder}: {len(shapes)} images{note}")
 
 
 def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[Path, Path]:
-    """The path of each translation: a PNG with the stem of the original's name.
+    """The path of each result: a PNG with the stem of the original's name, in the same sub-folder.
+
+    Where two would get the same path, the suffix of the original is kept: `a.jpg.png` and `a.png.png`.
 
     Args:
         originals: The image files.
         source: Their folder, or the single file.
-        folder: Folder of the translations.
+        folder: Folder of the results.
 
     Raises:
-        UsageError: A translation would overwrite an original or another translation, or `folder` is a file.
+        UsageError: A result would overwrite an original, or `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; name a folder for the translations")
     if source.is_dir() and folder.resolve() == source.resolve():
         raise UsageError(f"--output {folder} is the folder of the originals; name another one for the translations")
-    paths = {original: folder / f"{original.stem}.png" for original in originals}
-    sources: dict[Path, Path] = {}
+    root = source if source.is_dir() else source.parent
+    whole: set[Path] = set()
+    while True:
+        paths = {
+            original: folder
+            / original.relative_to(root).with_name((original.name if original in whole else original.stem) + ".png")
+            for original in originals
+        }
+        counts = Counter(str(path).casefold() for path in paths.values())
+        shared = {original for original, path in paths.items() if counts[str(path).casefold()] > 1} - whole
+        if not shared:
+            break
+        whole |= shared
     for original, path in paths.items():
-        other = sources.setdefault(path, original)
-        if other != original:
-            raise UsageError(f"{other} and {original.name} would both become {path}; rename one of them")
         if path.exists() and path.samefile(original):
             raise UsageError(f"the translation would overwrite {original} itself; name another folder with --output")
     return paths
@@ -75,8 +107,7 @@ class FileTranslator:
         direction: ab (source to target) or ba (target to source).
         size: `model` resizes the shorter side to that of the training images and crops the centre; `own` keeps the size
             of the file. None for `own` if the model upscales images, else `model`.
-        value_range: Values of black and white in images of more than 8 bits; None for the range of the file type.
-        max_pixels: Largest number of pixels of a file.
+        reading: How the files are read.
 
     Raises:
         UsageError: The model neither translates nor reconstructs images, or not in this direction, or its images have
@@ -88,8 +119,7 @@ class FileTranslator:
         model: GenerativeModule,
         direction: str = "ab",
         size: Size | None = None,
-        value_range: ValueRange | None = None,
-        max_pixels: int = MAX_PIXELS,
+        reading: Reading | None = None,
     ) -> None:
         name = type(model).__name__
         if not isinstance(model, Translates | Reconstructs):
@@ -112,7 +142,7 @@ class FileTranslator:
         self.direction = direction
         self.size: Size = size or ("own" if upscales else "model")
         self.shape = source
-        self.reader = ImageReader(source[0] == 1, value_range, max_pixels, ("--value-range", "--max-pixels"))
+        self.reader = (reading or Reading()).reader(source[0])
         self.growth = max(1.0, target[1] * target[2] / (source[1] * source[2]))
 
     def read(self, path: Path) -> Tensor:
@@ -124,6 +154,29 @@ class FileTranslator:
         _, height, width = self.shape
         pixels = self.reader.read(path, (height, width) if self.size == "model" else None)
         return torch.from_numpy(pixels.copy()).movedim(2, 0)
+
+    def shapes(self, paths: Sequence[Path], skip_broken: bool = False) -> Iterator[tuple[Path, torch.Size | None]]:
+        """Yields each file and the shape of what `read` returns for it, in order; files are read in threads.
+
+        With `skip_broken`, the shape of a file that cannot be read is None.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+
+        def shape(path: Path) -> torch.Size | None:
+            try:
+                return self.read(path).shape
+            except DataError as error:
+                if skip_broken:
+                    return None
+                raise or_skip(error) from error
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            try:
+                yield from zip(paths, pool.map(shape, paths), strict=True)
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def pictures(
         self, shapes: Mapping[Path, Sequence[int]], compare: bool = False
@@ -143,8 +196,8 @@ class FileTranslator:
             originals = torch.stack([self.read(path) for path in batch])
             translations = self._translate(originals, batch[0])
             for path, original, translation in zip(batch, originals, translations, strict=True):
-                picture = _picture(translation)
-                yield path, _side_by_side(_picture(original), picture) if compare else picture
+                picture = to_picture(translation)
+                yield path, _side_by_side(to_picture(original), picture) if compare else picture
 
     def _batches(self, shapes: Mapping[Path, Sequence[int]]) -> Iterator[list[Path]]:
         for shape in sorted({tuple(shape) for shape in shapes.values()}):
@@ -169,11 +222,6 @@ class FileTranslator:
         if self.verb == "translate":
             return self.model.translate(images, self.direction)
         return self.model.reconstruct(images)
-
-
-def _picture(image: Tensor) -> Image.Image:
-    """uint8 C x H x W -> a picture."""
-    return Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else image.movedim(0, 2)))
 
 
 def _side_by_side(original: Image.Image, translation: Image.Image) -> Image.Image:

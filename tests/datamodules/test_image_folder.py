@@ -271,7 +271,7 @@ def dead_link(folder: Path) -> None:
         (only("train/a", "test/b"), r"^\S+test has the class b, but the classes of \S+train are a; give both the same"),
         (only("train", "test/b"), r"^\S+test has the class b, but the classes of \S+train are image; give both the"),
         (only("images/a", "images/b"), r"^\S+photos has no images but a folder; give --data.folder \S+photos/images$"),
-        (loop, r"^\S+again\S* is a link to a folder whose images are in this class already; remove the link$"),
+        (loop, r"^\S+again\S* is a link to a folder whose images are in \S+ already; remove the link$"),
         (dead_link, r"^\S+photos/c is a link to a file that is not there; repair or remove it$"),
     ],
 )

@@ -299,13 +299,23 @@ def test_bad_input_is_one_line_and_status_2(
     assert set(names(tmp_path)) <= {"photos", *(f"{name}.ckpt" for name in models)}
 
 
-def test_two_of_one_stem_are_refused(negative: Path, photos: Path, tmp_path: Path, capsys):
-    noise(4, (5, 5)).save(photos / "b.jpg")
-    args = [negative, f"--input={photos}", f"--output={tmp_path / 'out'}"]
-    error = refused(capsys, *args)
-    assert f"{photos / 'b.jpg'} and b.png would both become {tmp_path / 'out' / 'b.png'}; rename one" in error
-    assert not (tmp_path / "out").exists()
-    run(*args, "--count=1")
+def test_sub_folders_are_kept_and_names_never_collide(negative: Path, photos: Path, tmp_path: Path, capsys):
+    for name in ("b.jpg", "b.jpg.png", "more/b.png", "more/out/x.png", "more/.secret/x.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        noise(4, (12, 16)).save(photos / name)
+    (photos / "broken.png").write_bytes(b"no image")
+    out = photos / "more" / "out"  # inside of the originals, whose results are not read again
+    assert "repair or remove it, or leave out such files with --skip-broken" in refused(
+        capsys, "translate", negative, "--input", photos, "--output", out
+    )
+    run("translate", negative, "--input", photos, "--output", out, "--skip-broken")
+    made = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert made == ["a.png", "b.jpg.png", "b.jpg.png.png", "b.png.png", "c.png", "more/b.png", "x.png"]
+    assert (pixels(out / "more" / "b.png") == 255 - pixels(photos / "more" / "b.png")).all()
+    assert "1 of 7 images in" in capsys.readouterr().err
+    assert "Negative does not reconstruct images; use `translate`" in refused(
+        capsys, "reconstruct", negative, "--input", photos
+    )
 
 
 def test_a_full_disk_leaves_whole_files_only(negative: Path, photos: Path, tmp_path: Path, monkeypatch, capsys):
