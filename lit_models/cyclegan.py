@@ -95,10 +95,9 @@ class CycleGAN(AdversarialBase):
         self.step_order = step_order
         self.pools = {"a": ImagePool(pool_size), "b": ImagePool(pool_size)}
         translator, discriminator = generator or ResNetTranslator(), discriminator or PatchDiscriminator()
-        translator.check_image_shape(source_shape)
         a, b = source_shape, image_shape
         self.setup_networks(
-            nn.ModuleDict({"ab": translator.build(a[0], b[0], a[1:]), "ba": translator.build(b[0], a[0], a[1:])}),
+            nn.ModuleDict({"ab": translator.build(a, b[0]), "ba": translator.build(b, a[0])}),
             nn.ModuleDict({"a": discriminator.build(a), "b": discriminator.build(b)}),
             objective or LeastSquares(),
             recipe,

@@ -65,10 +65,8 @@ class Pix2Pix(ImageToImageGAN):
         self.adversarial_weight = adversarial_weight
         discriminator = discriminator or PatchDiscriminator()
         features = discriminator.build_features((source_shape[0] + image_shape[0], *image_shape[1:]))
-        translator = generator or UNetTranslator()
-        translator.check_image_shape(source_shape)
         self.setup_networks(
-            translator.build(source_shape[0], image_shape[0], image_shape[1:]),
+            (generator or UNetTranslator()).build(source_shape, image_shape[0]),
             UnconditionalDiscriminator(features, discriminator.build_head(features.out_dim, 1)),
             objective or NonSaturating(),
             recipe,

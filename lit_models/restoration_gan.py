@@ -69,10 +69,8 @@ class RestorationGAN(ImageToImageGAN):
         self.adversarial_weight = adversarial_weight
         discriminator = discriminator or DCGANDiscriminator(32)
         features = discriminator.build_features(image_shape)
-        translator = generator or UNetTranslator()
-        translator.check_image_shape(source_shape)
         self.setup_networks(
-            translator.build(source_shape[0], image_shape[0], image_shape[1:]),
+            (generator or UNetTranslator()).build(source_shape, image_shape[0]),
             UnconditionalDiscriminator(features, discriminator.build_head(features.out_dim, 1)),
             objective or NonSaturating(),
             recipe,

@@ -21,22 +21,18 @@ from lit_models.networks.norms import Norm
 class Translator(Component, ABC):
     """Component that builds a network for image-to-image translation; its outputs have the size of its inputs."""
 
-    def check_image_shape(self, image_shape: Sequence[int]) -> None:
-        """
-        Raises:
-            ValueError: images of this shape are too small for the network.
-        """
-
     @abstractmethod
-    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
-        """A network from images in [0, 1], N x in_channels x H x W, to images, N x out_channels x H x W.
+    def build(self, source_shape: Sequence[int], out_channels: int) -> nn.Module:
+        """A network from images in [0, 1], N x C x H x W, to images, N x out_channels x H x W.
 
         A network with a linear last layer may exceed [0, 1]; the model clips its output in `translate`.
 
         Args:
-            in_channels: Channels of the source images.
+            source_shape: Channels, height, width of the source images. The network also takes images of other sizes.
             out_channels: Channels of the target images.
-            size: Height and width of the images of the training, which a depth may follow from.
+
+        Raises:
+            ValueError: images of this shape are too small for the network.
         """
 
 
@@ -64,8 +60,8 @@ class ConvTranslator(Translator):
         self.channels = channels
         self.kernel_size = kernel_size
 
-    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
-        return channels_last(identity_conv_net(in_channels, out_channels, self.channels, self.kernel_size))
+    def build(self, source_shape: Sequence[int], out_channels: int) -> nn.Module:
+        return channels_last(identity_conv_net(source_shape[0], out_channels, self.channels, self.kernel_size))
 
 
 class ResNetTranslator(Translator):
@@ -91,11 +87,9 @@ class ResNetTranslator(Translator):
         self.blocks = blocks
         self.norm: Norm = norm
 
-    def check_image_shape(self, image_shape: Sequence[int]) -> None:
-        check_resnet_size(image_shape[1:])
-
-    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
-        return channels_last(ResNetGenerator(in_channels, out_channels, self.channels, self.blocks, self.norm))
+    def build(self, source_shape: Sequence[int], out_channels: int) -> nn.Module:
+        check_resnet_size(source_shape[1:])
+        return channels_last(ResNetGenerator(source_shape[0], out_channels, self.channels, self.blocks, self.norm))
 
 
 class UNetTranslator(Translator):
@@ -110,19 +104,17 @@ class UNetTranslator(Translator):
         depth: Number of convolutions of stride 2. By default it follows from the size of the images: 3 for 28 and 32, 4
             for 64, 5 for 128.
         dropout: Probability that training drops an activation on the way up, 0.5 in the paper. It acts on maps at a
-            quarter of the size or less, which need a depth of at least 3.
+            quarter of the size or less, which need a depth of at least 3, by default images of at least 24 pixels.
         norm: Layer after each convolution but the first, the innermost and the last.
 
     Raises:
-        ValueError: a number is too small, or `dropout` not in [0, 1); from the network, an image is too small to be
-            halved `depth` times.
+        ValueError: a number is too small, or `dropout` not in [0, 1); from `build`, `dropout` is positive with a depth
+            below 3; from `build` and the network, an image is too small to be halved `depth` times.
     """
 
     def __init__(
         self, channels: int = 32, depth: int | None = None, dropout: float = 0.0, norm: Norm = "batch"
     ) -> None:
-        if dropout and depth is not None and depth < 3:
-            raise ValueError(f"dropout is {dropout}, but depth is {depth}; dropout needs a depth of at least 3")
         if channels < 1 or (depth is not None and depth < 1) or not 0 <= dropout < 1:
             raise ValueError(
                 f"channels is {channels}, depth {depth} and dropout {dropout}; they must be at least 1, 1 and 0,"
@@ -133,13 +125,12 @@ class UNetTranslator(Translator):
         self.dropout = dropout
         self.norm: Norm = norm
 
-    def check_image_shape(self, image_shape: Sequence[int]) -> None:
-        check_unet_size(image_shape[1:], self._depth(image_shape[1:]))
-
-    def build(self, in_channels: int, out_channels: int, size: Sequence[int] = (28, 28)) -> nn.Module:
-        return channels_last(
-            UNetGenerator(in_channels, out_channels, self.channels, self._depth(size), self.dropout, self.norm)
-        )
-
-    def _depth(self, size: Sequence[int]) -> int:
-        return depth_of(size) if self.depth is None else self.depth
+    def build(self, source_shape: Sequence[int], out_channels: int) -> nn.Module:
+        channels, *size = source_shape
+        depth = self.depth or depth_of(size)
+        check_unet_size(size, depth)
+        if self.dropout and depth < 3:
+            raise ValueError(
+                f"dropout is {self.dropout}, but depth is {depth}; give dropout 0, or a depth of at least 3"
+            )
+        return channels_last(UNetGenerator(channels, out_channels, self.channels, depth, self.dropout, self.norm))

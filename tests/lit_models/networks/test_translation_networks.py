@@ -35,7 +35,7 @@ def of_layers(network: nn.Module, kind: type[nn.Module]) -> list[Any]:
 def test_a_translator_makes_images_of_any_size(translator: Translator, size: tuple[int, int]):
     torch.manual_seed(0)
     for c_in, c_out in ((1, 3), (3, 1)):
-        made = translator.build(c_in, c_out)(torch.rand(4, c_in, *size))
+        made = translator.build((c_in, *size), c_out)(torch.rand(4, c_in, *size))
         assert made.shape == (4, c_out, *size) and made.std() > 0
         linear = isinstance(translator, ConvTranslator)
         assert linear or (made.min() >= 0 and made.max() <= 1)
@@ -52,17 +52,17 @@ def test_a_translator_makes_images_of_any_size(translator: Translator, size: tup
 )
 def test_an_image_that_is_too_small_is_an_error(translator: Translator, size: tuple[int, int], match: str):
     with pytest.raises(ValueError, match=match):
-        translator.build(1, 1)(torch.rand(2, 1, *size))
+        translator.build((1, *size), 1)(torch.rand(2, 1, *size))
 
 
 def test_the_smallest_images_that_fit():
     for translator, side in ((UNetTranslator(2, 3), 8), (UNetTranslator(2, 1), 2), (ResNetTranslator(2, 1), 5)):
-        assert translator.build(1, 1)(torch.rand(2, 1, side, side)).shape == (2, 1, side, side)
+        assert translator.build((1, side, side), 1)(torch.rand(2, 1, side, side)).shape == (2, 1, side, side)
 
 
 def test_the_resnet_has_the_papers_layers():
     """c7s1-64, d128, d256, six R256, u128, u64, c7s1-3 (Zhu et al. 2017, section 7.2), each u a plain convolution."""
-    network = ResNetTranslator(64, 6).build(3, 3)
+    network = ResNetTranslator(64, 6).build((3, 28, 28), 3)
     blocks = [(256, 256, 3, 3)] * 12
     down, up = [(64, 3, 7, 7), (128, 64, 3, 3), (256, 128, 3, 3)], [(128, 256, 3, 3), (64, 128, 3, 3), (3, 64, 7, 7)]
     assert shapes(network, nn.Conv2d) == [*down, *blocks, *up]
@@ -73,19 +73,19 @@ def test_the_resnet_has_the_papers_layers():
 
 def test_the_u_net_concatenates_maps_of_the_way_down():
     """C64-C128-C256 down; on the way up with the maps of the same size (Isola et al. 2016, section 6.1)."""
-    network = UNetTranslator(64, 3, 0.5).build(1, 3)
+    network = UNetTranslator(64, dropout=0.5).build((1, 28, 28), 3)
     down = [(64, 1, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4)]
     up = [(128, 256, 3, 3), (64, 128 + 128, 3, 3), (3, 64 + 64, 3, 3)]
     assert shapes(network, nn.Conv2d) == down + up
     assert shapes(network, nn.BatchNorm2d) == [(128,), (128,), (64,)]  # none first, innermost and last
     assert [m.p for m in of_layers(network, nn.Dropout)] == [0.5]
     assert [m.negative_slope for m in of_layers(network, nn.LeakyReLU)] == [0.2] * 3
-    assert max(m.out_channels for m in of_layers(UNetTranslator(2, 6).build(1, 1), nn.Conv2d)) == 16
+    assert max(m.out_channels for m in of_layers(UNetTranslator(2).build((1, 256, 256), 1), nn.Conv2d)) == 16
 
 
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
-    network, images = UNetTranslator(4, 3, dropout=0.5, norm="none").build(1, 1), torch.rand(2, 1, 16, 16)
+    network, images = UNetTranslator(4, 3, dropout=0.5, norm="none").build((1, 28, 28), 1), torch.rand(2, 1, 16, 16)
     assert not torch.equal(network(images), network(images))
     assert torch.equal(network.eval()(images), network(images))
 
@@ -93,9 +93,9 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize(
     "network",
     [
-        ResNetTranslator(2, 1).build(1, 1),
-        UNetTranslator(2, 4, norm="instance").build(1, 1),
-        UNetTranslator(2, 4, norm="batch").build(1, 1),
+        ResNetTranslator(2, 1).build((1, 28, 28), 1),
+        UNetTranslator(2, 4, norm="instance").build((1, 28, 28), 1),
+        UNetTranslator(2, 4, norm="batch").build((1, 28, 28), 1),
         PatchDiscriminator(2, 2).build_features((1, 28, 28)),
         PatchDiscriminator(2, 2, "batch").build_features((1, 28, 28)),
     ],
@@ -113,7 +113,7 @@ def test_convolutions_are_initialised_near_the_identity():
     found: dict[str, list[float]] = {"ours": [], "torch's": []}
     for seed in range(20):
         torch.manual_seed(seed)
-        network = ConvTranslator((8, 8), 3).build(1, 1)
+        network = ConvTranslator((8, 8), 3).build((1, 28, 28), 1)
         for name, each in found.items():
             with torch.no_grad():
                 made = network(images)
@@ -252,7 +252,7 @@ def test_a_grey_image_has_no_features(component: Discriminator):
         (lambda: UNetTranslator(4, 0), "depth 0"),
         (lambda: UNetTranslator(4, 3, 1.0), "dropout 1.0"),
         (lambda: UNetTranslator(4, 3, float("nan")), "dropout nan"),
-        (lambda: UNetTranslator(4, 2, 0.5), "dropout needs a depth"),
+        (lambda: UNetTranslator(4, dropout=0.5).build((1, 16, 16), 1), "depth is 2; give dropout 0, or a depth"),
         (lambda: SRResNet(0), "channels is 0"),
         (lambda: SRResNet(4, -1), "blocks -1"),
         (lambda: SRResNet(4).build(1, 1, 3), "powers of two, not by 3"),
