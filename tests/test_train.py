@@ -292,6 +292,13 @@ def test_a_failed_run_says_so(tmp_path: Path):
     assert summary["state"] == "failed" and summary["error"] == "RuntimeError: stopped by the test"
 
 
+def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_one_line(tmp_path: Path):
+    model = ["--model=GAN", "--model.generator=DCGANGenerator", "--model.generator.depth=4"]
+    options = [*model, "--model.generator.channels=2", "--data=DigitsDataModule", "--run.pictures=false"]
+    with pytest.raises(UsageError, match="one image, .* give --data.batch_size 2 or more"):
+        train.main(["fit", *options, "--data.batch_size=1", "--trainer.max_steps=2", f"--run.root={tmp_path}"])
+
+
 def test_fast_dev_run_leaves_no_run(tmp_path: Path):
     fit(tmp_path, "--trainer.fast_dev_run=true")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Lightning's command line, with a folder, a record, loggers and a test for each run."""
 
 import contextlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from genlab.cli.help import (
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
-from genlab.cli.preflight import callback_refusal, check_seed, check_training, trial_trainer
+from genlab.cli.preflight import batch_norm_refusal, callback_refusal, check_seed, check_training, trial_trainer
 from genlab.cli.prepare import read_configs, refuse_what_data_set
 from genlab.cli.resume import ResumePoint, misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
@@ -165,7 +166,8 @@ class GenlabCLI(LightningCLI):
         except Exception:
             bound.check(None)  # not every constructor takes tensors without memory
             raise
-        bound.check(self._get(built, "model"))
+        sized = "size" in inspect.signature(type(self._get(built, "data"))).parameters
+        bound.check(self._get(built, "model"), sized)
         return built
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -268,7 +270,7 @@ class GenlabCLI(LightningCLI):
             return getattr(self.trainer, subcommand)(model, **kwargs)
         except Exception as error:
             misfitting = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
-            reason = misfitting or callback_refusal(error)
+            reason = misfitting or callback_refusal(error) or batch_norm_refusal(error)
             if reason is None:
                 raise
             raise reason from error

@@ -329,6 +329,16 @@ def callback_refusal(error: Exception) -> UsageError | None:
     return None
 
 
+def batch_norm_refusal(error: Exception) -> UsageError | None:
+    """What to do if torch complains of a batch norm that got one number a channel; None for another error."""
+    if not isinstance(error, ValueError) or "more than 1 value per channel" not in str(error):
+        return None
+    return UsageError(
+        "a training batch has one image, of which a batch norm gets maps of one pixel: give --data.batch_size 2 or more"
+        " and two training images or more for each process; a data loader of your own needs drop_last=True"
+    )
+
+
 def _word(value: Any) -> str:
     """A value as it is typed."""
     if isinstance(value, bool):
