@@ -28,7 +28,7 @@ def add_other_commands(parser: Any) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The flags of a parser and of its subcommands, each with its choices if it has any."""
+    """The flags of a parser and of its commands, each with its choices if it has any."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             yield ("command",), list(action.choices)
@@ -36,3 +36,5 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[tuple[str, ...],
                 yield from _options(inner)
         elif action.option_strings and not isinstance(action, argparse._HelpAction):
             yield tuple(flag for flag in action.option_strings if "." not in flag), action.choices
+    for inner in getattr(parser, "commands", {}).values():
+        yield from _options(inner)

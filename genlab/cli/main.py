@@ -26,7 +26,9 @@ sweep
   genlab sweep run quickstart                run a sweep without a server; also: agent, report, board, sync
 
 sample
-  genlab sample CKPT --output grid.png       sample, interpolate, or translate your own images
+  genlab sample CKPT --output grid.png       sample or interpolate
+  genlab sample encode | reconstruct | translate | interpolate | score
+                                             your own images; samples against real images
 
 see what there is
   genlab models                              models, with their papers and configs

@@ -83,7 +83,8 @@ def test_every_option_of_a_class_has_a_help(kind: type):
 def test_every_option_of_sweeps_and_samples_has_a_help():
     top = genlab.sweep.cli.parser()
     chosen = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    for parser in (genlab.sampling.cli.parser(), *chosen[0].choices.values()):
+    sampling = genlab.sampling.cli.parser()
+    for parser in (sampling, *sampling.commands.values(), *chosen[0].choices.values()):
         assert not faults(parser)
 
 
