@@ -59,11 +59,9 @@ class ArrayDataModule(UserImagesDataModule):
         >>> path = Path(tempfile.mkdtemp(), "squares.npz")
         >>> np.savez(path, images=np.zeros((20, 8, 8), np.uint8), labels=np.repeat(["cat", "dog"], 10))
         >>> data = ArrayDataModule(str(path), val_size=4, test_size=0.2)
-        >>> data.image_shape, data.classes, data.examples("train", 20)[0].shape
-        ((1, 8, 8), ('cat', 'dog'), torch.Size([12, 1, 8, 8]))
+        >>> data.name, data.image_shape, data.classes, data.examples("train", 20)[0].shape
+        ('squares', (1, 8, 8), ('cat', 'dog'), torch.Size([12, 1, 8, 8]))
     """
-
-    name = "array"
 
     def __init__(
         self,
@@ -95,6 +93,7 @@ class ArrayDataModule(UserImagesDataModule):
             raise ValueError(f"data.layout is {layout}; it is one of {', '.join(get_args(Layout))}")
         ImageReader(value_range=value_range, resize=resize, background=background)  # checks these options
         fit = Fit.of_options(size, grayscale, resize, background)
+        self.name = self.root.stem
         self._images = ArrayImages(ArrayFile(self.root, images, labels, layout), fit, value_range)
 
     @property

@@ -8,28 +8,33 @@ from datamodules import ImageDataModule
 from datamodules.base import Split
 from genlab.callbacks.picture import PictureCallback
 from genlab.evaluation.classifier import (
+    TRAIN,
     EvaluationClassifier,
     check_validation,
     default_classifier,
     evaluation_classifier_or_hint,
+    has_classes,
 )
-from genlab.evaluation.inception import inception_distance
+from genlab.evaluation.inception import has_inception, inception_distance
 from genlab.evaluation.nearest_neighbours import nearest_picture
 from genlab.evaluation.sample_scores import (
     ALL_IMAGES,
     TEST_SEED,
     VAL_SEED,
+    InceptionScores,
     SampleScores,
     draw_samples,
     selected_by_frechet,
 )
 from genlab.media import save_picture
+from genlab.processes import first_process
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
 from lit_models.common.capabilities import Samples
 from lit_models.common.checkpoints import command_that_makes
 from lit_models.common.module import GenerativeModule
 
+OPTION = "--quality.classifier"
 NEAREST_SAMPLES = 20
 NEAREST_TEST_IMAGES = 500
 
@@ -46,8 +51,10 @@ class SampleQuality(PictureCallback):
     - `class_agreement`, of class-conditional models: the share of samples that the classifier predicts to be of the
       class they were conditioned on. There are equally many samples of each class.
     - `precision`, `recall`: the shares of samples among real images and of real images among samples, by nearest
-      neighbours of features (Kynkaanniemi et al. 2019, arXiv 1904.06991, who use VGG's features).
-    - `frechet_inception`: the Frechet distance of Inception's features (FID), if `inception` is set.
+      neighbours of features (Kynkaanniemi et al. 2019, arXiv 1904.06991, who use VGG's features). They are left out if
+      there are no more test images than `neighbours`.
+    - `frechet_inception`: the Frechet distance of Inception's features (FID), if `inception` is set. Data without
+      classes have no classifier of their own; this distance is then measured without one.
 
     The test logs all of them. Validation logs the first three, and only for models whose best checkpoint they select.
     Samples that are not finite have no mode, and make distances infinite. If trainer.limit_val_batches or
@@ -56,13 +63,15 @@ class SampleQuality(PictureCallback):
     above the training images nearest to them.
 
     Args:
-        classifier: Checkpoint of the evaluation classifier, a Classifier. By default that of the data,
+        classifier: Checkpoint of the evaluation classifier, a Classifier; or `train` for that of the data, which is
+            trained first if it is missing. By default that of the data,
             `<run.root>/classifier_<data>/default/checkpoints/best.ckpt`; nothing is measured if that is missing.
         num_images: Samples of the test, which are compared with all test images; 0 turns all metrics off.
         val_images: Samples of a validation.
         neighbours: k of precision and recall.
         batch_size: Images that are generated and classified at a time.
-        inception: Log `test/frechet_inception`.
+        inception: Log `test/frechet_inception`. By default only for data without classes and without a classifier, if
+            Inception's weights are there.
         inception_weights: File of Inception's weights; by default torch-fidelity's, which are downloaded.
 
     Raises:
@@ -76,7 +85,7 @@ class SampleQuality(PictureCallback):
         val_images: int = 5000,
         neighbours: int = 3,
         batch_size: int = 500,
-        inception: bool = False,
+        inception: bool | None = None,
         inception_weights: str | None = None,
     ) -> None:
         if min(neighbours, batch_size) < 1:
@@ -86,7 +95,7 @@ class SampleQuality(PictureCallback):
                 f"quality.num_images is {num_images} and val_images {val_images}; num_images must be 0 or above"
                 f" quality.neighbours ({neighbours}), and val_images at least 2"
             )
-        self.classifier = classifier
+        self.classifier: str | EvaluationClassifier | None = classifier
         self.num_images = num_images
         self.val_images = val_images
         self.neighbours = neighbours
@@ -102,6 +111,10 @@ class SampleQuality(PictureCallback):
         """Whether there are samples to measure and a classifier to measure them; known after `prepare`."""
         return self.evaluation_classifier is not None
 
+    def applies(self, model: GenerativeModule, data: ImageDataModule) -> bool:
+        """Whether there are samples to measure."""
+        return isinstance(model, Samples) and self.num_images > 0
+
     def prepare(self, model: GenerativeModule, data: ImageDataModule, root: str) -> None:
         """Loads the classifier and Inception before the run starts. The random state of the run stays as it is.
 
@@ -115,24 +128,21 @@ class SampleQuality(PictureCallback):
             UsageError: A metric that was asked for cannot be measured.
         """
         self.evaluation_classifier = self._inception_distance = None
-        if not isinstance(model, Samples) or self.num_images == 0:
+        if not self.applies(model, data):
             return
-        selects = selected_by_frechet(model)
-        unmeasured = "samples" if selects and not self.inception else None
+        selects, inception = selected_by_frechet(model), bool(self.inception)
+        if self.inception is None and selects and not has_classes(data):
+            inception = (
+                self.classifier is None and data.image_shape[0] in (1, 3) and has_inception(self.inception_weights)
+            )
         self.evaluation_classifier = evaluation_classifier_or_hint(
-            self.classifier, data, root, selects or self.inception, unmeasured, "--quality.classifier"
+            self.classifier, data, root, selects or inception, None if inception or not selects else "samples", OPTION
         )
-        if self.evaluation_classifier is None:
-            if self.inception:
-                path = default_classifier(data, root)
-                raise UsageError(
-                    f"quality.inception needs an evaluation classifier too, but there is no {path}"
-                    f"{command_that_makes(path)}"
-                )
-            return
-        if selects:
+        if self.evaluation_classifier is None and inception:
+            self._check_alone(data, root)
+        if self.evaluation_classifier is not None and selects:
             check_validation(data)
-        if self.inception:
+        if inception:
             if data.image_shape[0] not in (1, 3):
                 raise UsageError(
                     f"quality.inception needs images of 1 or 3 channels, and those of {data.name} have"
@@ -140,6 +150,25 @@ class SampleQuality(PictureCallback):
                 )
             with isolated_rng():
                 self._inception_distance = inception_distance(self.inception_weights)
+
+    def _check_alone(self, data: ImageDataModule, root: str) -> None:
+        """Checks that Inception may measure without a classifier; says what it measures.
+
+        Raises:
+            UsageError: The data have classes, and so a classifier of their own.
+        """
+        path = default_classifier(data, root)
+        if has_classes(data):
+            raise UsageError(
+                f"quality.inception needs an evaluation classifier too, but there is no {path}; {OPTION} {TRAIN} trains"
+                f" it first{command_that_makes(path).replace('; ', ', or ', 1)}"
+            )
+        if first_process():
+            print(
+                f"{data.name} has no classes to train a classifier on, so only the test measures samples, by Inception,"
+                " and best.ckpt holds the last weights",
+                flush=True,
+            )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.evaluation_classifier is None or trainer.sanity_checking or not selected_by_frechet(pl_module):
@@ -156,14 +185,23 @@ class SampleQuality(PictureCallback):
         scores.reset_samples()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.evaluation_classifier is None or not isinstance(pl_module, Samples):
+        if not isinstance(pl_module, Samples):
             return
-        limit = trainer.limit_test_batches
-        classifier = self.evaluation_classifier.to(pl_module.device)
-        scores = SampleScores(classifier, self._is_labelled(pl_module), self.neighbours, self._inception_distance)
+        limit, scores = trainer.limit_test_batches, self._test_scores(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        if scores is None:
+            return
         self._add_real(scores, trainer, "test", limit)
         self._add_samples(scores, trainer, pl_module, self._limit_count(self.num_images, limit), TEST_SEED)
         self._log(scores, pl_module, "test")
+
+    def _test_scores(self, model: LightningModule, data: ImageDataModule) -> SampleScores | InceptionScores | None:
+        """The scores of the test; without precision and recall if there are no more test images than neighbours."""
+        inception = self._inception_distance
+        if self.evaluation_classifier is not None:
+            classifier = self.evaluation_classifier.to(model.device)
+            enough = len(data.examples("test", self.neighbours + 1)[0]) > self.neighbours
+            return SampleScores(classifier, self._is_labelled(model), self.neighbours if enough else None, inception)
+        return None if inception is None else InceptionScores(inception, model.device)
 
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.evaluation_classifier is None or not selected_by_frechet(pl_module):
@@ -180,7 +218,7 @@ class SampleQuality(PictureCallback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._validation = None
 
-    def _add_real(self, scores: SampleScores, trainer: Trainer, split: Split, limit: float) -> None:
+    def _add_real(self, scores: SampleScores | InceptionScores, trainer: Trainer, split: Split, limit: float) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         count = self._limit_count(ALL_IMAGES, limit)  # the same ones in each process
         share = slice(trainer.global_rank, None, trainer.world_size)
@@ -188,12 +226,14 @@ class SampleQuality(PictureCallback):
             scores.add_real(images)
 
     @torch.no_grad()
-    def _add_samples(self, scores: SampleScores, trainer: Trainer, model: LightningModule, n: int, seed: int) -> None:
+    def _add_samples(
+        self, scores: SampleScores | InceptionScores, trainer: Trainer, model: LightningModule, n: int, seed: int
+    ) -> None:
         with isolated_rng(seed + trainer.global_rank):
             for images, label in draw_samples(model, n, self.batch_size, trainer.global_rank, trainer.world_size):
                 scores.add_samples(images, label)
 
-    def _log(self, scores: SampleScores, model: LightningModule, stage: str) -> None:
+    def _log(self, scores: SampleScores | InceptionScores, model: LightningModule, stage: str) -> None:
         for name, value in scores.compute().items():
             model.log(f"{stage}/{name}", value, sync_dist=True)  # all processes have the same values
 

@@ -55,7 +55,8 @@ class TranslationQuality(PictureCallback):
     classes against those of the translations.
 
     Args:
-        classifier: Checkpoint of the evaluation classifier, a Classifier. By default that of the data,
+        classifier: Checkpoint of the evaluation classifier, a Classifier; or `train` for that of the data, which is
+            trained first if it is missing. By default that of the data,
             `<run.root>/classifier_<data>/default/checkpoints/best.ckpt`, if it is there.
         num_images: Largest number of test images, all by default; 0 turns all metrics off.
         val_images: Largest number of validation images.
@@ -79,7 +80,7 @@ class TranslationQuality(PictureCallback):
             )
         if batch_size < 1:
             raise ValueError(f"translation.batch_size is {batch_size}; it must be at least 1")
-        self.classifier = classifier
+        self.classifier: str | EvaluationClassifier | None = classifier
         self.num_images = ALL_IMAGES if num_images is None else num_images
         self.val_images = val_images
         self.batch_size = batch_size
@@ -92,6 +93,10 @@ class TranslationQuality(PictureCallback):
     def measures(self) -> bool:
         """Whether there are translations to measure and a classifier to measure them; known after `prepare`."""
         return self.evaluation_classifier is not None
+
+    def applies(self, model: GenerativeModule, data: ImageDataModule) -> bool:
+        """Whether there are translations to measure."""
+        return isinstance(model, Translates) and isinstance(data, PairsDataModule) and self.num_images > 0
 
     def prepare(self, model: GenerativeModule, data: ImageDataModule, root: str) -> None:
         """Loads the classifier before the run starts. The random state of the run stays as it is.
@@ -106,7 +111,7 @@ class TranslationQuality(PictureCallback):
             UsageError: There are too few validation images for a Frechet distance.
         """
         self.evaluation_classifier = None
-        self._translates = isinstance(model, Translates) and isinstance(data, PairsDataModule) and self.num_images > 0
+        self._translates = self.applies(model, data)
         if not self._translates:
             return
         selects = selected_by_frechet(model)

@@ -13,6 +13,7 @@ from datamodules import ImageDataModule
 from genlab import callbacks
 from genlab.cli import completion
 from genlab.cli.compatibility import check_images, check_labels
+from genlab.cli.evaluation_classifier import check_trainable, trained_classifier, untrained_classifier
 from genlab.cli.help import (
     IMPORT_HELP,
     INIT_FROM_HELP,
@@ -25,10 +26,12 @@ from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
 from genlab.cli.preflight import batch_norm_refusal, callback_refusal, check_seed, check_training, trial_trainer
-from genlab.cli.prepare import read_configs, refuse_what_data_set
+from genlab.cli.prepare import prepare_args, read_configs, refuse_what_data_set
 from genlab.cli.resume import ResumePoint, misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
 from genlab.cli.trust import check_named, is_trusted, only_our_packages
+from genlab.evaluation.classifier import TRAIN, EvaluationClassifier, check_validation, ready_classifier
+from genlab.evaluation.sample_scores import selected_by_frechet
 from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
@@ -181,12 +184,11 @@ class GenlabCLI(LightningCLI):
         resumed = self._resume_point(trial)
         self.datamodule.prepare_data()
         self.datamodule.setup(self.subcommand)
-        if self.subcommand != "predict":
-            for measure in (settings.quality, settings.translation):
-                measure.prepare(self.model, self.datamodule, self.options.root)
         if self.subcommand == "fit":
             self.model.prepare_fit()
             check_training(trial, self.model, self.datamodule)
+        if self.subcommand != "predict":
+            self._prepare_measures(trial)
         self.run = RunSetup(
             str(self.subcommand),
             self.args,
@@ -203,6 +205,26 @@ class GenlabCLI(LightningCLI):
             self.report,
         )
         return self.run.trainer(self._instantiate_trainer, self._recorded_config, **kwargs)
+
+    def _prepare_measures(self, trial: Trainer) -> None:
+        """Loads the evaluation classifier, after it is trained if that is asked for. Its checkpoint is recorded."""
+        settings, model, data = self.config_init[self.subcommand], self.model, self.datamodule
+        for name in ("quality", "translation"):
+            measure = settings[name]
+            if measure.classifier == TRAIN and measure.applies(model, data):
+                check_trainable(data, f"--{name}.classifier")
+                if selected_by_frechet(model):
+                    check_validation(data)
+                measure.classifier = self._trained_classifier(name, trial)
+            measure.prepare(model, data, self.options.root)
+
+    def _trained_classifier(self, name: str, trial: Trainer) -> str | EvaluationClassifier:
+        data, root = self.datamodule, self.options.root
+        if trial.fast_dev_run and ready_classifier(data, root) is None:  # type: ignore[attr-defined]
+            return untrained_classifier(data)
+        path = str(trained_classifier(data, self.config_dump, trial, root, lambda args: type(self)(prepare_args(args))))
+        self.config[self.subcommand][name].classifier = self.config_dump[name]["classifier"] = path
+        return path
 
     def _resume_point(self, trial: Trainer) -> ResumePoint | None:
         """The checkpoint that a fit goes on from. Options that cannot change are refused before data are read."""
@@ -250,7 +272,10 @@ class GenlabCLI(LightningCLI):
     def differing_options(self, recorded: dict[str, Any]) -> list[str]:
         """The options in which a run with this recorded config differs from this command line, once it is parsed."""
         self._dump_config()
-        return differing_keys(recorded, self._given_config(), flatten(self.config_dump), flatten(self._defaults()))
+        given, options = self._given_config(), flatten(self.config_dump)
+        for key in [key for key, value in options.items() if key.endswith(".classifier") and value == TRAIN]:
+            given[key] = options[key] = recorded.get(key, TRAIN)  # the run recorded the checkpoint
+        return differing_keys(recorded, given, options, flatten(self._defaults()))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs it, and leaves the record and the W&B run in the state that it ended in."""

@@ -209,13 +209,13 @@ def check_training(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     """
     with _attached(trainer, model, data):
         model.check_trainer(trainer)
-        if not _forks(trainer):
+        if not forks(trainer):
             _check_batches(trainer, model, data)
             _check_limit(trainer.limit_test_batches, "limit_test_batches", data.test_dataloader)
             _check_optimizers(trainer, model)
 
 
-def _forks(trainer: Trainer) -> bool:
+def forks(trainer: Trainer) -> bool:
     """Whether the processes are forked from this one, which must not use the GPU before."""
     forks = getattr(trainer.strategy.launcher, "_start_method", None) == "fork"
     return forks and trainer.strategy.root_device.type != "cpu"

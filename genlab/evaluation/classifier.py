@@ -13,8 +13,15 @@ from genlab.metrics import FrechetDistance
 from genlab.processes import first_process
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
+from genlab.runs.folder import is_finished, safe_name
 from lit_models import Classifier, GenerativeModule
-from lit_models.common.checkpoints import CheckpointError, command_that_makes
+from lit_models.common.checkpoints import CheckpointError, command_that_makes, read_checkpoint
+
+TRAIN = "train"
+"""Stands for the checkpoint of an evaluation classifier that is trained on the data first, unless there is one."""
+
+
+TRY_INCEPTION = "or Inception with --quality.inception true, which measures the test"
 
 
 class OtherDataError(CheckpointError):
@@ -103,7 +110,37 @@ class EvaluationClassifier:
 
 def default_classifier(data: ImageDataModule, root: str | Path) -> Path:
     """The checkpoint of a data set's classifier below the folder of all runs, if it was trained with its config."""
-    return Path(root) / f"classifier_{data.classified_as or data.name}" / "default" / "checkpoints" / "best.ckpt"
+    experiment = safe_name(f"classifier_{data.classified_as or data.name}")
+    return Path(root) / experiment / "default" / "checkpoints" / "best.ckpt"
+
+
+def own_classifier(data: ImageDataModule, root: str | Path) -> Path:
+    """The checkpoint of the classifier that is named by the fingerprint of its images, as another run is the default.
+
+    Raises:
+        DataError: The data are not available.
+    """
+    run = default_classifier(data, root).parents[1]
+    return run.with_name(f"images={data.fingerprint[:12]}") / "checkpoints" / "best.ckpt"
+
+
+def ready_classifier(data: ImageDataModule, root: str | Path) -> Path | None:
+    """The checkpoint of a finished classifier that learned these images and that no option needs to name.
+
+    Raises:
+        DataError: The data are not available.
+        CheckpointError: The checkpoint of a finished run cannot be read.
+    """
+    if _is_finished(own := own_classifier(data, root)):
+        return own
+    default = default_classifier(data, root)
+    if not _is_finished(default) or read_checkpoint(default).get("data_fingerprint") != data.fingerprint:
+        return None
+    return default
+
+
+def _is_finished(path: Path) -> bool:
+    return path.is_file() and is_finished(path.parents[1])
 
 
 def find_evaluation_classifier(
@@ -112,7 +149,8 @@ def find_evaluation_classifier(
     """Loads the evaluation classifier of a data set.
 
     Args:
-        path: Checkpoint of a Classifier; None for the data set's default under `root`.
+        path: Checkpoint of a Classifier; None for the data set's own under `root`, whose run has finished: the one that
+            is named by the fingerprint of the images, or else the default.
         data: The data set.
         image_shape: Channels, height and width of the images to measure.
         root: Folder of all runs.
@@ -127,7 +165,9 @@ def find_evaluation_classifier(
     """
     if path is None:
         path = default_classifier(data, root)
-        if not path.is_file():
+        if has_classes(data) and _is_finished(own := own_classifier(data, root)):
+            path = own
+        if not _is_finished(path):
             return None
     per_channel = data.classified_as is not None
     classifier = Classifier.load(path)
@@ -172,14 +212,20 @@ def check_same_data(classifier: GenerativeModule, measured: str | None, path: st
 
 
 def evaluation_classifier_or_hint(
-    path: str | None, data: ImageDataModule, root: str | Path, needed: bool, unmeasured: str | None, option: str
+    path: str | EvaluationClassifier | None,
+    data: ImageDataModule,
+    root: str | Path,
+    needed: bool,
+    unmeasured: str | None,
+    option: str,
 ) -> EvaluationClassifier | None:
     """Like `find_evaluation_classifier`, for generated images of the data; prints a hint if there is none.
 
     A default classifier that learned other images is named and not used. The random state of the run stays as it is.
 
     Args:
-        path, data, root: Those of `find_evaluation_classifier`.
+        path: That of `find_evaluation_classifier`, or a classifier, which is returned as it is.
+        data, root: Those of `find_evaluation_classifier`.
         needed: Raise an error for a default classifier of images of another shape or with other classes; otherwise it
             is ignored.
         unmeasured: What is not measured without a classifier, named in the hint; None for no hint.
@@ -188,26 +234,32 @@ def evaluation_classifier_or_hint(
     Raises:
         CheckpointError: That of `find_evaluation_classifier`, for a classifier that is named or needed.
     """
+    if isinstance(path, EvaluationClassifier):
+        return path
+    training = f"{option} {TRAIN} trains one first" if has_classes(data) else ""
+    advice = f", or {training}" if training else ""
     try:
         with isolated_rng():
             classifier = find_evaluation_classifier(path, data, data.image_shape, root)
     except OtherDataError as error:
         if path is not None or (needed and unmeasured is None):
-            raise
+            raise OtherDataError(f"{error}{advice}") from error
         if first_process():
-            print(f"{error}{f'; until then {_consequence(unmeasured)}' if unmeasured else ''}", flush=True)
+            print(f"{error}{advice}{f'; until then {_consequence(unmeasured)}' if unmeasured else ''}", flush=True)
         return None
-    except CheckpointError:
+    except CheckpointError as error:
         if path is not None or needed:
-            raise
+            raise CheckpointError(f"{error}{advice}") from error
         return None
     if classifier is None and unmeasured is not None and first_process():
         default = default_classifier(data, root)
-        reason, remedy = f"there is no {default}", command_that_makes(default)
+        reason = f"the run of {default} has not finished" if default.is_file() else f"there is no {default}"
+        remedy = f"{training}{command_that_makes(default).replace('; ', ', or ', 1)}"
         if not has_classes(data):
-            reason = f"{data.name} has no classes to train a classifier on"
-            remedy = f"; give a classifier of similar images with {option}"
-        print(f"{reason}, so {_consequence(unmeasured)}{remedy}", flush=True)
+            reason = f"{data.name} has no classes to train a classifier on, and one of random weights is no measure"
+            inception = f" {TRY_INCEPTION}" if option == "--quality.classifier" else ""
+            remedy = f"give a classifier of similar images with {option}{inception}"
+        print(f"{reason}, so {_consequence(unmeasured)}; {remedy}", flush=True)
     return classifier
 
 

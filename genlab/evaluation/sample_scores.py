@@ -44,11 +44,8 @@ class SampleScores:
         self.frechet = self._to_device(FrechetDistance(classifier.num_features))
         self.coverage = self._to_device(ModeCoverage(classifier.num_modes))
         self.agreement = self._to_device(MeanMetric(nan_strategy="disable")) if labelled else None
-        self.not_finite = self._to_device(SumMetric(nan_strategy="disable"))
         self.manifold = self._to_device(ManifoldPrecisionRecall(neighbours)) if neighbours else None
-        self.inception = self._to_device(inception) if inception else None
-        if self.inception is not None:
-            self.inception.reset()
+        self.inception = InceptionScores(inception, classifier.device) if inception else None
 
     def add_real(self, images: Tensor) -> None:
         """images: N x C x H x W in [0, 1]."""
@@ -57,20 +54,19 @@ class SampleScores:
         if self.manifold is not None:
             self.manifold.update(features, real=True)
         if self.inception is not None:
-            self.inception.update(inception_images(images).to(self.device), real=True)
+            self.inception.add_real(images)
 
     def add_samples(self, images: Tensor, label: int | None = None) -> None:
         """images: N x C x H x W in [0, 1]. label: The class that they were conditioned on."""
         features, modes = (values.to(self.device) for values in self.classifier(images))
         self.frechet.update(features, real=False)
         self.coverage.update(modes)
-        self.not_finite.update((modes < 0).sum())
         if self.agreement is not None and label is not None:
             self.agreement.update((modes == label).float())
         if self.manifold is not None:
             self.manifold.update(features, real=False)
         if self.inception is not None:
-            self.inception.update(inception_images(images).to(self.device), real=False)
+            self.inception.add_samples(images)
 
     def compute(self) -> dict[str, float]:
         """The scores by name. Distances are infinite if a sample is not finite."""
@@ -85,18 +81,46 @@ class SampleScores:
         if self.manifold is not None:
             scores |= {name: share.item() for name, share in self.manifold.compute()._asdict().items()}
         if self.inception is not None:
-            finite = bool(self.not_finite.compute() == 0)  # uint8 images do not show it
-            scores["frechet_inception"] = self.inception.compute().item() if finite else torch.inf
+            scores |= self.inception.compute()
         return scores
 
     def reset_samples(self) -> None:
         """Removes the samples and keeps the real images; not for precision and recall or the Inception distance."""
-        for metric in (self.frechet, self.coverage, self.agreement, self.not_finite):
+        for metric in (self.frechet, self.coverage, self.agreement):
             if metric is not None:
                 metric.reset()
 
     def _to_device(self, metric: Any) -> Any:
         return metric.to(self.device)
+
+
+class InceptionScores:
+    """Scores samples against real images by Inception alone. Each process adds its own images.
+
+    Args:
+        distance: The Inception distance, which is reset.
+        device: Device of the images.
+    """
+
+    def __init__(self, distance: FrechetInceptionDistance, device: torch.device) -> None:
+        self.device = float64_device(device)
+        self.distance = distance.to(self.device)
+        self.distance.reset()
+        self.not_finite = SumMetric(nan_strategy="disable").to(self.device)
+
+    def add_real(self, images: Tensor) -> None:
+        """images: N x C x H x W in [0, 1], C 1 or 3."""
+        self.distance.update(inception_images(images).to(self.device), real=True)
+
+    def add_samples(self, images: Tensor, label: int | None = None) -> None:
+        """images: N x C x H x W in [0, 1], C 1 or 3. label: Not used."""
+        self.not_finite.update((~images.isfinite()).sum().to(self.device))  # uint8 images do not show it
+        self.distance.update(inception_images(images).to(self.device), real=False)
+
+    def compute(self) -> dict[str, float]:
+        """The distance by its name; infinite if a sample is not finite."""
+        finite = bool(self.not_finite.compute() == 0)
+        return {"frechet_inception": self.distance.compute().item() if finite else torch.inf}
 
 
 def draw_samples(

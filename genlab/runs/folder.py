@@ -235,6 +235,11 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) else None
 
 
+def is_finished(folder: Path) -> bool:
+    """Returns whether a run has finished; one without a summary, whose files were put there, counts as finished."""
+    return (read_summary(folder) or {}).get("state", "finished") == "finished"
+
+
 def jsonable(value: Any) -> Any:
     """Converts a value to plain JSON. Infinity and NaN, which JSON does not have, become the texts inf and nan."""
     if isinstance(value, Mapping):

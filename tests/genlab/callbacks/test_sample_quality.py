@@ -10,8 +10,10 @@ import torch.distributed as dist
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from datamodules import DigitsDataModule
+from genlab.callbacks import sample_quality
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
 from genlab.evaluation.sample_scores import FRECHET_MONITOR, SampleScores
@@ -231,7 +233,10 @@ def test_hint_without_a_classifier(images: Tensor, tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert "classifier_digits/default/checkpoints/best.ckpt, so samples are not measured and best.ckpt" in said
-    assert "`python train.py fit --config configs/classifier_digits.yaml` makes it" in said
+    assert said.endswith(
+        "; --quality.classifier train trains one first, or `python train.py fit --config"
+        " configs/classifier_digits.yaml` makes it\n"
+    )
 
 
 def test_no_metrics_without_a_classifier(images: Tensor, tmp_path: Path):
@@ -293,10 +298,43 @@ def test_two_processes_measure_all_images(tmp_path: Path):
 
 def test_inception_needs_its_package_and_a_classifier(root: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("genlab.evaluation.inception.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs torch-fidelity: pip install 'genlab\[inception\]'"):
+    with pytest.raises(UsageError, match=r"needs? torch-fidelity: pip install 'genlab\[inception\]'"):
         prepared(root, Loss(images), inception=True)
     with pytest.raises(UsageError, match="needs an evaluation classifier too, but there is no none/classifier_digits"):
         prepared(Path("none"), Loss(images), inception=True)
+
+
+class Unlabelled(DigitsDataModule):
+    classes = ("image",)
+
+    def read(self) -> dict[str, np.ndarray]:
+        return {name: 0 * array if name[0] == "y" else array for name, array in super().read().items()}
+
+
+class Pooled(torch.nn.Module):
+    """Takes the place of Inception: means of parts of uint8 images."""
+
+    num_features = 48
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(images.float(), 7).flatten(1)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_data_without_classes_are_measured_by_inception_if_its_weights_are_there(
+    there: bool, images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sample_quality, "has_inception", lambda weights: there)
+    monkeypatch.setattr(sample_quality, "inception_distance", lambda weights: FrechetInceptionDistance(Pooled()))
+    model, quality = Copier(images), SampleQuality(num_images=50, batch_size=50)
+    quality.prepare(model, Unlabelled(), str(tmp_path))
+    assert not quality.measures and model.asked == []
+    said = capsys.readouterr().out
+    assert said.startswith("digits has no classes to train a classifier on") and said.count("\n") == 1
+    assert ("so only the test measures samples, by Inception, and best.ckpt holds the last weights" in said) == there
+    assert ("--quality.classifier or Inception with --quality.inception true" in said) != there
+    found = run(quality, model, tmp_path, max_epochs=1).epochs[-1]
+    assert ("test/frechet_inception" in found) == there and "test/frechet_classifier" not in found
 
 
 @pytest.mark.slow

@@ -215,8 +215,9 @@ def test_metrics_without_classes_labels_and_targets(
     quality = prepared(tmp_path, model, data)
     assert not quality.measures
     assert capsys.readouterr().out == (
-        "mnist has no classes to train a classifier on, so Frechet distances of translations are not measured and"
-        " best.ckpt holds the last weights; give a classifier of similar images with --translation.classifier\n"
+        "mnist has no classes to train a classifier on, and one of random weights is no measure, so Frechet distances"
+        " of translations are not measured and best.ckpt holds the last weights; give a classifier of similar images"
+        " with --translation.classifier\n"
     )
     test = run(quality, model, data, tmp_path)[-1]
     expected = {"spectrum_distance", "spectrum_distance_ab", "spectrum_distance_ba"}

@@ -13,7 +13,9 @@ from genlab.evaluation.classifier import (
     evaluation_classifier_or_hint,
     find_evaluation_classifier,
     image_sets_frechet,
+    own_classifier,
 )
+from genlab.runs.folder import write_summary
 from lit_models import Autoencoder, Classifier, GenerativeModule
 from lit_models.common.checkpoints import CheckpointError
 from studies.command import load_measured
@@ -93,6 +95,9 @@ def test_the_default_classifier_of_a_data_set(tmp_path: Path):
     assert find_evaluation_classifier(None, data, (1, 28, 28), tmp_path) is None
     path = save(small_classifier(), tmp_path / "classifier_digits" / "default" / "checkpoints" / "best.ckpt")
     assert default_classifier(data, tmp_path) == default_classifier(Stacked(), str(tmp_path)) == path
+    write_summary(path.parents[1], {"state": "killed"})
+    assert find_evaluation_classifier(None, data, (1, 28, 28), tmp_path) is None
+    write_summary(path.parents[1], {"state": "finished"})
     classifier = find_evaluation_classifier(None, data, (1, 28, 28), tmp_path)
     assert classifier is not None and not classifier.per_channel
     stacked = find_evaluation_classifier(None, Stacked(), (3, 28, 28), tmp_path)
@@ -147,6 +152,8 @@ def test_a_classifier_measures_only_the_data_that_it_learned(tmp_path: Path, cap
     for given in (path, None):
         with pytest.raises(OtherDataError, match=re.escape(message)):
             find(given, other, None)
+    save(small_classifier(), own_classifier(other, tmp_path), other)
+    assert find(None, other, "samples") is not None and find(None, own, "samples") is not None
     unknown = save(small_classifier(), tmp_path / "unknown.ckpt")
     assert find(unknown, other, "samples") is not None
     assert "unknown.ckpt does not tell which images it learned" in capsys.readouterr().out
