@@ -16,17 +16,28 @@ from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 from lit_models.common.prior_distributions import NormalDistribution
 from lit_models.common.priors import Normal
 
+MAX_BATCH = 500
+MAX_BATCH_PIXELS = 2**21
+"""Largest number of pixels, without channels, of a batch of more than one image: 512 images of 64 x 64."""
+
+
+def batch_size_of(model: Any) -> int:
+    """Number of images that a model makes or encodes at once; fewer where they are large."""
+    _, height, width = getattr(model, "hparams", {}).get("image_shape", (1, 1, 1))
+    return max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (height * width)))
+
 
 @torch.no_grad()
-def encode_all(model: Any, images: Tensor, batch_size: int = 500) -> Tensor:
+def encode_all(model: Any, images: Tensor) -> Tensor:
     """Encodes many images in batches: N x C x H x W -> N x d, float32."""
-    return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in images.split(batch_size)])
+    batches = images.split(batch_size_of(model))
+    return torch.cat([model.encode(batch.to(model.device, model.dtype)).float() for batch in batches])
 
 
 @torch.no_grad()
-def decode_all(model: Any, codes: Tensor, batch_size: int = 500) -> Tensor:
+def decode_all(model: Any, codes: Tensor) -> Tensor:
     """Decodes many codes in batches: N x d -> N x C x H x W, float32, on the CPU."""
-    batches = codes.split(batch_size)
+    batches = codes.split(batch_size_of(model))
     return torch.cat([model.decode(batch.to(model.device, model.dtype)).float().cpu() for batch in batches])
 
 

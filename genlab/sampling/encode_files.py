@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genlab.latents import batch_size_of
 from genlab.media import Save
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
 from genlab.sampling.device import chosen_device
-from genlab.sampling.images import batch_size_of, to_float
+from genlab.sampling.images import to_float
 from genlab.sampling.own_images import ImageFiles, Reading, class_labels, images_and_others, report_left_out
 from genlab.sampling.progress import progress
 from genlab.sampling.saving import save

@@ -1,7 +1,6 @@
 """Images as float and as uint8 tensors."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,10 +8,6 @@ from PIL import Image
 from torch import Tensor
 
 from lit_models import CheckpointError
-
-BATCH_SIZE = 500
-BATCH_PIXELS = 2**21
-"""Largest number of pixels, without channels, of a batch of more than one image: 512 images of 64 x 64."""
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -34,12 +29,6 @@ def to_float(images: Tensor) -> Tensor:
 def to_picture(image: Tensor) -> Image.Image:
     """Converts an image, uint8 C x H x W with C 1 or 3, to a picture."""
     return Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else image.movedim(0, 2)))
-
-
-def batch_size_of(model: Any) -> int:
-    """Number of images that a model makes or encodes at once; fewer where they are large."""
-    _, height, width = model.hparams.get("image_shape", (1, 1, 1))
-    return max(1, min(BATCH_SIZE, BATCH_PIXELS // (height * width)))
 
 
 def describe_shape(shape: Sequence[int]) -> str:

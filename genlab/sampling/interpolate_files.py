@@ -5,12 +5,13 @@ import argparse
 import torch
 
 from genlab.latent_paths import closed_paths, interpolate_codes, prior_path
+from genlab.latents import batch_size_of
 from genlab.media import gif
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
 from genlab.sampling.device import chosen_device
 from genlab.sampling.encode_files import encode_images, encoded_channels
-from genlab.sampling.images import batch_size_of, to_uint8
+from genlab.sampling.images import to_uint8
 from genlab.sampling.output import grid
 from genlab.sampling.own_images import ImageFiles, Reading, images_and_others
 from genlab.sampling.sample_checkpoint import FRAME_SECONDS

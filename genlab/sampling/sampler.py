@@ -9,9 +9,9 @@ from torch import Tensor
 
 from datamodules import DataError, ImageDataModule
 from genlab.latent_paths import CodePath, linear_path, prior_path
-from genlab.latents import class_block, encode_all, latent_blocks, sample_gaussian_mixture, with_class
+from genlab.latents import batch_size_of, class_block, encode_all, latent_blocks, sample_gaussian_mixture, with_class
 from genlab.runs.errors import UsageError
-from genlab.sampling.images import batch_size_of, describe_shape, to_uint8
+from genlab.sampling.images import describe_shape, to_uint8
 from lit_models import CheckpointError, GenerativeModule
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, HasOptimizedImages, LatentBlock, Samples
 from lit_models.losses.classification import class_of

@@ -11,8 +11,8 @@ from lightning import seed_everything
 from PIL import Image
 
 import sample
+from genlab import latents
 from genlab.latent_paths import spherical_path
-from genlab.sampling import images as sizes
 from genlab.sampling.own_images import class_labels
 from genlab.sampling.sample_folder import class_folders
 from lit_models import VAE, Classifier, ConditionalGAN, GenerativeModule
@@ -58,7 +58,7 @@ def pixels(paths: list[Path]) -> torch.Tensor:
 @torch.no_grad()
 def test_samples_become_a_folder_in_batches_and_equal_those_of_a_file(models, tmp_path: Path, monkeypatch, capsys):
     run(models["vae"], "--count=10", f"--output={tmp_path / 'a.npz'}")
-    monkeypatch.setattr(sizes, "BATCH_SIZE", 4)
+    monkeypatch.setattr(latents, "MAX_BATCH", 4)
     run(models["vae"], "--count=10", f"--output={tmp_path}/made.v1/")
     files = sorted((tmp_path / "made.v1").iterdir())
     assert [file.name for file in files] == [f"{number:05}.png" for number in range(10)]
@@ -98,7 +98,7 @@ def test_a_folder_of_samples_is_whole_or_not_there(models, tmp_path: Path, monke
 
 @torch.no_grad()
 def test_codes_of_a_folder(models, photos: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(sizes, "BATCH_SIZE", 7)
+    monkeypatch.setattr(latents, "MAX_BATCH", 7)
     run("encode", models["vae"], "--input", photos, "--output", tmp_path / "codes.npz")
     run("encode", models["vae"], "--input", photos, "--output", tmp_path / "codes.csv")
     found = np.load(tmp_path / "codes.npz", allow_pickle=False)
