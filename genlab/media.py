@@ -140,7 +140,7 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, scale: int | None
     grid = make_grid(tiles, nrow=columns, padding=padding, pad_value=1.0)
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    scale = scale or (DIGIT_SCALE if images.shape[-1] <= 64 else 1)
+    scale = scale or (DIGIT_SCALE if max(images.shape[2:]) <= 64 else 1)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import torch
@@ -107,9 +108,10 @@ class AnomalyDetector(AutoencoderBase):
             return
         training = self.training
         self.eval()
-        images, _ = data.examples("train", self.threshold_images)
+        size = max(1, min(500, 2**21 // math.prod(data.image_shape[1:])))  # fewer large images at once
         with self.trainer.precision_plugin.forward_context():
-            scores = [self.score_images(chunk.to(self.device, self.dtype)) for chunk in images.split(500)]
+            batches = data.example_batches("train", self.threshold_images, size)
+            scores = [self.score_images(images.to(self.device, self.dtype)) for images, _ in batches]
         self.threshold.copy_(torch.quantile(torch.cat(scores), self.threshold_quantile))
         self.train(training)
         self._threshold_step = self.global_step

@@ -40,11 +40,11 @@ class LatentPlane(PictureCallback):
         quantiles = normal_quantiles(self.steps)
         codes = plane_grid(plane.centre, plane.directions, quantiles)
         grid = image_grid(decode_all(pl_module, codes), self.steps, 0)
-        ticks = _quantile_ticks(self.steps, grid.width)
-        flipped = [(grid.height - at, label) for at, label in ticks]
+        across = _quantile_ticks(self.steps, grid.width)
+        upwards = [(grid.height - at, label) for at, label in _quantile_ticks(self.steps, grid.height)]
         subject = "codes" if len(plane.centre) == 2 else "principal plane of the codes"
         title = f"decoded {subject}, at the quantiles of a normal distribution"
-        save_picture(trainer, "latent_plane", framed(grid, title, *plane.names, ticks, flipped))
+        save_picture(trainer, "latent_plane", framed(grid, title, *plane.names, across, upwards))
 
     def _plane_of_codes(self, trainer: Trainer, model: LightningModule) -> "Plane | None":
         if not isinstance(model, Encodes):
