@@ -94,21 +94,6 @@ class SelfAttention(nn.Module):
         return x + self.out((v @ weights.transpose(1, 2)).view_as(x))
 
 
-class Upsampling(nn.Sequential):
-    """Repeats each pixel twice on both axes, cuts the last row or column of a map of odd size, and convolves.
-
-    Args:
-        channels: Number of channels.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1))
-
-    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """N x C x h x w -> N x C x H x W, H x W = size; h = ceil(H / 2), w = ceil(W / 2)."""
-        return self[1](self[0](x)[:, :, : size[0], : size[1]])
-
-
 class ConditionalUNet(nn.Module):
     """U-Net conditioned on the noise level and, if there are classes, on the class.
 
@@ -162,7 +147,7 @@ class ConditionalUNet(nn.Module):
                 self.up.append(ResidualBlock(width + skips.pop(), c, embedding_dim, dropout, attended[level]))
                 width = c
             if level:
-                self.up.append(Upsampling(width))
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)))
         self.conv_out = nn.Sequential(
             group_norm(width), nn.SiLU(), zero_init(nn.Conv2d(width, in_channels, 3, padding=1))
         )
@@ -180,7 +165,8 @@ class ConditionalUNet(nn.Module):
             if isinstance(layer, ResidualBlock):
                 x = layer(torch.cat([x, skips.pop()], dim=1), embedding)
             else:
-                x = layer(x, skips[-1].shape[2:])
+                height, width = skips[-1].shape[2:]
+                x = layer(x)[:, :, :height, :width]  # an odd side was rounded up
         return self.unfold(self.conv_out(x))
 
 
