@@ -107,7 +107,7 @@ class Row:
             encoder = LinearAutoencoder(image_shape=shape).model_config()
             given |= {"encoder_checkpoint": "", "encoder_config": json.dumps(encoder)}
         accepted = inspect.signature(self.kind).parameters
-        return self.kind(**{name: value for name, value in given.items() if name in accepted}, **self.components)
+        return self.kind(**{name: value for name, value in given.items() if name in accepted} | self.components)
 
 
 NETWORKS = (MLPNetworks, StridedNetworks, ResidualNetworks, EfficientNetNetworks)

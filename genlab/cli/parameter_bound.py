@@ -76,8 +76,8 @@ def _fitting_side(model: GenerativeModule, bound: int) -> int | None:
     The model is built for each side, without memory.
     """
     config = model.model_config()
-    shape = config.get("image_shape")
-    for side in (side for side in SIDES if shape is not None and side < max(shape[1:])):
+    shape = config.get("image_shape", (1, 1, 1))
+    for side in (side for side in SIDES if side < max(shape[1:])):
         try:
             with ParameterBound(0):
                 smaller = model.from_config(config | {"image_shape": (shape[0], side, side)})
