@@ -184,7 +184,10 @@ def parser(prog: str = "sample.py") -> SampleParser:
     )
     label = made.add_argument_group("labels")
     label.add_argument(
-        "--classifier", type=Path, metavar="CKPT", help="Classifier that labels the images; the labels become a CSV."
+        "--classifier",
+        type=Path,
+        metavar="CKPT",
+        help="Classifier that labels the images; the labels become a CSV, or the folders.",
     )
     label.add_argument("--sort", action="store_true", help="Draw one class a row, with the most probable images first.")
     given = made.add_argument_group("your own images")
@@ -217,7 +220,8 @@ def read_options(args: list[str] | None, prog: str = "sample.py") -> argparse.Na
     for name in SAMPLING_ONLY | TRANSLATION_ONLY:
         if getattr(options, name) is None:
             setattr(options, name, made.get_default(name))
-    options.output = argument_types.path(options.output or "samples.png") if not translates or options.output else None
+    output = options.output or (None if translates else "samples.png")
+    options.output = output and argument_types.path(output)
     is_file = options.output is not None and options.output.suffix in SUFFIXES
     if translates and is_file:
         made.error(f"argument --output: with --input a folder, not '{options.output}'")

@@ -2,8 +2,10 @@
 
 import argparse
 
+import numpy as np
 import torch
 
+from datamodules.image_files import is_file
 from genlab.latent_paths import closed_paths, interpolate_codes, prior_path
 from genlab.latents import batch_size_of
 from genlab.media import gif
@@ -13,7 +15,7 @@ from genlab.sampling.device import chosen_device
 from genlab.sampling.encode_files import encode_images, encoded_channels
 from genlab.sampling.images import to_uint8
 from genlab.sampling.output import grid
-from genlab.sampling.own_images import ImageFiles, Reading, images_and_others
+from genlab.sampling.own_images import Reading
 from genlab.sampling.sample_checkpoint import FRAME_SECONDS
 from genlab.sampling.saving import save
 from lit_models import GenerativeModule
@@ -32,10 +34,11 @@ def interpolate(options: argparse.Namespace) -> None:
         raise UsageError(f"{type(model).__name__} has no codes to interpolate; give an autoencoder, a VAE, Glow or GLO")
     reader = Reading.as_trained(options, options.checkpoint).reader(encoded_channels(model))
     for path in options.input:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; give two image files with --input")
-        images_and_others(path)  # checks that it is there
-    [(originals, _)] = ImageFiles(options.input, reader, tuple(model.hparams["image_shape"][1:])).batches(2)
+        if not is_file(path):
+            raise UsageError(f"there is no image {path}; give two image files with --input")
+    size = tuple(model.hparams["image_shape"][1:])
+    pixels = np.stack([reader.read(path, size) for path in options.input])
+    originals = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     animated = options.output.suffix == ".gif"
     with isolated_rng():
         starts, ends = encode_images(model, originals).split(1)

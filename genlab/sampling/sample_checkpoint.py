@@ -68,9 +68,7 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace, interpolates: bool) -> None:
-    if interpolates and (
-        options.classifier or options.output.suffix == ".npz" or options.to_folder or len(options.classes) > 1
-    ):
+    if interpolates and (options.classifier or options.output.suffix == ".npz" or len(options.classes) > 1):
         raise UsageError(
             "interpolations have no labels; leave --classifier out, and give one --class and a .png or .gif"
         )

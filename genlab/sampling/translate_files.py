@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules import DataError
+from datamodules.class_folders import images_below
 from genlab.media import join_pictures
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
@@ -72,7 +73,8 @@ def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[
         folder: Folder of the results.
 
     Raises:
-        UsageError: A result would overwrite an original, or `folder` is a file.
+        UsageError: A result would overwrite an original, or `folder` is a file, or has other images and is inside of
+            `source`, as these may be originals.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; name a folder for the translations")
@@ -94,6 +96,11 @@ def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[
     for original, path in paths.items():
         if path.exists() and path.samefile(original):
             raise UsageError(f"the translation would overwrite {original} itself; name another folder with --output")
+    if source.is_dir() and folder.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        made = set(paths.values())
+        other = next((path for path in images_below(folder) if path not in made), None)
+        if other is not None:
+            raise UsageError(f"--output {folder} is inside of --input and has other images ({other}); name another one")
     return paths
 
 
