@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lit_models.networks.conv import strided_sizes
 from lit_models.networks.unet import ResidualBlock, group_norm
+from lit_models.networks.upsample_conv import UpsampleConv
 
 KERNEL_SIZE = 3
 
@@ -62,8 +63,7 @@ class ResidualDecoder(nn.Module):
         self.layers = nn.Sequential()
         for c_in, c_out, size in zip(widths, [*widths[1:], image_shape[0]], larger[::-1], strict=True):
             self.layers.extend(ResidualBlock(c_in, c_in) for _ in range(blocks))
-            self.layers.extend([group_norm(c_in), nn.SiLU(), nn.Upsample(size)])
-            self.layers.append(nn.Conv2d(c_in, c_out, KERNEL_SIZE, padding=1))
+            self.layers.extend([group_norm(c_in), nn.SiLU(), UpsampleConv(c_in, c_out, size)])
 
     def forward(self, codes: Tensor) -> Tensor:
         """N x in_dim -> logits, N x C x H x W."""

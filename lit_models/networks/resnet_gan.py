@@ -13,6 +13,7 @@ from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import glorot_init
 from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.networks.norms import NORMS, add_spectral_norm
+from lit_models.networks.upsample_conv import UpsampleConv
 
 SingleImageNorm = Literal["layer", "none"]
 """Norms that treat each image alone, as a gradient penalty needs."""
@@ -32,7 +33,7 @@ class UpBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            *(nn.BatchNorm2d(c_in), nn.ReLU(), nn.Upsample(size), _conv(c_in, c_out, bias=False)),
+            *(nn.BatchNorm2d(c_in), nn.ReLU(), _residual_init(UpsampleConv(c_in, c_out, size, bias=False))),
             *(nn.BatchNorm2d(c_out), nn.ReLU(), _conv(c_out, c_out, bias=False)),
         )
         self.skip = nn.Sequential(_skip_conv(c_in, c_out, bias=False), nn.Upsample(size))
@@ -151,8 +152,12 @@ class ResNetFeatures(FeatureNetwork):
         return maps.sum(dim=(2, 3))
 
 
+def _residual_init(convolution: nn.Conv2d) -> nn.Conv2d:
+    return glorot_init(convolution, gain=2**0.5)
+
+
 def _conv(c_in: int, c_out: int, bias: bool = True) -> nn.Conv2d:
-    return glorot_init(nn.Conv2d(c_in, c_out, 3, padding=1, bias=bias), gain=2**0.5)
+    return _residual_init(nn.Conv2d(c_in, c_out, 3, padding=1, bias=bias))
 
 
 def _skip_conv(c_in: int, c_out: int, bias: bool = True) -> nn.Conv2d:

@@ -135,12 +135,13 @@ def test_resnet_blocks_by_formula():
     """Each as in the papers: the skip connection upsamples before its convolution, or pools after it."""
     torch.manual_seed(0)
     x = torch.randn(4, 3, 7, 7)
-    block = UpBlock(3, 5, (15, 14))
-    h = F.interpolate(F.batch_norm(x, None, None, training=True).relu(), (15, 14))
-    h = F.batch_norm(F.conv2d(h, block.residual[3].weight, padding=1), None, None, training=True).relu()
-    expected = F.conv2d(h, block.residual[6].weight, padding=1)
-    expected += F.conv2d(F.interpolate(x, (15, 14)), block.skip[0].weight)
-    torch.testing.assert_close(block(x), expected)
+    for size in ((15, 14), (14, 14)):
+        block = UpBlock(3, 5, size)
+        h = F.interpolate(F.batch_norm(x, None, None, training=True).relu(), size)
+        h = F.batch_norm(F.conv2d(h, block.residual[2].weight, padding=1), None, None, training=True).relu()
+        expected = F.conv2d(h, block.residual[5].weight, padding=1)
+        expected += F.conv2d(F.interpolate(x, size), block.skip[0].weight)
+        torch.testing.assert_close(block(x), expected)
 
     block = DownBlock(3, 5, True, "none")
     conv_1, conv_2, skip = (module for module in block.modules() if isinstance(module, nn.Conv2d))
