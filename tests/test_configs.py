@@ -10,7 +10,7 @@ import yaml
 import train
 from lit_models import Classifier
 from studies.page import RESULTS
-from tests.helpers import fit, saved, small_autoencoder
+from tests.helpers import fit, saved, small_autoencoder, write_images
 from tests.studies.test_pages import anchors
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
@@ -26,12 +26,25 @@ def colour_encoder(data_root: Path, folder: Path) -> Path:
     return result.folder / "checkpoints" / "best.ckpt"
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images in two classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_images(folder, ("cat", "dog"), n=10)
+    return folder
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_fits(path: Path, data_root: Path, encoder_checkpoint: Path, tmp_path: Path):
+def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkpoint: Path, tmp_path: Path):
     small = ["--data.size=32", "--data.steps_per_epoch=1"]
-    if path.stem not in OPTIMIZED:
+    if "ImageFolderDataModule" in path.read_text():
+        small = [f"--data.folder={photos}", "--data.cache=null", "--data.val_size=4", "--data.batch_size=4"]
+        small.append("--quality.num_images=0")
+    elif path.stem not in OPTIMIZED:
         small = [f"--data.root={data_root}", "--data.val_size=20", "--data.batch_size=20"]
     args = [f"--config={path}", *small]
+    if "DDPM" in path.read_text():
+        args.append("--model.bound_draws=1")
     if "Probe" in path.read_text():
         encoder = colour_encoder(data_root, tmp_path) if "CIFAR10" in path.read_text() else encoder_checkpoint
         args += [f"--model.encoder_checkpoint={encoder}", f"--model.latent_dim={CODE_WIDTH}"]
