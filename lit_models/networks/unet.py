@@ -77,6 +77,9 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention over all positions of a feature map, with one head (Vaswani et al. 2017, arXiv 1706.03762).
 
+    It is written out, as torch's `scaled_dot_product_attention` has no second derivative, which sliced score matching
+    needs.
+
     Args:
         channels: Number of channels.
     """
