@@ -41,9 +41,9 @@ TAG = "trained-for-evaluation"
 """Tag of the runs that are made here, and that are begun anew if they were stopped."""
 CHANNELS = 16, 128
 """Channels of the first stage of the classifier, and the most that a later one has."""
-IMAGES_SEEN = 200_000
+IMAGES_SEEN = 100_000
 """Number of training images, each counted once an epoch, that the classifier sees within the limits of its epochs."""
-MIN_EPOCHS, MAX_EPOCHS = 5, 50
+MIN_EPOCHS, MAX_EPOCHS = 8, 50
 MAX_BATCH, MIN_BATCHES = 128, 10
 """Largest size of a batch, and the number of batches that an epoch has at least."""
 KEPT_OPTIONS = ("cache", "on_device", "val_size")
