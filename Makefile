@@ -17,7 +17,7 @@ GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mn
   vae_digits
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format docs results gallery clean
+.PHONY: help install demo tutorial test test-all lint format docs results gallery clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install  ## train autoencoders and few-shot classifiers on real digits, no download; ends with two reports
 	@$(BIN)/python sweep.py run sweeps/quickstart.yaml
 	@$(BIN)/python sweep.py run sweeps/quickstart_transfer.yaml
+
+tutorial: install  ## run every command of docs/your-own-images.md, with a short training; no download
+	@WANDB_MODE=disabled $(BIN)/python -m pytest -q tests/test_docs.py -k your_own_images
 
 test: install  ## the test suite
 	@$(TEST) -m "not slow"

@@ -62,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
     parser = Parser("python -m genlab.example_photos", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder to make")
     parser.add_argument(
-        "--count", type=positive, default=300, help="pictures of each photograph (default: %(default)s)"
+        "--count", type=positive, default=1000, help="pictures of each photograph (default: %(default)s)"
     )
     options = parser.parse_args(args)
     try:

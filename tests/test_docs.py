@@ -307,6 +307,21 @@ def test_every_command_of_the_tutorial_runs(workplace: Path):
     assert (workplace / "grid.png").is_file()
 
 
+@pytest.mark.slow
+def test_every_command_for_your_own_images_runs(workplace: Path):
+    """With some images, two steps of training, some samples and no pictures of the runs."""
+    ran = [block.text for block in blocks(ROOT / "docs" / "your-own-images.md") if block.language == "bash"]
+    short = "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --data.batch_size 4"
+    short += " --quality.num_images 8 --quality.val_images 8 --run.pictures false"
+    for text in ran:
+        text = re.sub(r"(?<=--count )\d+", "8", text)
+        text = re.sub("genlab.example_photos", r"\g<0> --count 30", text)
+        shell(re.sub("train.py fit", rf"\g<0> {short}", text), workplace)
+    assert len(ran) == 6
+    for made in ("grid.png", "again/flower/0000.png", "codes.csv", "between.png"):
+        assert (workplace / made).is_file()
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/python-api.md"])
 def test_examples_in_python_run(page: str, workplace: Path):
     code = [block.text for block in blocks(ROOT / page) if block.language == "python"]
