@@ -312,7 +312,7 @@ MODELS = {
     ),
     "glow": Row(Glow, {"steps": 2, "width": 6, "lr_schedule": "one_cycle"}),
     "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
-    "ddpm": Row(DDPM, {"network": UNet((8, 8), patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
+    "ddpm": Row(DDPM, {"network": UNet(8, attention=8, patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,
         {
@@ -331,7 +331,7 @@ MODELS = {
     "score_model_sliced": Row(
         ScoreModel,
         {
-            "network": UNet((8,), patch_size=4),
+            "network": UNet((8,), attention=8, patch_size=4),
             "num_levels": 3,
             "objective": "sliced",
             "ema_decay": 0.0,
