@@ -85,7 +85,7 @@ class DCGANDiscriminator(Discriminator):
 
 
 class ResNetDiscriminator(Discriminator):
-    """Residual blocks with average pooling, then a sum over all positions, for images of 32 x 32 and more.
+    """Residual blocks with average pooling, then a sum over all positions, for images of any size.
 
     Gulrajani et al. 2017, arXiv 1704.00028, and Miyato et al. 2018, arXiv 1802.05957, appendix B.4. Miyato et al. use
     spectral norm, no other norm, and Hinge as the objective. Their discriminator for CIFAR-10 has 128 `channels` and

@@ -47,7 +47,7 @@ class DCGANGenerator(Generator):
 
 
 class ResNetGenerator(Generator):
-    """Residual blocks with batch norm and nearest-neighbour upsampling, for images of 32 x 32 and more.
+    """Residual blocks with batch norm and nearest-neighbour upsampling, for images of any size.
 
     Gulrajani et al. 2017, arXiv 1704.00028, and Miyato et al. 2018, arXiv 1802.05957, appendix B.4. Their generator for
     CIFAR-10 has 256 `channels` and `max_channels`, that for STL-10 64 and 512 with a depth of 3, and that for ImageNet
