@@ -80,4 +80,6 @@ def test_the_options_in_which_a_run_differs_from_a_point(tmp_path: Path):
     changed = ["--data.root=elsewhere", "--checkpoint.every_n_steps=3", "--model.depth=3", "--quality.batch_size=7"]
     assert differing(*changed) == ["checkpoint.every_n_steps", "data.root", "model.depth", "quality.batch_size"]
     assert differing(run={**recorded, "trainer.precision": "bf16-mixed"}) == ["trainer.precision"]
+    trained = {**recorded, "quality.classifier": "runs/classifier_digits/default/checkpoints/best.ckpt"}
+    assert differing("--quality.classifier=train", run=trained) == []
     assert {"model", "model.beta"} <= {*differing("--model=VAE")}
