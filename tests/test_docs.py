@@ -308,7 +308,7 @@ def test_every_command_of_the_tutorial_runs(workplace: Path):
 
 
 def shortened(text: str) -> str:
-    """Commands for your own images with some images, two steps of training, some samples and no pictures of the runs."""
+    """Commands with some images, two steps of training, some samples and no pictures of the runs."""
     options = {
         "genlab.example_photos": "--count 30",
         "train.py fit": "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --data.batch_size 4"
