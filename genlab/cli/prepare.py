@@ -151,17 +151,24 @@ def _model_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def with_classes_first(args: list[str]) -> list[str]:
-    """Puts `--data CLASS` before `--data.size 64`, and so on at each depth: a class comes before its own options.
-
-    Options of the same depth keep their order.
-    """
+    """Puts `--data CLASS` before `--data.size 64`, and so on, where no config and no earlier option gives the class."""
+    if config_files(args):
+        return args
     groups: list[list[str]] = []  # an option and its values
     for word in args[1:]:
         if word.startswith("--") or not groups:
             groups.append([])
         groups[-1].append(word)
-    by_depth = sorted(groups, key=lambda group: group[0].partition("=")[0].count("."))
-    return [*args[:1], *itertools.chain.from_iterable(by_depth)]
+    ordered: list[list[str]] = []
+    for group in groups:
+        name, before = _name(group), [_name(other) for other in ordered]
+        own = [place for place, other in enumerate(before) if other.startswith(f"{name}.")]
+        ordered.insert(own[0] if own and name not in before else len(ordered), group)
+    return [*args[:1], *itertools.chain.from_iterable(ordered)]
+
+
+def _name(group: list[str]) -> str:
+    return group[0].partition("=")[0]
 
 
 def with_configs_first(args: list[str]) -> list[str]:

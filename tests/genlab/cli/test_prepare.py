@@ -41,8 +41,9 @@ def test_configs_keep_their_order_and_a_config_without_a_file_is_left_to_the_par
 
 
 def test_a_class_comes_before_its_own_options() -> None:
-    args = ["fit", "--data.size", "[4, -1]", "--a=1.5", "--model.g.x=-1", "--data", "D", "-c", "f"]
-    assert with_classes_first(args) == [
-        *["fit", "--a=1.5", "--data", "D", "-c", "f", "--data.size", "[4, -1]", "--model.g.x=-1"]
-    ]
+    args = ["fit", "--data.size", "[4, -1]", "--a=1.5", "--model.g.x=-1", "--model.g=G", "--data", "D"]
+    ordered = ["fit", "--data", "D", "--data.size", "[4, -1]", "--a=1.5", "--model.g=G", "--model.g.x=-1"]
+    assert with_classes_first(args) == ordered
+    for kept in (["fit", "--model=A", "--model.x=1", "--model=B"], ["fit", "--config=c", "--model.x=1", "--model=B"]):
+        assert with_classes_first(kept) == kept
     assert with_classes_first([]) == []
