@@ -14,8 +14,9 @@ from torch import Tensor
 from datamodules import cache
 from datamodules.cache import Data
 from datamodules.files import Arrays, DataError
-from datamodules.images_on_disk import Images, ImagesOnDisk, lie_in_file
+from datamodules.images_on_disk import Images, ImagesOnDisk
 from datamodules.loader import Augmentation, BatchLoader, BatchTransform, seeded_generator
+from datamodules.mapped_files import lie_in_file
 from datamodules.memory import available_memory
 from datamodules.transforms import RandomShift
 
@@ -163,6 +164,10 @@ class ImageDataModule(LightningDataModule, ABC):
     def source_files(self) -> Iterable[Path]:
         """Returns the files that `read()` reads. Data are read again if one of them has changed."""
         return (self.root / f"{self.name}.npz",)
+
+    def source_state(self) -> str:
+        """Returns a hash of the state of `source_files()`."""
+        return cache.state_of_files(self.source_files())
 
     def batch_transform(self, split: Split) -> BatchTransform | None:
         """Returns the function that computes the batches of this split from stored images; None: no change."""
@@ -353,7 +358,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Key of the data. It stays the same for an instance that has read its data, even if a file changes."""
         if self._key is None:
             read_by = cache.frozen(self._reading_arguments())
-            self._key = (type(self), read_by, cache.state_of_files(self.source_files()))
+            self._key = (type(self), read_by, self.source_state())
         return self._key
 
     def _reading_arguments(self) -> dict[str, Any]:

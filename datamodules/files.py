@@ -16,6 +16,8 @@ from urllib.error import URLError
 import numpy as np
 from filelock import FileLock, Timeout
 
+from datamodules.errors import DataError
+
 Arrays = dict[str, np.ndarray]
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 UNREADABLE = (
@@ -26,10 +28,6 @@ UNREADABLE = (
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LOCK_SECONDS = 1800.0
 NETWORK_SECONDS = 30.0
-
-
-class DataError(RuntimeError):
-    """Raised for data that cannot be used. The message is one line: what is wrong, where, and what to do."""
 
 
 def load_or_fetch(root: Path, name: str, fetch: Callable[[Path], Arrays], check: Callable[[Arrays], None]) -> Arrays:

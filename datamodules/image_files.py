@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from datamodules.files import DataError
+from datamodules.errors import DataError
 
 SUFFIXES = frozenset(
     f".{suffix}"

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules import cache
 from datamodules.base import Split
 from datamodules.class_folders import ClassFolders, LabelledFiles, find_class_folders
 from datamodules.counter_rng import uniform
@@ -131,8 +130,11 @@ class ImageFolderDataModule(UserImagesDataModule):
         """Returns the files of all parts, whose paths tell the part and the class of each file."""
         return [path for files in self._found.parts.values() for path in files.paths]
 
+    def source_state(self) -> str:
+        return self._state
+
     def read(self) -> Arrays:
-        made = decoded(self.cache, self.name, self._options(), cache.state_of_files(self.source_files()), self._write)
+        made = decoded(self.cache, self.name, self._options(), self.source_state(), self._write)
         self._report_left_out(made)
         return made.arrays
 
@@ -156,6 +158,11 @@ class ImageFolderDataModule(UserImagesDataModule):
         """The image files, listed when they are first used."""
         return find_class_folders(self.root)
 
+    @cached_property
+    def _state(self) -> str:
+        """The state of these files when it is first used. Reading does not change it."""
+        return super().source_state()
+
     def _options(self) -> dict[str, Any]:
         """All that changes the images but the files: every argument of the constructor that `read` uses."""
         return {"class": type(self).__name__, **self._reading_arguments(), "folder": str(self.root.absolute())}
@@ -167,9 +174,10 @@ class ImageFolderDataModule(UserImagesDataModule):
         if self.cache is None:
             check_memory(sum(len(files.paths) for files in parts.values()), (channels, *size))
         made = {part: allocate(part, len(files.paths), *size, channels) for part, files in parts.items()}
-        targets = [pair for part, files in parts.items() for pair in zip(files.paths, made[part][0], strict=True)]
         try:
-            left_out = self._reader.read_into(targets, self.skip_broken)
+            left_out = self._reader.read_into(
+                [(of.paths, made[part][0]) for part, of in parts.items()], self.skip_broken
+            )
         except DataError as error:
             raise DataError(f"{error}, or leave out such files with --data.skip_broken true") from error
         labels = np.array([label for files in parts.values() for label in files.labels])
@@ -177,7 +185,8 @@ class ImageFolderDataModule(UserImagesDataModule):
         labels[list(left_out)] = LEFT_OUT
         for part, of_part in zip(parts, np.split(labels, np.cumsum([len(y) for _, y in made.values()])), strict=False):
             made[part][1][:] = of_part
-        return {"left_out": {str(targets[position][0]): reason for position, reason in left_out.items()}}
+        paths = [path for files in parts.values() for path in files.paths]
+        return {"left_out": {str(paths[position]): reason for position, reason in left_out.items()}}
 
     def _parts(self) -> dict[str, LabelledFiles]:
         """Returns the files of each part; those of the test are held out if there is no folder of them."""

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from datamodules.files import DataError
+from datamodules.errors import DataError
 from datamodules.image_files import MAX_PIXELS, SUFFIXES, Size
 from datamodules.reading_processes import ReadingProcesses
 
@@ -31,8 +31,10 @@ CHUNK = 32
 ValueRange = tuple[float, float]
 """The values of black and of white."""
 Resize = Literal["crop", "pad", "stretch"]
-Pixels = np.ndarray | tuple[np.ndarray, np.ndarray]
-"""uint8 H x W x C; two of them for a file that has two images side by side."""
+Images = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""uint8 N x H x W x C; two of them for files that have two images side by side."""
+Chunk = tuple[Sequence[Path], list[np.ndarray]]
+"""Files, and one or two arrays for their images."""
 
 _OPENING = threading.Lock()
 
@@ -127,56 +129,56 @@ class ImageReader:
             left, right = (self._fit(both.crop(box), size) for box in boxes)
             return left, right
 
-    def read_into(self, targets: Sequence[tuple[Path, Pixels]], skip_broken: bool = False) -> dict[int, str]:
-        """Reads each file into its array, uint8 H x W x C, or its halves into two arrays, in several processes.
+    def read_into(self, groups: Sequence[tuple[Sequence[Path], Images]], skip_broken: bool = False) -> dict[int, str]:
+        """Reads files into an array, uint8 N x H x W x C, or their halves into two arrays, in several processes.
 
         A few files are read in threads, as a process takes time to start. On a terminal a progress bar is shown after
         two seconds.
 
         Args:
-            targets: Files and their arrays.
+            groups: Files and the arrays of their images.
             skip_broken: Whether files that cannot be read are left out.
 
         Returns:
-            The reasons for which files were left out, by their positions in `targets`.
+            The reasons for which files were left out, by their positions among the files of all groups.
 
         Raises:
             DataError: A file cannot be read, or is too large, unless `skip_broken`.
         """
-        number = min(MAX_PARALLEL, _num_cpus(), len(targets) // IMAGES_PER_PROCESS)
-        step = CHUNK if number > 1 else 1
-        chunks = [targets[first : first + step] for first in range(0, len(targets), step)]
+        total = sum(len(paths) for paths, _ in groups)
+        number = min(MAX_PARALLEL, _num_cpus(), total // IMAGES_PER_PROCESS)
         left_out: dict[int, str] = {}
         with contextlib.ExitStack() as stack:
-            processes = stack.enter_context(ReadingProcesses(number)) if number > 1 else None
-            advance = stack.enter_context(progress_bar(len(targets)))
-            pool = stack.enter_context(ThreadPoolExecutor(number if processes else min(MAX_PARALLEL, _num_cpus())))
-
-            def read(chunk: Sequence[tuple[Path, Pixels]]) -> list[str | None]:
-                jobs = [(path, _size_of(pixels), isinstance(pixels, tuple)) for path, pixels in chunk]
-                if processes is None:
-                    found = [self.attempt(*job) for job in jobs]
-                else:
-                    found, said = processes.read(self, jobs)
-                    for kind, line in said.items():
-                        self._say(kind, line)
-                return [_fill(pixels, made) for (_, pixels), made in zip(chunk, found, strict=True)]
-
-            for index, reasons in enumerate(pool.map(read, chunks)):
-                for position, reason in enumerate(reasons, index * step):
+            if number > 1:
+                step, read = CHUNK, stack.enter_context(ReadingProcesses(self, number)).read
+            else:
+                step, read, number = 1, self.read_chunk, min(MAX_PARALLEL, _num_cpus())
+            advance = stack.enter_context(progress_bar(total))
+            pool = stack.enter_context(ThreadPoolExecutor(number))
+            position = 0
+            for reasons in pool.map(lambda chunk: read(*chunk), _chunks(groups, step)):
+                for reason in reasons:
                     if reason is not None:
                         if not skip_broken:
                             raise DataError(reason)
                         left_out[position] = reason
+                    position += 1
                 advance(len(reasons))
         return left_out
 
-    def attempt(self, path: Path, size: Size, has_halves: bool) -> Pixels | str:
-        """Reads one image, or one that consists of two; returns the reason if that is not possible."""
-        try:
-            return self.read_halves(path, size) if has_halves else self.read(path, size)
-        except DataError as error:
-            return str(error)
+    def read_chunk(self, paths: Sequence[Path], images: Sequence[np.ndarray]) -> list[str | None]:
+        """Reads files into one array, or halves into two; returns the reason for each that is not possible, or None."""
+        size, reasons = images[0].shape[1:3], list[str | None]()
+        for k, path in enumerate(paths):
+            try:
+                made = (self.read(path, size),) if len(images) == 1 else self.read_halves(path, size)
+            except DataError as error:
+                reasons.append(str(error))
+            else:
+                for target, source in zip(images, made, strict=True):
+                    target[k] = source
+                reasons.append(None)
+        return reasons
 
     @contextlib.contextmanager
     def _open(self, path: Path) -> Iterator[Image.Image]:
@@ -197,15 +199,18 @@ class ImageReader:
             raise DataError(f"{path} cannot be read as an image ({reason}); repair or remove it") from error
 
     def _upright(self, image: Image.Image, path: Path) -> Image.Image:
-        """Decodes an image to 8-bit grayscale or RGB, with its EXIF orientation and without transparency."""
+        """Decodes an image to 8-bit grayscale or RGB, with its EXIF orientation and without transparency.
+
+        The image itself is changed, and may be the result: a copy takes longer than a small image's other steps.
+        """
         stored_as = _stored_as(image)
         if image.format != "MPO" and getattr(image, "is_animated", False):  # a photograph may have others inside it
-            self._say("animation", f"{path} has several frames, of which the first is read, as in every such file")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "F" or upright.mode.startswith("I"):
-            values, full = _wide_values(upright, stored_as)
+            self.say("animation", f"{path} has several frames, of which the first is read, as in every such file")
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode == "F" or image.mode.startswith("I"):
+            values, full = _wide_values(image, stored_as)
             return Image.fromarray(self._to_8_bits(values, full, path))
-        opaque = self._opaque(upright)
+        opaque = self._opaque(image)
         if ";16" in stored_as:
             return Image.fromarray(self._to_8_bits(np.asarray(opaque) * np.float32(257), (0, 65535), path))
         return opaque
@@ -223,7 +228,7 @@ class ImageReader:
                 f" give the values of black and white with {option}"
             )
         if low < most <= low + FRACTION * (high - low):
-            self._say(
+            self.say(
                 "dark",
                 f"{path} has the values {least:g} to {most:g} of {low:g} to {high:g}, so that it is dark;"
                 f" if its white is not {high:g}, give the values of black and white with {option}",
@@ -236,10 +241,10 @@ class ImageReader:
             image = image.convert("RGBA")
             behind = Image.new("RGBA", image.size, (*self.background, 255))
             return Image.alpha_composite(behind, image).convert("RGB")
-        return image if image.mode == "L" else image.convert("RGB")
+        return image if image.mode == "L" else _in_mode(image, "RGB")
 
     def _fit(self, image: Image.Image, size: Size | None) -> np.ndarray:
-        pixels = np.asarray(self._resized(image, size).convert("L" if self.grayscale else "RGB"))
+        pixels = np.asarray(_in_mode(self._resized(image, size), "L" if self.grayscale else "RGB"))
         return pixels[:, :, None] if self.grayscale else pixels
 
     def _resized(self, image: Image.Image, size: Size | None) -> Image.Image:
@@ -250,9 +255,9 @@ class ImageReader:
             return ImageOps.fit(image, width_height, Image.Resampling.BICUBIC)
         if self.resize == "stretch":
             return image.resize(width_height, Image.Resampling.BICUBIC)
-        return ImageOps.pad(image.convert("RGB"), width_height, Image.Resampling.BICUBIC, self.background)
+        return ImageOps.pad(_in_mode(image, "RGB"), width_height, Image.Resampling.BICUBIC, self.background)
 
-    def _say(self, kind: str, line: str) -> None:
+    def say(self, kind: str, line: str) -> None:
         """Prints a line once for each kind; a process that reads for another one hands it over."""
         if kind not in self.said:
             self.said[kind] = line
@@ -260,18 +265,13 @@ class ImageReader:
                 print(line, file=sys.stderr, flush=True)
 
 
-def _size_of(pixels: Pixels) -> Size:
-    height, width = (pixels[0] if isinstance(pixels, tuple) else pixels).shape[:2]
-    return height, width
-
-
-def _fill(pixels: Pixels, made: Pixels | str) -> str | None:
-    """Copies what was read into its arrays; returns the reason if it could not be read."""
-    if isinstance(made, str):
-        return made
-    for target, source in zip(*(x if isinstance(x, tuple) else (x,) for x in (pixels, made)), strict=True):
-        target[:] = source
-    return None
+def _chunks(groups: Sequence[tuple[Sequence[Path], Images]], step: int) -> Iterator[Chunk]:
+    """Yields `step` files at a time, with their part of the arrays."""
+    for paths, images in groups:
+        arrays = [np.asarray(of) for of in (images if isinstance(images, tuple) else (images,))]
+        for first in range(0, len(paths), step):
+            part = slice(first, first + step)
+            yield paths[part], [of[part] for of in arrays]
 
 
 def _num_cpus() -> int:
@@ -294,6 +294,11 @@ def _formats() -> tuple[str, ...]:
     """Pillow's names of the formats; others, such as PostScript, are not read whatever the suffix of the file."""
     known = Image.registered_extensions()
     return tuple(sorted({known[suffix] for suffix in SUFFIXES if suffix in known}))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Converts an image; one of that mode is returned as it is, of which Pillow's `convert` makes a copy."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _stored_as(image: Image.Image) -> str:

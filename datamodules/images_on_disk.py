@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.files import DataError
+from datamodules.mapped_files import lie_in_file, mapped_file, offset_in_file
 
 COPIED_AT_ONCE = 2**25
 """Number of bytes of a piece when all images are copied."""
@@ -36,7 +37,7 @@ class ImagesOnDisk:
 
     Raises:
         DataError: The file cannot be opened; from reading: it has become shorter.
-        ValueError: The images are not one after another in a file, see `lie_in_file`.
+        ValueError: The images are not one after another in a file, see `mapped_files.lie_in_file`.
 
     Examples:
         >>> import tempfile
@@ -50,13 +51,13 @@ class ImagesOnDisk:
     device = torch.device("cpu")
 
     def __init__(self, array: np.ndarray) -> None:
-        file = _mapped_file(array)
+        file = mapped_file(array)
         if file is None or not lie_in_file(array):
             raise ValueError("the images do not lie one after another in a mapped file")
         self.path = Path(str(file.filename))
         self.shape = torch.Size(array.shape)
         self._row_strides = array.strides[1:]  # uint8: bytes are elements
-        self._first = file.offset + array.ctypes.data - file.ctypes.data
+        self._first = offset_in_file(array, file)
         try:
             self._file = os.open(self.path, os.O_RDONLY)
         except OSError as error:
@@ -109,7 +110,11 @@ class ImagesOnDisk:
         copy = torch.empty(self.shape, dtype=self.dtype, device=device)
         step = max(1, COPIED_AT_ONCE // max(1, self.row_bytes))
         for index in torch.arange(len(self)).split(step):
-            copy[index[0] : index[-1] + 1] = self[index]
+            part = copy[index[0] : index[-1] + 1]
+            if part.device == self.device:
+                self.read(index, part)
+            else:
+                part.copy_(self[index])
         return copy
 
     @property
@@ -143,21 +148,6 @@ class ImagesOnDisk:
 
 
 Images = Tensor | ImagesOnDisk
-
-
-def lie_in_file(array: np.ndarray) -> bool:
-    """Whether an array of images M x C x H x W is mapped from a file in which they lie one after another."""
-    if array.dtype != np.uint8 or array.ndim != 4 or _mapped_file(array) is None:
-        return False
-    order = sorted(range(1, 4), key=lambda axis: array.strides[axis], reverse=True)
-    return array.transpose(0, *order).flags.c_contiguous
-
-
-def _mapped_file(array: np.ndarray) -> np.memmap | None:
-    """Returns the map that an array is a view of; None: it is in memory, or the map is of no file with a name."""
-    while isinstance(array.base, np.memmap):
-        array = array.base
-    return array if isinstance(array, np.memmap) and array.filename is not None else None
 
 
 def _advise(file: int, offset: int, length: int, advice: str) -> None:

@@ -152,9 +152,9 @@ class PairedFolderDataModule(PairsDataModule):
                 images_a, images_b = images[:number], images[number:]
             if self.layout == "side_by_side":
                 halves = (images_a, images_b) if self.direction == "ab" else (images_b, images_a)
-                self._reader.read_into([*zip(a, zip(*halves, strict=True), strict=True)])
+                self._reader.read_into([(a, halves)])
             else:
-                self._reader.read_into([*zip(a, images_a, strict=True), *zip(b, images_b, strict=True)])
+                self._reader.read_into([(a, images_a), (b, images_b)])
             arrays[f"x_{split}"] = images
             arrays[f"y_{split}"] = np.arange(len(images)) >= number
         return arrays

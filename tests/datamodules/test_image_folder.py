@@ -157,7 +157,9 @@ def test_files_are_read_once_for_all_processes_and_again_if_anything_changes(fol
     reads: list[int] = []
     read_into = ImageReader.read_into
     monkeypatch.setattr(
-        ImageReader, "read_into", lambda self, x, skip=False: (reads.append(len(x)), read_into(self, x, skip))[1]
+        ImageReader,
+        "read_into",
+        lambda self, x, skip=False: (reads.append(sum(len(p) for p, _ in x)), read_into(self, x, skip))[1],
     )
 
     def in_a_new_process(**options: object) -> ImageFolderDataModule:
@@ -183,7 +185,8 @@ def test_files_are_read_once_for_all_processes_and_again_if_anything_changes(fol
     assert reads[-1] == 39 and not (folder.parent / "cache").exists() and len([*folder.iterdir()]) == 2
 
 
-def test_many_files_are_read_by_processes_as_by_one(folder: Path, monkeypatch, capfd):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_many_files_are_read_by_processes_as_by_one(mapped: bool, folder: Path, monkeypatch, capfd):
     monkeypatch.setattr("datamodules.image_reader.IMAGES_PER_PROCESS", 4)
     monkeypatch.setattr("datamodules.image_reader._num_cpus", lambda: 2)
     monkeypatch.setattr("datamodules.image_reader.CHUNK", 8)
@@ -191,7 +194,10 @@ def test_many_files_are_read_by_processes_as_by_one(folder: Path, monkeypatch, c
     Image.new("L", (8, 6), 3).save(paths[2], "GIF", save_all=True, append_images=[Image.new("L", (8, 6), 4)])
     paths[20].write_bytes(b"no image")
     made = np.zeros((30, *SIZE, 3), np.uint8)
-    left_out = ImageReader().read_into([*zip(paths, made, strict=True)], skip_broken=True)
+    if mapped:  # the processes write into the file
+        file = np.lib.format.open_memmap(folder.parent / "made.npy", "w+", np.uint8, shape=(30, 3, *SIZE))
+        made = file.transpose(0, 2, 3, 1)
+    left_out = ImageReader().read_into([(paths, made)], skip_broken=True)
     assert [*left_out] == [20] and left_out[20].startswith(f"{paths[20]} cannot be read as an image")
     others = [k for k in range(30) if k not in (2, 20)]
     assert np.array_equal(made[others], [numbered(100 + k) for k in others]) and (made[2] == 3).all()
@@ -200,10 +206,10 @@ def test_many_files_are_read_by_processes_as_by_one(folder: Path, monkeypatch, c
         f"{paths[2]} has several frames, of which the first is read, as in every such file\n",
     )
     with pytest.raises(DataError, match="020.png cannot be read as an image"):
-        ImageReader().read_into([*zip(paths, made, strict=True)])
+        ImageReader().read_into([(paths, made)])
     monkeypatch.setattr(ImageReader, "__reduce__", lambda self: (os._exit, (7,)))  # as if it were killed
     with pytest.raises(DataError, match=r"has ended with status 7, at one of the \d files from \S+png to \S+png; look"):
-        ImageReader().read_into([*zip(paths, made, strict=True)])
+        ImageReader().read_into([(paths, made)])
 
 
 # What goes wrong

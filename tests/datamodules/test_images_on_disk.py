@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from datamodules import BatchLoader, DataError, ImageDataModule, base, cache
-from datamodules.images_on_disk import ImagesOnDisk, lie_in_file, read_ahead
+from datamodules.images_on_disk import ImagesOnDisk, read_ahead
+from datamodules.mapped_files import lie_in_file, place_in_file
 
 N, SHAPE = 40, (3, 4, 5)
 IMAGES = torch.randint(0, 256, (N, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -125,6 +126,13 @@ def test_views_that_are_no_whole_images_of_a_file_are_told_apart(tmp_path: Path)
     assert torch.equal(part[torch.tensor([3, 0])], IMAGES[[8, 5]]) and part.nbytes == 4 * 60
     assert torch.equal(part.copy_to(torch.device("cpu")), IMAGES[5:9])
     assert part == ImagesOnDisk(array[5:9]) and part != ImagesOnDisk(array[4:8])
+    channels_last = np.load(part.path, mmap_mode="r+").transpose(0, 2, 3, 1)
+    place = place_in_file(np.asarray(channels_last)[5:9])
+    assert place is not None and place.path == str(part.path)
+    assert np.array_equal(place.opened(), IMAGES[5:9].permute(0, 2, 3, 1)) and place.opened().flags.writeable
+    protected = np.load(part.path, mmap_mode="c").transpose(0, 2, 3, 1)
+    for other in (channels_last[:, 1:], channels_last[::2], protected, np.array(channels_last)):
+        assert place_in_file(other) is None
 
 
 class Mapped(ImageDataModule):

@@ -505,7 +505,8 @@ def test_impossible_options_are_refused_at_once(options: dict, message: str):
 
 
 def test_a_progress_bar_is_shown_for_long_reading(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd):
-    targets = [(path, np.empty((*SIZE, 3), np.uint8)) for path in (folder / "A").iterdir()]
+    paths = [*(folder / "A").iterdir()]
+    targets = [(paths, np.empty((len(paths), *SIZE, 3), np.uint8))]
     ImageReader().read_into(targets)
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
