@@ -206,16 +206,19 @@ class BatchLoader:
             return
         pinned, spare = self.device.type == "cuda", list[Tensor]()
 
-        def job(picked: Tensor) -> tuple[Tensor, Tensor]:
+        def with_memory(picked: Tensor) -> tuple[Tensor, Tensor]:
             """Takes memory here, because in another thread another GPU could be the current one."""
-            memory = spare.pop() if spare else images.empty(self.max_batch_size, pinned)
-            return picked, memory[: len(picked)]
+            return picked, spare.pop() if spare else images.empty(self.max_batch_size, pinned)
+
+        def read(job: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            picked, memory = job
+            return picked, memory, images.read(picked, memory[: len(picked)])
 
         ahead = min(MAX_AHEAD, BYTES_AHEAD // (self.batch_size * images.row_bytes))
-        for picked, stored in read_ahead(lambda job: (job[0], images.read(*job)), map(job, parts), max(1, ahead)):
+        for picked, memory, stored in read_ahead(read, map(with_memory, parts), max(1, ahead)):
             yield picked, stored
             if not pinned:  # a GPU may still be copying; torch keeps account of such memory itself
-                spare.append(stored)
+                spare.append(memory)
 
     def _loaded(self, picked: Tensor, stored: Tensor) -> Batch:
         """Returns images in [0, 1] and labels on the batches' device, before the augmentation."""

@@ -46,7 +46,7 @@ def same(some: list[tuple[Tensor, ...]], others: list[tuple[Tensor, ...]]) -> bo
     "options",
     [
         {},
-        {"shuffle": True},
+        {"shuffle": True, "batch_size": 3},  # the last batch has four images
         {"shuffle": True, "index": torch.tensor([3, 3, 4, 39, 0, 5, 17, 16]), "return_index": True},
         {"shuffle": True, "rank": 1, "world_size": 3, "augmentation": lambda x, g: x + torch.rand(1, generator=g)},
         {"batch_size": 100, "batch_transform": lambda images, labels, index, epoch: (images + epoch, index)},
