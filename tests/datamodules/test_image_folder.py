@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import train
-from datamodules import DataError, ImageFolderDataModule
+from datamodules import CIFAR10DataModule, DataError, ImageFolderDataModule
 from datamodules.image_reader import ImageReader
 from tests.datamodules.images import HEIGHT, WIDTH, numbered, write_images
 
@@ -306,6 +306,28 @@ def test_folders_that_cannot_be_used_are_refused_in_one_line(folder: Path, damag
 def test_impossible_options_are_refused_at_once(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         ImageFolderDataModule("somewhere", **options)
+
+
+def test_images_laid_out_as_a_folder_give_the_batches_of_the_built_in_data(tmp_path: Path):
+    labels = np.arange(40) // 4
+    parts = {part: np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8) for part in ("train", "test")}
+    arrays = {f"x_{part}": images for part, images in parts.items()} | {f"y_{part}": labels for part in parts}
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    for part, images in parts.items():
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            file = tmp_path / "photos" / part / CIFAR10DataModule.classes[label] / f"{number:02d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+    options = {"val_size": 0, "seed": 5, "batch_size": 8, "shift": 4}
+    built_in = CIFAR10DataModule(str(tmp_path), **options)
+    laid_out = ready(tmp_path / "photos", size=32, **options)
+    built_in.setup()
+    pair = (built_in.train_dataloader(), laid_out.train_dataloader())
+    for epoch in (0, 1):
+        for loader in pair:
+            loader.set_epoch(epoch)
+        for (images, classes), (same, same_classes) in zip(*pair, strict=True):
+            assert torch.equal(images, same) and torch.equal(classes, same_classes)
 
 
 def test_a_model_is_trained_by_the_command_line(folder: Path, tmp_path: Path):
