@@ -215,12 +215,16 @@ class ImageDataModule(LightningDataModule, ABC):
         chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
         return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
 
+    def number_of_images(self, split: Split) -> int:
+        """Returns the number of images of a split."""
+        self.setup()
+        return len(self._split(split)[2])
+
     def example_batches(
         self, split: Split, n: int, batch_size: int, part: slice = slice(None)
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images and labels of `examples` in batches, for numbers that could take too much memory at once."""
-        self.setup()
-        positions = range(min(n, len(self._split(split)[2])))[part]
+        positions = range(min(n, self.number_of_images(split)))[part]
         for first in range(0, len(positions), batch_size):
             batch = positions[first : first + batch_size]
             yield self.examples(split, n, part=slice(batch.start, batch.stop, batch.step))

@@ -35,6 +35,9 @@ from lit_models.common.checkpoints import command_that_makes
 from lit_models.common.module import GenerativeModule
 
 OPTION = "--quality.classifier"
+LEAST_SAMPLES = 500
+MOST_SAMPLES: dict[Split, int] = {"val": 5000, "test": 10000}
+"""Smallest and largest number of samples where none is asked for."""
 NEAREST_SAMPLES = 20
 NEAREST_TEST_IMAGES = 500
 
@@ -66,8 +69,9 @@ class SampleQuality(PictureCallback):
         classifier: Checkpoint of the evaluation classifier, a Classifier; or `train` for that of the data, which is
             trained first if it is missing. By default that of the data,
             `<run.root>/classifier_<data>/default/checkpoints/best.ckpt`; nothing is measured if that is missing.
-        num_images: Samples of the test, which are compared with all test images; 0 turns all metrics off.
-        val_images: Samples of a validation.
+        num_images: Samples of the test, which are compared with all test images; 0 turns all metrics off. By default as
+            many as there are test images, but 500 to 10,000.
+        val_images: Samples of a validation. By default as many as there are validation images, but 500 to 5,000.
         neighbours: k of precision and recall.
         batch_size: Images that are generated and classified at a time.
         inception: Log `test/frechet_inception`. By default only for data without classes and without a classifier, if
@@ -81,8 +85,8 @@ class SampleQuality(PictureCallback):
     def __init__(
         self,
         classifier: str | None = None,
-        num_images: int = 10000,
-        val_images: int = 5000,
+        num_images: int | None = None,
+        val_images: int | None = None,
         neighbours: int = 3,
         batch_size: int = 500,
         inception: bool | None = None,
@@ -90,7 +94,8 @@ class SampleQuality(PictureCallback):
     ) -> None:
         if min(neighbours, batch_size) < 1:
             raise ValueError(f"quality.neighbours is {neighbours} and batch_size {batch_size}; both must be at least 1")
-        if val_images < 2 or (num_images != 0 and num_images <= neighbours):
+        too_few = num_images is not None and num_images != 0 and num_images <= neighbours
+        if too_few or (val_images is not None and val_images < 2):
             raise ValueError(
                 f"quality.num_images is {num_images} and val_images {val_images}; num_images must be 0 or above"
                 f" quality.neighbours ({neighbours}), and val_images at least 2"
@@ -113,7 +118,7 @@ class SampleQuality(PictureCallback):
 
     def applies(self, model: GenerativeModule, data: ImageDataModule) -> bool:
         """Whether there are samples to measure."""
-        return isinstance(model, Samples) and self.num_images > 0
+        return isinstance(model, Samples) and self.num_images != 0
 
     def prepare(self, model: GenerativeModule, data: ImageDataModule, root: str) -> None:
         """Loads the classifier and Inception before the run starts. The random state of the run stays as it is.
@@ -173,25 +178,26 @@ class SampleQuality(PictureCallback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.evaluation_classifier is None or trainer.sanity_checking or not selected_by_frechet(pl_module):
             return
-        limit = trainer.limit_val_batches
+        limit, data = trainer.limit_val_batches, trainer.datamodule  # type: ignore[attr-defined]
         if self._validation is None:  # the real images are the same each time
             self._validation = SampleScores(
                 self.evaluation_classifier.to(pl_module.device), self._is_labelled(pl_module)
             )
             self._add_real(self._validation, trainer, "val", limit)
         scores = self._validation
-        self._add_samples(scores, trainer, pl_module, self._limit_count(self.val_images, limit), VAL_SEED)
+        self._add_samples(scores, trainer, pl_module, self._number_of_samples("val", data, limit), VAL_SEED)
         self._log(scores, pl_module, "val")
         scores.reset_samples()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Samples):
             return
-        limit, scores = trainer.limit_test_batches, self._test_scores(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        limit, data = trainer.limit_test_batches, trainer.datamodule  # type: ignore[attr-defined]
+        scores = self._test_scores(pl_module, data)
         if scores is None:
             return
         self._add_real(scores, trainer, "test", limit)
-        self._add_samples(scores, trainer, pl_module, self._limit_count(self.num_images, limit), TEST_SEED)
+        self._add_samples(scores, trainer, pl_module, self._number_of_samples("test", data, limit), TEST_SEED)
         self._log(scores, pl_module, "test")
 
     def _test_scores(self, model: LightningModule, data: ImageDataModule) -> SampleScores | InceptionScores | None:
@@ -241,6 +247,13 @@ class SampleQuality(PictureCallback):
         """Whether the classes of the model are the classes that the classifier predicts."""
         classifier = self.evaluation_classifier
         return classifier is not None and getattr(model, "num_classes", None) == classifier.num_modes
+
+    def _number_of_samples(self, split: Split, data: ImageDataModule, limit: float) -> int:
+        """As many as asked for, or as there are real images within bounds; limited to so many batches."""
+        count = self.val_images if split == "val" else self.num_images
+        if count is None:
+            count = min(max(data.number_of_images(split), LEAST_SAMPLES), MOST_SAMPLES[split])
+        return self._limit_count(count, limit)
 
     def _limit_count(self, count: int, limit: float) -> int:
         """Limits `count` to so many batches; a share of the batches does not limit it."""

@@ -162,9 +162,7 @@ def _arguments(data: ImageDataModule, config: Mapping[str, Any], trial: Trainer)
 def _number_of_images(data: ImageDataModule, kept: Collection[str]) -> int:
     """Returns the number of images that a classifier is trained on, which is not limited by `labels_per_class`."""
     arguments = constructor_arguments(data)
-    same = type(data)(**{name: arguments[name] for name in kept if name in arguments})
-    same.setup()
-    return len(same.train_dataloader().index)
+    return type(data)(**{name: arguments[name] for name in kept if name in arguments}).number_of_images("train")
 
 
 def _machine(config: Mapping[str, Any], trial: Trainer) -> list[str]:

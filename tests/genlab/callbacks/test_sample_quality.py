@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from datamodules import DigitsDataModule
+from datamodules.base import Split
 from genlab.callbacks import sample_quality
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.evaluation.classifier import EvaluationClassifier, image_sets_frechet
@@ -188,6 +189,19 @@ def test_limited_batches_limit_the_samples(root: Path, images: Tensor, tmp_path:
     quality = prepared(root, model, num_images=10000, val_images=5000, batch_size=1)
     run(quality, model, tmp_path, max_epochs=1, limit_val_batches=1, limit_test_batches=2)
     assert sum(n for n, _ in model.asked) == 4 + 4 + 20  # as many as precision and recall need
+
+
+@pytest.mark.parametrize(
+    ("real", "val", "test"), [(30, 500, 500), (2000, 2000, 2000), (5000, 5000, 5000), (10000, 5000, 10000)]
+)
+def test_by_default_there_are_as_many_samples_as_real_images(real: int, val: int, test: int):
+    class Data(DigitsDataModule):
+        def number_of_images(self, split: Split) -> int:
+            return real
+
+    quality = SampleQuality()
+    assert [quality._number_of_samples(split, Data(), 1.0) for split in ("val", "test")] == [val, test]
+    assert quality._number_of_samples("test", Data(), 1) == 500
 
 
 def test_samples_that_are_not_finite_have_infinite_distance(root: Path, images: Tensor, tmp_path: Path):
