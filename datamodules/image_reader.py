@@ -244,8 +244,9 @@ class ImageReader:
         return image if image.mode == "L" else _in_mode(image, "RGB")
 
     def _fit(self, image: Image.Image, size: Size | None) -> np.ndarray:
-        pixels = np.asarray(_in_mode(self._resized(image, size), "L" if self.grayscale else "RGB"))
-        return pixels[:, :, None] if self.grayscale else pixels
+        fitted = _in_mode(self._resized(image, size), "L" if self.grayscale else "RGB")
+        values = np.frombuffer(fitted.tobytes(), np.uint8)  # faster than np.asarray(fitted)
+        return values.reshape(fitted.height, fitted.width, -1)
 
     def _resized(self, image: Image.Image, size: Size | None) -> Image.Image:
         if size is None:
