@@ -37,8 +37,8 @@ class BatchLoader:
     The order of the images depends on (seed, epoch) alone. It is cut into slices of `batch_size * world_size` images,
     and each rank takes its own part of a slice, so that several processes together see the batches that one process
     with the whole batch size would see. If `drop_last` is false, the last, smaller slice is divided among the ranks
-    too, and every image is seen exactly once. If it were too small for two images a rank, it joins the slice before it
-    in training, as batch norm needs more than one image.
+    too, and every image is seen exactly once. If it were too small for one image a rank, or in training, where batch
+    norm needs more than one, for two, it joins the slice before it.
 
     Args:
         images: uint8, M x C x H x W, on the device that keeps the data, or on disk.
@@ -107,7 +107,7 @@ class BatchLoader:
         self.epoch = 0
         self._slice = batch_size * world_size
         whole, rest = divmod(len(self.index), self._slice)
-        joins = shuffle and rest < min(batch_size, 2) * world_size
+        joins = rest < world_size * (min(batch_size, 2) if shuffle else 1)
         self._slices = max(1, whole + (rest > 0 and not drop_last and not joins))
         seen = len(self.index) - (rest if drop_last and whole else 0)
         self._last = seen - (self._slices - 1) * self._slice

@@ -129,7 +129,8 @@ class PairedFolderDataModule(PairsDataModule):
         self._size = check_size(size, max_pixels)
         for option, share, valid in (("test_size", test_size, test_size > 0), ("val_size", val_size, val_size >= 0)):
             if not valid or (share > 1 and share % 1):
-                raise ValueError(f"data.{option} is {share}; give a share below 1 or a whole number of images")
+                above = ", above 0" if option == "test_size" else ""
+                raise ValueError(f"data.{option} is {share}; give a share below 1 or a whole number of images{above}")
         self.image_shape = (1 if grayscale else 3, *self._size)
         self.aligned = paired
         self.layout = layout

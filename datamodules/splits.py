@@ -20,7 +20,8 @@ def check_amount(option: str, amount: float, may_be_none: bool = False) -> None:
         ValueError: The value is not allowed.
     """
     if not 0 <= amount < float("inf") or (amount > 1 and amount % 1) or (amount == 0 and not may_be_none):
-        raise ValueError(f"{option} is {amount:g}; give a share below 1 or a whole number of images")
+        above = "" if may_be_none else ", above 0"
+        raise ValueError(f"{option} is {amount:g}; give a share below 1 or a whole number of images{above}")
 
 
 def number_of(amount: float, total: int, option: str, where: Any, purpose: str) -> int:
@@ -38,9 +39,10 @@ def number_of(amount: float, total: int, option: str, where: Any, purpose: str) 
     """
     number = max(1, round(amount * total)) if 0 < amount < 1 else int(amount)
     if number >= total and number > 0:
+        other = f" or give another --{option}" if total > 1 else ""
         raise DataError(
-            f"{where} has {total} images, of which {number} would be held out for {purpose} and none left for"
-            f" training; add images or give another --{option}"
+            f"{where} has {total} {'images' if total > 1 else 'image'} for training and {purpose}, of which {number}"
+            f" would be held out for {purpose} and none left for training; add images{other}"
         )
     return number
 

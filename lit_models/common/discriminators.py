@@ -90,7 +90,7 @@ class ResNetDiscriminator(Discriminator):
     Gulrajani et al. 2017, arXiv 1704.00028, and Miyato et al. 2018, arXiv 1802.05957, appendix B.4. Miyato et al. use
     spectral norm, no other norm, and Hinge as the objective. Their discriminator for CIFAR-10 has 128 `channels` and
     `max_channels`, a depth of 2 and 2 `last_blocks`, and those for STL-10 and for ImageNet at 128 x 128 have 64 and
-    1024. With the objective Wasserstein, Gulrajani et al. use `norm` layer and no spectral norm.
+    1024. With the objective Wasserstein, Gulrajani et al. use no spectral norm, and recommend `norm` layer.
 
     Args:
         channels: Channels after the first block; each block doubles them.

@@ -105,8 +105,8 @@ class ConvFeatures(nn.Module):
         super().__init__()
         if min(image_shape[1:]) < 2 ** (len(channels) - 1):
             raise ValueError(
-                f"{len(channels)} stages are too many for images of {image_shape[1]} x {image_shape[2]}"
-                "; give fewer channels"
+                f"{len(channels)} stages are too many for images of {image_shape[1]} x {image_shape[2]};"
+                f" give the channels of at most {min(image_shape[1:]).bit_length()}"
             )
         self.stages = nn.Sequential()
         ends = [image_shape[0], *channels]

@@ -28,11 +28,13 @@ def doubling_channels(levels: int, channels: int, max_channels: int) -> list[int
 def check_doubling(channels: int, max_channels: int, depth: int | None) -> None:
     """
     Raises:
-        ValueError: a number is below one.
+        ValueError: a number is below one, or `channels` above `max_channels`.
     """
-    if min(channels, max_channels) < 1 or (depth is not None and depth < 1):
+    if channels < 1 or (depth is not None and depth < 1):
+        raise ValueError(f"channels is {channels} and depth {depth}; the numbers must be at least 1")
+    if channels > max_channels:
         raise ValueError(
-            f"channels is {channels}, max_channels {max_channels} and depth {depth}; the numbers must be at least 1"
+            f"channels is {channels} and max_channels {max_channels}; max_channels must be at least {channels}"
         )
 
 

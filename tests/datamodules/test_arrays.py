@@ -175,8 +175,14 @@ class Evil:
             {"x_train": colours(), "x_test": colours()[:, :5]},
             "images of 6 x 8 x 3 and of 5 x 8 x 3; give all .* one size",
         ),
-        ({"images": colours(1)}, "x.npz has 1 images, of which 1 would be held out for the test and none left"),
-        ({"images": colours(2)}, "x.npz has 1 images, of which 1 would be held out for validation and none left"),
+        (
+            {"images": colours(1)},
+            "x.npz has 1 image for training and the test, of which 1 would be held",
+        ),
+        (
+            {"images": colours(2)},
+            "x.npz has 1 image for training and validation, of which 1 would be held",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_in_one_line(arrays: dict, message: str, tmp_path: Path):

@@ -266,8 +266,14 @@ def dead_link(folder: Path) -> None:
             empty_class,
             r"^\S+photos/c is a class without images; put image files there, such as .png or .jpg, or remove",
         ),
-        (only(""), r"has 1 images, of which 1 would be held out for the test and none left for training; add images"),
-        (only("a", "b"), r"has 1 images, of which 1 would be held out for validation and none left for training; add"),
+        (
+            only(""),
+            r"has 1 image for training and the test, of which .* left for training; add images$",
+        ),
+        (
+            only("a", "b"),
+            r"has 1 image for training and validation, of which .* left for training; add images$",
+        ),
         (only("a", ""), r"^\S+photos has images beside the folders a; put them into folders of classes, or move the"),
         (
             only("train", "bus"),

@@ -52,6 +52,9 @@ def test_no_batch_of_training_has_one_image(n: int, world_size: int, sizes: list
     assert n == 1 or min(map(min, batches)) > 1
     assert max(map(max, batches)) <= ranks[0].max_batch_size
     assert sorted(sum(map(seen, ranks), [])) == list(range(n))
+    evaluation = [loader(n, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert min(len(labels) for rank in evaluation for _, labels in rank) > 0
+    assert sorted(sum(map(seen, evaluation), [])) == list(range(n))
 
 
 def test_index_selects_a_split_without_copying_the_images():

@@ -29,7 +29,7 @@ def test_many_classes_of_one_image_stay_in_training():
 
 def test_shares_and_numbers():
     assert [number_of(amount, 50, "o", "x", "it") for amount in (0, 0.001, 0.5, 1, 49)] == [0, 1, 25, 1, 49]
-    with pytest.raises(DataError, match="x has 50 images, of which 50 would be held out for it and none left"):
+    with pytest.raises(DataError, match="x has 50 images for training and it, of which 50 would be"):
         number_of(50, 50, "o", "x", "it")
     for amount in (-1, 1.5, float("nan"), float("inf"), 0):
         with pytest.raises(ValueError, match="o is .*; give a share below 1 or a whole number of images"):

@@ -216,6 +216,7 @@ def test_arguments_are_checked():
         lambda: MLPGenerator((0,)),
         lambda: MLPDiscriminator(()),
         lambda: ResNetGenerator(depth=0),
+        lambda: ResNetGenerator(8, 4),
         lambda: ResNetDiscriminator(last_blocks=-1),
         lambda: ResidualNetworks(blocks=0),
     ):
