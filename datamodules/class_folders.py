@@ -1,6 +1,7 @@
 """Folders of image files with a sub-folder for each class: which files there are, of which part and of which class."""
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +122,7 @@ def images_below(folder: Path) -> list[Path]:
         seen.add(here.resolve())
         images += images_in(here)
         waiting += _folders(here)
-    return sorted(images)
+    return images if len(seen) == 1 else sorted(images)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -129,8 +130,8 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _labelled(found: dict[str, list[Path]], classes: tuple[str, ...]) -> LabelledFiles:
-    pairs = [(path, label) for label, name in enumerate(classes) for path in found.get(name, [])]
-    return LabelledFiles([path for path, _ in pairs], [label for _, label in pairs])
+    of_class = [found.get(name, []) for name in classes]
+    return LabelledFiles([*chain(*of_class)], [label for label, paths in enumerate(of_class) for _ in paths])
 
 
 def _names(paths: Collection[Path]) -> str:
