@@ -10,11 +10,14 @@ from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules import ImageDataModule
+from datamodules.base import Split
 from genlab.devices import float64_device
 from genlab.finite import check_finite
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 from lit_models.common.prior_distributions import NormalDistribution
 from lit_models.common.priors import Normal
+from lit_models.losses.classification import class_of
 
 MAX_BATCH = 500
 MAX_BATCH_PIXELS = 2**21
@@ -41,10 +44,31 @@ def decode_all(model: Any, codes: Tensor) -> Tensor:
     return torch.cat([model.decode(batch.to(model.device, model.dtype)).float().cpu() for batch in batches])
 
 
+def encode_examples(
+    model: Any, data: ImageDataModule, split: Split, n: int, part: slice = slice(None), label: int | None = None
+) -> Tensor:
+    """Encodes `n` images of a split, or all if it has fewer, of which only a batch is in memory: N x d, float32.
+
+    Args:
+        model: A model that encodes.
+        data: The images, those of `data.examples(split, n)`.
+        split: Split of the images.
+        n: Number of images.
+        part: Part of the `n` images to encode, such as one process's share.
+        label: Class of the images to encode; all classes by default.
+    """
+    codes = []
+    for images, labels in data.example_batches(split, n, batch_size_of(model), part):
+        chosen = images if label is None else images[class_of(labels) == label]
+        if len(chosen):
+            codes.append(encode_all(model, chosen))
+    return torch.cat(codes) if codes else torch.empty(0, 0)
+
+
 def encode_test_images(trainer: Trainer, model: Any, n: int) -> Tensor:
     """Encodes this process's share of n test images, always the same ones: N x d, float32, on a device with float64."""
-    images, _ = trainer.datamodule.examples("test", n)  # type: ignore[attr-defined]
-    codes = encode_all(model, images[trainer.global_rank :: trainer.world_size])
+    share = slice(trainer.global_rank, None, trainer.world_size)
+    codes = encode_examples(model, trainer.datamodule, "test", n, share)  # type: ignore[attr-defined]
     return codes.to(float64_device(codes.device))
 
 

@@ -9,12 +9,18 @@ from torch import Tensor
 
 from datamodules import DataError, ImageDataModule
 from genlab.latent_paths import CodePath, linear_path, prior_path
-from genlab.latents import batch_size_of, class_block, encode_all, latent_blocks, sample_gaussian_mixture, with_class
+from genlab.latents import (
+    batch_size_of,
+    class_block,
+    encode_examples,
+    latent_blocks,
+    sample_gaussian_mixture,
+    with_class,
+)
 from genlab.runs.errors import UsageError
 from genlab.sampling.images import describe_shape, to_uint8
 from lit_models import CheckpointError, GenerativeModule
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, HasOptimizedImages, LatentBlock, Samples
-from lit_models.losses.classification import class_of
 
 CodeSource = Literal["prior", "mixture", "gaussian"]
 """The distribution that codes are sampled from."""
@@ -183,19 +189,16 @@ class CheckpointSampler:
                 f" {describe_shape(data.image_shape)}; name the data that it was trained on with --data"
             )
         try:
-            images, labels = data.examples("train", MAX_TRAINING_IMAGES)
+            codes = encode_examples(self.model, data, "train", MAX_TRAINING_IMAGES, label=label).cpu()
         except DataError as error:
             raise DataError(
                 f"a {self.source} is fitted to training images (--data-root names their folder): {error}"
             ) from None
-        if label is not None:
-            images = images[class_of(labels) == label]
-        if len(images) < 2:
+        if len(codes) < 2:
             of_class = f" of class {label}; the classes are 0 to {data.num_classes - 1}" if label is not None else ""
             raise UsageError(
-                f"{type(data).__name__} has {len(images)} training images{of_class}: too few to fit a {self.source}"
+                f"{type(data).__name__} has {len(codes)} training images{of_class}: too few to fit a {self.source}"
             )
-        codes = encode_all(self.model, images).cpu()
         blocks = latent_blocks(self.model, codes.shape[1])
         if all(block.kind == "categorical" for block in blocks):
             raise UsageError("categorical codes have no mixture of Gaussians; use --sample-from prior")
