@@ -140,8 +140,8 @@ class ArrayFile:
             raise DataError(f"there is no file {self.path}; give an .npz or .npy file of images with --data.file")
         with self._errors(self.path):
             if not zipfile.is_zipfile(self.path):
-                array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-                return {"images": Header(array.shape, array.dtype)}
+                with self.path.open("rb") as stream:
+                    return {"images": _header(stream)}
             headers = {}
             with zipfile.ZipFile(self.path) as file:
                 for member in file.namelist():

@@ -40,4 +40,4 @@ class FrechetDistance(FrechetInceptionDistance):
             return total.new_full((), float("inf"))
         if min(int(self.real_features_num_samples), int(self.fake_features_num_samples)) < 2:
             return total.new_full((), float("nan"))
-        return super().compute()
+        return super().compute().clamp(min=0)  # rounding makes it less

@@ -149,7 +149,7 @@ class ImageFiles:
                 pixels.append(future.result())
             except DataError as error:
                 if not self.skip_broken:
-                    raise or_skip(error) from error
+                    raise or_skip(error, self.paths) from error
                 self.left_out.append(self.paths[position])
             else:
                 positions.append(position)
@@ -158,9 +158,9 @@ class ImageFiles:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), positions
 
 
-def or_skip(error: DataError) -> DataError:
-    """The error of a file that cannot be read, with the way around it."""
-    return DataError(f"{error}, or leave out such files with --skip-broken")
+def or_skip(error: DataError, paths: Sequence[Path]) -> DataError:
+    """The error of one of these files, which cannot be read, with the way around it if there are others."""
+    return DataError(f"{error}, or leave out such files with --skip-broken") if len(paths) > 1 else error
 
 
 def report_left_out(left_out: Sequence[Path], total: int, source: Path) -> None:

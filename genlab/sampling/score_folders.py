@@ -63,6 +63,10 @@ def score(options: argparse.Namespace) -> None:
     checkpoint = Path(options.features) if features.name == "classifier" else None
     reading = Reading.as_trained(options, checkpoint)
     scores = FolderScores(features, options.seed)
+    if options.count is not None and options.count < scores.least:
+        raise UsageError(
+            f"--count {options.count}: the scores need at least {scores.least} images, and better thousands"
+        )
     sets = {real: _image_set(path, shape, reading, options) for real, path in _sides(options)}
     for real, path in _sides(options):
         _check_count(len(sets[real]), scores, path)

@@ -77,9 +77,9 @@ def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[
             `source`, as these may be originals.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder} is a file; name a folder for the translations")
+        raise UsageError(f"--output {folder} is a file; name a folder for the results")
     if source.is_dir() and folder.resolve() == source.resolve():
-        raise UsageError(f"--output {folder} is the folder of the originals; name another one for the translations")
+        raise UsageError(f"--output {folder} is the folder of the originals; name another one for the results")
     root = source if source.is_dir() else source.parent
     whole: set[Path] = set()
     while True:
@@ -95,7 +95,7 @@ def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[
         whole |= shared
     for original, path in paths.items():
         if path.exists() and path.samefile(original):
-            raise UsageError(f"the translation would overwrite {original} itself; name another folder with --output")
+            raise UsageError(f"the result would overwrite {original} itself; name another folder with --output")
     if source.is_dir() and folder.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         made = set(paths.values())
         other = next((path for path in images_below(folder) if path not in made), None)
@@ -130,7 +130,9 @@ class FileTranslator:
     ) -> None:
         name = type(model).__name__
         if not isinstance(model, Translates | Reconstructs):
-            raise UsageError(f"{name} neither translates nor reconstructs images; leave --input out")
+            raise UsageError(
+                f"{name} neither translates nor reconstructs images; give the checkpoint of a model that does"
+            )
         self.verb = "translate" if isinstance(model, Translates) else "reconstruct"
         directions = model.directions if isinstance(model, Translates) else ("ab",)
         if direction not in directions:
@@ -177,7 +179,7 @@ class FileTranslator:
             except DataError as error:
                 if skip_broken:
                     return None
-                raise or_skip(error) from error
+                raise or_skip(error, paths) from error
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             try:

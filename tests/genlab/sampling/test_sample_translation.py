@@ -273,7 +273,7 @@ def test_an_image_that_cannot_be_read_is_named_before_anything_is_written(
         (["{negative}"], "Negative translates images; give them with --input FOLDER"),
         (["{twice}", "--input={photos}", "--direction=ba"], "Twice cannot translate ba, only ab; use --direction ab"),
         (["{vae}", "--input={photos}", "--direction=ba"], "VAE cannot reconstruct ba, only ab; use --direction ab"),
-        (["{classifier}", "--input={photos}"], "Classifier neither translates nor reconstructs images; leave --input"),
+        (["{classifier}", "--input={photos}"], "Classifier neither translates nor reconstructs images; give"),
         (["{four}", "--input={photos}"], "Negative translates images of 4 to 3 channels; those of files have 1 or 3"),
         (["{ruined}", "--input={photos}"], "images are not finite"),
         (["{vae}", "--compare", "--size=own"], "--size, --compare: only with --input FOLDER"),
