@@ -15,6 +15,7 @@ from datamodules.image_files import MAX_PIXELS, check_memory, check_size, find_i
 from datamodules.image_reader import ImageReader, ValueRange
 from datamodules.loader import seeded_generator
 from datamodules.pairs import ImageTransform, Pairs, PairsDataModule
+from datamodules.splits import check_amount, number_of
 
 Layout = Literal["paired", "unpaired", "side_by_side"]
 Direction = Literal["ab", "ba"]
@@ -127,10 +128,8 @@ class PairedFolderDataModule(PairsDataModule):
                 raise ValueError(f"data.{choice} is {value}; it is one of {', '.join(get_args(choices))}")
         self._reader = ImageReader(grayscale, value_range, max_pixels)
         self._size = check_size(size, max_pixels)
-        for option, share, valid in (("test_size", test_size, test_size > 0), ("val_size", val_size, val_size >= 0)):
-            if not valid or (share > 1 and share % 1):
-                above = ", above 0" if option == "test_size" else ""
-                raise ValueError(f"data.{option} is {share}; give a share below 1 or a whole number of images{above}")
+        check_amount("data.test_size", test_size)
+        check_amount("data.val_size", val_size, may_be_none=True)
         self.image_shape = (1 if grayscale else 3, *self._size)
         self.aligned = paired
         self.layout = layout
@@ -164,7 +163,9 @@ class PairedFolderDataModule(PairsDataModule):
         if self._index:
             return
         train, test = self._split_files
-        counts = [_count(self.val_share, files, "val_size", "validation") for files in train]
+        counts = [
+            number_of(self.val_share, len(files), "data.val_size", files[0].parent, "validation") for files in train
+        ]
         self.val_size = counts[0]
         if self.paired:
             super().setup(stage)
@@ -245,7 +246,7 @@ class PairedFolderDataModule(PairsDataModule):
         """Splits the images into training and test images, in the same way for every seed."""
         train, test = [], []
         for files in domains:
-            count = _count(self.test_size, files, "test_size", "the test")
+            count = number_of(self.test_size, len(files), "data.test_size", files[0].parent, "the test")
             order = torch.randperm(len(files), generator=seeded_generator(self._transform_seed("test"))).tolist()
             test.append([files[k] for k in sorted(order[:count])])
             train.append([files[k] for k in sorted(order[count:])])
@@ -273,17 +274,6 @@ def _match_names(domains: DomainFiles) -> None:
             )
     for files in domains:
         files.sort(key=lambda path: path.stem)
-
-
-def _count(size: float, files: Sequence[Path], option: str, purpose: str) -> int:
-    """Returns how many of the files a share below 1 (at least one file) or a number of images means."""
-    count = max(1, round(size * len(files))) if 0 < size < 1 else int(size)
-    if count >= len(files):
-        raise DataError(
-            f"{files[0].parent} has {len(files)} images, of which {count} would be held out for {purpose} and none"
-            f" left for training; add images or give another --data.{option}"
-        )
-    return count
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -40,6 +40,8 @@ def number_of(amount: float, total: int, option: str, where: Any, purpose: str) 
     number = max(1, round(amount * total)) if 0 < amount < 1 else int(amount)
     if number >= total and number > 0:
         other = f" or give another --{option}" if total > 1 else ""
+        if purpose == "validation":
+            other = f" or give another --{option}, such as 0"
         raise DataError(
             f"{where} has {total} {'images' if total > 1 else 'image'} for training and {purpose}, of which {number}"
             f" would be held out for {purpose} and none left for training; add images{other}"

@@ -411,7 +411,7 @@ def no_test_b(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder / "A"), r"^\S+ has B but no A; put the images of the other domain there$"),
         (no_test_b, r"^cannot read \S+testB \(No such file or directory\); check the path and its permissions$"),
         (empty, r"^\S+A has no images; put image files there, such as .png or .jpg$"),
-        (only_one, r"^\S+A has 1 images, of which 1 would be held out for the test and none left for training; add"),
+        (only_one, r"^\S+A has 1 image for training and the test, of which 1 would be held out for the test and none"),
     ],
 )
 def test_folders_that_cannot_be_used_are_refused_in_one_line(folder: Path, damage: Callable, message: str):
@@ -425,7 +425,9 @@ def test_two_images_are_enough_to_train_on_and_test_without_validation(tmp_path:
     for domain in "AB":
         write_images(tmp_path / domain, range(2))
     assert len(epoch(ready(tmp_path, val_size=0))) == len(epoch(ready(tmp_path, val_size=0), split="test")) == 1
-    with pytest.raises(DataError, match=r"of which 1 would be held out for validation .* another --data.val_size"):
+    with pytest.raises(
+        DataError, match=r"of which 1 would be held out for validation .* another --data.val_size, such as 0"
+    ):
         ready(tmp_path)
 
 
