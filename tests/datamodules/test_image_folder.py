@@ -268,11 +268,11 @@ def dead_link(folder: Path) -> None:
         ),
         (
             only(""),
-            r"has 1 image for training and the test, of which .* left for training; add images or give another --data.val_size, such as 0$",
+            r"has 1 image for training and the test, of which .* left for training; add images$",
         ),
         (
             only("a", "b"),
-            r"has 1 image for training and validation, of which .* left for training; add images or give another --data.val_size, such as 0$",
+            r"has 1 image for training and validation, of which .* add images or give another --data.val_size, such as 0$",
         ),
         (only("a", ""), r"^\S+photos has images beside the folders a; put them into folders of classes, or move the"),
         (

@@ -425,9 +425,7 @@ def test_two_images_are_enough_to_train_on_and_test_without_validation(tmp_path:
     for domain in "AB":
         write_images(tmp_path / domain, range(2))
     assert len(epoch(ready(tmp_path, val_size=0))) == len(epoch(ready(tmp_path, val_size=0), split="test")) == 1
-    with pytest.raises(
-        DataError, match=r"of which 1 would be held out for validation .* another --data.val_size, such as 0"
-    ):
+    with pytest.raises(DataError, match=r"of which 1 would be held out for validation .* --data.val_size, such as 0"):
         ready(tmp_path)
 
 
