@@ -272,7 +272,7 @@ def dead_link(folder: Path) -> None:
         ),
         (
             only("a", "b"),
-            r"has 1 image for training and validation, of which .* add images or give another --data.val_size, such as 0$",
+            r"has 1 image for training and validation, .* add images or give another --data.val_size, such as 0$",
         ),
         (only("a", ""), r"^\S+photos has images beside the folders a; put them into folders of classes, or move the"),
         (
