@@ -309,7 +309,7 @@ def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
     rows = history(folder)
     steps = [row["step"] for row in rows if row["train/mse"]]
     assert steps == ["3", "5", "7", "11"]  # every fourth, and the last of an epoch
-    assert [row["epoch"] for row in rows if row["val/mse"]] == ["0", "1"]
+    assert [row["epoch"] for row in rows if row["val/mse"]] == ["1", "2"] and rows[-1]["epoch"] == "2"
     assert [bool(row["test/mse"]) for row in rows][-1]
 
 

@@ -14,13 +14,15 @@ import pandas as pd
 from genlab.packaged import command_for_sweep
 from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import has_vanished, read_summary
+from genlab.runs.folder import read_summary, why_lost
 from genlab.yaml_files import read_yaml
 
 SEED = "seed_everything"
 FINISHED = "finished"
 ENDED_EARLY = "ended early"
 """The state in a report of a finished run whose training was ended by the sweep's early termination."""
+LOST = "lost"
+"""The state in a report of a run that is marked as running, but whose process is gone."""
 
 
 @dataclass
@@ -102,7 +104,7 @@ def load_runs(folder: Path) -> pd.DataFrame:
 
     The columns are run, state, seconds, then config and metrics under their dotted keys. If runs failed, there is a
     column error, and if metrics are not finite, a column diverged with their names. A finished run that its sweep ended
-    early has the state `ended early`, and a running one whose process no longer exists on this host the state `killed`.
+    early has the state `ended early`, and a running one whose process is gone the state `lost`.
 
     Raises:
         UsageError: The folder contains no run.
@@ -126,17 +128,18 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     if summary is None:
         raise ValueError("no summary")
     seconds = summary.get("seconds")
+    lost = why_lost(path.parent, summary)
+    ended_early = summary.get("state") == FINISHED and summary.get("ended_early")
     row = {
         "run": path.parent.name,
-        "state": _state(summary),
+        "state": LOST if lost else ENDED_EARLY if ended_early else summary.get("state"),
         "seconds": None if seconds is None else float(seconds),
     }
     config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
     metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # NaN and infinity are texts in JSON
     error = None
     if summary.get("state") != FINISHED:
-        vanished = "its process no longer exists" if has_vanished(summary) else None
-        error = vanished or summary.get("error") or _last_line(path.with_name("error.txt"))
+        error = lost or summary.get("error") or _last_line(path.with_name("error.txt"))
     return {**row, **({"error": str(error)} if error else {}), **diverged(metrics), **config, **metrics}
 
 
@@ -146,14 +149,11 @@ def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
     return {"diverged": " ".join(names)} if names else {}
 
 
-def _state(summary: Mapping[str, Any]) -> Any:
-    if has_vanished(summary):
-        return "killed"
-    return ENDED_EARLY if summary.get("state") == FINISHED and summary.get("ended_early") else summary.get("state")
-
-
 def read_history(path: Path) -> pd.DataFrame:
-    """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file."""
+    """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file.
+
+    Epochs count from 1.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -163,7 +163,18 @@ def read_history(path: Path) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame()
     rows = [[_number(cell) for cell in line] for line in lines[1:] if len(line) == len(lines[0])]
-    return pd.DataFrame(rows, columns=lines[0], dtype=float)
+    return epochs_from_one(pd.DataFrame(rows, columns=lines[0], dtype=float))
+
+
+def epochs_from_one(history: pd.DataFrame) -> pd.DataFrame:
+    """Adds 1 to the epochs of a history that counts them from 0, as those of earlier versions do.
+
+    Test metrics keep theirs: the number of completed epochs.
+    """
+    of_test = history[[name for name in history.columns if name.startswith("test/")]].notna().any(axis=1)
+    if "epoch" not in history or history.loc[~of_test, "epoch"].min() != 0:
+        return history
+    return history.assign(epoch=history["epoch"] + ~of_test)
 
 
 def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:

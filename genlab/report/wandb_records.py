@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from genlab.report.records import SweepData, diverged, parameter_names
+from genlab.report.records import LOST, SweepData, diverged, epochs_from_one, parameter_names
 from genlab.runs.config import flatten, short_key
 from genlab.runs.errors import UsageError, error_message
 
@@ -110,7 +110,8 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
         config = {short_key(key): str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
         metrics = numbers(run.summary_metrics)
         seconds = run.summary_metrics.get("_runtime")
-        rows.append({"run": name, "state": run.state, "seconds": seconds, **diverged(metrics), **config, **metrics})
+        state = LOST if run.state == "crashed" else run.state  # W&B's word for a run without a sign of life
+        rows.append({"run": name, "state": state, "seconds": seconds, **diverged(metrics), **config, **metrics})
     return pd.DataFrame(rows)
 
 
@@ -149,7 +150,7 @@ def _history(run: Any) -> pd.DataFrame:
         {"step": row.get(STEP, row["_step"]), "epoch": row.get("epoch", math.nan), **numbers(row)}
         for row in run.history(samples=MAX_ROWS, pandas=False)
     ]
-    return pd.DataFrame(rows, dtype=float)
+    return epochs_from_one(pd.DataFrame(rows, dtype=float))
 
 
 def _pictures(run: Any, cache: Path) -> list[str]:

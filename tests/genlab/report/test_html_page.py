@@ -114,6 +114,7 @@ def test_the_history_of_a_killed_run_is_read(tmp_path: Path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,epoch,val/mse\n1,0,0.5\n2,0\n3,1,\n4,1,word\n5,2,0.123")
     assert read_history(path)["step"].tolist() == [1, 3, 4]
+    assert read_history(path)["epoch"].tolist() == [1, 2, 2]  # an earlier version counts from 0
     assert read_history(path)["val/mse"].tolist()[0] == 0.5 and read_history(path)["val/mse"].isna().sum() == 2
     path.write_bytes(b"\xff\0\xfe")
     assert read_history(path).empty and read_history(tmp_path / "none.csv").empty

@@ -1,7 +1,9 @@
 """Tables and charts against known numbers."""
 
 import itertools
+import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ UNFINISHED: dict[str, dict[str, Any]] = {
     "early": {"state": "finished", "ended_early": True},
     "vanished": {"state": "running", "host": socket.gethostname(), "pid": 2**30},
     "away": {"state": "running", "host": "elsewhere", "pid": 2**30},
+    "silent": {"state": "running", "host": "elsewhere", "pid": 2**30},
 }
 
 
@@ -39,6 +42,8 @@ def experiment(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
         config = {"model.latent_dim": 7, "seed_everything": 0}
         write_summary(tmp_path / name, {"config": config, "metrics": {"test/mse": 9.0}, **state})
+    hour_ago = time.time() - 3600
+    os.utime(tmp_path / "silent" / "summary.json", (hour_ago, hour_ago))
     return tmp_path
 
 
@@ -49,9 +54,10 @@ def finished(folder: Path) -> pd.DataFrame:
 
 def test_each_run_is_a_row_including_failed_ones(experiment: Path):
     runs = load_runs(experiment).set_index("run")
-    states = {"bad": "failed", "early": "ended early", "vanished": "killed", "away": "running"}
-    assert len(runs) == 12 and {name: runs["state"][name] for name in states} == states
+    states = {"bad": "failed", "early": "ended early", "vanished": "lost", "away": "running", "silent": "lost"}
+    assert len(runs) == 13 and {name: runs["state"][name] for name in states} == states
     assert runs["error"]["vanished"] == "its process no longer exists"
+    assert runs["error"]["silent"] == "its process on elsewhere gave its last sign of life 60 minutes ago"
 
 
 def test_varying_keys_are_found_once(experiment: Path):
@@ -87,7 +93,7 @@ def test_the_files_of_a_report(experiment: Path):
     names = [path.name for path in write_report(experiment)]
     tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
     assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
-    assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 12
+    assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 13
 
 
 def test_runs_that_were_ended_early_count_only_if_asked(experiment: Path):
