@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 
 import sweep
-from genlab.report.charts import grouped_figure, means_table, save_figure, side_by_side
+from genlab.report.charts import grouped_figure, importance_figure, means_table, save_figure, side_by_side
 from genlab.report.importance import correlations
-from genlab.report.records import load_runs, parameter_names, varied
+from genlab.report.records import load_runs, moved_together, parameter_blocks, parameter_scales, varied
 from genlab.report.writer import write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
@@ -62,7 +63,12 @@ def test_each_run_is_a_row_including_failed_ones(experiment: Path):
 
 def test_varying_keys_are_found_once(experiment: Path):
     """encoder.latent_dim repeats model.latent_dim, the batch size is constant, and the seed is not a hyperparameter."""
-    assert varied(finished(experiment)) == ["model.latent_dim", "model.depth", "model.channels"]
+    runs = finished(experiment)
+    assert varied(runs) == ["model.latent_dim", "model.depth", "model.channels"]
+    assert moved_together(runs) == {"encoder.latent_dim": "model.latent_dim"}
+    write_report(experiment)
+    table = pd.read_csv(experiment / "report" / "importances.csv", index_col="hyperparameter")
+    assert table["note"].dropna().to_dict() == {"encoder.latent_dim": "moved with model.latent_dim"}
 
 
 def test_means_and_their_spread_over_seeds(experiment: Path):
@@ -71,6 +77,8 @@ def test_means_and_their_spread_over_seeds(experiment: Path):
     assert by["model.latent_dim", "5"]["test/mse"] == pytest.approx(0.2 + 0.015 + 0.0005)
     assert by["model.depth", "2"]["test/mse"] == pytest.approx(0.15 + 0.02 + 0.0005)
     assert by["model.depth", "2"]["test/mse sd over seeds"] == pytest.approx(np.std([0, 0.001], ddof=1))
+    one_seed = means_table(finished(experiment).query("seed_everything == 0"), ["test/mse"], ["model.depth"])
+    assert one_seed["test/mse sd over seeds"].isna().all()
 
 
 def test_correlations_are_pearsons(experiment: Path):
@@ -79,6 +87,9 @@ def test_correlations_are_pearsons(experiment: Path):
     expected = np.corrcoef(runs["model.latent_dim"].astype(float), runs["test/mse"])[0, 1]
     assert table.loc["model.latent_dim", "test/mse"] == pytest.approx(expected) and expected < -0.9
     assert list(table.index) == ["model.latent_dim", "model.depth"]  # texts have no correlation
+    ranks = correlations(runs, ["test/mse"], ["model.latent_dim"], ranks=True)
+    spearman = scipy.stats.spearmanr(runs["model.latent_dim"], runs["test/mse"]).statistic
+    assert ranks.loc["model.latent_dim", "test/mse"] == pytest.approx(spearman)
 
 
 def test_the_chart_shows_the_means(experiment: Path):
@@ -89,9 +100,32 @@ def test_the_chart_shows_the_means(experiment: Path):
     assert lines["depth 2"] == pytest.approx([0.2205, 0.1205]) and len(lines) == 3
 
 
+def test_numbers_have_a_continuous_axis_and_categories_have_bars():
+    """The distances of 1, 2 and 10 are theirs; None has a place of its own, to which no line leads."""
+    draw = np.random.default_rng(0)
+    runs = pd.DataFrame({"n": [1, 2, 10, None] * 4, "word": ["VAE", "GAN"] * 8, "flag": [True, False] * 8})
+    runs["lr"], runs["m"] = draw.uniform(1, 5, 16), draw.uniform(1, 2, 16)
+    figure = grouped_figure(runs, "m", ["n", "word", "flag", "lr"], {"lr": "log"})
+    numbers, words, flags, rate = figure.axes
+    x = numbers.containers[-1][0].get_xdata()
+    assert x.tolist()[:3] == [1, 2, 10] and np.isnan(x[3]) and x[4] > 10
+    assert "none" in [label.get_text() for label in numbers.get_xticklabels()]
+    assert (numbers.get_xscale(), rate.get_xscale()) == ("linear", "log")
+    for panel, names in ((words, ["GAN", "VAE"]), (flags, ["False", "True"])):
+        assert len(panel.patches) == 2 and panel.get_ylim()[0] == 0
+        assert [label.get_text() for label in panel.get_xticklabels()] == names
+        assert all(line.get_linestyle() == "None" for line in panel.lines if len(line.get_xdata()) > 1)
+
+
+def test_the_figure_of_importances_tells_why_they_are_empty():
+    table = pd.DataFrame({"test/mse": [np.nan]}, index=["model.depth"])
+    figure = importance_figure(table, table, table, {"test/mse": "too few runs"}, "lr moved with depth")
+    assert figure.axes[0].texts[0].get_text() == "too few runs" and figure.get_supxlabel() == "lr moved with depth"
+
+
 def test_the_files_of_a_report(experiment: Path):
     names = [path.name for path in write_report(experiment)]
-    tables = ["runs.csv", "means.csv", "correlations.csv", "importances.csv"]
+    tables = ["runs.csv", "means.csv", "correlations.csv", "correlations_spearman.csv", "importances.csv"]
     assert names == ["index.html", *tables, "test_mse.png", "correlations.png"]
     assert len(pd.read_csv(experiment / "report" / "runs.csv")) == 13
 
@@ -120,7 +154,10 @@ def test_a_report_without_finished_runs_is_an_error(tmp_path: Path):
 def test_parameters_have_the_short_keys_of_the_recorded_config():
     block = {"class_path": {"value": "SGD"}, "init_args": {"parameters": {"lr": {"values": [1, 2]}}}}
     parameters = {"model.init_args.latent_dim": {"values": [2, 4]}, "model.optimizer": {"parameters": block}}
-    assert parameter_names(parameters) == ["model.latent_dim", "model.optimizer", "model.optimizer.lr"]
+    assert list(parameter_blocks(parameters)) == ["model.latent_dim", "model.optimizer", "model.optimizer.lr"]
+    kinds = {"a": "log_uniform_values", "b": "int_uniform", "c": "categorical", "d": "q_log_normal"}
+    blocks = {key: {"distribution": kind} for key, kind in kinds.items()} | {"e": {"values": [1]}, "f": 3}
+    assert parameter_scales(blocks) == {"a": "log", "b": "linear", "d": "log"}
 
 
 def test_pictures_side_by_side(tmp_path: Path):
