@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from genlab.callbacks.progress_reporter import ProgressReporter
 from genlab.runs.errors import describe_error
+from genlab.runs.facts import run_facts
 from genlab.runs.folder import read_summary, show_life, write_summary
 from genlab.runs.history import MetricsCSV, with_epoch_from_one
 from genlab.runs.wandb_run import RunLogger
@@ -32,6 +33,8 @@ class RunRecord(Callback):
     was ended by a sweep before its last epoch has `ended_early`. The metrics of a run that is
     not finished are the latest ones; those of a finished run are the latest of `train/`, and for `val/` and `test/`
     those of best.ckpt.
+
+    A run that trained to its end has what `run_facts` tells, so that `sweep.py compare` knows which figures compare.
 
     The record also writes metrics.csv. A checkpoint holds what a resumed run needs to end with the same record.
 
@@ -120,6 +123,7 @@ class RunRecord(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_metrics(trainer)
+        self.summary |= run_facts(trainer, pl_module)
         if self._ended_early or _ended_early(trainer):
             self.summary["ended_early"] = True
 
