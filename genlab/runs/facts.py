@@ -1,5 +1,6 @@
 """What a run records of its circumstances, so that its figures can be compared with those of other runs."""
 
+import functools
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ def run_facts(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
         `parameters`: number of values that training changes; `hardware`; `data_fingerprint`, of data with classes;
         `classifier`: fingerprint of the evaluation classifier, if there is one.
     """
-    data = getattr(trainer, "datamodule", None)
+    data: Any = getattr(trainer, "datamodule", None)
+    has_classes = hasattr(type(data), "fingerprint") and data.num_classes > 1
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    classifiers = (getattr(callback, "evaluation_classifier", None) for callback in callbacks)
-    measured_by = sorted({classifier.fingerprint for classifier in classifiers if classifier is not None})
+    classifiers: list[Any] = [
+        own for callback in callbacks if (own := getattr(callback, "evaluation_classifier", None))
+    ]
+    measured_by = sorted({classifier.fingerprint for classifier in classifiers})
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "hardware": hardware(trainer),
-        **({"data_fingerprint": data.fingerprint[:16]} if getattr(data, "num_classes", 0) > 1 else {}),
+        **({"data_fingerprint": data.fingerprint[:16]} if has_classes else {}),
         **({"classifier": " ".join(measured_by)} if measured_by else {}),
     }
 
@@ -39,6 +43,7 @@ def hardware(trainer: Trainer) -> str:
     return f"{count}{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+@functools.cache
 def processor() -> str:
     """Returns the model of the processor."""
     try:

@@ -13,16 +13,20 @@ Key = tuple[Any, ...]
 
 DATA_OPTIONS_OF_TRAINING = (
     *("root", "cache", "on_device", "batch_size", "eval_batch_size", "val_size", "seed", "shift"),
-    *("labels_per_class", "flip", "random_crop", "predict_split", "steps_per_epoch"),
+    *("labels_per_class", "flip", "random_crop", "predict_split", "steps_per_epoch", "paired"),
 )
 """Options of data modules that do not change the test images."""
 PLACES = ("folder", "file")
 """Options of data modules for which the fingerprint of the data stands, if the run recorded it."""
 OBJECTIVE_OPTIONS = (
-    *("objective", "loss", "beta", "regularization", "kernel", "noise_schedule", "num_levels", "num_steps"),
-    *("likelihood", "likelihood_scale", "corruption", "tv_beta", "feature_maps", "recipe", "prior", "perceptual"),
+    *("objective", "loss", "beta", "regularization", "kernel", "likelihood", "likelihood_scale", "prior", "recipe"),
+    *("corruption", "perceptual", "features", "content_maps", "style_maps", "tv_beta"),
+    *("noise_schedule", "num_levels", "num_steps"),
 )
 """Options of models that change what the training loss means, beside those whose names end in `_weight`."""
+NOISE_OPTIONS = ("noise_schedule", "num_levels", "num_steps")
+MEASURES = ("translation", "color_control", "principal_subspace", "active_units")
+"""Groups of options that change how a run is measured, beside `quality`."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ DATA = Scope("data", "the same test data")
 SAMPLES = Scope("samples", "the same test data and number of samples")
 CLASSIFIER = Scope("classifier", "the same test data, evaluation classifier and number of samples")
 LIKELIHOOD = Scope("likelihood", "the same test data and likelihood")
+LEVELS = Scope("levels", "the same test data, model class and noise levels")
 OBJECTIVE = Scope("objective", "the same test data, model class and objective")
-SCOPES = (DATA, SAMPLES, CLASSIFIER, LIKELIHOOD, OBJECTIVE)
+SCOPES = (DATA, SAMPLES, CLASSIFIER, LIKELIHOOD, LEVELS, OBJECTIVE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ METRICS: dict[str, Metric] = {
     "nll": Metric("lower", "nats", LIKELIHOOD),
     "bits_per_dim": Metric("lower", "bits", DATA),
     "log_prob": Metric("higher", "nats", DATA),
-    "denoising": Metric("lower", "", OBJECTIVE),
+    "denoising": Metric("lower", "", LEVELS),
     "penalty": Metric(None, "", OBJECTIVE),
     "active": Metric(None, "", OBJECTIVE),
     "frechet_classifier": Metric("lower", "", CLASSIFIER),
@@ -156,16 +161,20 @@ def scope_key(scope: Scope, split: str, config: Mapping[str, Any], facts: Mappin
     if scope is LIKELIHOOD:
         own = _text(config.get("model.likelihood", config.get("model")))
         key += (own, _text(config.get("model.likelihood_scale")))
-    if scope is OBJECTIVE:
-        key += (_text(config.get("model")), *sorted(_objective(config)))
+    if scope in (LEVELS, OBJECTIVE):
+        options = NOISE_OPTIONS if scope is LEVELS else OBJECTIVE_OPTIONS
+        weights = ("_weight",) if scope is OBJECTIVE else ()
+        key += (_text(config.get("model")), *sorted(_model_options(config, options, weights)))
     return key
 
 
 def _measured_data(config: Mapping[str, Any], ignored: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The options that change the images on which a model is measured."""
+    """The options that change the images on which a model is measured, and how."""
     yield "data", _text(config.get("data"))
-    for key in sorted(key for key in config if key.startswith("data.")):
-        if key.split(".")[1] not in ignored:
+    for key in sorted(config):
+        group, _, option = key.partition(".")
+        measure = group in MEASURES and option != "classifier"
+        if measure or (group == "data" and option and option.split(".")[0] not in ignored):
             yield key, _text(config[key])
     corrupted = "model.test_corruption" if config.get("model.test_corruption") else "model.corruption"
     for key in sorted(key for key in config if key == corrupted or key.startswith(f"{corrupted}.")):
@@ -178,11 +187,13 @@ def _limits(split: str, config: Mapping[str, Any]) -> Iterator[str]:
         yield from (_text(config.get(key)) for key in ("data.val_size", "data.seed"))
 
 
-def _objective(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _model_options(
+    config: Mapping[str, Any], options: Collection[str], endings: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
     for key, value in config.items():
         group, _, rest = key.partition(".")
         option = rest.split(".")[0]
-        if group == "model" and (option in OBJECTIVE_OPTIONS or option.endswith("_weight")):
+        if group == "model" and (option in options or option.endswith(endings)):
             yield key, _text(value)
 
 

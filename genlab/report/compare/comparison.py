@@ -9,6 +9,7 @@ from genlab.report.compare.comparability import CLASSIFIER, metric_of
 from genlab.report.compare.folding import Configuration, fold_runs, telling_keys
 from genlab.report.compare.runs import UNRECORDED, Run, Selection, find_key, select, short_text
 from genlab.report.compare.table import Column, Table, build, comparable_metrics, sort_key
+from genlab.report.records import SEED
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 
@@ -67,18 +68,29 @@ def _rows(
 ) -> tuple[list[str], list[tuple[list[Any], list[Configuration]]], list[str]]:
     """Returns the keys of the rows, for each row its values and configurations, and what is to be said."""
     if asked:
-        key = find_key([run for c in configurations for run in c.runs], asked, "--rows")
+        key = _key(configurations, asked, "--rows")
         return [key], _by(configurations, key), []
     keys, others = telling_keys(configurations)
     told = [f"differ too, but tell no more rows apart: {', '.join(others)}"] if others else []
     keys = keys or ["model", "data"]
-    return keys, [([c.runs[0].value(key) for key in keys], [c]) for c in configurations], told
+    return keys, [([c.keys.get(key) for key in keys], [c]) for c in configurations], told
+
+
+def _key(configurations: list[Configuration], asked: str, option: str) -> str:
+    """Returns the key by which configurations are grouped.
+
+    Raises:
+        UsageError: There is no such key, or it is the seed.
+    """
+    if asked in (SEED, "seed"):
+        raise UsageError(f"{option} {asked}: seeds are folded to a mean; choose another key, such as model")
+    return find_key(set[str]().union(*(c.keys for c in configurations)), asked, option)
 
 
 def _by(configurations: list[Configuration], key: str) -> list[tuple[list[Any], list[Configuration]]]:
     groups: dict[str, tuple[list[Any], list[Configuration]]] = {}
     for configuration in configurations:
-        value = configuration.runs[0].value(key)
+        value = configuration.keys.get(key)
         groups.setdefault(str(value), ([value], []))[1].append(configuration)
     return list(groups.values())
 
@@ -86,10 +98,9 @@ def _by(configurations: list[Configuration], key: str) -> list[tuple[list[Any], 
 def _pivots(
     configurations: list[Configuration], question: Question, metrics: list[str], baseline: Configuration | None
 ) -> list[Table]:
-    runs = [run for configuration in configurations for run in configuration.runs]
-    across = find_key(runs, str(question.columns), "--columns")
+    across = _key(configurations, str(question.columns), "--columns")
     keys, groups, _ = _rows(configurations, question.rows or ("data" if across == "model" else "model"))
-    values = sorted({str(v): v for c in configurations for v in [c.runs[0].value(across)]}.values(), key=sort_key)
+    values = sorted({str(v): v for c in configurations for v in [c.keys.get(across)]}.values(), key=sort_key)
     if len(values) > MAX_COLUMNS:
         raise UsageError(f"--columns {across} has {len(values)} values; choose a key with at most {MAX_COLUMNS}")
     tables = []
@@ -100,7 +111,7 @@ def _pivots(
 
 
 def _has(key: str, value: Any) -> Any:
-    return lambda configuration: str(configuration.runs[0].value(key)) == str(value)
+    return lambda configuration: str(configuration.keys.get(key)) == str(value)
 
 
 def _metrics(configurations: list[Configuration], asked: list[str]) -> tuple[list[str], list[str]]:
@@ -137,12 +148,14 @@ def _notes(
     selection: Selection, configurations: list[Configuration], metrics: list[str], left_out: list[str]
 ) -> list[str]:
     notes = []
+    single = [metric for metric in left_out if sum(c.fold(metric) is not None for c in configurations) == 1]
+    if single:
+        notes.append(f"left out, as only one configuration has them: {', '.join(single)}")
     scopes: dict[str, list[str]] = {}
     for metric in left_out:
-        scopes.setdefault(metric_of(metric).scope.text, []).append(metric)
-    if scopes:
-        parts = "; ".join(f"{', '.join(names)} ({text})" for text, names in scopes.items())
-        notes.append(f"left out, as no two configurations have in common what they need: {parts}")
+        if metric not in single:
+            scopes.setdefault(metric_of(metric).scope.text, []).append(metric)
+    notes += [f"left out, as no two configurations are of {text}: {', '.join(names)}" for text, names in scopes.items()]
     if selection.left_out:
         parts = ", ".join(f"{len(runs)} {state} ({_names(runs)})" for state, runs in selection.left_out.items())
         notes.append(f"runs left out: {parts}")

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import math
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ TEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
     **{"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
 }
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;margin:1em 0}"
     "caption{text-align:left;font-weight:600}th,td{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:left;"
@@ -92,6 +94,8 @@ def _title(column: Column) -> str:
 
 def _legend(table: Table) -> str:
     parts = ["± one standard deviation over seeds (n - 1)", "* best of those that compare"]
+    if any(cell and cell.configurations > 1 for row in table.rows for cell in row.cells):
+        parts.append("of several configurations: the mean and the deviation of their means")
     if table.baseline:
         parts.append(
             f"Δ difference to {table.baseline.runs[0]} with Welch's {CONFIDENCE:.0%} interval over seeds, each interval"
@@ -208,9 +212,7 @@ def as_latex(tables: Sequence[Table]) -> str:
     r"""Formats tables in LaTeX with the rules of booktabs (`\usepackage{booktabs}`), the best values in bold."""
 
     def cell(text: Text) -> str:
-        escaped = escape_latex(
-            f"$-${text.text[1:]}" if text.number and text.text[:1] == "-" != text.text else text.text
-        )
+        escaped = MINUS.sub("$-$", escape_latex(text.text)) if text.number else escape_latex(text.text)
         return rf"\textbf{{{escaped}}}" if text.best else escaped
 
     parts = []
@@ -284,5 +286,6 @@ def as_csv(tables: Sequence[Table]) -> str:
             cells = [None if cell is None else of(cell) for cell in row.cells for _, of in parts]
             facts = [row.fact(name) for name in table.facts]
             metric = [table.columns[0].metric] if titled else []
-            writer.writerow([*metric, *row.values, row.seeds, *cells, *facts])
+            values = [short_text(value) if isinstance(value, str) else value for value in row.values]
+            writer.writerow([*metric, *values, row.seeds, *cells, *facts])
     return out.getvalue()

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def _filtered(runs: Sequence[Run], text: str) -> list[Run]:
     if not parts:
         raise UsageError(f"--where {text!r} is not of the form KEY=VALUE; the signs are = != < <= > >=")
     name, sign, wanted = parts.groups()
-    key = find_key(runs, name, "--where")
+    key = find_key(set[str]().union(*(run.keys() for run in runs)), name, "--where")
     kept = [run for run in runs if _passes(run.value(key), sign, wanted, text)]
     if not kept:
         shown = ", ".join(sorted({short_text(run.value(key)) for run in runs})[:10])
@@ -173,18 +173,17 @@ def _passes(value: Any, sign: str, wanted: str, text: str) -> bool:
     return {"<": number < limit, "<=": number <= limit, ">": number > limit, ">=": number >= limit}[sign]
 
 
-def find_key(runs: Sequence[Run], name: str, option: str) -> str:
+def find_key(keys: Collection[str], name: str, option: str) -> str:
     """Returns the key that a user names: the whole key, or the end of a single key, as in latent_dim.
 
     Args:
-        runs: The runs.
+        keys: The keys that there are.
         name: What the user typed.
         option: The option, for the message.
 
     Raises:
         UsageError: No key or several keys end like this.
     """
-    keys = set[str]().union(*(run.keys() for run in runs))
     if name in keys:
         return name
     ending = sorted(key for key in keys if key.endswith((f".{name}", f"/{name}")))

@@ -218,13 +218,18 @@ def _notes(table: Table) -> list[str]:
             rows.setdefault(cell.group, []).append(index + 1)
         if len(rows) > 1:
             single = sum(column.metric == metric for column in table.columns) == 1
-            where = "; ".join(f"rows {_ranges(numbers)}" for numbers in rows.values()) if single else ""
-            shown = f": {where}" if 0 < len(where) <= MAX_RANGES else f" ({len(rows)} groups)"
+            shown = _groups(list(rows.values())) if single else f"{len(rows)} groups"
             same.setdefault((metric_of(metric).scope.text, shown), []).append(metric)
     return notes + [
-        f"best, and comparable, only among runs of {text}{shown} - {', '.join(names)}"
-        for (text, shown), names in same.items()
+        f"{', '.join(names)}: only runs of {text} compare ({shown})" for (text, shown), names in same.items()
     ]
+
+
+def _groups(groups: list[list[int]]) -> str:
+    """Names the rows that compare: rows 1-3; rows 4, 6; no others."""
+    several = [f"rows {_ranges(rows)}" for rows in groups if len(rows) > 1]
+    text = "; ".join([*several, "no others"][: None if len(several) < len(groups) else -1])
+    return text if len(text) <= MAX_RANGES else f"{len(groups)} groups"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
