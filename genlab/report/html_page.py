@@ -22,7 +22,7 @@ from genlab.report.records import SEED, SweepData, as_text, varied
 from genlab.runs.folder import write_atomically
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("common.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
+SCRIPTS = ("common.js", "address.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
 MAX_ERROR_LENGTH = 4000
 
 
@@ -83,6 +83,7 @@ def page_data(
         "hyperparameters": [
             {**axis(runs[key], data.scales.get(key)), "key": key, "label": labels[key]} for key in [*shown, *seeds]
         ],
+        "parameters": data.parameters,
         "moved": dict(moved),
         "reasons": dict(reasons),
         "values": {name: [_number(v) for v in runs[name]] for name in [*metrics, *rest]},
