@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
+from genlab.report.compare.comparability import Key, Scope, metric_of, scope_key
 from genlab.report.compare.runs import Run
 from genlab.report.records import SEED
 from genlab.runs.config import UNNAMED_OPTIONS
@@ -51,6 +52,7 @@ class Configuration:
     """
 
     runs: tuple[Run, ...]
+    _groups: dict[tuple[Scope, str], Key] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> dict[str, Any]:
@@ -73,6 +75,14 @@ class Configuration:
             if finite:
                 values.append(fmean(finite))
         return Fold(tuple(values), len(self.seeds)) if values else None
+
+    def group(self, metric: str) -> Key:
+        """Returns what another configuration must have in common for their values of a metric to be compared."""
+        scope, split = metric_of(metric).scope, metric.partition("/")[0]
+        if (scope, split) not in self._groups:
+            key = scope_key(scope, split, self.runs[0].config, self.runs[0].facts)
+            self._groups[scope, split] = (scope.name, *key)
+        return self._groups[scope, split]
 
     def fact(self, name: str) -> Any:
         """Returns the mean of a number over the runs, or the distinct texts; None if no run recorded it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from genlab.report.compare.comparability import Key, is_known, metric_of, scope_key
+from genlab.report.compare.comparability import Key, is_known, metric_of
 from genlab.report.compare.folding import Configuration, Fold
 from genlab.report.compare.interval import Difference, welch
 from genlab.report.compare.runs import FACTS, short_text
@@ -145,15 +145,9 @@ def comparable_metrics(configurations: Sequence[Configuration], metrics: Iterabl
     kept: list[str] = []
     others: list[str] = []
     for metric in metrics:
-        groups = [group_of(c, metric) for c in configurations if c.fold(metric) is not None]
+        groups = [c.group(metric) for c in configurations if c.fold(metric) is not None]
         (kept if len(set(groups)) < len(groups) else others).append(metric)
     return kept, others
-
-
-def group_of(configuration: Configuration, metric: str) -> Key:
-    """Returns what another configuration must have in common for their values of a metric to be compared."""
-    run, scope = configuration.runs[0], metric_of(metric).scope
-    return (scope.name, *scope_key(scope, metric.partition("/")[0], run.config, run.facts))
 
 
 def sort_key(value: Any) -> tuple[int, float, str]:
@@ -167,7 +161,7 @@ def sort_key(value: Any) -> tuple[int, float, str]:
 def _cell(members: list[Configuration], metric: str) -> tuple[Cell | None, bool]:
     """Returns the cell of some configurations, and whether they have values that do not compare with each other."""
     found = [(member, fold) for member in members if (fold := member.fold(metric)) is not None]
-    groups = {group_of(member, metric) for member, _ in found}
+    groups = {member.group(metric) for member, _ in found}
     if len(groups) != 1:
         return None, len(groups) > 1
     [group] = groups
@@ -199,7 +193,7 @@ def _add_differences(table: Table, metric: str) -> None:
     base = table.baseline.fold(metric) if table.baseline else None
     if base is None or table.baseline is None:
         return
-    group = group_of(table.baseline, metric)
+    group = table.baseline.group(metric)
     for index, cell in _cells(table, metric):
         if cell.group == group and not table.rows[index].baseline:
             compared = welch(cell.fold.values, base.values)
