@@ -38,6 +38,8 @@ def test_a_run_leaves_its_folder(tmp_path: Path):
     assert summary["state"] == "finished" and summary["images_seen"] == 2 * 6 * 200
     assert summary["config"]["model.latent_dim"] == 3 and summary["config"]["data.batch_size"] == 200
     assert summary["config"]["seed_everything"] == 0 and summary["config"]["model.optimizer.lr"] == 1e-3
+    assert summary["parameters"] > 0 and summary["hardware"] and "classifier" not in summary
+    assert len(summary["data_fingerprint"]) == 16
     assert summary["seconds"] > 0 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert result.metrics["test/mse"] == summary["metrics"]["test/mse"]
 
