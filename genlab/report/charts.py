@@ -75,22 +75,21 @@ def grouped_figure(
 
 def _lines(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: list[str]) -> None:
     x = [at for at, _ in axis.ticks]
-    gap = None if axis.none is None else len(x) - 1  # no line leads to None
+    end = len(x) - (axis.none is not None)
+
+    def with_gap(values: list[float]) -> list[float]:
+        return [*values[:end], math.nan, *values[end:]]  # no line leads to None
+
     lines = _settings(runs, metric, axis, others)
     if len(lines) <= MAX_NAMED_LINES:
         for name, (mean, spread) in lines.items():
-            parts = (_with_gap(part, gap) for part in (x, mean, spread))
-            panel.errorbar(*parts, label=name, marker="o", ms=3, lw=1, capsize=2)
+            panel.errorbar(with_gap(x), with_gap(mean), with_gap(spread), label=name, marker="o", ms=3, lw=1, capsize=2)
     else:  # one line with gaps, because a thousand lines take seconds to draw
-        parts = ([v for line in lines.values() for v in (*_with_gap(line[k], gap), math.nan)] for k in (0, 1))
-        panel.errorbar([*_with_gap(x, gap), math.nan] * len(lines), *parts, color="0.75", marker="o", ms=3, lw=1)
+        means, spreads = ([v for line in lines.values() for v in (*with_gap(line[k]), math.nan)] for k in (0, 1))
+        panel.errorbar([*with_gap(x), math.nan] * len(lines), means, spreads, color="0.75", marker="o", ms=3, lw=1)
     mean, spread = _over_seeds(runs, metric, axis)
-    parts = (_with_gap(part, gap) for part in (x, mean, spread))
-    panel.errorbar(*parts, label="mean", color="0.25", marker="s", lw=3, capsize=4)
-
-
-def _with_gap(values: list[float], at: int | None) -> list[float]:
-    return values if at is None else [*values[:at], math.nan, *values[at:]]
+    style = {"label": "mean", "color": "0.25", "marker": "s"}
+    panel.errorbar(with_gap(x), with_gap(mean), with_gap(spread), **style, lw=3, capsize=4)
 
 
 def _bars(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: list[str]) -> None:
