@@ -33,7 +33,11 @@ def write_experiment(folder: Path, model: str, data: str, count: int) -> None:
         config |= {"model.latent_dim": 2 + setting, "model.optimizer.lr": 1e-4 * (1 + setting % 3)}
         config |= {f"model.option_{i}": i for i in range(60)} | {"seed_everything": seed}
         metrics = {f"{split}/{name}": draw.gauss(setting, 0.1) for split in ("val", "test") for name in METRICS}
-        summary = {"state": "failed" if number % 10 == 9 else "finished", "config": config, "metrics": metrics}
+        summary: dict[str, Any] = {
+            "state": "failed" if number % 10 == 9 else "finished",
+            "config": config,
+            "metrics": metrics,
+        }
         summary |= {"seconds": 60.0, "images_seen": 60000, "parameters": 10**6, "hardware": "CPU, 2 threads"}
         summary |= {"data_fingerprint": data, "classifier": f"classifier of {data}"}
         run = folder / f"latent_dim={2 + setting},seed={seed}"
@@ -52,7 +56,7 @@ def main() -> None:
         folders = sorted(map(str, root.iterdir()))
         page = root / "table.html"
         began = time.perf_counter()
-        command = [sys.executable, PROGRAM, "compare", *folders, "--output", page]
+        command: list[Any] = [sys.executable, PROGRAM, "compare", *folders, "--output", page]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         taken = time.perf_counter() - began
         print(f"{options.runs} runs of {len(folders)} experiments: {taken:.1f} s, {page.stat().st_size / 1e6:.2f} MB")

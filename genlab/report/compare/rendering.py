@@ -82,7 +82,7 @@ def grid(table: Table) -> Grid:
         for cell in row.cells:
             cells.append(_value(cell, single))
             if table.baseline:
-                cells.append(_difference(cell, row))
+                cells.append(_difference(cell))
         rows.append([*cells, *(_fact(row, name) for name in table.facts)])
     return Grid(table.title, head, rows, [_legend(table), *table.notes])
 
@@ -131,8 +131,8 @@ def format_fold(fold: Fold) -> str:
     return f"{fold.mean:.{places}f} ± {deviation:.{places}f}"
 
 
-def _difference(cell: Cell | None, row: Row) -> Text:
-    if row.baseline:
+def _difference(cell: Cell | None) -> Text:
+    if cell is not None and cell.baseline:
         return Text("baseline", True)
     if cell is None or cell.difference is None:
         return Text("-", True)

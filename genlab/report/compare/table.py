@@ -38,6 +38,7 @@ class Cell:
         group: What a value must have in common with this one to be compared with it.
         configurations: Number of configurations in the cell.
         best: Whether it is the best of those that compare with it.
+        baseline: Whether it is the baseline itself.
         difference: Its difference to the baseline, if they compare.
     """
 
@@ -45,6 +46,7 @@ class Cell:
     group: Key
     configurations: int = 1
     best: bool = False
+    baseline: bool = False
     difference: Difference | None = None
 
 
@@ -56,13 +58,11 @@ class Row:
         values: Its values of the table's keys.
         configurations: Its configurations.
         cells: Its cells, one for each column; None for an empty one.
-        baseline: Whether it is the baseline itself.
     """
 
     values: list[Any]
     configurations: list[Configuration]
     cells: list[Cell | None] = field(default_factory=list)
-    baseline: bool = False
 
     @property
     def seeds(self) -> int | None:
@@ -118,7 +118,7 @@ def build(
         facts: Whether to show what is recorded beside metrics, such as seconds.
         title: What the table shows; empty if its columns say it.
     """
-    rows = [Row(values, members, baseline=members == [baseline]) for values, members in groups]
+    rows = [Row(values, members) for values, members in groups]
     rows.sort(key=lambda row: [sort_key(value) for value in row.values])
     table = Table(keys, list(columns), rows, baseline=baseline, title=title)
     mixed = set()
@@ -127,6 +127,8 @@ def build(
             members = [member for member in row.configurations if column.holds(member)]
             cell, several = _cell(members, column.metric)
             row.cells.append(cell)
+            if cell is not None and baseline is not None and baseline in members:
+                cell.baseline = cell.configurations == 1 and baseline.fold(column.metric) == cell.fold
             if several:
                 mixed.add(f"{column.title} of {', '.join(map(short_text, row.values))}")
     for metric in dict.fromkeys(column.metric for column in columns):
@@ -194,8 +196,8 @@ def _add_differences(table: Table, metric: str) -> None:
     if base is None or table.baseline is None:
         return
     group = table.baseline.group(metric)
-    for index, cell in _cells(table, metric):
-        if cell.group == group and not table.rows[index].baseline:
+    for _, cell in _cells(table, metric):
+        if cell.group == group and not cell.baseline:
             compared = welch(cell.fold.values, base.values)
             cell.difference = compared if cell.configurations == 1 else Difference(compared.value)
 

@@ -113,7 +113,7 @@ def test_repeated_seeds_and_missing_values_are_counted_once(tmp_path: Path):
 def test_differences_to_the_baseline(experiments: list[Path]):
     table = one(experiments, baseline="vae/2,1", metrics=["test/mse", "test/frechet_classifier", "test/loss"])
     ddpm, other, baseline, large = table.rows
-    assert baseline.baseline and baseline.cells[0] and baseline.cells[0].difference is None
+    assert baseline.cells[0] and baseline.cells[0].baseline and baseline.cells[0].difference is None
     assert large.cells[0] and large.cells[0].difference is not None and large.cells[0].difference.low is not None
     assert large.cells[0].difference.value == pytest.approx(0.1 / 8 - 0.1 / 2)
     assert ddpm.cells[1] and ddpm.cells[1].difference and ddpm.cells[1].difference.low is None
