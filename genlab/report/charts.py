@@ -88,8 +88,9 @@ def _lines(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: lis
         means, spreads = ([v for line in lines.values() for v in (*with_gap(line[k]), math.nan)] for k in (0, 1))
         panel.errorbar([*with_gap(x), math.nan] * len(lines), means, spreads, color="0.75", marker="o", ms=3, lw=1)
     mean, spread = _over_seeds(runs, metric, axis)
-    style = {"label": "mean", "color": "0.25", "marker": "s"}
-    panel.errorbar(with_gap(x), with_gap(mean), with_gap(spread), **style, lw=3, capsize=4)
+    panel.errorbar(
+        with_gap(x), with_gap(mean), with_gap(spread), label="mean", color="0.25", marker="s", lw=3, capsize=4
+    )
 
 
 def _bars(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: list[str]) -> None:
