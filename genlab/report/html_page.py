@@ -22,7 +22,17 @@ from genlab.report.records import SEED, SweepData, as_text, varied
 from genlab.runs.folder import write_atomically
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("common.js", "address.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
+SCRIPTS = (
+    "common.js",
+    "address.js",
+    "header.js",
+    "importance.js",
+    "parallel.js",
+    "grouped.js",
+    "curves.js",
+    "table.js",
+    "main.js",
+)
 MAX_ERROR_LENGTH = 4000
 
 
