@@ -46,7 +46,7 @@ def scatter_figure(
     x, y = points.T.numpy()
     by_class = class_of(labels).numpy()
     dots = panel[0].scatter(x, y, c=by_class, cmap=class_colours(len(classes)), s=5, vmin=-0.5, vmax=len(classes) - 0.5)
-    bar = figure.colorbar(dots, ax=panel[0], ticks=range(len(classes)))
+    bar = figure.colorbar(dots, ax=panel[0], ticks=range(len(classes)), label="class")
     bar.ax.set_yticklabels(classes)
     if panels == 2:
         colours = ListedColormap(HUES) if angle == "hue" else "twilight"

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.finite import check_finite
-from genlab.latents import has_normal_prior
+from genlab.latents import dimension_name, has_normal_prior
 from lit_models.common.capabilities import HasLatentBlocks
 
 
@@ -22,7 +22,8 @@ class Plane(NamedTuple):
     """Labels of the two axes."""
 
 
-PRIOR_PLANE = Plane(torch.zeros(2), torch.eye(2), ("z1", "z2"))
+TWO_DIMENSIONS = (dimension_name(0), dimension_name(1))
+PRIOR_PLANE = Plane(torch.zeros(2), torch.eye(2), TWO_DIMENSIONS)
 """The plane of two-dimensional codes with a standard normal prior."""
 
 
@@ -66,7 +67,7 @@ def project_to_plane(
     """
     check_finite(codes, "codes")
     if codes.shape[1] == 2:
-        return codes.cpu(), ("z1", "z2")
+        return codes.cpu(), TWO_DIMENSIONS
     basis = codes if basis is None else basis
     axes, shares = principal_axes(basis)
     points = (codes - basis.mean(dim=0)).cpu().double() @ axes.T
@@ -97,8 +98,8 @@ def principal_plane(codes: Tensor) -> Plane:
     """The plane of the first two principal components of codes, N x d; for d = 2 the plane of the two dimensions."""
     centre = codes.mean(dim=0)
     if codes.shape[1] == 2:
-        names = ("z1, in standard deviations", "z2, in standard deviations")
-        return Plane(centre, torch.diag(codes.std(dim=0, correction=0)), names)
+        first, second = (f"{name}, in standard deviations" for name in TWO_DIMENSIONS)
+        return Plane(centre, torch.diag(codes.std(dim=0, correction=0)), (first, second))
     axes, shares = principal_axes(codes)
     deviation = ((codes - centre).cpu().double() @ axes.T).std(dim=0, correction=0)
     first, second = (f"principal component {k + 1} ({shares[k]:.0%}), in standard deviations" for k in range(2))

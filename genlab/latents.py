@@ -72,6 +72,11 @@ def encode_test_images(trainer: Trainer, model: Any, n: int) -> Tensor:
     return codes.to(float64_device(codes.device))
 
 
+def dimension_name(column: int) -> str:
+    """The name of a column of a model's codes in all pictures: z1 is the first."""
+    return f"z{column + 1}"
+
+
 def latent_blocks(model: object, width: int) -> list[LatentBlock]:
     """The blocks of a model's codes; a single block of real numbers for a model that does not tell."""
     return model.latent_blocks() if isinstance(model, HasLatentBlocks) else [LatentBlock("continuous", 0, width)]

@@ -183,7 +183,7 @@ def test_a_stopped_run_is_resumed(tmp_path: Path):
     summary = read_summary(run)
     assert summary["state"] == "finished" and summary["images_seen"] % 60 == 0
     history = pd.read_csv(run / "metrics.csv")
-    assert history.loc[history["val/mse"].notna(), "epoch"].tolist() == list(range(60))
+    assert history.loc[history["val/mse"].notna(), "epoch"].tolist() == list(range(1, 61))
 
 
 def test_errors_are_clear_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -38,6 +38,8 @@ def test_a_run_leaves_its_folder(tmp_path: Path):
     assert summary["state"] == "finished" and summary["images_seen"] == 2 * 6 * 200
     assert summary["config"]["model.latent_dim"] == 3 and summary["config"]["data.batch_size"] == 200
     assert summary["config"]["seed_everything"] == 0 and summary["config"]["model.optimizer.lr"] == 1e-3
+    assert summary["parameters"] > 0 and summary["hardware"] and "classifier" not in summary
+    assert len(summary["data_fingerprint"]) == 16
     assert summary["seconds"] > 0 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert result.metrics["test/mse"] == summary["metrics"]["test/mse"]
 
@@ -309,7 +311,7 @@ def test_metrics_csv_has_a_row_an_event(tmp_path: Path):
     rows = history(folder)
     steps = [row["step"] for row in rows if row["train/mse"]]
     assert steps == ["3", "5", "7", "11"]  # every fourth, and the last of an epoch
-    assert [row["epoch"] for row in rows if row["val/mse"]] == ["0", "1"]
+    assert [row["epoch"] for row in rows if row["val/mse"]] == ["1", "2"] and rows[-1]["epoch"] == "2"
     assert [bool(row["test/mse"]) for row in rows][-1]
 
 

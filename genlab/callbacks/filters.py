@@ -34,7 +34,7 @@ class Filters(PictureCallback):
         some = f"{len(weight)} of " if len(weight) < convolution.out_channels else ""
         channels = "" if len(tiles) == len(weight) else f", the {weight.shape[1]} channels of each side by side"
         title = f"{some}{convolution.out_channels} filters of the first convolution{channels}"
-        save_picture(trainer, "filters", framed(grid, title))
+        save_picture(trainer, "filters", framed(grid, f"{title}; each on its own scale, 0 is grey"))
 
 
 def first_convolution(model: object) -> nn.Conv2d | None:

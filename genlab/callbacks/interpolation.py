@@ -5,7 +5,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from genlab.callbacks.picture import PictureCallback
-from genlab.media import image_grid, save_picture
+from genlab.media import framed, image_grid, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes
 from lit_models.losses.classification import class_of
 
@@ -29,16 +29,30 @@ class Interpolation(PictureCallback):
         if not applies:
             return
         images, labels = trainer.datamodule.examples("test", 1000)  # type: ignore[attr-defined]
-        classes = class_of(labels)
+        classes, names = class_of(labels), trainer.datamodule.classes  # type: ignore[attr-defined]
         rows: list[Tensor] = []
+        ends_of_rows: list[str] = []
         for first, second in self.pairs:
             if not ((classes == first).any() and (classes == second).any()):
                 continue
             ends = torch.stack([images[classes == first][0], images[classes == second][0]])
             decoded = interpolate_images(pl_module, ends, self.steps).float().to(ends.device)
             rows += [ends[:1], decoded, ends[1:]]
+            ends_of_rows.append(f"{names[first]} to {names[second]}")
         if rows:
-            save_picture(trainer, "interpolation", image_grid(torch.cat(rows), self.steps + 2))
+            grid = image_grid(torch.cat(rows), self.steps + 2)
+            across = ["image", *(f"{a:.2g}" for a in torch.linspace(0, 1, self.steps).tolist()), "image"]
+            save_picture(
+                trainer,
+                "interpolation",
+                framed(
+                    grid,
+                    "Images decoded between the codes of two test images",
+                    "a in z = (1 - a) z0 + a z1",
+                    xticks=list(zip(tile_centres(grid.width, self.steps + 2), across, strict=True)),
+                    yticks=list(zip(tile_centres(grid.height, len(ends_of_rows)), ends_of_rows, strict=True)),
+                ),
+            )
 
 
 def interpolate_images(model: Any, ends: Tensor, steps: int) -> Tensor:

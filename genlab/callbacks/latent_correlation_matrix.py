@@ -1,10 +1,11 @@
 from lightning import LightningModule, Trainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from genlab.callbacks.picture import PictureCallback
 from genlab.finite import check_finite
-from genlab.latents import encode_test_images
+from genlab.latents import dimension_name, encode_test_images
 from genlab.media import save_picture
 from genlab.metrics import LatentCorrelation
 from lit_models.common.capabilities import Encodes
@@ -47,7 +48,11 @@ def correlation_figure(matrix: Tensor) -> Figure:
     d = len(matrix)
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.subplots()
-    heat_map = axes.imshow(matrix.abs().numpy(), cmap="viridis", vmin=0, vmax=1)
+    edges = (0.5, d + 0.5)
+    heat_map = axes.imshow(matrix.abs().numpy(), cmap="viridis", vmin=0, vmax=1, extent=(*edges, *edges[::-1]))
+    for along in (axes.xaxis, axes.yaxis):
+        along.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        along.set_major_formatter(lambda number, _: dimension_name(round(number) - 1))
     figure.colorbar(heat_map, label="absolute Pearson correlation")
     axes.set_xlabel("latent dimension")
     axes.set_ylabel("latent dimension")

@@ -32,4 +32,5 @@ class LatentScatter(PictureCallback):
         categorical = all(block.kind == "categorical" for block in latent_blocks(pl_module, codes.shape[1]))
         points, names = project_to_plane(codes, categorical)
         figure = scatter_figure(points, names, labels.cpu(), data.classes, second_label_name(data))
+        figure.suptitle(f"codes of {len(codes):,} test images", fontsize=11)
         save_picture(trainer, "latent", figure)

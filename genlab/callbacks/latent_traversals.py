@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genlab.callbacks.picture import PictureCallback
 from genlab.latent_paths import traverse_categories, traverse_dimensions
-from genlab.latents import decode_all, encode_all, latent_blocks
+from genlab.latents import decode_all, dimension_name, encode_all, latent_blocks
 from genlab.media import framed, image_grid, join_pictures, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes, LatentBlock
 
@@ -54,7 +54,7 @@ class LatentTraversals(PictureCallback):
         grid = image_grid(decode_all(model, traversals), self.steps)
         offsets = torch.linspace(-3, 3, self.steps).tolist()
         columns = zip(tile_centres(grid.width, self.steps), (f"{offset:+.1f}" for offset in offsets), strict=True)
-        names = [f"z{int(row) - block.start + 1} (sd {deviation[row]:.2f})" for row in rows]
+        names = [f"{dimension_name(int(row))} (sd {deviation[row]:.2f})" for row in rows]
         return framed(
             grid,
             f"one number changed at a time, {len(rows)} of {block.num_variables}, most active first",

@@ -2,7 +2,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from genlab.callbacks.picture import PictureCallback
-from genlab.media import full_row, image_grid, save_picture
+from genlab.media import framed, full_row, image_grid, save_picture, tile_centres
 from lit_models.common.capabilities import Reconstructs
 
 
@@ -37,4 +37,8 @@ class Reconstructions(PictureCallback):
         reconstructed = pl_module.reconstruct(images.to(pl_module.device, pl_module.dtype)).float().cpu()
         pairs = zip(images.cpu().split(self.columns), reconstructed.split(self.columns), strict=True)
         rows = [full_row(row, self.columns) for pair in pairs for row in pair]
-        save_picture(trainer, "reconstructions", image_grid(torch.cat(rows), self.columns))
+        grid = image_grid(torch.cat(rows), self.columns)
+        names = ["image", "reconstruction"] * (len(rows) // 2)
+        title = f"{'Test' if split == 'test' else 'Validation'} images above their reconstructions"
+        ticks = list(zip(tile_centres(grid.height, len(rows)), names, strict=True))
+        save_picture(trainer, "reconstructions", framed(grid, title, yticks=ticks))

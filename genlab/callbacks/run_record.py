@@ -16,11 +16,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from genlab.callbacks.progress_reporter import ProgressReporter
 from genlab.runs.errors import describe_error
-from genlab.runs.folder import read_summary, write_summary
-from genlab.runs.history import MetricsCSV
+from genlab.runs.facts import run_facts
+from genlab.runs.folder import read_summary, show_life, write_summary
+from genlab.runs.history import MetricsCSV, with_epoch_from_one
 from genlab.runs.wandb_run import RunLogger
 
 SECONDS_BETWEEN_WRITES = 1.0
+SECONDS_BETWEEN_SIGNS = 60.0
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy")
 
 
@@ -31,6 +33,8 @@ class RunRecord(Callback):
     was ended by a sweep before its last epoch has `ended_early`. The metrics of a run that is
     not finished are the latest ones; those of a finished run are the latest of `train/`, and for `val/` and `test/`
     those of best.ckpt.
+
+    A run that trained to its end has what `run_facts` tells, so that `sweep.py compare` knows which figures compare.
 
     The record also writes metrics.csv. A checkpoint holds what a resumed run needs to end with the same record.
 
@@ -60,7 +64,7 @@ class RunRecord(Callback):
         self._seconds_before = 0.0
         self._start = time.monotonic()
         self._images = 0
-        self._written = 0.0
+        self._written = self._shown = 0.0
         self._trainer: Trainer | None = None
         self._resumed: dict[str, Any] | None = None
         self._finished = earlier.get("state") == "finished"
@@ -101,9 +105,16 @@ class RunRecord(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[0]) * trainer.world_size
+        self._show_life(trainer)
         connector = trainer._logger_connector
         if trainer.fit_loop.epoch_loop._is_training_done and not connector.should_update_logs:
             connector.log_metrics(connector.metrics["log"])  # the last step of an epoch is logged in any case
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._show_life(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._show_life(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_metrics(trainer)
@@ -112,6 +123,7 @@ class RunRecord(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_metrics(trainer)
+        self.summary |= run_facts(trainer, pl_module)
         if self._ended_early or _ended_early(trainer):
             self.summary["ended_early"] = True
 
@@ -149,6 +161,11 @@ class RunRecord(Callback):
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._start
 
+    def _show_life(self, trainer: Trainer) -> None:
+        if time.monotonic() - self._shown > SECONDS_BETWEEN_SIGNS and trainer.is_global_zero:
+            self._shown = time.monotonic()
+            show_life(self.folder)
+
     def _write(self, trainer: Trainer | None = None) -> None:
         if trainer is not None and not trainer.is_global_zero:
             return
@@ -177,7 +194,7 @@ def _next_row(trainer: Trainer) -> dict[str, float] | None:
     if hook != "on_train_epoch_end" and not (hook == "on_train_batch_end" and connector.should_update_logs):
         return None
     metrics = convert_tensors_to_scalars(connector.metrics["log"])
-    return {"step": step, **metrics, "epoch": trainer.current_epoch} if metrics else None
+    return {"step": step, **with_epoch_from_one({**metrics, "epoch": trainer.current_epoch})} if metrics else None
 
 
 @functools.cache

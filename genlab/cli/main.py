@@ -23,7 +23,7 @@ train and evaluate
   genlab validate | test | predict --ckpt_path CKPT
 
 sweep
-  genlab sweep run quickstart                run a sweep without a server; also: agent, report, board, sync
+  genlab sweep run quickstart                run a sweep without a server; also: agent, report, compare, board, sync
 
 sample
   genlab sample CKPT --output grid.png       sample or interpolate

@@ -1,11 +1,12 @@
 """The evaluation classifier: a classifier trained here, whose features and predictions measure generated images."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules import ImageDataModule
 from genlab.devices import float64_device
@@ -61,6 +62,11 @@ class EvaluationClassifier:
     def device(self) -> torch.device:
         return self.classifier.device
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights: the values of metrics compare if those who measured them have the same."""
+        return fingerprint_of_weights(self.classifier)
+
     def to(self, device: torch.device) -> "EvaluationClassifier":
         self.classifier.to(device)
         return self
@@ -106,6 +112,15 @@ class EvaluationClassifier:
         """Features, M x F, and logits, M x K, of images of the shape that the classifier takes."""
         features = self.classifier.features(images.to(self.device, torch.float32))
         return features, self.classifier.head(features)
+
+
+def fingerprint_of_weights(module: nn.Module) -> str:
+    """Returns a hash of all weights and buffers of a module."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def default_classifier(data: ImageDataModule, root: str | Path) -> Path:

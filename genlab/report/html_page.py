@@ -12,22 +12,38 @@ from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from genlab.report.charts import LOG_SPAN, short_name, value_order
+from genlab.report.axes import is_log, levels_of, numbers_of
+from genlab.report.charts import short_name
 from genlab.report.curves import learning_curves
-from genlab.report.importance import as_numbers
 from genlab.report.records import SEED, SweepData, as_text, varied
 from genlab.runs.folder import write_atomically
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("common.js", "header.js", "importance.js", "parallel.js", "grouped.js", "curves.js", "table.js", "main.js")
+SCRIPTS = (
+    "common.js",
+    "address.js",
+    "header.js",
+    "importance.js",
+    "parallel.js",
+    "grouped.js",
+    "curves.js",
+    "table.js",
+    "main.js",
+)
 MAX_ERROR_LENGTH = 4000
 
 
-def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str], path: Path) -> Path:
+def write_page(
+    data: SweepData,
+    tables: Mapping[str, pd.DataFrame],
+    hyperparameters: list[str],
+    path: Path,
+    moved: Mapping[str, str] | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> Path:
     """Writes the page. Its content security policy allows only scripts with the given hashes.
 
     Args:
@@ -36,6 +52,8 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
             is shown first.
         hyperparameters: The config keys that vary between the runs that count.
         path: The HTML file.
+        moved: Config key -> the hyperparameter with which it moved, so that no chart can tell the two apart.
+        reasons: Metric -> why it has no importances.
     """
     plotly = get_plotlyjs()
     script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -43,7 +61,7 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
         title=html.escape(data.name),
         hashes=" ".join(_hash(text) for text in (plotly, script)),
         style=(PAGE / "page.css").read_text(encoding="utf-8"),
-        data=_json(page_data(data, tables, hyperparameters)),
+        data=_json(page_data(data, tables, hyperparameters, moved or {}, reasons or {})),
         plotly=plotly,
         script=script,
     )
@@ -51,7 +69,13 @@ def write_page(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamet
     return path
 
 
-def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparameters: list[str]) -> dict[str, Any]:
+def page_data(
+    data: SweepData,
+    tables: Mapping[str, pd.DataFrame],
+    hyperparameters: list[str],
+    moved: Mapping[str, str],
+    reasons: Mapping[str, str],
+) -> dict[str, Any]:
     """Returns the data of the page as JSON values. Lists of values per run are in the order of the table of runs."""
     runs, counted, metrics = data.runs, data.counted, list(tables)
     names = [str(name) for name in runs["run"]]
@@ -66,7 +90,12 @@ def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamete
         "goal": data.goal,
         "metrics": metrics,
         "seed": SEED if seeds else None,
-        "hyperparameters": [{**axis(runs[key]), "key": key, "label": labels[key]} for key in [*shown, *seeds]],
+        "hyperparameters": [
+            {**axis(runs[key], data.scales.get(key)), "key": key, "label": labels[key]} for key in [*shown, *seeds]
+        ],
+        "parameters": data.parameters,
+        "moved": dict(moved),
+        "reasons": dict(reasons),
         "values": {name: [_number(v) for v in runs[name]] for name in [*metrics, *rest]},
         "relations": {metric: _rows(table) for metric, table in tables.items()},
         "runs": names,
@@ -83,20 +112,21 @@ def page_data(data: SweepData, tables: Mapping[str, pd.DataFrame], hyperparamete
     }
 
 
-def axis(column: pd.Series) -> dict[str, Any]:
-    """Returns the sorted values of a hyperparameter, the index of each run's value, and `numbers` if it is numeric."""
-    texts = [as_text(value) for value in column]
-    order = {text: value_order(value) for text, value in zip(texts, column, strict=True)}
-    levels = sorted(order, key=lambda text: (text == "none", order[text]))
+def axis(column: pd.Series, scale: str | None = None) -> dict[str, Any]:
+    """Returns the sorted values of a hyperparameter, the index of each run's value, and `numbers` if it is numeric.
+
+    Args:
+        column: The value of each run.
+        scale: The scale in the sweep, log or linear; None if the sweep does not tell.
+    """
+    levels = levels_of(column)
     at = {text: i for i, text in enumerate(levels)}
-    flags = column.dropna().map(lambda value: isinstance(value, bool | np.bool_)).all()
-    numbers = None if flags else as_numbers(column)
-    log = numbers is not None and numbers.min() > 0 and numbers.max() > LOG_SPAN * numbers.min()
+    numbers = numbers_of(column)
     return {
         "levels": levels,
-        "at": [at[text] for text in texts],
+        "at": [at[as_text(value)] for value in column],
         "numbers": None if numbers is None else [_number(v) for v in numbers],
-        "log": bool(log),
+        "log": numbers is not None and is_log(numbers, scale),
     }
 
 
@@ -109,8 +139,8 @@ def short_labels(keys: Iterable[str]) -> dict[str, str]:
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {"key": key, "value": value, "importance": _number(row.importance), "correlation": _number(row.correlation)}
-        for (key, value), row in zip(table.index, table.itertuples(), strict=True)
+        {"key": key, "value": value, **{str(name): _number(number) for name, number in row.items()}}
+        for (key, value), row in zip(table.index, table.to_dict("records"), strict=True)
     ]
 
 

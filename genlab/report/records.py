@@ -14,13 +14,15 @@ import pandas as pd
 from genlab.packaged import command_for_sweep
 from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import has_vanished, read_summary
+from genlab.runs.folder import read_summary, why_lost
 from genlab.yaml_files import read_yaml
 
 SEED = "seed_everything"
 FINISHED = "finished"
 ENDED_EARLY = "ended early"
 """The state in a report of a finished run whose training was ended by the sweep's early termination."""
+LOST = "lost"
+"""The state in a report of a run that is marked as running, but whose process is gone."""
 
 
 @dataclass
@@ -37,6 +39,7 @@ class SweepData:
         links: Run -> further links, by the text that is shown.
         parameters: The config keys that are parameters of the sweep, if they are known.
         include_early: Whether the runs that were ended early count in charts, means, correlations and importance.
+        scales: Parameter -> log or linear, where the sweep's distribution tells it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class SweepData:
     links: dict[str, dict[str, str]] = field(default_factory=dict)
     parameters: list[str] = field(default_factory=list)
     include_early: bool = False
+    scales: dict[str, str] = field(default_factory=dict)
 
     @property
     def counted_states(self) -> list[str]:
@@ -74,7 +78,7 @@ def load_sweep(folder: Path, include_early: bool = False) -> SweepData:
     definition = _definition(folder / "sweep.yaml")
     metric = definition.get("metric")
     metric = metric if isinstance(metric, dict) else {}
-    parameters = definition.get("parameters")
+    parameters = parameter_blocks(definition.get("parameters"))
     return SweepData(
         name=folder.resolve().name,
         metric=str(metric["name"]) if metric.get("name") else None,
@@ -83,17 +87,32 @@ def load_sweep(folder: Path, include_early: bool = False) -> SweepData:
         histories={name: read_history(folder / name / "metrics.csv") for name in names},
         pictures={name: _pictures(folder / name) for name in names},
         links={name: _links(folder, name) for name in names},
-        parameters=parameter_names(parameters) if isinstance(parameters, dict) else [],
+        parameters=list(parameters),
         include_early=include_early,
+        scales=parameter_scales(parameters),
     )
 
 
-def parameter_names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Returns the short keys of a sweep's parameters, which may be nested."""
-    found = []
-    for key, value in parameters.items():
+def parameter_blocks(parameters: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the short key of each of a sweep's parameters, which may be nested, and its block."""
+    found: dict[str, Any] = {}
+    for key, value in parameters.items() if isinstance(parameters, dict) else ():
         inner = value.get("parameters") if isinstance(value, dict) else None
-        found += parameter_names(inner, f"{prefix}{key}.") if inner else [short_key(f"{prefix}{key}")]
+        found |= parameter_blocks(inner, f"{prefix}{key}.") if inner else {short_key(f"{prefix}{key}"): value}
+    return found
+
+
+def parameter_scales(blocks: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the scale, log or linear, of each parameter whose distribution in the sweep tells one.
+
+    Args:
+        blocks: The `parameter_blocks` of the sweep.
+    """
+    found = {}
+    for key, block in blocks.items():
+        distribution = str(block.get("distribution", "")) if isinstance(block, dict) else ""
+        if distribution.endswith(("uniform", "uniform_values", "normal", "beta")):
+            found[key] = "log" if "log" in distribution else "linear"
     return found
 
 
@@ -102,7 +121,7 @@ def load_runs(folder: Path) -> pd.DataFrame:
 
     The columns are run, state, seconds, then config and metrics under their dotted keys. If runs failed, there is a
     column error, and if metrics are not finite, a column diverged with their names. A finished run that its sweep ended
-    early has the state `ended early`, and a running one whose process no longer exists on this host the state `killed`.
+    early has the state `ended early`, and a running one whose process is gone the state `lost`.
 
     Raises:
         UsageError: The folder contains no run.
@@ -126,18 +145,24 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     if summary is None:
         raise ValueError("no summary")
     seconds = summary.get("seconds")
+    lost = why_lost(path.parent, summary)
     row = {
         "run": path.parent.name,
-        "state": _state(summary),
+        "state": state_of(path.parent, summary),
         "seconds": None if seconds is None else float(seconds),
     }
     config = {k: _cell(v) for k, v in summary.get("config", {}).items()}
     metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # NaN and infinity are texts in JSON
     error = None
     if summary.get("state") != FINISHED:
-        vanished = "its process no longer exists" if has_vanished(summary) else None
-        error = vanished or summary.get("error") or _last_line(path.with_name("error.txt"))
+        error = lost or summary.get("error") or _last_line(path.with_name("error.txt"))
     return {**row, **({"error": str(error)} if error else {}), **diverged(metrics), **config, **metrics}
+
+
+def state_of(folder: Path, summary: Mapping[str, Any]) -> Any:
+    """Returns the state of a run in a report: that of its summary, `ended early` or `lost`."""
+    ended_early = summary.get("state") == FINISHED and summary.get("ended_early")
+    return LOST if why_lost(folder, summary) else ENDED_EARLY if ended_early else summary.get("state")
 
 
 def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
@@ -146,14 +171,11 @@ def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
     return {"diverged": " ".join(names)} if names else {}
 
 
-def _state(summary: Mapping[str, Any]) -> Any:
-    if has_vanished(summary):
-        return "killed"
-    return ENDED_EARLY if summary.get("state") == FINISHED and summary.get("ended_early") else summary.get("state")
-
-
 def read_history(path: Path) -> pd.DataFrame:
-    """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file."""
+    """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file.
+
+    Epochs count from 1.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -163,7 +185,18 @@ def read_history(path: Path) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame()
     rows = [[_number(cell) for cell in line] for line in lines[1:] if len(line) == len(lines[0])]
-    return pd.DataFrame(rows, columns=lines[0], dtype=float)
+    return epochs_from_one(pd.DataFrame(rows, columns=lines[0], dtype=float))
+
+
+def epochs_from_one(history: pd.DataFrame) -> pd.DataFrame:
+    """Adds 1 to the epochs of a history that counts them from 0, as those of earlier versions do.
+
+    Test metrics keep theirs: the number of completed epochs.
+    """
+    of_test = history[[name for name in history.columns if name.startswith("test/")]].notna().any(axis=1)
+    if "epoch" not in history or history.loc[~of_test, "epoch"].min() != 0:
+        return history
+    return history.assign(epoch=history["epoch"] + ~of_test)
 
 
 def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:
@@ -173,10 +206,24 @@ def varied(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> list[str]:
         runs: The table of runs.
         parameters: The parameters of the sweep. They come first, and are kept even if they repeat another key.
     """
+    moved = moved_together(runs, parameters)
+    return [key for key in _varying(runs, parameters) if key in parameters or key not in moved]
+
+
+def moved_together(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> dict[str, str]:
+    """Returns each varying config key that repeats another one, so that no chart can tell them apart, and that one."""
+    keys, found = _varying(runs, parameters), dict[str, str]()
+    for i, key in enumerate(keys):
+        other = next((other for other in keys[:i] if _same_grouping(runs, key, other)), None)
+        if other is not None:
+            found[key] = other
+    return found
+
+
+def _varying(runs: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
     own = [key for key in parameters if key in runs.columns]
     rest = [k for k in runs.columns if k.startswith(("model", "data.", "trainer.", "encoder."))]
-    keys = [k for k in dict.fromkeys([*own, *rest]) if k != SEED and runs[k].nunique(dropna=False) > 1]
-    return [k for i, k in enumerate(keys) if k in own or not any(_same_grouping(runs, k, other) for other in keys[:i])]
+    return [k for k in dict.fromkeys([*own, *rest]) if k != SEED and runs[k].nunique(dropna=False) > 1]
 
 
 def as_text(value: Any) -> str:

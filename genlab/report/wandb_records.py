@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from genlab.report.records import SweepData, diverged, parameter_names
+from genlab.report.records import LOST, SweepData, diverged, epochs_from_one, parameter_blocks, parameter_scales
 from genlab.runs.config import flatten, short_key
 from genlab.runs.errors import UsageError, error_message
 
@@ -90,6 +90,7 @@ def load_wandb_sweep(path: str, cache: Path) -> SweepData:
         parts = list(shown)
     table = runs_table(runs)
     metric = sweep.config.get("metric") or {}
+    parameters = parameter_blocks(sweep.config.get("parameters"))
     names = [str(name) for name in table["run"]]
     return SweepData(
         name=sweep.name,
@@ -99,7 +100,8 @@ def load_wandb_sweep(path: str, cache: Path) -> SweepData:
         histories={name: history for name, (history, _) in zip(names, parts, strict=True)},
         pictures={name: links for name, (_, links) in zip(names, parts, strict=True)},
         links={name: {"W&B": run.url} for name, run in zip(names, runs, strict=True)},
-        parameters=parameter_names(sweep.config.get("parameters") or {}),
+        parameters=list(parameters),
+        scales=parameter_scales(parameters),
     )
 
 
@@ -107,11 +109,17 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
     """Returns a table with one row per run, in the format of records.load_runs."""
     rows = []
     for name, run in zip(_unique_names(runs), runs, strict=True):
-        config = {short_key(key): str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
+        config = config_of(run)
         metrics = numbers(run.summary_metrics)
         seconds = run.summary_metrics.get("_runtime")
-        rows.append({"run": name, "state": run.state, "seconds": seconds, **diverged(metrics), **config, **metrics})
+        state = LOST if run.state == "crashed" else run.state  # W&B's word for a run without a sign of life
+        rows.append({"run": name, "state": state, "seconds": seconds, **diverged(metrics), **config, **metrics})
     return pd.DataFrame(rows)
+
+
+def config_of(run: Any) -> dict[str, Any]:
+    """Returns the config of a run under short dotted keys, with lists as texts."""
+    return {short_key(key): str(v) if isinstance(v, list) else v for key, v in flatten(run.config).items()}
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -149,7 +157,7 @@ def _history(run: Any) -> pd.DataFrame:
         {"step": row.get(STEP, row["_step"]), "epoch": row.get("epoch", math.nan), **numbers(row)}
         for row in run.history(samples=MAX_ROWS, pandas=False)
     ]
-    return pd.DataFrame(rows, dtype=float)
+    return epochs_from_one(pd.DataFrame(rows, dtype=float))
 
 
 def _pictures(run: Any, cache: Path) -> list[str]:

@@ -1,14 +1,17 @@
 """Writes the report of a sweep: an HTML page, tables as CSV and charts as PNG."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from genlab.report import charts
+from genlab.report.axes import with_short_classes
 from genlab.report.html_page import write_page
-from genlab.report.importance import correlations, importances, relations
-from genlab.report.records import SEED, SweepData, load_sweep, varied
+from genlab.report.importance import correlations, importances, relations, why_no_importance
+from genlab.report.records import SEED, SweepData, load_sweep, moved_together, varied
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import safe_name
 
@@ -44,28 +47,50 @@ def write_report_files(data: SweepData, report: Path, metrics: list[str] | None 
     """
     report.mkdir(parents=True, exist_ok=True)
     metrics = metrics or default_metrics(data)
+    runs_csv = _csv(data.runs, report / "runs.csv")
+    hyperparameters = varied(data.counted, data.parameters)
+    moved = moved_together(data.counted, data.parameters)
+    keys = [*hyperparameters, *(key for key in varied(data.runs, data.parameters) if key not in hyperparameters)]
+    data = dataclasses.replace(data, runs=with_short_classes(data.runs, keys))
     finished = _finite(data.counted, metrics)
-    hyperparameters = varied(finished, data.parameters)
     with_noise = [*hyperparameters, *([SEED] if SEED in finished and finished[SEED].nunique() > 1 else [])]
-    tables = {metric: relations(finished, metric, with_noise) for metric in metrics}
-    written = [
-        write_page(data, tables, hyperparameters, report / "index.html"),
-        _csv(data.runs, report / "runs.csv"),
-    ]
+    tables = {metric: relations(finished, metric, with_noise, data.parameters) for metric in metrics}
+    reasons = {metric: reason for metric in metrics if (reason := why_no_importance(finished, metric)) is not None}
+    written = [write_page(data, tables, hyperparameters, report / "index.html", moved, reasons), runs_csv]
     if finished.empty:
         raise UsageError(f"no run in {data.name} has finished; {written[0]} shows the state of each run")
     if not hyperparameters or not metrics:
         return written
     written.append(_csv(charts.means_table(finished, metrics, hyperparameters), report / "means.csv"))
-    signed = correlations(finished, metrics, with_noise)
+    pearson, spearman = (correlations(finished, metrics, with_noise, ranks) for ranks in (False, True))
     weights = importances(tables)
-    for table, name in ((signed, "correlations.csv"), (weights, "importances.csv")):
-        written.append(_csv(table.rename_axis("hyperparameter").reset_index(), report / name))
+    noted = {"correlations.csv": pearson, "correlations_spearman.csv": spearman, "importances.csv": weights}
+    for name, table in noted.items():
+        rows = with_notes(table, moved, reasons if table is weights else {})
+        written.append(_csv(rows.rename_axis("hyperparameter").reset_index(), report / name))
     for metric in metrics:
-        figure = charts.grouped_figure(finished, metric, hyperparameters)
+        figure = charts.grouped_figure(finished, metric, hyperparameters, data.scales)
         written.append(charts.save_figure(figure, report / f"{safe_name(metric)}.png"))
-    written.append(charts.save_figure(charts.importance_figure(weights, signed), report / "correlations.png"))
+    footer = "; ".join(f"{key} moved with {other}" for key, other in moved.items())
+    figure = charts.importance_figure(weights, pearson, spearman, reasons, footer)
+    written.append(charts.save_figure(figure, report / "correlations.png"))
     return written
+
+
+def with_notes(table: pd.DataFrame, moved: Mapping[str, str], reasons: Mapping[str, str]) -> pd.DataFrame:
+    """Adds the hyperparameters that moved together with others to a table, and a column of notes where there are any.
+
+    Args:
+        table: A row per hyperparameter, a column per metric.
+        moved: Hyperparameter -> the one with which it moved.
+        reasons: Metric -> why its column is empty.
+    """
+    if not moved and not reasons:
+        return table
+    table = table.reindex([*table.index, *(key for key in moved if key not in table.index)])
+    why = list(reasons.values())
+    notes = ["; ".join([*([f"moved with {moved[key]}"] if key in moved else []), *why]) for key in table.index]
+    return table.assign(note=notes)
 
 
 def default_metrics(data: SweepData) -> list[str]:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 MAX_NAME_LENGTH = 150
 LOCK_FILE = ".lock"
 """The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""
+LOST_AFTER = 15 * 60.0
+"""Seconds without a sign of life after which a running run of another host counts as lost."""
 RUN_FILES = re.compile(
     r"checkpoints|\.lock|media|wandb|test|validate|predict|error\.txt"
     r"|(config\.yaml|summary\.json|metrics\.csv)"
@@ -185,10 +188,28 @@ def is_running(summary: Mapping[str, Any]) -> bool:
     return here and is_alive(summary.get("pid"))
 
 
-def has_vanished(summary: Mapping[str, Any]) -> bool:
-    """Returns whether the process of a run that is marked as running no longer exists on this host."""
-    here = summary.get("state") == "running" and summary.get("host") == socket.gethostname()
-    return here and summary.get("pid") != os.getpid() and not is_alive(summary.get("pid"))
+def why_lost(folder: Path, summary: Mapping[str, Any]) -> str | None:
+    """Returns why a run that is marked as running is lost; None for a run that is not lost.
+
+    The process id tells on the host of the run. On another host the sign of life tells: the time at which the process
+    last wrote or touched summary.json.
+    """
+    if summary.get("state") != "running":
+        return None
+    host = summary.get("host", "an unknown host")
+    if host == socket.gethostname():
+        alive = summary.get("pid") == os.getpid() or is_alive(summary.get("pid"))
+        return None if alive else "its process no longer exists"
+    silent = time.time() - (folder / "summary.json").stat().st_mtime
+    if silent < LOST_AFTER:
+        return None
+    return f"its process on {host} gave its last sign of life {silent / 60:.0f} minutes ago"
+
+
+def show_life(folder: Path) -> None:
+    """Touches the summary of a run, which tells other hosts that its process exists."""
+    with contextlib.suppress(OSError):
+        os.utime(folder / "summary.json")
 
 
 def is_alive(pid: object) -> bool:

@@ -14,8 +14,18 @@ from genlab.runs.folder import write_atomically
 INDEX_COLUMNS = ["step", "epoch"]
 
 
+def with_epoch_from_one(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Counts the epoch of logged metrics from 1, as the progress bar does; Lightning counts from 0.
+
+    After the training, Lightning's number is that of the completed epochs, so that test metrics keep theirs.
+    """
+    if "epoch" not in metrics or any(name.startswith("test/") for name in metrics):
+        return dict(metrics)
+    return {**metrics, "epoch": metrics["epoch"] + 1}
+
+
 class MetricsCSV(Logger):
-    """Lightning logger that writes each event at once, so that a killed run keeps its history.
+    """Lightning logger that writes each event at once, so that a killed run keeps its history. Epochs count from 1.
 
     Args:
         folder: The run folder.
@@ -46,7 +56,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         count = self.count()
-        row = {"step": step or 0, **metrics}
+        row = {"step": step or 0, **with_epoch_from_one(metrics)}
         if row.keys() <= set(self._columns):
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
+from genlab.runs.history import with_epoch_from_one
 from genlab.runs.wandb_access import check_server, has_key
 from genlab.runs.wandb_variables import MODES, use_writable_cache, variable
 
@@ -80,6 +81,9 @@ class RunLogger(WandbLogger):
                     self._monitor[0], summary=self._monitor[1], step_metric="trainer/global_step", step_sync=True
                 )
         return self._experiment
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics(with_epoch_from_one(metrics), step)
 
     @property
     def run_id(self) -> str | None:

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   PROG run sweeps/ae_capacity.yaml --workers 2         your own file, or one in this folder
   PROG run quickstart --override seed_everything=0,1   other values of a parameter
   PROG report runs/quickstart                          its charts, again
+  PROG compare runs/vae_mnist runs/gan_mnist           models against models, seeds folded
 """
 
 
@@ -71,6 +72,30 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Compare runs of several experiments in one table: seeds folded, and only metrics that mean the same."""
+    from genlab.report.compare import comparison, output, rendering
+    from genlab.report.compare.runs import read_folders
+
+    if not options.folders and not options.wandb:
+        raise UsageError("name folders, such as runs/vae_mnist runs/gan_mnist, or --wandb ENTITY/PROJECT")
+    output.check_outputs(options.output, options.metric)
+    own = [Path(options.baseline)] if options.baseline and (Path(options.baseline) / "summary.json").is_file() else []
+    runs = read_folders([*options.folders, *own])
+    for path in options.wandb:
+        from genlab.report.compare.wandb_runs import read_wandb
+
+        runs += read_wandb(path)
+    names = ("rows", "columns", "baseline", "where", "include_early")
+    asked = {name: getattr(options, name) for name in names}
+    tables = comparison.compare(runs, comparison.Question(metrics=options.metric, **asked))
+    print(rendering.as_text(tables, rendering.screen_width()))
+    for path in options.output:
+        output.write_output(tables, path)
+        print(f"written: {path}")
+    return 0
+
+
 def board(options: argparse.Namespace) -> int:
     """Save the same charts as a workspace of a W&B project."""
     from genlab.report.board import save_board
@@ -105,7 +130,9 @@ def parser(prog: str = "sweep.py") -> Parser:
     description = "Runs, reports and sends sweeps, with or without a W&B server."
     examples = EXAMPLES.replace("PROG", prog if " " in prog else f"python {prog}")
     top = Parser(prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = top.add_subparsers(required=True, metavar="run | agent | report | board | sync", title="commands")
+    commands = top.add_subparsers(
+        required=True, metavar="run | agent | report | compare | board | sync", title="commands"
+    )
 
     def command(function: object, name: str) -> Parser:
         text = " ".join((function.__doc__ or "").split())
@@ -133,6 +160,8 @@ def parser(prog: str = "sweep.py") -> Parser:
         help="Let the runs that early_terminate ended count in means, importance and charts (default: they are listed "
         "only).",
     )
+
+    _add_compare(command(compare, "compare"))
 
     four = command(board, "board")
     four.add_argument("project", metavar="ENTITY/PROJECT", help="The project on W&B.")
@@ -187,6 +216,64 @@ def _add_run(one: Parser) -> None:
         help="Count a run as failed when its process has died N times (default: 3).",
     )
     one.add_argument("--root", default="runs", metavar="DIR", help="Folder of all runs (default: runs).")
+
+
+def _add_compare(one: Parser) -> None:
+    one.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="Folders of experiments or of single runs, such as runs/vae_mnist runs/gan_mnist/default.",
+    )
+    one.add_argument(
+        "--wandb",
+        action="append",
+        default=[],
+        metavar="ENTITY/PROJECT[/SWEEP]",
+        help="Runs on W&B, besides those of folders; may be repeated.",
+    )
+    one.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Metric to show, such as test/mse; may be repeated (default: all test metrics by which the runs compare).",
+    )
+    one.add_argument(
+        "--rows",
+        metavar="KEY",
+        help="A row for each value of this config key, such as model (default: a row for each configuration).",
+    )
+    one.add_argument(
+        "--columns", metavar="KEY", help="A column for each value of this config key, such as data; needs --metric."
+    )
+    one.add_argument(
+        "--baseline",
+        metavar="RUN",
+        help="Show differences to the configuration of this run: a run folder, EXPERIMENT/RUN, or the name of the run.",
+    )
+    one.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="Compare only these runs: model=VAE, or 'model.optimizer.lr>0.001' with = != < <= > >=; may be repeated.",
+    )
+    one.add_argument(
+        "--include-early",
+        action="store_true",
+        help="Compare the runs that early_terminate ended, too (default: they are left out).",
+    )
+    one.add_argument(
+        "--output",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Also write the table to FILE.html, .csv, .md or .tex, or the one metric as a chart to .png or .svg; may "
+        "be repeated.",
+    )
 
 
 def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:

@@ -39,7 +39,7 @@ def write_runs(folder: Path, count: int) -> None:
             writer.writerow(["step", "epoch", *METRICS])
             for epoch in range(EPOCHS):
                 values = [error * (1 + 1 / (epoch + 1)) + draw.gauss(0, 0.01) for _ in METRICS]
-                writer.writerow([100 * epoch + 99, epoch, *values])
+                writer.writerow([100 * epoch + 99, epoch + 1, *values])
         summary: dict[str, Any] = {"state": "failed" if failed else "finished", "config": config, "seconds": 60.0}
         summary |= {"error": "RuntimeError: out of memory"} if failed else {}
         summary["metrics"] = {} if failed else {"test/mse": error, "test/loss": 2 * error, "val/mse": error}

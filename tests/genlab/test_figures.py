@@ -26,5 +26,9 @@ def test_figures_render_without_a_display():
     figure = scatter_figure(torch.randn(50, 2), ("z1", "z2"), torch.arange(50) % 10, tuple("0123456789"))
     assert render(figure).size == (600, 540)
     matrix = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
-    title = correlation_figure(matrix).axes[0].get_title()
+    heat_map = correlation_figure(matrix).axes[0]
+    title = heat_map.get_title()
+    heat_map.figure.draw_without_rendering()
+    ticks = [(tick.get_position()[0], tick.get_text()) for tick in heat_map.get_xticklabels()]
+    assert [tick for tick in ticks if 1 <= tick[0] <= 2] == [(1, "z1"), (2, "z2")]  # whole numbers only
     assert "off the diagonal 0.500" in title and "of the whole matrix 0.750" in title and not math.isnan(matrix.sum())

@@ -11,6 +11,7 @@ const PALETTE = ['#5387dd', '#e57439', '#479a5f', '#7d54b2', '#da4c4c', '#edb732
 const SCALE = [[0, '#3b1c7a'], [0.35, '#9b2f8b'], [0.7, '#e8605b'], [1, '#fdb45c']];
 const LOG_SPAN = 30;
 const MAX_LEVELS = 12; // a number with more values is drawn as points
+const NONE_DISTANCE = 0.12; // of None from the largest number, as a share of the axis
 const CONFIG = {
   responsive: true,
   displaylogo: false,
@@ -36,7 +37,7 @@ function runLink(run) {
 }
 
 function stateNode(name, text = name) {
-  const known = ['finished', 'ended early', 'failed', 'killed', 'running', 'crashed'].includes(name) ? name : 'unknown';
+  const known = ['finished', 'ended early', 'failed', 'killed', 'running', 'lost'].includes(name) ? name : 'unknown';
   return element('span', { className: `state ${known.replace(' ', '-')}`, textContent: text });
 }
 
@@ -58,11 +59,14 @@ function duration(seconds) {
 const sum = numbers => numbers.reduce((total, number) => total + number, 0);
 const mean = numbers => sum(numbers) / numbers.length;
 
+// One number has no standard deviation.
 function deviation(numbers) {
-  if (numbers.length < 2) return 0;
+  if (numbers.length < 2) return null;
   const middle = mean(numbers);
   return Math.sqrt(sum(numbers.map(number => (number - middle) ** 2)) / (numbers.length - 1));
 }
+
+const plusMinus = (spread, what) => (spread === null ? `no standard deviation ${what}` : `± ${format(spread)} ${what}`);
 
 function groupBy(items, key) {
   const groups = new Map();
@@ -90,6 +94,25 @@ function bestRun(metric, goal) {
 }
 
 const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MAX_LEVELS;
+
+// The places of the runs on a continuous axis: their numbers, and beyond the largest one a place for None.
+function numberPlaces(parameter, runs) {
+  const there = runs.map(run => parameter.numbers[run]).filter(number => number !== null);
+  const [low, high] = there.length ? [Math.min(...there), Math.max(...there)] : [1, 1];
+  const beyond = parameter.log ? high * Math.max(high / low, 2) ** NONE_DISTANCE : high + NONE_DISTANCE * (high - low || 1);
+  return { low, high, none: there.length < runs.length ? beyond : null, of: run => parameter.numbers[run] ?? beyond };
+}
+
+// The ticks [place, ...] in rising order without those that are too close to the next one.
+function spaced(ticks, distance) {
+  const kept = [];
+  for (const tick of [...ticks].reverse()) if (!kept.length || kept[0][0] - tick[0] >= distance) kept.unshift(tick);
+  return kept;
+}
+
+// The name of a config key: its label, or the whole key where the page has no label for it.
+const labelOf = key => data.hyperparameters.find(parameter => parameter.key === key)?.label ?? key;
+
 const levelOf = (parameter, run) => parameter.levels[parameter.at[run]];
 
 // The most important hyperparameter of a metric, except the seed.
@@ -101,7 +124,7 @@ function mostImportant(metric) {
 function layout(changes = {}) {
   const axis = { gridcolor: '#eceff3', zeroline: false, linecolor: '#cfd4dc', ticks: '', exponentformat: 'e', automargin: true };
   return {
-    margin: { l: 64, r: 16, t: 14, b: 44 },
+    margin: { l: 64, r: 16, t: 36, b: 44 }, // the toolbar is in the top margin
     font: { family: '"Source Sans Pro", system-ui, "Segoe UI", Arial, sans-serif', size: 12, color: '#1a1d24' },
     paper_bgcolor: '#fff',
     plot_bgcolor: '#fff',

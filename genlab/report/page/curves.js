@@ -13,7 +13,9 @@ function setUpCurves() {
   byId('curves-group').append(...options([['', 'nothing'], ...groups]));
   byId('curves-group').value = mostImportant(state.metric) ?? '';
   if (data.curves.axes.every(axis => axis.epoch.at(-1) === axis.epoch[0])) byId('curves-axis').value = 'step';
-  for (const id of ['curves-metric', 'curves-group', 'curves-axis', 'curves-log']) byId(id).addEventListener('change', drawCurves);
+  for (const id of ['curves-metric', 'curves-group', 'curves-axis', 'curves-log']) {
+    remembered(byId(id)).addEventListener('change', drawCurves);
+  }
 }
 
 // The curve that is shown first: that of the metric, or of the same metric in validation or training.
@@ -32,7 +34,7 @@ function drawCurves() {
   const traces = groups.flatMap(({ name, runs }, i) =>
     groupTraces(name, runs, curves, positions, single, PALETTE[i % PALETTE.length], axis));
   Plotly.react(byId('curves-chart'), traces, layout({
-    xaxis: { title: { text: axis } },
+    xaxis: { title: { text: axis }, ...(positions.at(-1) - positions[0] < 12 ? { dtick: 1 } : {}) },
     yaxis: { title: { text: plain(metric) }, type: byId('curves-log').checked ? 'log' : 'linear' },
     legend: { orientation: 'v', x: 1.01, y: 1 },
     showlegend: true,
@@ -97,7 +99,7 @@ function groupTraces(name, runs, curves, positions, single, color, axis) {
   const values = runs.map(run => interpolate(curves.get(run), positions));
   const points = positions.map((x, i) => ({ x, all: values.map(line => line[i]).filter(Number.isFinite) }))
     .filter(({ all }) => all.length)
-    .map(({ x, all }) => ({ x, n: all.length, mean: mean(all), spread: deviation(all), least: Math.min(...all) }));
+    .map(({ x, all }) => ({ x, n: all.length, mean: mean(all), spread: deviation(all) ?? 0, least: Math.min(...all) }));
   const x = points.map(point => point.x);
   const low = points.map(({ mean, spread, least }) => (least > 0 ? Math.max(mean - spread, least) : mean - spread));
   const shared = { type: 'scatter', legendgroup: name, hoverinfo: 'text' };
@@ -107,8 +109,8 @@ function groupTraces(name, runs, curves, positions, single, color, axis) {
       showlegend: false, mode: 'lines' },
     { ...shared, mode: 'lines', name: plain(`${name} (${runs.length})`), x, y: points.map(point => point.mean),
       line: { color, width: 3 },
-      hovertext: points.map(point => `<b>${plain(name)}</b><br>${axis} ${format(point.x)}: mean <b>${format(point.mean)}</b> ± ` +
-        `${format(point.spread)} over ${point.n} runs`) },
+      hovertext: points.map(point => `<b>${plain(name)}</b><br>${axis} ${format(point.x)}: mean <b>${format(point.mean)}</b>` +
+        (point.n > 1 ? ` ± ${format(point.spread)} over ${point.n} runs` : ', one run')) },
   ];
 }
 

@@ -16,7 +16,8 @@ function drawGrouped() {
   byId('grouped-caption').textContent =
     'Thick line: mean over all other hyperparameters and seeds. Its bars: standard deviation of that mean over seeds. ' +
     'Grey band: standard deviation over the settings of the other hyperparameters. Thin lines: each is one setting of ' +
-    'the other hyperparameters, with mean and standard deviation over seeds. ' + (sorted.some(isContinuous) ?
+    'the other hyperparameters, with mean and standard deviation over seeds; one seed has no deviation. Texts and booleans ' +
+    'have a bar each, from zero, and the settings are points. ' + (sorted.some(isContinuous) ?
       'For a number with many values, each run is a point, and the thick line connects the means of groups of runs ' +
       'with similar values, with their standard deviation. ' : '') +
     'Unfinished runs and infinite values are not shown.';
@@ -52,44 +53,95 @@ function levelsChart(node, parameter, runs) {
   const inOrder = (a, b) => others.map(other => other.at[a] - other.at[b]).find(difference => difference) ?? 0;
   const settings = others.length ? [...groupBy([...runs].sort(inOrder), settingOf).values()] : [];
   const title = group => others.map(other => `${other.label} ${cut(levelOf(other, group[0]))}`).join(', ');
-  const thin = settings.map(group => {
-    const points = cells(group).map(cell => (cell.length ? overSeeds(cell) : null));
-    return { name: title(group), points };
-  });
-  const traces = settings.length <= MAX_COLORED
-    ? thin.map((line, i) => thinTrace([line], PALETTE[i % PALETTE.length], line.name))
-    : [thinTrace(thin, '#c3c8d1', 'other settings')];
+  const thin = settings.map(group => ({ name: title(group), points: cells(group).map(cell => (cell.length ? overSeeds(cell) : null)) }));
   const all = cells(runs).map(cell => atLevel(cell, settingOf));
-  const x = levels.map((_, i) => i);
-  if (settings.length > 1) traces.unshift(band(x, all.map(p => p.mean - p.others), all.map(p => p.mean + p.others)));
-  traces.push(meanTrace(x, all, all.map((point, i) => levelText(parameter, levels[i], point))));
-  const ticks = levels.map(level => plain(cut(parameter.levels[level], 20)));
-  Plotly.react(node, traces, layout({
-    xaxis: { title: { text: plain(parameter.label) }, tickvals: x, ticktext: ticks, range: [-0.3, levels.length - 0.7] },
-    yaxis: { title: { text: plain(state.metric) }, range: metricRange() },
-    showlegend: settings.length > 0 && settings.length <= MAX_IN_LEGEND,
-  }), CONFIG);
+  const texts = all.map((point, i) => levelText(parameter, levels[i], point));
+  const draw = parameter.numbers === null ? categoryPanel : numberPanel;
+  const { traces, ...axes } = draw(parameter, runs, levels, thin, all, texts);
+  Plotly.react(node, traces, layout({ ...axes, showlegend: settings.length > 0 && settings.length <= MAX_IN_LEGEND }), CONFIG);
 }
 
-function thinTrace(settings, color, name) {
+// Numbers on a continuous axis, joined by lines; no line leads to None.
+function numberPanel(parameter, runs, levels, thin, all, texts) {
+  const places = numberPlaces(parameter, runs);
+  const x = levels.map(level => places.of(runs.find(run => parameter.at[run] === level)));
+  const traces = coloured(thin, (lines, color, name) => thinTrace(lines, x, places.none, color, name));
+  const numbers = x.filter(at => at !== places.none).length;
+  const [low, high] = [-1, 1].map(sign => all.slice(0, numbers).map(p => p.mean + sign * (p.others ?? 0)));
+  if (thin.length > 1) traces.unshift(band(x.slice(0, numbers), low, high));
+  const mean = meanTrace(x, all, texts);
+  traces.push(places.none === null ? mean : { ...meanTrace(x, all, texts), connectgaps: false, ...gapBefore(mean, numbers) });
+  return { traces, xaxis: numberAxisLayout(parameter, places, levels.map((level, i) => [x[i], parameter.levels[level]])),
+    yaxis: { title: { text: plain(state.metric) }, range: metricRange() } };
+}
+
+// Inserts an empty point before the last one, so that no line leads to it.
+function gapBefore(trace, at) {
+  const insert = values => [...values.slice(0, at), null, ...values.slice(at)];
+  return { x: insert(trace.x), y: insert(trace.y), hovertext: insert(trace.hovertext),
+    error_y: { ...trace.error_y, array: insert(trace.error_y.array) } };
+}
+
+function numberAxisLayout(parameter, places, ticks) {
+  const bend = parameter.log ? Math.log10 : number => number;
+  const [low, high] = [bend(places.low), bend(places.none ?? places.high)];
+  const room = 0.05 * (high - low) || 0.5;
+  const shown = spaced(ticks.map(([x, text]) => [bend(x), x, text]), 0.07 * (high - low));
+  return { title: { text: plain(parameter.label) }, type: parameter.log ? 'log' : 'linear', range: [low - room, high + room],
+    tickvals: shown.map(([, x]) => x), ticktext: shown.map(([, , text]) => plain(text)) };
+}
+
+// A bar from zero for each category, and a point for each setting of the other hyperparameters.
+function categoryPanel(parameter, runs, levels, thin, all, texts) {
+  const aside = i => 0.5 * ((i + 0.5) / thin.length - 0.5);
+  const places = new Map(thin.map((line, i) => [line, levels.map((_, k) => k + aside(i))]));
+  const points = coloured(thin, (lines, color, name) => pointTrace(lines, places, color, name));
+  const bars = { type: 'bar', name: 'mean', x: levels.map((_, i) => i), y: all.map(point => point.mean), hovertext: texts, hoverinfo: 'text',
+    marker: { color: '#d5d9e0' }, width: 0.7, showlegend: false, error_y: errorBars(all, '#30343c', 2, 5) };
+  const ticks = levels.map((level, i) => `${plain(cut(parameter.levels[level], 20))}<br><b>${format(all[i].mean)}</b>`);
+  return { traces: [bars, ...points], yaxis: { title: { text: plain(state.metric) }, rangemode: 'tozero' },
+    xaxis: { title: { text: plain(parameter.label) }, tickvals: levels.map((_, i) => i), ticktext: ticks, range: [-0.6, levels.length - 0.4] } };
+}
+
+// One trace for each setting in its own color, or a single grey one if there are many settings.
+function coloured(thin, trace) {
+  return thin.length <= MAX_COLORED
+    ? thin.map((line, i) => trace([line], PALETTE[i % PALETTE.length], line.name))
+    : [trace(thin, '#c3c8d1', 'other settings')];
+}
+
+function pointTrace(settings, places, color, name) {
+  const shown = settings.flatMap(line => line.points.map((point, i) => ({ point, x: places.get(line)[i], name: line.name })))
+    .filter(({ point }) => point);
+  return { type: 'scatter', mode: 'markers', name: plain(name), x: shown.map(({ x }) => x), y: shown.map(({ point }) => point.mean),
+    hovertext: shown.map(({ name: setting, point }) => settingText(setting, point)), hoverinfo: 'text',
+    marker: { size: 6, color: color === '#c3c8d1' ? '#8b93a1' : color } };
+}
+
+function thinTrace(settings, places, none, color, name) {
   const x = [], y = [], spread = [], hovertext = [];
+  const gap = () => { x.push(null); y.push(null); spread.push(null); hovertext.push(''); };
   for (const { name: setting, points } of settings) {
     points.forEach((point, i) => {
-      x.push(i);
+      if (places[i] === none) gap();
+      x.push(places[i]);
       y.push(point ? point.mean : null);
       spread.push(point ? point.spread : null);
       hovertext.push(point ? settingText(setting, point) : '');
     });
-    x.push(null); y.push(null); spread.push(null); hovertext.push('');
+    gap();
   }
   return { type: 'scatter', mode: 'lines+markers', name: plain(name), x, y, hovertext, hoverinfo: 'text',
     line: { color, width: 1.2 }, marker: { size: 4, color }, error_y: { type: 'data', array: spread, color, thickness: 1, width: 2 } };
 }
 
+const errorBars = (points, color, thickness, width) =>
+  ({ type: 'data', array: points.map(point => point.spread), color, thickness, width });
+
 function meanTrace(x, points, hovertext) {
   return { type: 'scatter', mode: 'lines+markers', name: 'mean', x, y: points.map(point => point.mean), hovertext, hoverinfo: 'text',
     line: { color: '#30343c', width: 3 }, marker: { symbol: 'square', size: 8, color: '#30343c' },
-    error_y: { type: 'data', array: points.map(point => point.spread), color: '#30343c', thickness: 2, width: 5 } };
+    error_y: errorBars(points, '#30343c', 2, 5) };
 }
 
 function band(x, low, high, color = 'rgba(90,100,120,0.13)') {
@@ -99,12 +151,12 @@ function band(x, low, high, color = 'rgba(90,100,120,0.13)') {
 
 function levelText(parameter, level, point) {
   return [`<b>${plain(parameter.label)} ${plain(cut(parameter.levels[level]))}</b>`, `mean <b>${format(point.mean)}</b>`,
-    `± ${format(point.spread)} over seeds`, `± ${format(point.others)} over ${point.settings} settings of the other hyperparameters`,
+    plusMinus(point.spread, 'over seeds'), plusMinus(point.others, `over ${point.settings} settings of the other hyperparameters`),
     `${point.runs.length} runs`].join('<br>');
 }
 
 function settingText(setting, point) {
-  return [plain(setting), `mean <b>${format(point.mean)}</b> ± ${format(point.spread)} over seeds`, ...runLines(point.runs)].join('<br>');
+  return [plain(setting), `mean <b>${format(point.mean)}</b>`, plusMinus(point.spread, 'over seeds'), ...runLines(point.runs)].join('<br>');
 }
 
 function runLines(runs, max = 6) {
@@ -114,17 +166,19 @@ function runLines(runs, max = 6) {
 
 // A number with many values, as in a random search: one point per run, and the means of groups of similar values.
 function pointsChart(node, parameter, all) {
+  const places = numberPlaces(parameter, all);
   const runs = all.filter(run => parameter.numbers[run] !== null).sort((a, b) => parameter.numbers[a] - parameter.numbers[b]);
-  const x = runs.map(run => parameter.numbers[run]);
   const groups = Array.from({ length: GROUPS }, (_, i) =>
     runs.slice(Math.round(i * runs.length / GROUPS), Math.round((i + 1) * runs.length / GROUPS))).filter(g => g.length);
   const points = groups.map(group => ({ ...overSeeds(group), x: parameter.numbers[group[Math.floor(group.length / 2)]] }));
   const texts = points.map(point => [`<b>${plain(parameter.label)} about ${format(point.x)}</b>`, `mean <b>${format(point.mean)}</b>`,
-    `± ${format(point.spread)} over ${point.runs.length} runs`].join('<br>'));
-  const cloud = { type: 'scatter', mode: 'markers', name: 'runs', x, y: runs.map(run => data.values[state.metric][run]),
-    hovertext: runs.map(describe), hoverinfo: 'text', marker: { size: 5, color: '#5387dd', opacity: 0.5 } };
+    plusMinus(point.spread, `over ${point.runs.length} runs`)].join('<br>'));
+  const cloud = { type: 'scatter', mode: 'markers', name: 'runs', x: all.map(places.of), y: all.map(run => data.values[state.metric][run]),
+    hovertext: all.map(describe), hoverinfo: 'text', marker: { size: 5, color: '#5387dd', opacity: 0.5 } };
+  const round = roundNumbers([places.low, places.high], parameter.log).map(number => [number, format(number)]);
+  const ticks = places.none === null ? round : [...round.filter(([number]) => number <= places.high), [places.none, 'none']];
   Plotly.react(node, [cloud, { ...meanTrace(points.map(point => point.x), points, texts), name: 'mean of a group' }], layout({
-    xaxis: { title: { text: plain(parameter.label) }, type: parameter.log ? 'log' : 'linear' },
+    xaxis: numberAxisLayout(parameter, places, ticks),
     yaxis: { title: { text: plain(state.metric) }, range: metricRange() },
     showlegend: false,
   }), CONFIG);

@@ -11,7 +11,8 @@ function drawHeader() {
     facts.push(fact('charts', `none, because no finished run has a finite value of ${state.metric}`));
   } else if (!charted()) facts.push(fact('charts', 'none, because the finished runs differ only in their seeds'));
   if (endedEarly.length > 0 && counted.length > 0 && !data.counted.includes('ended early')) {
-    facts.push(fact('left out of charts and importance', `${endedEarly.length} ended early`));
+    facts.push(fact('left out of charts and importance', stateNode('ended early', `${endedEarly.length} ended early`),
+      element('small', { textContent: 'sweep.py report --include-early counts them' })));
   }
   byId('facts').replaceChildren(...facts);
   for (const node of document.querySelectorAll('.of-metric')) node.textContent = state.metric ?? '';
@@ -24,7 +25,7 @@ function fact(name, ...content) {
 function metricSelector() {
   if (data.metrics.length === 1) return element('b', { textContent: state.metric });
   const options = data.metrics.map(name => element('option', { value: name, textContent: name }));
-  const selector = element('select', { id: 'metric' }, ...options);
+  const selector = remembered(element('select', { id: 'metric' }, ...options));
   selector.value = state.metric;
   selector.addEventListener('change', () => chooseMetric(selector.value));
   return selector;
@@ -38,6 +39,7 @@ function bestFacts() {
   return shown.flatMap(([name, direction]) => {
     const run = bestRun(state.metric, direction);
     if (run === null) return [];
-    return [fact(name, element('b', { textContent: format(data.values[state.metric][run]) }), runLink(run))];
+    const early = data.states[run] === 'ended early' ? [stateNode('ended early')] : [];
+    return [fact(name, element('b', { textContent: format(data.values[state.metric][run]) }), runLink(run), ...early)];
   });
 }

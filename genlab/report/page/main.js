@@ -14,6 +14,7 @@ function chooseMetric(metric) {
   drawMetric();
 }
 
+if (data.metrics.includes(choices.get('metric'))) state.metric = choices.get('metric');
 setUpTable();
 drawFailed();
 for (const id of ['importance', 'parallel', 'grouped']) byId(id).hidden = !charted();

@@ -31,8 +31,8 @@ function drawParallel() {
   byId('parallel-clear').onclick = clear;
 }
 
-// Returns an axis: its label, its ticks as [place, text], the place of each run between 0 and 1 or null, and whether
-// many runs share a place.
+// Returns an axis: its label, its ticks as [place, text], the place of each run between 0 and 1 (null for a metric that
+// is missing), and whether many runs share a place.
 function parameterAxis(parameter) {
   if (parameter.numbers === null) {
     const levels = [...new Set(counted.map(run => parameter.at[run]))].sort((a, b) => a - b);
@@ -51,12 +51,17 @@ function metricAxis(runs) {
 
 function numberAxis(label, numbers, runs, log, levels) {
   const there = runs.map(run => numbers[run]).filter(number => number !== null);
-  const range = [Math.min(...there), Math.max(...there)];
-  const place = scale(range, log);
+  const range = there.length ? [Math.min(...there), Math.max(...there)] : [0, 1];
+  const lowest = levels !== null && there.length < runs.length ? NONE_DISTANCE : 0; // None is below the numbers
+  const share = scale(range, log);
+  const place = number => lowest + (1 - lowest) * share(number);
   const shared = levels !== null && levels.length <= MAX_LEVELS;
   const wanted = shared ? levels.filter(Number.isFinite) : roundNumbers(range, log);
-  const ticks = wanted.map(number => [place(number), format(number)]).filter(([at]) => at > -0.001 && at < 1.001); // levels are rounded to six digits
-  return { label, ticks, shared, place: run => (numbers[run] === null ? null : place(numbers[run])) };
+  const inside = wanted.map(number => [place(number), format(number)])
+    .filter(([at]) => at > lowest - 0.001 && at < 1.001); // levels are rounded to six digits
+  const ticks = [...(lowest ? [[0, 'none']] : []), ...spaced(inside, 0.045)];
+  const absent = lowest ? 0 : null;
+  return { label, ticks, shared, place: run => (numbers[run] === null ? absent : place(numbers[run])) };
 }
 
 function scale([low, high], log) {
@@ -135,6 +140,7 @@ function mix(share) {
 }
 
 function parallelLayout(axes, selections) {
+  const longest = Math.max(...axes[0].ticks.map(([, text]) => cut(text, 18).length)); // left of the first axis
   const ticks = axes.flatMap((axis, i) => axis.ticks.map(([y, text]) => ({
     x: i, y, text: plain(cut(text, 18)), showarrow: false, xanchor: 'right', xshift: -4, font: { size: 11, color: '#4b5563' },
     bgcolor: 'rgba(255,255,255,0.85)', borderpad: 1,
@@ -144,7 +150,7 @@ function parallelLayout(axes, selections) {
     showarrow: false, font: { size: 12, weight: 600 },
   }));
   return layout({
-    margin: { l: 20, r: 40, t: 40, b: 16 },
+    margin: { l: 8 + 6.5 * Math.max(longest, 5), r: 40, t: 64, b: 16 },
     dragmode: 'select',
     selectdirection: 'd',
     newselection: { line: { color: '#1a1d24', width: 1, dash: 'solid' } },
@@ -153,7 +159,7 @@ function parallelLayout(axes, selections) {
     hoverdistance: 12,
     annotations: [...ticks, ...names],
     shapes: axes.map((_, i) => ({ type: 'line', x0: i, x1: i, y0: 0, y1: 1, line: { color: '#9aa1ad', width: 1 } })),
-    xaxis: { visible: false, range: [-0.45, axes.length - 0.9], fixedrange: true },
+    xaxis: { visible: false, range: [-0.2, axes.length - 0.9], fixedrange: true },
     yaxis: { visible: false, range: [-0.04, 1.04], fixedrange: true },
   });
 }

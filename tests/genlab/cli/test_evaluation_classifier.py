@@ -14,9 +14,10 @@ import train
 from datamodules import DigitsDataModule, NoisyMNISTDataModule, StackedMNISTDataModule
 from genlab.cli import evaluation_classifier
 from genlab.cli.evaluation_classifier import TAG, check_trainable, trained_classifier, untrained_classifier
-from genlab.evaluation.classifier import default_classifier, own_classifier, ready_classifier
+from genlab.evaluation.classifier import EvaluationClassifier, default_classifier, own_classifier, ready_classifier
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import LOCK_FILE, write_summary
+from genlab.runs.folder import LOCK_FILE, read_summary, write_summary
+from lit_models import Classifier
 from tests.genlab.evaluation.test_classifier import save, small_classifier
 
 TRIAL: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu"), launcher=None))
@@ -78,6 +79,8 @@ def test_a_classifier_is_trained_once_and_changes_nothing_else(
     assert sorted(entry.name for entry in path.parents[2].iterdir()) == ["default"]
     again = fit()
     assert "evaluation classifier" not in capsys.readouterr().out
+    measured_by = {(read_summary(run.folder) or {})["classifier"] for run in (first, again)}
+    assert measured_by == {EvaluationClassifier(Classifier.load(path)).fingerprint}
     assert (again.folder / "metrics.csv").read_bytes() == (first.folder / "metrics.csv").read_bytes()
     config = yaml.safe_load((first.folder / "config.yaml").read_text())
     assert config["quality"]["classifier"] == str(path)

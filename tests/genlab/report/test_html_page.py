@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genlab.report.axes import short_classes
 from genlab.report.curves import MAX_POINTS, learning_curves
 from genlab.report.html_page import axis, short_labels
-from genlab.report.importance import as_numbers, correlations, relations
+from genlab.report.importance import as_numbers, correlations, relations, why_no_importance
 from genlab.report.records import load_sweep, read_history, varied
 from genlab.report.writer import default_metrics, write_report
 from genlab.runs.errors import UsageError
@@ -36,6 +37,8 @@ def planted() -> pd.DataFrame:
 def test_importance_finds_the_planted_hyperparameters(planted: pd.DataFrame):
     table = relations(planted, "m", ["y", "constant", "word", "seed", "x"])
     weights = table["importance"].xs("", level="value")
+    first = relations(planted, "m", ["y", "constant", "word", "seed", "x"], ["y", "word"])
+    assert list(first.xs("", level="value").index[:3]) == ["word", "y", "x"]  # the sweep's own, by importance
     assert list(weights.index[:2]) == ["x", "word"] and weights["x"] > 0.8
     assert weights["constant"] == 0 and weights["y"] < 0.02 and weights["seed"] < 0.02
     assert weights.sum() == pytest.approx(1)
@@ -75,10 +78,15 @@ def test_a_diverged_run_does_not_prevent_charts(folder: Path):
 @pytest.mark.parametrize("runs", [2, 3])
 def test_few_runs_have_no_importance(planted: pd.DataFrame, runs: int):
     assert relations(planted[:runs], "m", ["x", "y"])["importance"].isna().all()
+    reason = f"importance needs 4 finished runs with a finite m; there are {runs}"
+    assert why_no_importance(planted[:runs], "m") == reason
 
 
 def test_a_constant_metric_has_no_importances(planted: pd.DataFrame):
-    assert relations(planted.assign(m=1.0), "m", ["x", "word"]).isna().all(axis=None)
+    constant = planted.assign(m=1.0)
+    assert relations(constant, "m", ["x", "word"]).isna().all(axis=None)
+    assert why_no_importance(constant, "m") == "m is 1 in all runs, so that nothing can be important for it"
+    assert why_no_importance(planted, "m") is None
 
 
 def test_numbers_and_texts_are_distinguished():
@@ -93,6 +101,9 @@ def test_numbers_and_texts_are_distinguished():
         "log": False,
     }
     assert axis(pd.Series([1e-5, 1e-2]))["log"] and not axis(pd.Series([0.0, 1e-2]))["log"]
+    assert axis(pd.Series([1e-5, 1e-2]), "linear")["log"] is False and axis(pd.Series([1.0, 2.0]), "log")["log"]
+    classes = pd.Series(["lit_models.VAE", "a.Same", "b.Same", "a path/x.ckpt", None], dtype=object)
+    assert short_classes(classes).tolist() == ["VAE", "a.Same", "b.Same", "a path/x.ckpt", None]
     assert short_labels(["a.lr", "b.lr", "a.depth"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "a.depth": "depth"}
 
 
@@ -114,6 +125,7 @@ def test_the_history_of_a_killed_run_is_read(tmp_path: Path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,epoch,val/mse\n1,0,0.5\n2,0\n3,1,\n4,1,word\n5,2,0.123")
     assert read_history(path)["step"].tolist() == [1, 3, 4]
+    assert read_history(path)["epoch"].tolist() == [1, 2, 2]  # an earlier version counts from 0
     assert read_history(path)["val/mse"].tolist()[0] == 0.5 and read_history(path)["val/mse"].isna().sum() == 2
     path.write_bytes(b"\xff\0\xfe")
     assert read_history(path).empty and read_history(tmp_path / "none.csv").empty

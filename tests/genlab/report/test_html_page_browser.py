@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -279,6 +280,53 @@ def test_runs_without_varying_keys_have_curves_and_a_table(tmp_path: Path, tab: 
     tab.goto(write_report(folder)[0].as_uri())
     assert tab.is_visible("#curves-chart") and not tab.is_visible("#grouped")
     assert tab.locator("#curves-chart .scatterlayer .js-line").count() and len(shown(tab, 0)) == 4
+
+
+@pytest.mark.slow
+def test_what_the_user_chooses_is_in_the_address(index: Path, tab: Any):
+    tab.goto(index.as_uri())
+    tab.select_option("#correlation", "spearman")
+    signed = tab.locator("#importance-table tbody tr").first.locator(".number").last.inner_text()
+    tab.click("#columns summary")
+    tab.get_by_role("checkbox", name="depth", exact=True).uncheck()
+    tab.select_option("#metric", "test/accuracy")
+    tab.fill("#table-filter", "latent_dim > 2 mse <= 0.111")
+    tab.check("#curves-log")
+    toolbar, legend = (tab.locator(f"#curves-chart {part}").bounding_box() for part in (".modebar", ".legend"))
+    assert toolbar["y"] + toolbar["height"] <= legend["y"] + 1
+    head(tab, "time").click()
+    wanted = shown(tab, 0)
+    assert len(wanted) == 6 and wanted[0].startswith("depth=1,latent_dim=10")
+    tab.goto("about:blank")
+    tab.go_back()
+    assert tab.input_value("#correlation") == "spearman" and signed == "-0.95"
+    assert tab.input_value("#metric") == "test/accuracy" and tab.is_checked("#curves-log")
+    assert not head(tab, "depth").is_visible() and head(tab, "relu").is_visible()
+    assert shown(tab, 0) == wanted
+
+
+@pytest.mark.slow
+def test_numbers_categories_and_none_have_their_axes(tmp_path: Path, tab: Any):
+    for i in range(16):
+        (tmp_path / f"{i}").mkdir()
+        config = {"model.n": [1, 2, 50, None][i % 4], "model": ["a.VAE", "b.GAN"][i // 8], "model.flag": i % 3 == 0}
+        summary = {"state": "finished", "config": config, "metrics": {"test/mse": 1.0 + i}}
+        write_summary(tmp_path / f"{i}", summary | ({"state": "running", "host": "away"} if i == 15 else {}))
+    os.utime(tmp_path / "15" / "summary.json", (0, 0))
+    tab.goto(write_report(tmp_path)[0].as_uri())
+    panels = tab.eval_on_selector_all(
+        "#grouped-charts > div", "all => all.map(n => [n.layout.xaxis.title.text, n.layout.xaxis.type, n.data])"
+    )
+    by_name = {name: (kind, data) for name, kind, data in panels}
+    kind, (*_, mean) = by_name["n"]
+    assert kind == "log" and mean["x"][:4] == [1, 2, 50, None] and mean["x"][4] > 50
+    assert mean["error_y"]["array"] == [None] * 5  # one seed
+    for name in ("model", "flag"):
+        bars, *points = by_name[name][1]
+        assert bars["type"] == "bar" and all(one["mode"] == "markers" for one in points)
+    ticks = tab.eval_on_selector("#parallel-chart", "node => node.layout.annotations.map(one => one.text)")
+    assert {"none", "VAE", "GAN"} <= set(ticks)
+    assert "1 lost" in tab.inner_text("#facts") and "sign of life" in tab.inner_text("#failed-runs")
 
 
 @pytest.mark.slow

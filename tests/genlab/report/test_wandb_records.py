@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import wandb
 
+from genlab.report.compare.wandb_runs import read_wandb
 from genlab.report.records import SweepData
 from genlab.report.wandb_records import load_wandb_sweep
 from genlab.runs.errors import UsageError
@@ -42,11 +43,12 @@ def log(folder: str) -> None:
 
 
 def load(*paths: str) -> None:
-    """Reads sweeps, and writes the data or the error of each to a file."""
+    """Reads sweeps, and runs to compare, and writes the data or the error of each to a file."""
     found: list[object] = []
     for path in paths:
+        what = path.removeprefix("compare:")
         try:
-            found.append(load_wandb_sweep(path, Path("cache")))
+            found.append(read_wandb(what) if what != path else load_wandb_sweep(path, Path("cache")))
         except UsageError as error:
             found.append(error)
     Path("found").write_bytes(pickle.dumps(found))
@@ -130,14 +132,18 @@ def test_many_runs_need_one_request_each_and_can_be_reported(
 ) -> None:
     sweep = server.add_sweep({**DEFINITION, "parameters": {"model.latent_dim": {"values": [0, 1, 2, 3]}}})
     runs = many_runs(server, sweep.id, 250)
-    data = loaded(reader, f"tester/genlab/{sweep.id}")
+    server.runs["other"] = Run("other", "genlab", "elsewhere")
+    paths = (f"tester/genlab/{sweep.id}", f"compare:tester/genlab/{sweep.id}", "compare:tester/genlab")
+    reader.run(load, *paths)
+    data, of_sweep, of_project = pickle.loads((reader.home / "found").read_bytes())
+    assert len(of_sweep) == 250 and len(of_project) == 251 and str(of_sweep[7]) == "capacity/7"
     assert data.runs["run"].tolist() == [run.name for run in runs]
-    assert data.runs["state"].value_counts().to_dict() == {"finished": 225, "crashed": 25}
+    assert data.runs["state"].value_counts().to_dict() == {"finished": 225, "lost": 25}
     assert data.runs["val/mse"].tolist() == [1 / (i + 5) for i in range(250)]
     assert data.runs["seconds"].eq(7.5).all()
     assert data.histories["capacity/7"]["val/mse"].tolist() == [1 / (step + 8) for step in range(5)]
     asked = [request.split()[-1] for request in server.requests]
-    assert asked.count("Runs") == 3
+    assert asked.count("Runs") == 9
     assert asked.count("RunFullHistory") == 250
     assert asked.count("RunFiles") == 0
 

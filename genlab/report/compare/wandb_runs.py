@@ -1,0 +1,41 @@
+"""Reads the runs of a W&B project or sweep to compare them: their configs and summaries, without their histories."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from genlab.report.compare.runs import Run, unrecorded_classifier
+from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, config_of, connect, numbers, runs_table
+from genlab.runs.errors import UsageError
+
+
+def read_wandb(path: str) -> list[Run]:
+    """Reads the runs of ENTITY/PROJECT or of the sweep ENTITY/PROJECT/SWEEP.
+
+    Raises:
+        UsageError: There is no key, no server, no such project or sweep, or it has no runs.
+    """
+    parts = path.strip("/").split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UsageError(f"--wandb {path!r} is neither ENTITY/PROJECT nor ENTITY/PROJECT/SWEEP")
+    api = connect()
+    filters = {"$and": [{"sweep": parts[2]}]} if len(parts) == 3 else {}
+    with api_errors(f"the runs of {path}"):
+        found = list(api.runs("/".join(parts[:2]), filters, per_page=RUNS_PER_REQUEST, lazy=False))
+    if not found:
+        raise UsageError(f"{path} has no runs on W&B")
+    return wandb_runs(found)
+
+
+def wandb_runs(found: Sequence[Any]) -> list[Run]:
+    """Converts runs of W&B's public API. A group is an experiment."""
+    rows = runs_table(found)[["run", "state", "seconds"]].to_dict("records")
+    runs = []
+    for run, row in zip(found, rows, strict=True):
+        config = config_of(run)
+        facts = {"classifier": unrecorded_classifier(config)}
+        if row["seconds"] == row["seconds"] and row["seconds"] is not None:
+            facts["seconds"] = row["seconds"]
+        experiment = run.group or ""
+        name = str(row["run"]).removeprefix(f"{experiment}/")
+        runs.append(Run(experiment, name, str(row["state"]), config, numbers(run.summary_metrics), facts))
+    return runs
