@@ -12,6 +12,7 @@ DEFAULTS := --override model.latent_dim=3 --override model.beta=1
 BF16 := --trainer.precision bf16-mixed
 BF16_SWEEP := --override trainer.precision=bf16-mixed
 SHORT := $(BF16_SWEEP) --override trainer.max_epochs=2
+EMOJI := $(BIN)/python train.py fit --data.folder data/emoji $(BF16) --run.name default
 GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mnist contractiveautoencoder_mnist \
   denoisingautoencoder_colored_mnist anomalydetector_mnist autoencoder_rotated_mnist angleprobe_mnist vae_mnist \
   vae_digits
@@ -102,12 +103,20 @@ results: install  ## run the studies of docs/results.md on MNIST; several hours 
 	@$(BIN)/python -m studies.pictures
 	@$(BIN)/python -m studies.steering
 
-gallery: results  ## run the studies, then make the pictures of docs/gallery.md; forty minutes more
+gallery: results  ## run the studies, then make the pictures of docs/gallery.md; two hours more, and npm
 	@for config in $(GALLERY); do $(BIN)/python train.py fit --config configs/$$config.yaml || exit 1; done
 	@for config in texture inversion style; do \
 	  $(BIN)/python train.py fit --config configs/$$config.yaml $(BF16) --run.name default || exit 1; done
 	@$(BIN)/python sample.py runs/ae_capacity/depth=3,latent_dim=10,seed=0/checkpoints/best.ckpt --sort --count 100 \
 	  --classifier runs/classifier_mnist/default/checkpoints/best.ckpt --output runs/labelled_samples/default/samples.png
+	@test -d data/emoji || { npm pack emoji-datasource-google@16.0.0 && \
+	  $(BIN)/python -m studies.emoji emoji-datasource-google-16.0.0.tgz data/emoji; }
+	@$(EMOJI) --config configs/vae_image_folder.yaml --run.experiment vae_emoji
+	@$(EMOJI) --config configs/gan_image_folder.yaml --run.experiment gan_emoji --quality.classifier train \
+	  --trainer.max_epochs 30
+	@$(EMOJI) --config configs/ddpm_image_folder.yaml --run.experiment ddpm_emoji --trainer.max_epochs 40
+	@$(BIN)/python sample.py runs/ddpm_emoji/default/checkpoints/best.ckpt --count 36 --sampler Ancestral \
+	  --sampler-steps 200 --output runs/ddpm_emoji/ancestral/samples.png
 	@$(BIN)/python -m studies.gallery
 
 clean:  ## remove .venv and caches; runs and data stay

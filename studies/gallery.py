@@ -47,6 +47,15 @@ class Entry:
         return PICTURES / re.sub(r"[=,/]", "_", f"{self.run}/{Path(picture).name}")
 
 
+EMOJI = "npm pack emoji-datasource-google@16.0.0\npython -m studies.emoji emoji-datasource-google-16.0.0.tgz data/emoji"
+
+
+def emoji_command(model: str, *options: str) -> str:
+    """Returns the command that trains a model by configs/<model>_image_folder.yaml on the folder of emoji."""
+    named = f"--run.experiment {model}_emoji --run.name default"
+    return fit_command(f"{model}_image_folder", "--data.folder data/emoji", BF16, *options, named)
+
+
 HALVED = "--override trainer.precision=bf16-mixed"
 ENTRIES = [
     Entry(
@@ -345,6 +354,41 @@ ENTRIES = [
             "media/generated_images.png": "Scenes and paintings that genlab draws, and the scenes in their styles",
             "media/styletransfer_grid.gif": "The images during the optimization",
         },
+    ),
+    Entry(
+        "Your own images: VAE",
+        "The first of three models of a folder of 3,781 pictures, 3 x 64 x 64: Google's Noto emoji (Apache License 2.0)"
+        " with nine classes. The first two commands make the folder. 40 epochs of 95 batches, 0.29 s each on one"
+        " core, are 18 minutes.",
+        EMOJI + "\n" + emoji_command("vae"),
+        "vae_emoji/default",
+        {
+            "media/reconstructions.png": "Test images above their reconstructions",
+            "media/samples_mixture.png": "Samples from a Gaussian mixture fitted to the codes of training images",
+        },
+    ),
+    Entry(
+        "Your own images: GAN",
+        "Residual networks with spectral normalisation. An evaluation classifier of the nine classes is trained first."
+        " 30 epochs of 95 batches, 0.34 s each on one core, are 16 minutes, and the classifier takes about three more."
+        " The test of 500 samples gives a Frechet distance of 33.8, precision 0.78 and recall 0.49.",
+        emoji_command("gan", "--quality.classifier train", "--trainer.max_epochs 30"),
+        "gan_emoji/default",
+        {
+            "media/samples.png": "Samples from the prior",
+            "media/nearest.png": "Samples above their nearest training images",
+        },
+    ),
+    Entry(
+        "Your own images: DDPM",
+        "A U-Net on patches of 2 x 2 pixels. 40 epochs of 95 batches, 0.75 s each on one core, are 48"
+        " minutes. That is short for a diffusion model of pictures: colours and parts of faces are there, whole emoji and"
+        " their white background are rare.",
+        emoji_command("ddpm", "--trainer.max_epochs 40")
+        + "\npython sample.py runs/ddpm_emoji/default/checkpoints/best.ckpt --count 36 --sampler Ancestral"
+        " --sampler-steps 200 --output runs/ddpm_emoji/ancestral/samples.png",
+        "ddpm_emoji/ancestral",
+        {"samples.png": "Samples"},
     ),
 ]
 
