@@ -382,8 +382,8 @@ ENTRIES = [
     Entry(
         "Your own images: DDPM",
         "A U-Net on patches of 2 x 2 pixels. 40 epochs of 95 batches, 0.75 s each on one core, are 48"
-        " minutes. That is short for a diffusion model of pictures: colours and parts of faces are there, whole emoji and"
-        " their white background are rare.",
+        " minutes. That is short for a diffusion model of pictures: colours and parts of faces are there, whole emoji"
+        " and their white background are rare.",
         emoji_command("ddpm", "--trainer.max_epochs 40")
         + "\npython sample.py runs/ddpm_emoji/default/checkpoints/best.ckpt --count 36 --sampler Ancestral"
         " --sampler-steps 200 --output runs/ddpm_emoji/ancestral/samples.png",
