@@ -2,9 +2,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
+from genlab.metrics.feature_sets import FeatureSets
 from genlab.metrics.precision_recall import CHUNK, distances, neighbour_distances
 
 
@@ -17,7 +16,7 @@ class DensityCoverage(NamedTuple):
     """Share of the real images with a sample in their ball, in [0, 1]: diversity."""
 
 
-class ManifoldDensityCoverage(Metric):
+class ManifoldDensityCoverage(FeatureSets):
     """Density and coverage of samples by nearest neighbours in feature space; higher is better.
 
     Naeem et al. 2020, arXiv 2002.09797, eq. 4 and 5, with real images x_1 .. x_N, samples y_1 .. y_M and balls B(x_i)
@@ -40,32 +39,11 @@ class ManifoldDensityCoverage(Metric):
         DensityCoverage(density=tensor(2.), coverage=tensor(0.5000))
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-
-    real: list[Tensor]
-    fake: list[Tensor]
-
     def __init__(self, neighbours: int = 5) -> None:
-        super().__init__()
-        if neighbours < 1:
-            raise ValueError(f"neighbours is {neighbours}; give at least 1")
-        self.neighbours = neighbours
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds features, N x F, of real images or of samples."""
-        (self.real if real else self.fake).append(features.detach().float())
+        super().__init__(neighbours)
 
     def compute(self) -> DensityCoverage:
-        real, fake = (dim_zero_cat(parts) if parts else torch.empty(0, 0) for parts in (self.real, self.fake))
-        if len(real) <= self.neighbours or not len(fake):
-            raise ValueError(
-                f"{len(real)} real images and {len(fake)} samples are too few for {self.neighbours} neighbours; add"
-                " images or use fewer neighbours"
-            )
+        real, fake = self.features(least_fake=1)
         radii = neighbour_distances(real, self.neighbours)
         balls, covered = radii.new_zeros((), dtype=torch.long), torch.zeros_like(radii, dtype=torch.bool)
         for chunk in fake.split(CHUNK):

@@ -2,8 +2,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+
+from genlab.metrics.feature_sets import FeatureSets
 
 CHUNK = 1000
 """Rows of a distance matrix that are computed at once."""
@@ -18,7 +18,7 @@ class PrecisionRecall(NamedTuple):
     """Share of the real images on the manifold of samples: diversity."""
 
 
-class ManifoldPrecisionRecall(Metric):
+class ManifoldPrecisionRecall(FeatureSets):
     """Precision and recall of samples by nearest neighbours in feature space, both in [0, 1]; higher is better.
 
     Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2: the manifold of a set of features is the union of the balls
@@ -39,32 +39,11 @@ class ManifoldPrecisionRecall(Metric):
         PrecisionRecall(precision=tensor(1.), recall=tensor(0.5000))
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-
-    real: list[Tensor]
-    fake: list[Tensor]
-
     def __init__(self, neighbours: int = 3) -> None:
-        super().__init__()
-        if neighbours < 1:
-            raise ValueError(f"neighbours is {neighbours}; give at least 1")
-        self.neighbours = neighbours
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds features, N x F, of real images or of samples."""
-        (self.real if real else self.fake).append(features.detach().float())
+        super().__init__(neighbours)
 
     def compute(self) -> PrecisionRecall:
-        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
-        if min(len(real), len(fake)) <= self.neighbours:
-            raise ValueError(
-                f"{len(real)} real images and {len(fake)} samples are too few for {self.neighbours}"
-                " neighbours; add images or use fewer neighbours"
-            )
+        real, fake = self.features(least_fake=self.neighbours + 1)
         radii_real, radii_fake = neighbour_distances(real, self.neighbours), neighbour_distances(fake, self.neighbours)
         on_real, on_fake = [], torch.zeros_like(radii_real, dtype=torch.bool)
         for chunk, radii in zip(fake.split(CHUNK), radii_fake.split(CHUNK), strict=True):
