@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 import lit_models
 from genlab.cli.listing import entries
-from genlab.cli.parameter_bound import FACTORIES, MAX_PARAMETERS, ParameterBound
+from genlab.cli.parameter_bound import FACTORIES, MAX_PARAMETERS, ParameterBound, made_without_memory
 from genlab.runs.errors import UsageError
 from lit_models import SRGAN, AngleProbe, GenerativeModule, LinearAutoencoder, Probe
 from lit_models.common.component import Component
@@ -142,8 +142,7 @@ class WithoutWeights(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in FACTORIES:
-            on_meta = {name: value for name, value in kwargs.items() if name != "generator"} | {"device": "meta"}
-            without_memory = func(*args, **on_meta)
+            without_memory = made_without_memory(func, args, kwargs)
             if without_memory.numel() > LARGE:
                 return without_memory
         if func in INITIAL_VALUES:

@@ -43,9 +43,8 @@ class ResumedOptions(Callback):
         self._checkpoint = checkpoint
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._earlier = (
-            state_dict["configured"] or None
-        )  # nothing, where a callback of the user's saves and restores first
+        # There is nothing where a callback of the user's saves and restores first.
+        self._earlier = state_dict["configured"] or None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares the optimizers and schedulers with those of the checkpoint, which are restored after this.

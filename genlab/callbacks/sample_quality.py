@@ -205,7 +205,7 @@ class SampleQuality(PictureCallback):
         inception = self._inception_distance
         if self.evaluation_classifier is not None:
             classifier = self.evaluation_classifier.to(model.device)
-            enough = len(data.examples("test", self.neighbours + 1)[0]) > self.neighbours
+            enough = data.number_of_images("test") > self.neighbours
             return SampleScores(classifier, self._is_labelled(model), self.neighbours if enough else None, inception)
         return None if inception is None else InceptionScores(inception, model.device)
 

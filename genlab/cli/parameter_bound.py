@@ -39,8 +39,7 @@ class ParameterBound(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in FACTORIES:
-            on_meta = {name: value for name, value in kwargs.items() if name != "generator"} | {"device": "meta"}
-            without_memory = func(*args, **on_meta)
+            without_memory = made_without_memory(func, args, kwargs)
             self.count += without_memory.numel()
             if self.count > self.bound:
                 return without_memory
@@ -68,6 +67,11 @@ class ParameterBound(TorchFunctionMode):
         fitting = _fitting_side(model, self.bound) if sized and isinstance(model, GenerativeModule) else None
         advice = "use smaller images or layers" if fitting is None else f"give --data.size {fitting}"
         raise UsageError(f"{what}; --max_parameters is {self.bound:,}: {advice}, or raise --max_parameters")
+
+
+def made_without_memory(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Returns the tensor that one of `FACTORIES` makes, on the meta device."""
+    return func(*args, **{name: value for name, value in kwargs.items() if name != "generator"} | {"device": "meta"})
 
 
 def _fitting_side(model: GenerativeModule, bound: int) -> int | None:

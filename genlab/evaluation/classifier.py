@@ -20,9 +20,8 @@ from lit_models.common.checkpoints import CheckpointError, command_that_makes, r
 
 TRAIN = "train"
 """Stands for the checkpoint of an evaluation classifier that is trained on the data first, unless there is one."""
-
-
 TRY_INCEPTION = "or Inception with --quality.inception true, which measures the test"
+"""What data without classes can be measured by."""
 
 
 class OtherDataError(CheckpointError):

@@ -1,5 +1,3 @@
-from typing import Any
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -34,9 +32,6 @@ class FeatureSets(Metric):
     def update(self, features: Tensor, real: bool) -> None:
         """Adds features, N x F, of real images or of samples."""
         (self.real if real else self.fake).append(features.detach().float())
-
-    def compute(self) -> Any:
-        raise NotImplementedError
 
     def features(self, least_fake: int) -> tuple[Tensor, Tensor]:
         """Returns the features of real images and of samples.

@@ -47,15 +47,20 @@ def value_axis(column: pd.Series, scale: str | None = None) -> Axis:
     """
     numbers = numbers_of(column)
     if numbers is None:
-        levels = levels_of(column)
-        at = pd.Series([float(levels.index(as_text(value))) for value in column], index=column.index)
-        return Axis(at, list(enumerate(levels)), categorical=True)
+        return category_axis(column)
     log = is_log(numbers, scale)
     ticks = [(float(number), as_text(float(number))) for number in sorted(numbers.dropna().unique())]
     if not numbers.isna().any():
         return Axis(numbers, ticks, log)
     none = _beyond(numbers.min(), numbers.max(), log)
     return Axis(numbers.fillna(none), [*ticks, (none, as_text(None))], log, none=none)
+
+
+def category_axis(column: pd.Series) -> Axis:
+    """Returns an axis on which each distinct value has a place of its own."""
+    levels = levels_of(column)
+    at = pd.Series([float(levels.index(as_text(value))) for value in column], index=column.index)
+    return Axis(at, list(enumerate(levels)), categorical=True)
 
 
 def numbers_of(column: pd.Series) -> pd.Series | None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 from PIL import Image
 
-from genlab.report.axes import MAX_LEVELS, Axis, levels_of, value_axis
+from genlab.report.axes import MAX_LEVELS, Axis, category_axis, value_axis
 from genlab.report.records import SEED, as_text
 
 COLUMNS = 4
@@ -212,15 +212,13 @@ def means_table(runs: pd.DataFrame, metrics: list[str], hyperparameters: list[st
     """
     rows = []
     for by in hyperparameters:
-        levels = levels_of(runs[by])
-        at = pd.Series([float(levels.index(as_text(value))) for value in runs[by]], index=runs.index)
-        axis = Axis(at, list(enumerate(levels)))
+        axis = category_axis(runs[by])
         columns: dict[str, list[float]] = {}
         for metric in metrics:
             columns[metric], columns[f"{metric} sd over seeds"] = _over_seeds(runs, metric, axis)
         rows += [
             {"hyperparameter": by, "value": level, **{name: column[i] for name, column in columns.items()}}
-            for i, level in enumerate(levels)
+            for i, (_, level) in enumerate(axis.ticks)
         ]
     return pd.DataFrame(rows)
 

@@ -145,7 +145,6 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     if summary is None:
         raise ValueError("no summary")
     seconds = summary.get("seconds")
-    lost = why_lost(path.parent, summary)
     row = {
         "run": path.parent.name,
         "state": state_of(path.parent, summary),
@@ -155,7 +154,7 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     metrics = {k: float(v) for k, v in summary.get("metrics", {}).items()}  # NaN and infinity are texts in JSON
     error = None
     if summary.get("state") != FINISHED:
-        error = lost or summary.get("error") or _last_line(path.with_name("error.txt"))
+        error = why_lost(path.parent, summary) or summary.get("error") or _last_line(path.with_name("error.txt"))
     return {**row, **({"error": str(error)} if error else {}), **diverged(metrics), **config, **metrics}
 
 

@@ -229,12 +229,12 @@ def is_alive(pid: object) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name, then renames it, so that no reader sees a part of it."""
+def write_atomically(path: Path, contents: str | bytes) -> None:
+    """Writes a file, a text as UTF-8, under a temporary name, then renames it, so that no reader sees a part of it."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(part, "wb") as file:
+            file.write(contents.encode() if isinstance(contents, str) else contents)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -7,7 +7,7 @@ import torch
 
 from datamodules.image_files import is_file
 from genlab.latent_paths import closed_paths, interpolate_codes, prior_path
-from genlab.latents import batch_size_of
+from genlab.latents import decode_all
 from genlab.media import gif
 from genlab.random_state import isolated_rng
 from genlab.runs.errors import UsageError
@@ -47,8 +47,7 @@ def interpolate(options: argparse.Namespace) -> None:
             codes = closed_paths(torch.stack([starts, ends]), options.steps, path)[:, 0]
         else:
             codes = interpolate_codes(starts, ends, options.steps, path)[0]
-        batches = (batch.to(model.device, model.dtype) for batch in codes.split(batch_size_of(model)))
-        images = torch.cat([to_uint8(model.decode(batch)) for batch in batches])
+        images = to_uint8(decode_all(model, codes))
     first, last = originals[:1], originals[1:]
     if animated:
         mode = "L" if images.shape[1] == 1 else "RGB"

@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +25,7 @@ from genlab.evaluation.folder_scores import (
     classifier_features,
     inception_features,
 )
-from genlab.evaluation.inception import default_weights
+from genlab.evaluation.inception import default_weights, has_inception
 from genlab.media import Save
 from genlab.runs.errors import UsageError
 from genlab.sampling.device import chosen_device
@@ -95,14 +94,13 @@ def _sides(options: argparse.Namespace) -> tuple[tuple[bool, Path], tuple[bool, 
 def _features(options: argparse.Namespace, device: torch.device) -> ScoreFeatures:
     if options.features not in (None, "inception"):
         return classifier_features(Path(options.features).expanduser(), device)
-    if options.features is None and options.inception_weights is None:
+    if options.features is None and options.inception_weights is None and not has_inception():
         file = default_weights()
-        if find_spec("torch_fidelity") is None or not file.is_file():
-            missing = "torch-fidelity is not installed" if file.is_file() else f"there is no {file}"
-            raise UsageError(
-                f"there are no weights of Inception ({missing}); give --features CKPT, the checkpoint of a Classifier"
-                " of such images, or --features inception to download them"
-            )
+        missing = "torch-fidelity is not installed" if file.is_file() else f"there is no {file}"
+        raise UsageError(
+            f"there are no weights of Inception ({missing}); give --features CKPT, the checkpoint of a Classifier"
+            " of such images, or --features inception to download them"
+        )
     return inception_features(device, options.inception_weights)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_models.networks.conv import doubling_channels
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.norms import NORMS, Norm
 
@@ -90,7 +91,7 @@ class UNetGenerator(nn.Module):
         self, in_channels: int, out_channels: int, channels: int, depth: int, dropout: float, norm: Norm
     ) -> None:
         super().__init__()
-        widths = [min(channels * 2**level, 8 * channels) for level in range(depth)]
+        widths = doubling_channels(depth, channels, 8 * channels)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (c_in, c_out) in enumerate(itertools.pairwise([in_channels, *widths])):
             self.down.append(_conv_block(c_in, c_out, 4, 2, norm if 0 < level < depth - 1 else "none", leaky=True))

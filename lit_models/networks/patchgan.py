@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lit_models.networks.conv import MIN_SIDE, depth_of
+from lit_models.networks.conv import MIN_SIDE, depth_of, doubling_channels
 from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import dcgan_init
 from lit_models.networks.norms import NORMS, Norm, add_spectral_norm
@@ -35,7 +35,7 @@ class PatchGANFeatures(FeatureNetwork):
             raise ValueError(
                 f"depth {depth} is too deep for patches of images of {image_shape[1]} x {image_shape[2]}: {advice}"
             )
-        widths = [image_shape[0], *(min(channels * 2**level, 8 * channels) for level in range(depth + 1))]
+        widths = [image_shape[0], *doubling_channels(depth + 1, channels, 8 * channels)]
         self.out_dim = widths[-1]
         self.layers = nn.Sequential()
         for level, (c_in, c_out) in enumerate(itertools.pairwise(widths)):

@@ -3,12 +3,12 @@
 import io
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from genlab.report.charts import without_math
 from genlab.report.compare.comparability import Key, metric_of
 from genlab.report.compare.folding import EXPERIMENT, FIRST_KEYS
 from genlab.report.compare.rendering import ARROWS
@@ -17,7 +17,6 @@ from genlab.report.compare.table import Cell, Table
 
 MAX_BARS = 200
 HEIGHT_OF_BAR = 0.3
-without_math = mpl.rc_context({"text.parse_math": False})  # a $ in a name does not start a formula
 
 
 @without_math

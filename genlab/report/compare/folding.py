@@ -86,10 +86,14 @@ class Configuration:
 
     def fact(self, name: str) -> Any:
         """Returns the mean of a number over the runs, or the distinct texts; None if no run recorded it."""
-        values = [run.facts[name] for run in self.runs if run.facts.get(name) is not None]
-        if values and all(isinstance(value, int | float) for value in values):
-            return fmean(values)
-        return " / ".join(dict.fromkeys(map(str, values))) or None
+        return mean_or_texts([run.facts[name] for run in self.runs if run.facts.get(name) is not None])
+
+
+def mean_or_texts(values: Sequence[Any]) -> Any:
+    """Returns the mean of numbers, or else the distinct texts; None without values."""
+    if values and all(isinstance(value, int | float) for value in values):
+        return fmean(values)
+    return " / ".join(dict.fromkeys(map(str, values))) or None
 
 
 def identity(run: Run) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The files of a comparison, by the endings of their names."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,13 +43,4 @@ def write_output(tables: Sequence[Table], path: Path) -> None:
     else:
         from genlab.report.compare.chart import bars, picture
 
-        _write_bytes(path, picture(bars(tables[0], tables[0].columns[0].metric), path.suffix[1:]))
-
-
-def _write_bytes(path: Path, contents: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(contents)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        write_atomically(path, picture(bars(tables[0], tables[0].columns[0].metric), path.suffix[1:]))

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from genlab.report.compare.comparability import Key, is_known, metric_of
-from genlab.report.compare.folding import Configuration, Fold
+from genlab.report.compare.folding import Configuration, Fold, mean_or_texts
 from genlab.report.compare.interval import Difference, welch
 from genlab.report.compare.runs import FACTS, short_text
 
@@ -71,10 +70,7 @@ class Row:
 
     def fact(self, name: str) -> Any:
         """Returns a number that was recorded, such as seconds, as the mean over configurations, or the texts."""
-        values = [value for c in self.configurations if (value := c.fact(name)) is not None]
-        if values and all(isinstance(value, int | float) for value in values):
-            return fmean(values)
-        return " / ".join(dict.fromkeys(map(str, values))) or None
+        return mean_or_texts([value for c in self.configurations if (value := c.fact(name)) is not None])
 
 
 @dataclass
