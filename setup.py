@@ -7,5 +7,10 @@ DATA = {"genlab.configs": "configs", "genlab.sweeps": "sweeps"}
 setup(
     packages=[*find_packages(include=["genlab*", "lit_models*", "datamodules*"]), *DATA],
     package_dir=DATA,
-    package_data={"genlab.configs": ["*.yaml"], "genlab.sweeps": ["*.yaml"], "genlab.report": ["page/*"]},
+    package_data={
+        "genlab.configs": ["*.yaml"],
+        "genlab.sweeps": ["*.yaml"],
+        "genlab.report": ["page/*"],
+        "genlab.report.compare": ["page/*"],
+    },
 )

@@ -53,7 +53,7 @@ def test_it_holds_the_packages_the_configs_and_the_sweeps(wheel: Path):
     modules = {name for name in names if name.endswith(".py")}
     ours = {path.relative_to(ROOT) for folder in SOURCES[:3] for path in (ROOT / folder).rglob("*.py")}
     assert modules == {str(path) for path in ours}
-    assert any(name.startswith("genlab/report/page/") for name in names)
+    assert {"genlab/report/page/main.js", "genlab/report/compare/page/main.js"} <= set(names)
 
 
 class Environment:

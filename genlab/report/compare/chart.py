@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from genlab.report.charts import without_math
 from genlab.report.compare.comparability import Key, metric_of
-from genlab.report.compare.folding import EXPERIMENT, FIRST_KEYS
+from genlab.report.compare.folding import label_of
 from genlab.report.compare.rendering import ARROWS
-from genlab.report.compare.runs import short_text
 from genlab.report.compare.table import Cell, Table
 
 MAX_BARS = 200
@@ -30,7 +29,7 @@ def bars(table: Table, metric: str) -> Figure:
     panels: dict[Key, list[tuple[str, Cell]]] = {}
     several = sum(column.metric == metric for column in table.columns) > 1
     for row in table.rows:
-        name = ", ".join(map(_label, table.keys, row.values))
+        name = label_of(table.keys, row.values)
         for column, cell in zip(table.columns, row.cells, strict=True):
             if column.metric == metric and cell is not None:
                 label = f"{name}, {column.title}" if several else name
@@ -45,12 +44,6 @@ def bars(table: Table, metric: str) -> Figure:
     axes[-1].set_xlabel(" ".join(part for part in (metric, known.unit, ARROWS[known.better]) if part))
     axes[0].set_title("a point for each seed; green: best of those that compare", fontsize=9, loc="left")
     return figure
-
-
-def _label(key: str, value: Any) -> str:
-    """Returns a class or an experiment alone, and another value with the last word of its key."""
-    text = short_text(value)
-    return text if key in (*FIRST_KEYS, EXPERIMENT) else f"{key.rpartition('.')[2]} {text}"
 
 
 def _panel(axes: Axes, cells: list[tuple[str, Cell]]) -> None:

@@ -76,6 +76,20 @@ def _rows(
     return keys, [([c.keys.get(key) for key in keys], [c]) for c in configurations], told
 
 
+def of_all_metrics(tables: Sequence[Table]) -> Table:
+    """Returns the table of a comparison's configurations, a row for each, with all their metrics.
+
+    The metrics of the comparison come first.
+    """
+    configurations = list(dict.fromkeys(c for row in tables[0].rows for c in row.configurations))
+    own = [column.metric for table in tables for column in table.columns]
+    logged = {metric for c in configurations for run in c.runs for metric in run.metrics if c.fold(metric)}
+    others = [metric for split in SPLITS for metric in sorted(logged) if metric.startswith(split)]
+    columns = [Column(metric, metric) for metric in dict.fromkeys([*own, *others])]
+    keys, groups, _ = _rows(configurations, None)
+    return build(keys, groups, columns, tables[0].baseline)
+
+
 def _key(configurations: list[Configuration], asked: str, option: str) -> str:
     """Returns the key by which configurations are grouped.
 

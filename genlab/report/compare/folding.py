@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from genlab.report.compare.comparability import Key, Scope, metric_of, scope_key
-from genlab.report.compare.runs import Run
+from genlab.report.compare.runs import Run, short_text
 from genlab.report.records import SEED
 from genlab.runs.config import UNNAMED_OPTIONS
 
@@ -110,19 +110,30 @@ def fold_runs(runs: Iterable[Run]) -> list[Configuration]:
     return [Configuration(tuple(group)) for group in groups.values()]
 
 
+def label_of(keys: Sequence[str], values: Sequence[Any]) -> str:
+    """Names a row: a class or an experiment alone, another value with the last word of its key."""
+    alone = (*FIRST_KEYS, EXPERIMENT)
+    pairs = [(key, short_text(value)) for key, value in zip(keys, values, strict=True)]
+    return ", ".join(text if key in alone else f"{key.rpartition('.')[2]} {text}" for key, text in pairs)
+
+
+def varying_keys(configurations: Sequence[Configuration]) -> list[str]:
+    """Returns the keys that are not the same in all configurations, model and data first."""
+    names = {key for configuration in configurations for key in configuration.keys}
+    varying = [key for key in names if len({str(c.keys.get(key)) for c in configurations}) > 1]
+    return sorted(varying, key=_key_order)
+
+
 def telling_keys(configurations: Sequence[Configuration]) -> tuple[list[str], list[str]]:
     """Returns the keys that tell configurations apart, and those that differ too but tell no more.
 
     A key is in the first list if it divides a group of configurations that the keys before it do not. The second list
     has only keys that all configurations have.
     """
-    names = {key for configuration in configurations for key in configuration.keys}
     groups = [0] * len(configurations)
     telling, others = [], []
-    for key in sorted(names, key=_key_order):
+    for key in varying_keys(configurations):
         texts = [str(configuration.keys.get(key)) for configuration in configurations]
-        if len(set(texts)) == 1:
-            continue
         numbers: dict[Any, int] = {}
         finer = [numbers.setdefault(pair, len(numbers)) for pair in zip(groups, texts, strict=True)]
         if len(numbers) > len(set(groups)):

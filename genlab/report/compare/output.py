@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from genlab.report.compare.rendering import as_csv, as_html, as_latex, as_markdown
+from genlab.report.compare.rendering import as_csv, as_latex, as_markdown
 from genlab.report.compare.table import Table
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_atomically
@@ -39,7 +39,9 @@ def write_output(tables: Sequence[Table], path: Path) -> None:
     if path.suffix in TEXTS:
         write_atomically(path, TEXTS[path.suffix](tables).rstrip("\n") + "\n")
     elif path.suffix == ".html":
-        write_atomically(path, as_html(tables, TITLE))
+        from genlab.report.compare.page import write_page
+
+        write_page(tables, TITLE, path)
     else:
         from genlab.report.compare.chart import bars, picture
 

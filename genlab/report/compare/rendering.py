@@ -24,12 +24,6 @@ TEX = {
     **{"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
 }
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
-STYLE = (
-    "body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse;margin:1em 0}"
-    "caption{text-align:left;font-weight:600}th,td{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:left;"
-    "white-space:nowrap}th{border-bottom:2px solid #888}.number{text-align:right;font-variant-numeric:tabular-nums}"
-    ".best{font-weight:700;background:#e9f5e9}"
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def grid(table: Table) -> Grid:
             if table.baseline:
                 cells.append(_difference(cell))
         rows.append([*cells, *(_fact(row, name) for name in table.facts)])
-    return Grid(table.title, head, rows, [_legend(table), *table.notes])
+    return Grid(table.title, head, rows, [legend(table), *table.notes])
 
 
 def _title(column: Column) -> str:
@@ -92,7 +86,8 @@ def _title(column: Column) -> str:
     return " ".join(part for part in (column.title, known.unit, ARROWS[known.better]) if part)
 
 
-def _legend(table: Table) -> str:
+def legend(table: Table) -> str:
+    """Explains the signs of a table."""
     parts = ["± one standard deviation over seeds (n - 1)", "* best of those that compare"]
     if any(cell and cell.configurations > 1 for row in table.rows for cell in row.cells):
         parts.append("of several configurations: the mean and the deviation of their means")
@@ -235,27 +230,20 @@ def escape_latex(text: str) -> str:
     return "".join(TEX.get(char, char) for char in text)
 
 
-def as_html(tables: Sequence[Table], title: str) -> str:
-    """Formats tables as one HTML page that contains all it needs and runs no script."""
+def html_table(table: Table) -> str:
+    """Formats a table in HTML, with the notes below it."""
 
     def cell(text: Text, tag: str) -> str:
         classes = " ".join(name for name in ("number", "best") if getattr(text, name))
         return f'<{tag} class="{classes}">{html.escape(text.text)}</{tag}>'
 
-    body = []
-    for made in map(grid, tables):
-        lines = [f"<tr>{''.join(cell(text, 'td') for text in row)}</tr>" for row in made.rows]
-        caption = f"<caption>{html.escape(made.title)}</caption>" if made.title else ""
-        head = "".join(cell(text, "th") for text in made.head)
-        notes = "".join(f"<li>{html.escape(note.replace('* best', 'bold: best'))}</li>" for note in made.notes)
-        body.append(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
-        body.append(f"<ul>{notes}</ul>")
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    made = grid(table)
+    lines = [f"<tr>{''.join(cell(text, 'td') for text in row)}</tr>" for row in made.rows]
+    caption = f"<caption>{html.escape(made.title)}</caption>" if made.title else ""
+    head = "".join(cell(text, "th") for text in made.head)
+    notes = "".join(f"<li>{html.escape(note.replace('* best', 'bold: best'))}</li>" for note in made.notes)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<table class="static">{caption}{body}</table><ul class="caption">{notes}</ul>'
 
 
 def as_csv(tables: Sequence[Table]) -> str:

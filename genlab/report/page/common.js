@@ -3,15 +3,9 @@
 // through textContent or escaped by plain().
 
 const data = JSON.parse(document.getElementById('data').textContent);
-const state = { metric: data.metrics[0] ?? null, brushed: null }; // brushed: the runs that are selected in the parallel coordinates
-const parameters = data.hyperparameters.filter(parameter => parameter.key !== data.seed);
-const seed = data.hyperparameters.find(parameter => parameter.key === data.seed) ?? null;
-
 const PALETTE = ['#5387dd', '#e57439', '#479a5f', '#7d54b2', '#da4c4c', '#edb732', '#229487', '#e87b9f', '#87ceeb', '#a1887f'];
 const SCALE = [[0, '#3b1c7a'], [0.35, '#9b2f8b'], [0.7, '#e8605b'], [1, '#fdb45c']];
 const LOG_SPAN = 30;
-const MAX_LEVELS = 12; // a number with more values is drawn as points
-const NONE_DISTANCE = 0.12; // of None from the largest number, as a share of the axis
 const CONFIG = {
   responsive: true,
   displaylogo: false,
@@ -29,12 +23,6 @@ function element(tag, properties = {}, ...children) {
 }
 
 const link = (text, href) => element('a', { href, textContent: text, target: '_blank', rel: 'noopener' });
-
-function runLink(run) {
-  const links = data.links[run];
-  const href = links.folder ?? Object.values(links)[0];
-  return href ? link(data.runs[run], href) : element('span', { textContent: data.runs[run] });
-}
 
 function stateNode(name, text = name) {
   const known = ['finished', 'ended early', 'failed', 'killed', 'running', 'lost'].includes(name) ? name : 'unknown';
@@ -76,49 +64,6 @@ function groupBy(items, key) {
     groups.get(name).push(item);
   }
   return groups;
-}
-
-const runsInStates = names => data.runs.map((_, run) => run).filter(run => names.includes(data.states[run]));
-const endedEarly = runsInStates(['ended early']);
-const counted = runsInStates(data.counted); // the runs in charts, means and importance
-const measured = metric => counted.filter(run => data.values[metric][run] !== null);
-
-// The better direction of a metric; it is known only for the metric of the sweep.
-const goalOf = metric => (metric === data.metric ? data.goal : null);
-
-function bestRun(metric, goal) {
-  const values = data.values[metric];
-  const better = goal === 'maximize' ? (a, b) => values[a] > values[b] : (a, b) => values[a] < values[b];
-  const candidates = runsInStates(['finished', 'ended early']).filter(run => values[run] !== null);
-  return candidates.reduce((best, run) => (best === null || better(run, best) ? run : best), null);
-}
-
-const isContinuous = parameter => parameter.numbers !== null && parameter.levels.length > MAX_LEVELS;
-
-// The places of the runs on a continuous axis: their numbers, and beyond the largest one a place for None.
-function numberPlaces(parameter, runs) {
-  const there = runs.map(run => parameter.numbers[run]).filter(number => number !== null);
-  const [low, high] = there.length ? [Math.min(...there), Math.max(...there)] : [1, 1];
-  const beyond = parameter.log ? high * Math.max(high / low, 2) ** NONE_DISTANCE : high + NONE_DISTANCE * (high - low || 1);
-  return { low, high, none: there.length < runs.length ? beyond : null, of: run => parameter.numbers[run] ?? beyond };
-}
-
-// The ticks [place, ...] in rising order without those that are too close to the next one.
-function spaced(ticks, distance) {
-  const kept = [];
-  for (const tick of [...ticks].reverse()) if (!kept.length || kept[0][0] - tick[0] >= distance) kept.unshift(tick);
-  return kept;
-}
-
-// The name of a config key: its label, or the whole key where the page has no label for it.
-const labelOf = key => data.hyperparameters.find(parameter => parameter.key === key)?.label ?? key;
-
-const levelOf = (parameter, run) => parameter.levels[parameter.at[run]];
-
-// The most important hyperparameter of a metric, except the seed.
-function mostImportant(metric) {
-  const row = (data.relations[metric] ?? []).find(row => row.key !== data.seed);
-  return row ? row.key : null;
 }
 
 function layout(changes = {}) {

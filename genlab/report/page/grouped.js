@@ -82,15 +82,6 @@ function gapBefore(trace, at) {
     error_y: { ...trace.error_y, array: insert(trace.error_y.array) } };
 }
 
-function numberAxisLayout(parameter, places, ticks) {
-  const bend = parameter.log ? Math.log10 : number => number;
-  const [low, high] = [bend(places.low), bend(places.none ?? places.high)];
-  const room = 0.05 * (high - low) || 0.5;
-  const shown = spaced(ticks.map(([x, text]) => [bend(x), x, text]), 0.07 * (high - low));
-  return { title: { text: plain(parameter.label) }, type: parameter.log ? 'log' : 'linear', range: [low - room, high + room],
-    tickvals: shown.map(([, x]) => x), ticktext: shown.map(([, , text]) => plain(text)) };
-}
-
 // A bar from zero for each category, and a point for each setting of the other hyperparameters.
 function categoryPanel(parameter, runs, levels, thin, all, texts) {
   const aside = i => 0.5 * ((i + 0.5) / thin.length - 0.5);

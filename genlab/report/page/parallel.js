@@ -64,25 +64,6 @@ function numberAxis(label, numbers, runs, log, levels) {
   return { label, ticks, shared, place: run => (numbers[run] === null ? absent : place(numbers[run])) };
 }
 
-function scale([low, high], log) {
-  const bend = log ? Math.log10 : number => number;
-  return number => (high > low ? (bend(number) - bend(low)) / (bend(high) - bend(low)) : 0.5);
-}
-
-function roundNumbers([low, high], log) {
-  if (!(high > low)) return [low];
-  if (log) {
-    const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
-    const powers = Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
-    return powers.length > 5 ? powers : powers.flatMap(power => [power, 2 * power, 5 * power]);
-  }
-  const rough = (high - low) / 5;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map(number => number * power).find(number => number >= rough);
-  const first = Math.ceil(low / step);
-  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
-}
-
 function parallelTraces(axes, runs) {
   const color = axes.at(-1).place;
   const kept = state.brushed ? runs.filter(run => state.brushed.has(run)) : runs;
@@ -129,14 +110,6 @@ function describe(run) {
   const settings = [...parameters, ...(seed ? [seed] : [])].map(p => `${plain(p.label)}: ${plain(cut(levelOf(p, run)))}`);
   const value = `${plain(state.metric)}: <b>${format(data.values[state.metric][run])}</b>`;
   return [`<b>${plain(cut(data.runs[run], 60))}</b>`, value, ...settings].join('<br>');
-}
-
-function mix(share) {
-  const next = SCALE.findIndex(([at]) => at >= share);
-  const [[from, a], [to, b]] = [SCALE[Math.max(0, next - 1)], SCALE[Math.max(1, next)]];
-  const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
-  const part = (share - from) / (to - from);
-  return `rgb(${[0, 1, 2].map(i => Math.round(channel(a, i) + part * (channel(b, i) - channel(a, i)))).join(',')})`;
 }
 
 function parallelLayout(axes, selections) {

@@ -17,7 +17,7 @@ import sweep
 from genlab.report.compare.comparability import METRICS, SCOPES, metric_of
 from genlab.report.compare.comparison import Question, compare
 from genlab.report.compare.interval import welch
-from genlab.report.compare.rendering import as_csv, as_html, as_latex, as_markdown, as_text
+from genlab.report.compare.rendering import as_csv, as_latex, as_markdown, as_text, html_table
 from genlab.report.compare.runs import read_folders
 from genlab.report.compare.table import Cell, Table
 from genlab.report.compare.wandb_runs import wandb_runs
@@ -144,7 +144,7 @@ def test_a_pivot_by_two_keys(experiments: list[Path]):
 def test_files_are_escaped_and_have_all_digits(experiments: list[Path], tmp_path: Path):
     write(tmp_path / "x" / "<b>|_&", "VAE", 0, {"test/mse": -0.5}, config={"model.latent_dim": "<b>|_&"})
     tables = [one([*experiments, tmp_path / "x"], metrics=["test/mse"])]
-    assert "&lt;b&gt;|_&amp;" in as_html(tables, "t") and "<b>" not in as_html(tables, "t")
+    assert "&lt;b&gt;|_&amp;" in html_table(tables[0]) and "<b>" not in html_table(tables[0])
     assert r"$<$b$>$|\_\&" in as_latex(tables) and r"\textbf{$-$0.5}" in as_latex(tables)
     assert r"&lt;b>\|_&" in as_markdown(tables) and "**-0.5**" in as_markdown(tables)
     rows = list(csv.DictReader(io.StringIO(as_csv(tables))))

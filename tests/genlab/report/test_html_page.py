@@ -12,9 +12,9 @@ import pytest
 
 from genlab.report.axes import short_classes
 from genlab.report.curves import MAX_POINTS, learning_curves
-from genlab.report.html_page import axis, short_labels
 from genlab.report.importance import as_numbers, correlations, relations, why_no_importance
 from genlab.report.records import load_sweep, read_history, varied
+from genlab.report.self_contained import axis, short_labels
 from genlab.report.writer import default_metrics, write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, write_summary

@@ -1,0 +1,4 @@
+byId('made').textContent = `created ${data.made}`;
+byId('notes').append(...data.notes.map(note => element('li', { textContent: note })));
+setUpTable();
+filterTable();

@@ -1,0 +1,96 @@
+"""Writes HTML pages that contain plotly.js and all their data, load nothing, and run only the project's own scripts."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from genlab.report.axes import is_log, levels_of, numbers_of
+from genlab.report.charts import short_name
+from genlab.report.records import as_text
+from genlab.runs.folder import write_atomically
+
+PAGE = Path(__file__).parent / "page"
+"""The scripts and styles that the pages share."""
+
+
+def write_self_contained(
+    path: Path,
+    title: str,
+    template: Path,
+    scripts: Sequence[Path],
+    data: Any,
+    styles: Sequence[Path] = (),
+    **parts: str,
+) -> Path:
+    """Writes a page. Its content security policy allows only scripts with the given hashes.
+
+    Args:
+        path: The HTML file.
+        title: The title, which is not yet escaped.
+        template: HTML with $title, $hashes, $style, $data, $plotly and $script.
+        scripts: The JavaScript files, in the order in which they run; the first one reads the data.
+        data: JSON values.
+        styles: CSS files beside page.css.
+        **parts: What else the template has, as HTML.
+    """
+    plotly = get_plotlyjs()
+    script = "".join(file.read_text(encoding="utf-8") for file in scripts)
+    text = Template(template.read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
+        hashes=" ".join(_hash(text) for text in (plotly, script)),
+        style="".join(file.read_text(encoding="utf-8") for file in (PAGE / "page.css", *styles)),
+        data=_json(data),
+        plotly=plotly,
+        script=script,
+        **parts,
+    )
+    write_atomically(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
+    return path
+
+
+def axis(column: pd.Series, scale: str | None = None) -> dict[str, Any]:
+    """Returns the sorted values of a column, the index of each row's value, and `numbers` if it is numeric.
+
+    Args:
+        column: The value of each row, such as a run.
+        scale: The scale in the sweep, log or linear; None if the sweep does not tell.
+    """
+    levels = levels_of(column)
+    at = {text: i for i, text in enumerate(levels)}
+    numbers = numbers_of(column)
+    return {
+        "levels": levels,
+        "at": [at[as_text(value)] for value in column],
+        "numbers": None if numbers is None else [rounded(v) for v in numbers],
+        "log": numbers is not None and is_log(numbers, scale),
+    }
+
+
+def short_labels(keys: Iterable[str]) -> dict[str, str]:
+    """Returns the last word of each key, or the whole key where several keys have the same last word."""
+    keys = list(keys)
+    names = [short_name(key) for key in keys]
+    return {key: name if names.count(name) == 1 else key for key, name in zip(keys, names, strict=True)}
+
+
+def rounded(value: Any) -> float | None:
+    """Rounds a number to six digits; returns None for a missing or infinite value."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def _json(value: Any) -> str:
+    """Returns JSON without `<`, so that it cannot end the script element around it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
