@@ -125,6 +125,8 @@ METRICS: dict[str, Metric] = {
     "total_variation": Metric("lower", "", OBJECTIVE),
 }
 """The metrics by their names without split; `*` stands for any ending."""
+BETTER_FACTS: dict[str, Better] = {"parameters": "lower", "seconds": "lower", "images/s": "higher"}
+"""The better directions of recorded numbers, for a Pareto front; they compare on equal hardware only."""
 UNKNOWN = Metric(None, "", OBJECTIVE)
 """What holds for a metric that the table does not name, such as one of a user's own model."""
 
@@ -134,6 +136,11 @@ def metric_of(name: str) -> Metric:
     term = name.partition("/")[2]
     found = METRICS.get(term) or next((METRICS[known] for known in METRICS if fnmatchcase(term, known)), None)
     return found or UNKNOWN
+
+
+def better_of(name: str) -> Better | None:
+    """Returns the better direction of a metric or of a recorded number such as seconds; None if neither is."""
+    return BETTER_FACTS.get(name) or metric_of(name).better
 
 
 def is_known(name: str) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from genlab.report.axes import short_classes
-from genlab.report.compare.comparability import Key, metric_of
+from genlab.report.compare.comparability import Key, better_of, metric_of
 from genlab.report.compare.comparison import of_all_metrics
 from genlab.report.compare.folding import Configuration, label_of, varying_keys
 from genlab.report.compare.rendering import html_table, legend
@@ -23,7 +23,10 @@ OWN = Path(__file__).parent / "page"
 SHARED_SCRIPTS = ("common.js", "address.js", "axes.js", "data_table.js")
 SCRIPTS = (
     "selection.js",
+    "quantities.js",
     "table.js",
+    "pareto.js",
+    "scatter.js",
     "main.js",
 )
 
@@ -68,10 +71,14 @@ def page_data(full: Table, tables: Sequence[Table], is_pivot: bool, path: Path) 
     groups: dict[Key, int] = {}
     return {
         "made": time.strftime("%Y-%m-%d %H:%M"),
-        "notes": [legend(full), *([] if is_pivot else tables[0].notes)],
+        "notes": [
+            legend(full).replace("* best of those", "bold: best of the shown ones"),
+            *([] if is_pivot else tables[0].notes),
+        ],
         "metrics": [_metric(column.metric, column.metric in shown) for column in full.columns],
         "keys": _keys(configurations, full.keys),
-        "facts": full.facts,
+        "facts": [{"name": name, "better": better_of(name)} for name in full.facts],
+        "chart": {},
         "configurations": [_configuration(row, full, numbers, groups) for row in full.rows],
         "runs": [_run(index, run, path.parent) for index, run in runs],
         "media": {},
