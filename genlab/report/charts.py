@@ -60,7 +60,7 @@ def grouped_figure(
         else:
             draw = _scatter if len(axis.ticks) > MAX_LEVELS else _lines
             draw(panel, axis, runs, metric, others)
-            _number_ticks(panel, axis)
+            number_ticks(panel, axis)
             panel.set_ylim(_limits(runs[metric]))
         panel.set_xlabel(by)
         panel.grid(alpha=0.3, axis="y" if axis.categorical else "both")
@@ -124,7 +124,7 @@ def _scatter(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: l
     panel.errorbar(middles, means, spreads, label="mean of a group", color="0.25", marker="s", lw=3, capsize=4)
 
 
-def _number_ticks(panel: Axes, axis: Axis) -> None:
+def number_ticks(panel: Axes, axis: Axis) -> None:
     """Sets the scale, and labels those values that have room; None always has its label."""
     panel.set_xscale("log" if axis.log else "linear")
     panel.xaxis.set_major_formatter(lambda number, _: f"{number:g}")

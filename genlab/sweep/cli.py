@@ -75,11 +75,14 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Compare runs of several experiments in one table: seeds folded, and only metrics that mean the same."""
     from genlab.report.compare import comparison, output, rendering
+    from genlab.report.compare.quantities import choose_chart
     from genlab.report.compare.runs import read_folders
 
     if not options.folders and not options.wandb:
         raise UsageError("name folders, such as runs/vae_mnist runs/gan_mnist, or --wandb ENTITY/PROJECT")
-    output.check_outputs(options.output, options.metric)
+    named = ("colour", "facet", "pareto", "better")
+    more = {name: getattr(options, name) for name in named if getattr(options, name)}
+    output.check_outputs(options.output, options.metric, options.x, [f"--{name}" for name in more])
     own = [Path(options.baseline)] if options.baseline and (Path(options.baseline) / "summary.json").is_file() else []
     runs = read_folders([*options.folders, *own])
     for path in options.wandb:
@@ -89,9 +92,10 @@ def compare(options: argparse.Namespace) -> int:
     names = ("rows", "columns", "baseline", "where", "include_early")
     asked = {name: getattr(options, name) for name in names}
     tables = comparison.compare(runs, comparison.Question(metrics=options.metric, **asked))
+    chart = choose_chart(tables, options.x, **more) if options.x else None
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
-        output.write_output(tables, path)
+        output.write_output(tables, path, chart)
         print(f"written: {path}")
     return 0
 
@@ -264,6 +268,27 @@ def _add_compare(one: Parser) -> None:
         "--include-early",
         action="store_true",
         help="Compare the runs that early_terminate ended, too (default: they are left out).",
+    )
+    one.add_argument(
+        "--x",
+        metavar="KEY",
+        help="Draw a scatter chart of the metric against seconds, parameters, images/s, a config key or a metric; "
+        "needs --output chart.png, .svg or .html.",
+    )
+    one.add_argument(
+        "--colour",
+        "--color",
+        metavar="KEY",
+        help="Color the points of the scatter chart by this config key, recorded value or metric.",
+    )
+    one.add_argument("--facet", metavar="KEY", help="A panel of the scatter chart for each value of this key.")
+    one.add_argument("--pareto", action="store_true", help="Draw the Pareto front of the scatter chart.")
+    one.add_argument(
+        "--better",
+        action="append",
+        default=[],
+        metavar="NAME=lower",
+        help="The better direction, lower or higher, of a number for which it is not known, for --pareto.",
     )
     one.add_argument(
         "--output",

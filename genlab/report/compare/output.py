@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from genlab.report.compare.comparison import of_all_metrics
+from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import as_csv, as_latex, as_markdown
 from genlab.report.compare.table import Table
 from genlab.runs.errors import UsageError
@@ -13,12 +15,24 @@ PICTURES = (".png", ".svg")
 TITLE = "Comparison"
 
 
-def check_outputs(paths: Sequence[Path], metrics: Sequence[str]) -> None:
-    """Checks that the endings are known, before anything is read.
+def check_outputs(
+    paths: Sequence[Path], metrics: Sequence[str], x: str | None = None, more: Sequence[str] = ()
+) -> None:
+    """Checks that the endings are known and the options of a chart fit together, before anything is read.
+
+    Args:
+        paths: The files.
+        metrics: The metrics that are asked for.
+        x: What a scatter chart has on its x-axis.
+        more: The other options of a scatter chart that are given.
 
     Raises:
         UsageError: An ending is unknown, or a picture is asked for without exactly one metric.
     """
+    if more and not x:
+        raise UsageError(f"{more[0]} is for a scatter chart: name what is on its x-axis, such as --x seconds")
+    if x and not any(path.suffix in (".html", *PICTURES) for path in paths):
+        raise UsageError(f"--x {x} draws a chart: add --output chart.png, or .svg or .html")
     for path in paths:
         if path.suffix not in (*TEXTS, ".html", *PICTURES):
             endings = ", ".join((".html", *TEXTS, *PICTURES))
@@ -29,8 +43,8 @@ def check_outputs(paths: Sequence[Path], metrics: Sequence[str]) -> None:
             raise UsageError(f"--output {path} is a folder; give the name of a file")
 
 
-def write_output(tables: Sequence[Table], path: Path) -> None:
-    """Writes tables to a file, or draws the metric of the first one.
+def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None) -> None:
+    """Writes tables to a file, or draws a chart: the scatter chart, or else bars of the first table's metric.
 
     Raises:
         OSError: The file cannot be written.
@@ -41,8 +55,11 @@ def write_output(tables: Sequence[Table], path: Path) -> None:
     elif path.suffix == ".html":
         from genlab.report.compare.page import write_page
 
-        write_page(tables, TITLE, path)
+        write_page(tables, TITLE, path, chart)
     else:
         from genlab.report.compare.chart import bars, picture
+        from genlab.report.compare.scatter import scatter
 
-        write_atomically(path, picture(bars(tables[0], tables[0].columns[0].metric), path.suffix[1:]))
+        configurations = [row.configurations[0] for row in of_all_metrics(tables).rows]
+        figure = scatter(configurations, chart) if chart else bars(tables[0], tables[0].columns[0].metric)
+        write_atomically(path, picture(figure, path.suffix[1:]))

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from genlab.report.axes import short_classes
 from genlab.report.compare.comparability import Key, better_of, metric_of
 from genlab.report.compare.comparison import of_all_metrics
 from genlab.report.compare.folding import Configuration, label_of, varying_keys
+from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import html_table, legend
 from genlab.report.compare.runs import FACTS, Run
 from genlab.report.compare.table import Cell, Row, Table
@@ -31,13 +33,14 @@ SCRIPTS = (
 )
 
 
-def write_page(tables: Sequence[Table], title: str, path: Path) -> Path:
+def write_page(tables: Sequence[Table], title: str, path: Path, chart: Chart | None = None) -> Path:
     """Writes the page. Without JavaScript it shows the tables as they are in the other files.
 
     Args:
         tables: The tables of the comparison.
         title: The title of the page.
         path: The HTML file.
+        chart: What the scatter chart shows first.
     """
     full = of_all_metrics(tables)
     is_pivot = tables[0].keys != full.keys or bool(tables[0].title)
@@ -47,7 +50,7 @@ def write_page(tables: Sequence[Table], title: str, path: Path) -> Path:
         title,
         OWN / "compare.html",
         [*(PAGE / name for name in SHARED_SCRIPTS), *(OWN / name for name in SCRIPTS)],
-        page_data(full, tables, is_pivot, path),
+        page_data(full, tables, is_pivot, path, chart),
         [OWN / "compare.css"],
         static=f'<div class="panel">{static}</div>',
         pivots=static if is_pivot else "",
@@ -55,7 +58,9 @@ def write_page(tables: Sequence[Table], title: str, path: Path) -> Path:
     )
 
 
-def page_data(full: Table, tables: Sequence[Table], is_pivot: bool, path: Path) -> dict[str, Any]:
+def page_data(
+    full: Table, tables: Sequence[Table], is_pivot: bool, path: Path, chart: Chart | None = None
+) -> dict[str, Any]:
     """Returns the data of the page as JSON values.
 
     Args:
@@ -63,6 +68,7 @@ def page_data(full: Table, tables: Sequence[Table], is_pivot: bool, path: Path) 
         tables: The tables of the comparison.
         is_pivot: Whether the tables have other rows than the configurations.
         path: The HTML file, to which links are relative.
+        chart: What the scatter chart shows first.
     """
     configurations = [row.configurations[0] for row in full.rows]
     runs = [(index, run) for index, c in enumerate(configurations) for run in c.runs]
@@ -78,7 +84,7 @@ def page_data(full: Table, tables: Sequence[Table], is_pivot: bool, path: Path) 
         "metrics": [_metric(column.metric, column.metric in shown) for column in full.columns],
         "keys": _keys(configurations, full.keys),
         "facts": [{"name": name, "better": better_of(name)} for name in full.facts],
-        "chart": {},
+        "chart": asdict(chart) if chart else {},
         "configurations": [_configuration(row, full, numbers, groups) for row in full.rows],
         "runs": [_run(index, run, path.parent) for index, run in runs],
         "media": {},

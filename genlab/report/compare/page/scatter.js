@@ -22,9 +22,9 @@ function setUpScatter() {
   control('x').value = asked.x ?? first.find(name => quantityNamed(name)?.numeric && name !== control('y').value);
   control('colour').value = asked.colour ?? keyQuantities.find(key => key.telling)?.name ?? '';
   control('facet').value = asked.facet ?? '';
-  control('pareto').checked = asked.pareto ?? false;
+  (asked.better ?? []).forEach((direction, i) => { control(['better-x', 'better-y'][i]).value = direction; });
   for (const name of CONTROLS) remembered(control(name)).addEventListener('change', drawScatter);
-  if (asked.pareto && !choices.has('scatter-pareto')) control('pareto').checked = true;
+  if (asked.better && !choices.has('scatter-pareto')) control('pareto').checked = true;
   onSelection(drawScatter);
 }
 

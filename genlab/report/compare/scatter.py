@@ -1,0 +1,221 @@
+"""A scatter chart of a comparison: a metric against any number or category, colored and divided by keys."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from genlab.report.axes import Axis, is_log, levels_of, numbers_of, value_axis
+from genlab.report.charts import number_ticks, short_name, without_math
+from genlab.report.compare.comparability import better_of, metric_of
+from genlab.report.compare.folding import FINGERPRINTS, Configuration, varying_keys
+from genlab.report.compare.pareto import pareto_front
+from genlab.report.compare.quantities import Chart, column, deviations, is_key, is_metric
+from genlab.report.compare.rendering import ARROWS
+from genlab.report.records import ENDED_EARLY, as_text
+
+MAX_PANELS = 12
+PANELS_IN_ROW = 3
+MAX_COLORS = 10
+GREY = "0.7"
+PALETTE: Any = colormaps["tab10"]
+SCALE: Any = colormaps["plasma"]
+
+
+@without_math
+def scatter(configurations: Sequence[Configuration], chart: Chart) -> Figure:
+    """Draws the chart: a point for each configuration, with bars of one standard deviation over seeds.
+
+    Values that do not compare with each other have panels of their own. Of many panels the first ones are drawn, and a
+    line says how many are not.
+
+    Args:
+        configurations: The configurations, in the order of the table.
+        chart: What is drawn.
+    """
+    points = _points(configurations, chart)
+    panels = _panels(configurations, points, chart)
+    shown = panels[:MAX_PANELS]
+    columns = min(PANELS_IN_ROW, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = Figure(figsize=(4.2 * columns + 1.8, 3.6 * rows + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in axes[len(shown) :]:
+        panel.set_visible(False)
+    x = value_axis(points["x"])
+    _share(axes, shown, chart, configurations, x)
+    points = points.assign(at=x.at, color=_add_colors(figure, axes, points["colour"], chart.colour))
+    for panel, (title, members) in zip(axes, shown, strict=False):
+        _draw_panel(panel, points.loc[members], x, chart)
+        panel.set_title(title, fontsize=9, loc="left")
+        panel.set_xlabel(_label(chart.x))
+        panel.set_ylabel(_label(chart.y))
+    width = round(28 * figure.get_size_inches()[0] / 2)
+    figure.supxlabel(textwrap.fill(_notes(len(configurations), points, panels, chart), width), fontsize=8)
+    return figure
+
+
+def _points(configurations: Sequence[Configuration], chart: Chart) -> pd.DataFrame:
+    """Returns a row for each configuration that has x and y, by its number."""
+    measured = [name for name in (chart.y, chart.x, chart.colour) if name and is_metric(configurations, name)]
+    empty = pd.Series([None] * len(configurations), dtype=object)
+    points = pd.DataFrame(
+        {
+            "x": column(configurations, chart.x),
+            "y": pd.to_numeric(column(configurations, chart.y)),
+            "x_deviation": deviations(configurations, chart.x),
+            "y_deviation": deviations(configurations, chart.y),
+            "colour": column(configurations, chart.colour) if chart.colour else empty,
+            "facet": column(configurations, chart.facet) if chart.facet else empty,
+            "group": [tuple(c.group(name) for name in measured) for c in configurations],
+            "early": [any(run.state == ENDED_EARLY for run in c.runs) for c in configurations],
+        }
+    )
+    has_x = points["x"].notna() | is_key(configurations, chart.x)  # no value of a key has a place
+    return points[points["y"].notna() & has_x]
+
+
+def _panels(configurations: Sequence[Configuration], points: pd.DataFrame, chart: Chart) -> list[tuple[str, list[int]]]:
+    """Returns the title and the configurations of each panel: of each value of the facet those that compare."""
+    panels = []
+    for level in levels_of(points["facet"]):
+        there = points[points["facet"].map(as_text) == level]
+        facet = f"{short_name(chart.facet)} {level}" if chart.facet else ""
+        groups: dict[Any, list[int]] = {}
+        for index, group in there["group"].items():
+            groups.setdefault(group, []).append(int(str(index)))
+        for members in sorted(groups.values(), key=len, reverse=True):
+            own = _describe(configurations, members, list(there.index)) if len(groups) > 1 else ""
+            panels.append((", ".join(filter(None, (facet, own))), members))
+    return panels
+
+
+def _describe(configurations: Sequence[Configuration], members: list[int], others: list[int]) -> str:
+    """Names what some configurations have in common, in distinction from the others: data MNIST."""
+    keys = [key for key in varying_keys([configurations[i] for i in others]) if key not in FINGERPRINTS]
+    inside = [configurations[i] for i in members]
+    common = [key for key in keys if len({str(c.keys.get(key)) for c in inside}) == 1]
+    return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in common[:2])
+
+
+def _share(
+    axes: list[Axes],
+    panels: list[tuple[str, list[int]]],
+    chart: Chart,
+    configurations: Sequence[Configuration],
+    x: Axis,
+) -> None:
+    """Gives panels whose values compare the same axes."""
+    for name, join in ((chart.x, Axes.sharex), (chart.y, Axes.sharey)):
+        first: dict[Any, Axes] = {}
+        for panel, (_, members) in zip(axes, panels, strict=False):
+            group = configurations[members[0]].group(name) if is_metric(configurations, name) else None
+            if panel is not first.setdefault(group, panel) and not (name == chart.x and x.categorical):
+                join(panel, first[group])
+
+
+def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str | None) -> pd.Series:
+    """Returns the color of each configuration, and explains them: a color bar for numbers, a legend for categories."""
+    if name is None:
+        return pd.Series([PALETTE(0)] * len(values), index=values.index)
+    numbers = numbers_of(values)
+    if numbers is not None:
+        norm = (LogNorm if is_log(numbers) else Normalize)(numbers.min(), numbers.max())
+        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, label=short_name(name), format="%g")
+        return pd.Series([GREY if math.isnan(n) else SCALE(norm(n)) for n in numbers], index=values.index)
+    texts = values.map(as_text)
+    frequent = list(texts.value_counts().index[: MAX_COLORS if texts.nunique() <= MAX_COLORS else MAX_COLORS - 1])
+    colors = {level: PALETTE(i) for i, level in enumerate(level for level in levels_of(values) if level in frequent)}
+    rest = texts.nunique() - len(colors)
+    legend = colors | ({f"{rest} others": GREY} if rest else {})
+    handles = [Line2D([], [], color=color, marker="o", ls="", label=text) for text, color in legend.items()]
+    figure.legend(handles=handles, title=short_name(name), loc="outside right upper", fontsize=8)
+    return texts.map(lambda text: colors.get(text, GREY))
+
+
+def _draw_panel(panel: Axes, points: pd.DataFrame, x: Axis, chart: Chart) -> None:
+    at = points["at"]
+    if x.categorical:
+        at = _bars(panel, points, x)
+    else:
+        panel.set_yscale("log" if is_log(points["y"]) else "linear")
+        number_ticks(panel, x)
+    panel.errorbar(
+        at, points["y"], points["y_deviation"], points["x_deviation"], fmt="none", ecolor="0.5", elinewidth=1, capsize=2
+    )
+    for marker, chosen in (("o", ~points["early"]), ("X", points["early"])):
+        panel.scatter(
+            at[chosen],
+            points["y"][chosen],
+            c=list(points["color"][chosen]),
+            marker=marker,
+            s=32,
+            ec="w",
+            lw=0.6,
+            zorder=3,
+        )
+    if chart.better:
+        numbers = numbers_of(points["x"])
+        front = [points.index[i] for i in _front(numbers, points["y"], chart)]
+        panel.step(at[front], points["y"][front], where="post", color="0.15", lw=1.3, zorder=2)
+        for index in front:
+            place = (at[index], points["y"][index])
+            panel.annotate(str(index + 1), place, (4, 4), textcoords="offset points", fontsize=8)
+    panel.grid(alpha=0.3)
+
+
+def _front(x: pd.Series | None, y: pd.Series, chart: Chart) -> list[int]:
+    """Returns the places of the Pareto front's members; a missing x is no number."""
+    assert x is not None and chart.better
+    there = [place for place, number in enumerate(x) if not math.isnan(number)]
+    pairs = [(float(x.iloc[place]), float(y.iloc[place])) for place in there]
+    return [there[member] for member in pareto_front(pairs, chart.better)]
+
+
+def _bars(panel: Axes, points: pd.DataFrame, x: Axis) -> pd.Series:
+    """Draws a bar of the mean for each category, and returns the places of its points, side by side on it."""
+    levels = sorted(points["at"].unique())
+    names = dict(x.ticks)
+    panel.bar(
+        range(len(levels)), [points["y"][points["at"] == level].mean() for level in levels], width=0.75, color="0.88"
+    )
+    panel.set_xticks(
+        range(len(levels)), [names[level] for level in levels], rotation=30, ha="right", rotation_mode="anchor"
+    )
+    at = points["at"].map(levels.index).astype(float)
+    place = points.groupby("at").cumcount() + 0.5
+    return at + 0.6 * (place / points.groupby("at")["at"].transform("size") - 0.5)
+
+
+def _label(name: str) -> str:
+    known = metric_of(name) if "/" in name else None
+    return " ".join(filter(None, (name, known.unit if known else "", ARROWS[better_of(name)])))
+
+
+def _notes(count: int, points: pd.DataFrame, panels: list[tuple[str, list[int]]], chart: Chart) -> str:
+    notes = ["A point for each configuration; bars: one standard deviation over seeds, and one seed has none."]
+    if value_axis(points["x"]).categorical:
+        notes.append("Grey bars: the mean of their points.")
+    if points["group"].nunique() > 1:
+        notes.append("Only configurations that compare share a panel.")
+    if points["early"].any():
+        notes.append("Crosses: ended early.")
+    if len(points) < count:
+        notes.append(f"{count - len(points)} configurations have no finite value of {chart.y} or {chart.x}.")
+    if chart.better:
+        directions = f"{chart.better[0]} {chart.x}, {chart.better[1]} {chart.y}"
+        notes.append(f"Line: Pareto front ({directions}); its members have the numbers of the table's rows.")
+    if len(panels) > MAX_PANELS:
+        left = sum(len(members) for _, members in panels[MAX_PANELS:])
+        notes.append(f"Not shown: {len(panels) - MAX_PANELS} more panels with {left} configurations; use --where.")
+    return " ".join(notes)
