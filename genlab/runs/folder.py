@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from genlab.runs.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
+LoggedCheckpoints = Literal["best", "last", "both", "none"]
 MAX_NAME_LENGTH = 150
 LOCK_FILE = ".lock"
 """The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""
@@ -49,6 +50,8 @@ class RunOptions:
         entity: W&B entity, a user or a team. By default WANDB_ENTITY, or that of the API key.
         group: W&B group. By default WANDB_RUN_GROUP, or the experiment.
         tags: W&B tags. By default WANDB_TAGS, separated by commas.
+        log_checkpoints: Checkpoints that W&B keeps as artifacts of type model when the fit has finished: best, last,
+            both or none.
     """
 
     experiment: str | None = None
@@ -61,6 +64,7 @@ class RunOptions:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    log_checkpoints: LoggedCheckpoints = "none"
 
 
 def safe_name(text: str) -> str:
