@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from genlab.report.axes import Axis, is_log, levels_of, numbers_of, value_axis
 from genlab.report.charts import number_ticks, short_name, without_math
@@ -26,6 +27,8 @@ from genlab.report.records import ENDED_EARLY, as_text
 MAX_PANELS = 12
 PANELS_IN_ROW = 3
 MAX_COLORS = 10
+MAX_NUMBERED = 12  # members of a Pareto front
+MAX_TITLE = 52
 GREY = "0.7"
 PALETTE: Any = colormaps["tab10"]
 SCALE: Any = colormaps["plasma"]
@@ -54,10 +57,13 @@ def scatter(configurations: Sequence[Configuration], chart: Chart) -> Figure:
         panel.set_visible(False)
     x = value_axis(points["x"])
     _share(axes, shown, chart, configurations, x)
+    log_y = not x.categorical and is_log(points["y"])
     points = points.assign(at=x.at, color=_add_colors(figure, axes, points["colour"], chart.colour))
     for panel, (title, members) in zip(axes, shown, strict=False):
+        if not x.categorical:
+            _set_scales(panel, x, is_key(configurations, chart.x), log_y)
         _draw_panel(panel, points.loc[members], x, chart)
-        panel.set_title(title, fontsize=9, loc="left")
+        panel.set_title(title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…", fontsize=9, loc="left")
         panel.set_xlabel(_label(chart.x))
         panel.set_ylabel(_label(chart.y))
     width = round(28 * figure.get_size_inches()[0] / 2)
@@ -105,7 +111,9 @@ def _describe(configurations: Sequence[Configuration], members: list[int], other
     keys = [key for key in varying_keys([configurations[i] for i in others]) if key not in FINGERPRINTS]
     inside = [configurations[i] for i in members]
     common = [key for key in keys if len({str(c.keys.get(key)) for c in inside}) == 1]
-    return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in common[:2])
+    outside = [configurations[i] for i in others if i not in members]
+    alone = [key for key in common if all(str(c.keys.get(key)) != str(inside[0].keys.get(key)) for c in outside)]
+    return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in alone[:1] or common[:2])
 
 
 def _share(
@@ -131,7 +139,7 @@ def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str |
     numbers = numbers_of(values)
     if numbers is not None:
         norm = (LogNorm if is_log(numbers) else Normalize)(numbers.min(), numbers.max())
-        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, label=short_name(name), format="%g")
+        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, label=short_name(name), format="%g", aspect=30)
         return pd.Series([GREY if math.isnan(n) else SCALE(norm(n)) for n in numbers], index=values.index)
     texts = values.map(as_text)
     frequent = list(texts.value_counts().index[: MAX_COLORS if texts.nunique() <= MAX_COLORS else MAX_COLORS - 1])
@@ -144,12 +152,7 @@ def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str |
 
 
 def _draw_panel(panel: Axes, points: pd.DataFrame, x: Axis, chart: Chart) -> None:
-    at = points["at"]
-    if x.categorical:
-        at = _bars(panel, points, x)
-    else:
-        panel.set_yscale("log" if is_log(points["y"]) else "linear")
-        number_ticks(panel, x)
+    at = _bars(panel, points, x) if x.categorical else points["at"]
     panel.errorbar(
         at, points["y"], points["y_deviation"], points["x_deviation"], fmt="none", ecolor="0.5", elinewidth=1, capsize=2
     )
@@ -168,10 +171,22 @@ def _draw_panel(panel: Axes, points: pd.DataFrame, x: Axis, chart: Chart) -> Non
         numbers = numbers_of(points["x"])
         front = [points.index[i] for i in _front(numbers, points["y"], chart)]
         panel.step(at[front], points["y"][front], where="post", color="0.15", lw=1.3, zorder=2)
-        for index in front:
+        for index in front if len(front) <= MAX_NUMBERED else ():
             place = (at[index], points["y"][index])
             panel.annotate(str(index + 1), place, (4, 4), textcoords="offset points", fontsize=8)
     panel.grid(alpha=0.3)
+
+
+def _set_scales(panel: Axes, x: Axis, has_ticks: bool, log_y: bool) -> None:
+    """Sets logarithmic or linear scales, and labels the values of a config key."""
+    if has_ticks:
+        number_ticks(panel, x)
+    for axis, log in ((panel.xaxis, x.log and not has_ticks), (panel.yaxis, log_y)):
+        if log:
+            (panel.set_xscale if axis is panel.xaxis else panel.set_yscale)("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda number, _: f"{number:g}")
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _front(x: pd.Series | None, y: pd.Series, chart: Chart) -> list[int]:
@@ -214,7 +229,7 @@ def _notes(count: int, points: pd.DataFrame, panels: list[tuple[str, list[int]]]
         notes.append(f"{count - len(points)} configurations have no finite value of {chart.y} or {chart.x}.")
     if chart.better:
         directions = f"{chart.better[0]} {chart.x}, {chart.better[1]} {chart.y}"
-        notes.append(f"Line: Pareto front ({directions}); its members have the numbers of the table's rows.")
+        notes.append(f"Line: Pareto front ({directions}); the numbers are those of the table's rows.")
     if len(panels) > MAX_PANELS:
         left = sum(len(members) for _, members in panels[MAX_PANELS:])
         notes.append(f"Not shown: {len(panels) - MAX_PANELS} more panels with {left} configurations; use --where.")

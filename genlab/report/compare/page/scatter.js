@@ -4,6 +4,7 @@ const MAX_PANELS = 12;
 const PANELS_IN_ROW = 3;
 const MAX_COLORS = PALETTE.length;
 const MAX_LISTED = 30; // members of a Pareto front
+const FINGERPRINTS = ['data_fingerprint', 'classifier'];
 const GREY = '#b3bac5';
 const CONTROLS = ['y', 'x', 'colour', 'facet', 'points', 'x-scale', 'y-scale', 'pareto', 'better-x', 'better-y'];
 
@@ -43,13 +44,12 @@ function drawScatter() {
   const shown = panels.slice(0, MAX_PANELS);
   const fronts = showFronts(chart, shown);
   const colouring = colouringOf(chart.colour, shown.flatMap(panel => panel.points));
-  const axes = chart.x.numeric ? numberLayout(chart, placed) : null;
-  const drawn = shown.map((panel, i) => panelTraces(chart, panel, colouring, axes, fronts[i])
+  const drawn = shown.map((panel, i) => panelTraces(chart, panel, colouring, fronts[i])
     .map(trace => ({ ...trace, xaxis: `x${i + 1}`, yaxis: `y${i + 1}` })));
   const node = byId('scatter-chart');
   const rows = Math.ceil(shown.length / PANELS_IN_ROW);
   node.style.height = `${rows > 1 ? 110 + 310 * rows : 500}px`;
-  Plotly.react(node, [...colouring.legend, ...drawn.flat()], scatterLayout(chart, shown, axes, colouring, rows), CONFIG);
+  Plotly.react(node, [...colouring.legend, ...drawn.flat()], scatterLayout(chart, shown, colouring, rows), CONFIG);
   byId('scatter-caption').textContent = captionOf(chart, placed, panels, told);
 }
 
@@ -74,17 +74,30 @@ function panelsOf(chart, points) {
   const measured = [chart.y, chart.x, chart.colour].filter(quantity => quantity?.kind === 'metric');
   const groupOf = point => measured.map(metric => metric.group(point)).join();
   const facets = chart.facet ? levelsOf(chart.facet, points) : [{ level: null, members: points }];
-  const several = new Set(points.map(groupOf)).size > 1;
-  return facets.flatMap(({ level, members }) => [...groupBy(members, groupOf)].sort(([, a], [, b]) => b.length - a.length)
-    .map(([group, members]) => ({ points: members, group, yGroup: String(chart.y.group?.(members[0]) ?? ''),
-      xGroup: String(chart.x.group?.(members[0]) ?? ''),
-      title: [level === null ? '' : `${chart.facet.label} ${level}`, several ? describeGroup(members, points) : ''].filter(Boolean).join('; ') })));
+  const sameScale = (key, made) => { // panels whose values compare have the same axes
+    for (const panels of groupBy(made, panel => panel[`${key}Group`]).values()) {
+      const axis = (key === 'x' ? numberAxisOfX : yAxis)(chart, panels.flatMap(panel => panel.points));
+      for (const panel of panels) panel[key] = axis;
+    }
+  };
+  const several = members => new Set(members.map(groupOf)).size > 1;
+  const made = facets.flatMap(({ level, members }) => [...groupBy(members, groupOf)].sort(([, a], [, b]) => b.length - a.length)
+    .map(([group, own]) => ({ points: own, group, yGroup: String(chart.y.group?.(own[0]) ?? ''),
+      xGroup: String(chart.x.group?.(own[0]) ?? ''),
+      title: [level === null ? '' : `${chart.facet.label} ${level}`, several(members) ? describeGroup(own, members) : '']
+        .filter(Boolean).join(', ') })));
+  sameScale('y', made);
+  if (chart.x.numeric) sameScale('x', made);
+  return made;
 }
 
 // Names what the points of a group have in common, in distinction from other points: data MNIST, model VAE.
 function describeGroup(members, points) {
-  const common = keyQuantities.filter(key => new Set(points.map(key.text)).size > 1 && new Set(members.map(key.text)).size === 1);
-  return common.slice(0, 2).map(key => `${key.label} ${cut(key.text(members[0]), 24)}`).join(', ') || `${members.length} that compare`;
+  const others = points.filter(point => !members.includes(point));
+  const common = keyQuantities.filter(key => !FINGERPRINTS.includes(key.name) && new Set(points.map(key.text)).size > 1
+    && new Set(members.map(key.text)).size === 1);
+  const alone = common.filter(key => others.every(point => key.text(point) !== key.text(members[0])));
+  return (alone.length ? alone.slice(0, 1) : common.slice(0, 2)).map(key => `${key.label} ${cut(key.text(members[0]), 24)}`).join(', ') || `${members.length} that compare`;
 }
 
 // How the points are colored: function of a point to a color, or to a number on the shared color axis.
@@ -123,8 +136,8 @@ function categoryColouring(colour, points) {
       itemclick: false, itemdoubleclick: false } } };
 }
 
-// The places of the numbers on the x-axis, and its ticks. All panels have the same ones.
-function numberLayout(chart, points) {
+// The x-axis of numbers: the places of points, and its layout.
+function numberAxisOfX(chart, points) {
   const numbers = points.map(point => point.x);
   const places = numberPlaces({ numbers, log: chart.logX }, points.map((_, i) => i));
   const levels = [...new Set(there(numbers))].sort((a, b) => a - b);
@@ -138,9 +151,9 @@ function numberLayout(chart, points) {
 const titleOf = quantity => [quantity.kind === 'metric' ? quantity.name : quantity.label, quantity.unit].filter(Boolean).join(' ')
   + (ARROWS[quantity.better] ?? '');
 
-function panelTraces(chart, panel, colouring, axes, front) {
+function panelTraces(chart, panel, colouring, front) {
   const levels = chart.x.numeric ? [] : levelsOf(chart.x, panel.points);
-  const place = chart.x.numeric ? axes.place : asidePlaces(levels);
+  const place = chart.x.numeric ? panel.x.place : asidePlaces(levels);
   const groups = [...groupBy(panel.points, colouring.traceOf).values()];
   const points = groups.map(members => pointsTrace(chart, members, place, colouring.marker(members)));
   return [...(chart.x.numeric ? [] : [barsTrace(chart, levels)]), ...(front ? [frontTrace(front)] : []), ...points];
@@ -199,7 +212,7 @@ function seedValues(quantity, point) {
 }
 
 // Small multiples: panels of one group of comparable values have the same y-axis.
-function scatterLayout(chart, panels, axes, colouring, rows) {
+function scatterLayout(chart, panels, colouring, rows) {
   const columns = Math.min(PANELS_IN_ROW, Math.max(1, panels.length));
   const gap = { x: columns > 1 ? 0.07 : 0, y: rows > 1 ? 0.34 / rows : 0 };
   const domain = (at, count, space) => {
@@ -211,12 +224,9 @@ function scatterLayout(chart, panels, axes, colouring, rows) {
   panels.forEach((panel, i) => {
     const name = i ? i + 1 : '';
     const [left, top] = [domain(i % columns, columns, gap.x), domain(rows - 1 - Math.floor(i / columns), rows, gap.y)];
-    const firstOf = key => panels.findIndex(other => other[key] === panel[key]);
-    const matching = (axis, key) => (firstOf(key) < i ? { matches: `${axis}${firstOf(key) || ''}`.replace(/\d+$/, number => Number(number) + 1) } : {});
-    made[`xaxis${name}`] = { ...base.x, domain: left, anchor: `y${name}`, ...xAxis(chart, panel, axes), ...(axes ? matching('x', 'xGroup') : {}) };
-    made[`yaxis${name}`] = { ...base.y, domain: top, anchor: `x${name}`, type: chart.logY ? 'log' : 'linear',
-      title: i % columns === 0 ? { text: plain(titleOf(chart.y)) } : undefined, rangemode: axes ? 'normal' : 'tozero', ...yTicks(chart, panel),
-      ...matching('y', 'yGroup') };
+    made[`xaxis${name}`] = { ...base.x, domain: left, anchor: `y${name}`, ...(panel.x?.layout ?? categoryAxis(chart, panel)) };
+    made[`yaxis${name}`] = { ...base.y, domain: top, anchor: `x${name}`, ...panel.y,
+      title: i % columns === 0 ? { text: plain(titleOf(chart.y)) } : undefined };
     if (panel.title) {
       made.annotations.push({ text: plain(cut(panel.title, 60)), x: left[0], y: top[1], xref: 'paper', yref: 'paper', xanchor: 'left',
         yanchor: 'bottom', showarrow: false, font: { size: 12.5 } });
@@ -225,17 +235,20 @@ function scatterLayout(chart, panels, axes, colouring, rows) {
   return made;
 }
 
-function xAxis(chart, panel, axes) {
-  if (axes) return axes.layout;
+function categoryAxis(chart, panel) {
   const levels = levelsOf(chart.x, panel.points).map(({ level }) => plain(cut(level, 20)));
   return { title: { text: plain(chart.x.label) }, tickvals: levels.map((_, i) => i), ticktext: levels, range: [-0.6, levels.length - 0.4] };
 }
 
-function yTicks(chart, panel) {
-  if (!chart.logY) return {};
-  const values = panel.points.map(point => point.y);
-  const ticks = roundNumbers([Math.min(...values), Math.max(...values)], true);
-  return { tickvals: ticks, ticktext: ticks.map(large) };
+function yAxis(chart, points) {
+  const ends = points.flatMap(point => [-1, 0, 1].map(sign => point.y + sign * (chart.y.spread?.(point) ?? 0)));
+  const inside = [...(chart.x.numeric ? [] : [0]), ...ends].filter(number => !chart.logY || number > 0);
+  const range = [Math.min(...inside), Math.max(...inside)];
+  const [low, high] = chart.logY ? range.map(Math.log10) : range;
+  const room = 0.05 * (high - low) || 0.05 * Math.abs(high) || 1;
+  const ticks = chart.logY ? roundNumbers(range, true) : null;
+  return { type: chart.logY ? 'log' : 'linear', range: [low - (low || chart.x.numeric ? room : 0), high + room],
+    ...(ticks && { tickvals: ticks, ticktext: ticks.map(large) }) };
 }
 
 // The Pareto front of each panel, if it is asked for; marks its members in the table and lists them.
