@@ -1,4 +1,4 @@
-"""The time and size of a comparison of many runs of ten experiments.
+"""The time and size of a comparison of many runs of ten experiments, and the time in which Chromium opens its page.
 
 python -m studies.benchmarks.compare
 
@@ -6,8 +6,10 @@ The runs are artificial: five models on two data sets, five seeds of each settin
 """
 
 import argparse
+import importlib.util
 import itertools
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,21 +48,44 @@ def write_experiment(folder: Path, model: str, data: str, count: int) -> None:
         write_summary(run, summary)
 
 
+def write_experiments(root: Path, count: int) -> list[Path]:
+    """Writes ten experiments with `count` runs in all."""
+    folders = {root / f"{model}_{data}".lower(): (model, data) for model, data in itertools.product(MODELS, DATA)}
+    for folder, (model, data) in folders.items():
+        write_experiment(folder, model, data, count // len(folders))
+    return sorted(folders)
+
+
+def opening(page: Path) -> float:
+    """Returns the seconds until Chromium has drawn the page."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page()
+        began = time.perf_counter()
+        tab.goto(page.as_uri())
+        tab.wait_for_function("requestAnimationFrame(() => { window.drawn = true; }), window.drawn === true")
+        taken = time.perf_counter() - began
+        browser.close()
+    return taken
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of runs (default: 1000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for model, data in itertools.product(MODELS, DATA):
-            write_experiment(root / f"{model}_{data}".lower(), model, data, options.runs // 10)
-        folders = sorted(map(str, root.iterdir()))
+        folders = write_experiments(root, options.runs)
         page = root / "table.html"
         began = time.perf_counter()
         command: list[Any] = [sys.executable, PROGRAM, "compare", *folders, "--output", page]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         taken = time.perf_counter() - began
         print(f"{options.runs} runs of {len(folders)} experiments: {taken:.1f} s, {page.stat().st_size / 1e6:.2f} MB")
+        if shutil.which("chromium") and importlib.util.find_spec("playwright"):
+            print(f"opened in Chromium: {opening(page):.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """The page in a real browser: it opens from a file, loads nothing else, and its controls work."""
 
-import importlib.util
 import itertools
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,40 +16,9 @@ from PIL import Image
 from genlab.report.records import SweepData
 from genlab.report.writer import write_report, write_report_files
 from genlab.runs.folder import write_summary
-from tests import HANG_SECONDS
+from tests.genlab.report.browser import HOSTILE, NEEDS_CHROMIUM
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
-]
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&lt;b&gt;$x^$"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """Yields a tab, and checks that it has no error, no dialog and no request to another address."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(1000 * HANG_SECONDS)
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("dialog", lambda dialog: (problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
-    page.on("requestfailed", lambda request: problems.append(f"failed {request.url}"))
-    yield page
-    page.close()
-    assert problems == []
+pytestmark = NEEDS_CHROMIUM
 
 
 def write_sweep(folder: Path) -> Path:
