@@ -65,7 +65,7 @@ def opening(page: Path) -> float:
         tab = browser.new_page()
         began = time.perf_counter()
         tab.goto(page.as_uri())
-        tab.wait_for_function("requestAnimationFrame(() => { window.drawn = true; }), window.drawn === true")
+        tab.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         taken = time.perf_counter() - began
         browser.close()
     return taken

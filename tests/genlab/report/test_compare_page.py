@@ -176,6 +176,7 @@ def test_a_page_of_a_thousand_runs(tmp_path: Path, tab: Any):
     tab.select_option("#scatter-points", "runs")
     assert sum(len(trace["x"]) for trace in chart(tab)[0]) == 900
     tab.select_option("#scatter-facet", "model.latent_dim")
+    assert tab.locator("#scatter-chart .main-svg").first.bounding_box()["height"] > 1000
     assert len(chart(tab)[1]["annotations"]) == 12 and "28 more panels" in tab.inner_text("#scatter-caption")
 
 

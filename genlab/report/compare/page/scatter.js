@@ -46,10 +46,8 @@ function drawScatter() {
   const colouring = colouringOf(chart.colour, shown.flatMap(panel => panel.points));
   const drawn = shown.map((panel, i) => panelTraces(chart, panel, colouring, fronts[i])
     .map(trace => ({ ...trace, xaxis: `x${i + 1}`, yaxis: `y${i + 1}` })));
-  const node = byId('scatter-chart');
   const rows = Math.ceil(shown.length / PANELS_IN_ROW);
-  node.style.height = `${rows > 1 ? 110 + 310 * rows : 500}px`;
-  Plotly.react(node, [...colouring.legend, ...drawn.flat()], scatterLayout(chart, shown, colouring, rows), CONFIG);
+  Plotly.react(byId('scatter-chart'), [...colouring.legend, ...drawn.flat()], scatterLayout(chart, shown, colouring, rows), CONFIG);
   byId('scatter-caption').textContent = captionOf(chart, placed, panels, told);
 }
 
@@ -219,7 +217,8 @@ function scatterLayout(chart, panels, colouring, rows) {
     const size = (1 - space * (count - 1)) / count;
     return [at * (size + space), at * (size + space) + size];
   };
-  const made = layout({ margin: { l: 70, r: 20, t: panels.some(panel => panel.title) ? 62 : 36, b: 56 }, hovermode: 'closest', ...colouring.layout, annotations: [] });
+  const made = layout({ margin: { l: 70, r: 20, t: panels.some(panel => panel.title) ? 62 : 36, b: 56 }, ...colouring.layout,
+    annotations: [], autosize: true, height: rows > 1 ? 110 + 310 * rows : 500 });
   const base = { x: made.xaxis, y: made.yaxis };
   panels.forEach((panel, i) => {
     const name = i ? i + 1 : '';
