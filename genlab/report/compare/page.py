@@ -79,7 +79,7 @@ def page_data(
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [
             legend(full).replace("* best of those", "bold: best of the shown ones"),
-            *([] if is_pivot else tables[0].notes),
+            *(full if is_pivot else tables[0]).notes,
         ],
         "metrics": [_metric(column.metric, column.metric in shown) for column in full.columns],
         "keys": _keys(configurations, full.keys),

@@ -24,6 +24,7 @@ from genlab.report.compare.wandb_runs import wandb_runs
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 
+SCATTER = ["--metric", "test/mse", "--output", "missing/a.png"]
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
@@ -175,6 +176,14 @@ def test_the_command_writes_its_files(experiments: list[Path], tmp_path: Path, c
         (["--baseline", "ddpm/failed"], "its state is failed"),
         (["--output", "a.pdf"], "must be one of .html"),
         (["--output", "a.png"], "draws one metric"),
+        (["--facet", "model"], "--facet is for a scatter chart: name what is on its x-axis"),
+        (["--x", "seconds"], "draws a chart: add --output"),
+        ([*SCATTER, "--x", "secods"], "--x secods: no run has this key; did you mean seconds?"),
+        ([*SCATTER, "--x", "seconds", "--color", "modle"], "did you mean model?"),
+        ([*SCATTER, "--x", "seed"], "seeds are folded"),
+        ([*SCATTER, "--x", "model", "--pareto"], "--pareto needs numbers, and model has texts"),
+        ([*SCATTER, "--x", "latent_dim", "--pareto"], "add --better model.latent_dim=lower"),
+        ([*SCATTER, "--x", "latent_dim", "--pareto", "--better", "latent_dim"], "give NAME=lower or NAME=higher"),
         (["--where", "state=failed"], "no run to compare has finished (1 failed)"),
         (["--wandb", "project"], "neither ENTITY/PROJECT nor"),
     ],
@@ -184,7 +193,7 @@ def test_bad_input_is_told_in_one_line(
 ):
     assert sweep.main(["compare", *map(str, experiments), *options]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1 and not Path("missing").exists()
 
 
 def test_folders_without_runs_and_names_that_are_equal(experiments: list[Path], tmp_path: Path):
