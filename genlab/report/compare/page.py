@@ -27,7 +27,9 @@ SCRIPTS = (
     "selection.js",
     "quantities.js",
     "table.js",
+    "colouring.js",
     "pareto.js",
+    "scatter_axes.js",
     "scatter.js",
     "main.js",
 )
@@ -103,10 +105,7 @@ def _keys(configurations: Sequence[Configuration], telling: Sequence[str]) -> li
     keys = list(dict.fromkeys([*telling, *varying_keys(configurations)]))
     labels = short_labels(keys)
     columns = {key: short_classes(pd.Series([c.keys.get(key) for c in configurations], dtype=object)) for key in keys}
-    return [
-        {**axis(columns[key]), "key": key, "label": labels[key], "telling": key in telling and len(configurations) > 1}
-        for key in keys
-    ]
+    return [{**axis(columns[key]), "key": key, "label": labels[key], "telling": key in telling} for key in keys]
 
 
 def _configuration(row: Row, full: Table, numbers: dict[Run, int], groups: dict[Key, int]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a chart of a comparison can show: metrics, recorded numbers such as seconds, and config keys."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from genlab.report.axes import numbers_of, short_classes
 from genlab.report.compare.comparability import Better, better_of
-from genlab.report.compare.folding import Configuration
+from genlab.report.compare.folding import Configuration, varying_keys
 from genlab.report.compare.runs import FACTS, find_key
 from genlab.report.compare.table import Table
 from genlab.report.records import SEED
@@ -57,30 +57,35 @@ def choose_chart(
         raise UsageError(f"--x {x}: there is no metric to draw; name one with --metric")
     configurations = [c for row in tables[0].rows for c in row.configurations]
     y = tables[0].columns[0].metric
-    names = {name for c in configurations for name in (*c.keys, *FACTS, *(m for run in c.runs for m in run.metrics))}
-    told = dict(_direction(names, text) for text in better)
-    across = _find(names, x, "--x")
-    colour = _find(names, colour, "--colour") if colour else None
-    facet = _find(names, facet, "--facet") if facet else None
-    for name in filter(None, (across, y)):
-        if all(value is None for value in column(configurations, name)):
-            raise UsageError(f"no configuration has a finite value of {name}; choose another one, such as seconds")
+    told = dict(_direction(configurations, text) for text in better)
+    across = _find(configurations, x, "--x")
+    colour = _find(configurations, colour, "--colour") if colour else None
+    facet = _find(configurations, facet, "--facet") if facet else None
     if pareto and numbers_of(column(configurations, across)) is None:
         raise UsageError(f"--pareto needs numbers, and {across} has texts; choose another --x, such as seconds")
-    return Chart(across, y, colour, facet, (_better(across, told), _better(y, told)) if pareto else None)
+    chart = Chart(across, y, colour, facet, (_better(across, told), _better(y, told)) if pareto else None)
+    if not any(is_drawn(configurations, chart)):
+        raise UsageError(
+            f"no configuration has values of {y}, {across} and the color; choose others, such as --x seconds"
+        )
+    return chart
 
 
-def _find(names: Collection[str], asked: str, option: str) -> str:
+def _find(configurations: Sequence[Configuration], asked: str, option: str) -> str:
     if asked in (SEED, "seed"):
         raise UsageError(f"{option} {asked}: seeds are folded to a mean; choose another key, such as model")
-    return find_key(names, asked, option)
+    names = {name for c in configurations for name in (*c.keys, *FACTS, *(m for run in c.runs for m in run.metrics))}
+    found = find_key(names, asked, option)
+    if is_key(configurations, found) and found not in varying_keys(configurations):
+        raise UsageError(f"{option} {asked}: all configurations have the same {found}; choose a key that varies")
+    return found
 
 
-def _direction(names: Collection[str], text: str) -> tuple[str, Better]:
+def _direction(configurations: Sequence[Configuration], text: str) -> tuple[str, Better]:
     name, _, direction = text.rpartition("=")
     if not name or direction not in ("lower", "higher"):
         raise UsageError(f"--better {text}: give NAME=lower or NAME=higher")
-    return _find(names, name, "--better"), "lower" if direction == "lower" else "higher"
+    return _find(configurations, name, "--better"), "lower" if direction == "lower" else "higher"
 
 
 def _better(name: str, told: Mapping[str, Better]) -> Better:
@@ -90,6 +95,14 @@ def _better(name: str, told: Mapping[str, Better]) -> Better:
             f"--pareto: neither direction of {name} is known to be better; add --better {name}=lower (or =higher)"
         )
     return direction
+
+
+def is_drawn(configurations: Sequence[Configuration], chart: Chart) -> pd.Series:
+    """Returns whether each configuration has y, x and the metric of the color. No value of a config key has a place."""
+    needed = [chart.y] if is_key(configurations, chart.x) else [chart.y, chart.x]
+    if chart.colour and is_metric(configurations, chart.colour):
+        needed.append(chart.colour)
+    return pd.concat([column(configurations, name).notna() for name in needed], axis=1).all(axis=1)
 
 
 def is_metric(configurations: Sequence[Configuration], name: str) -> bool:

@@ -15,6 +15,8 @@ from genlab.suggestions import did_you_mean
 
 FACTS = ("parameters", "seconds", "images/s", "hardware")
 """What a run records beside its metrics; seconds are those of the whole run, with validation and test."""
+TIMED = ("seconds", "images/s")
+"""Facts that compare on equal hardware only."""
 UNRECORDED = " (not recorded)"
 FILTER = re.compile(r"([^=!<>]+?)\s*(!=|<=|>=|=|<|>)\s*(.*)")
 

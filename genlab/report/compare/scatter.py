@@ -20,8 +20,9 @@ from genlab.report.charts import number_ticks, short_name, without_math
 from genlab.report.compare.comparability import better_of, metric_of
 from genlab.report.compare.folding import FINGERPRINTS, Configuration, varying_keys
 from genlab.report.compare.pareto import pareto_front
-from genlab.report.compare.quantities import Chart, column, deviations, is_key, is_metric
+from genlab.report.compare.quantities import Chart, column, deviations, is_drawn, is_key, is_metric
 from genlab.report.compare.rendering import ARROWS
+from genlab.report.compare.runs import TIMED
 from genlab.report.records import ENDED_EARLY, as_text
 
 MAX_PANELS = 12
@@ -84,11 +85,11 @@ def _points(configurations: Sequence[Configuration], chart: Chart) -> pd.DataFra
             "colour": column(configurations, chart.colour) if chart.colour else empty,
             "facet": column(configurations, chart.facet) if chart.facet else empty,
             "group": [tuple(c.group(name) for name in measured) for c in configurations],
+            "hardware": column(configurations, "hardware"),
             "early": [any(run.state == ENDED_EARLY for run in c.runs) for c in configurations],
         }
     )
-    has_x = points["x"].notna() | is_key(configurations, chart.x)  # no value of a key has a place
-    return points[points["y"].notna() & has_x]
+    return points[is_drawn(configurations, chart)]
 
 
 def _panels(configurations: Sequence[Configuration], points: pd.DataFrame, chart: Chart) -> list[tuple[str, list[int]]]:
@@ -223,6 +224,10 @@ def _notes(count: int, points: pd.DataFrame, panels: list[tuple[str, list[int]]]
         notes.append("Grey bars: the mean of their points.")
     if points["group"].nunique() > 1:
         notes.append("Only configurations that compare share a panel.")
+    timed = [name for name in (chart.x, chart.y, chart.colour) if name in TIMED]
+    if timed and points["hardware"].nunique() > 1:
+        kinds = f"and there are {points['hardware'].nunique()} kinds"
+        notes.append(f"{', '.join(timed)}: compares on equal hardware only, {kinds}.")
     if points["early"].any():
         notes.append("Crosses: ended early.")
     if len(points) < count:

@@ -181,6 +181,7 @@ def test_the_command_writes_its_files(experiments: list[Path], tmp_path: Path, c
         ([*SCATTER, "--x", "secods"], "--x secods: no run has this key; did you mean seconds?"),
         ([*SCATTER, "--x", "seconds", "--color", "modle"], "did you mean model?"),
         ([*SCATTER, "--x", "seed"], "seeds are folded"),
+        ([*SCATTER, "--x", "data"], "all configurations have the same data"),
         ([*SCATTER, "--x", "model", "--pareto"], "--pareto needs numbers, and model has texts"),
         ([*SCATTER, "--x", "latent_dim", "--pareto"], "add --better model.latent_dim=lower"),
         ([*SCATTER, "--x", "latent_dim", "--pareto", "--better", "latent_dim"], "give NAME=lower or NAME=higher"),

@@ -2,10 +2,8 @@
 
 const MAX_PANELS = 12;
 const PANELS_IN_ROW = 3;
-const MAX_COLORS = PALETTE.length;
-const MAX_LISTED = 30; // members of a Pareto front
 const FINGERPRINTS = ['data_fingerprint', 'classifier'];
-const GREY = '#b3bac5';
+const TIMED = ['seconds', 'images/s'];
 const CONTROLS = ['y', 'x', 'colour', 'facet', 'points', 'x-scale', 'y-scale', 'pareto', 'better-x', 'better-y'];
 
 const control = name => byId(`scatter-${name}`);
@@ -24,6 +22,8 @@ function setUpScatter() {
   control('colour').value = asked.colour ?? keyQuantities.find(key => key.telling)?.name ?? '';
   control('facet').value = asked.facet ?? '';
   (asked.better ?? []).forEach((direction, i) => { control(['better-x', 'better-y'][i]).value = direction; });
+  byId('scatter').hidden = !quantityNamed(control('y').value) || !quantityNamed(control('x').value);
+  if (byId('scatter').hidden) return;
   for (const name of CONTROLS) remembered(control(name)).addEventListener('change', drawScatter);
   if (asked.better && !choices.has('scatter-pareto')) control('pareto').checked = true;
   onSelection(drawScatter);
@@ -51,6 +51,9 @@ function drawScatter() {
   byId('scatter-caption').textContent = captionOf(chart, placed, panels, told);
 }
 
+// The metrics in the chart, which all points must have.
+const measuredIn = ({ y, x, colour }) => [y, x, colour].filter(quantity => quantity?.kind === 'metric');
+
 // Returns the points with their places, and what is to be said of those that have none.
 function placePoints(chart) {
   const points = selection.configurations.flatMap(configuration => (chart.perRun
@@ -58,10 +61,11 @@ function placePoints(chart) {
   const keepsNone = quantity => !quantity.numeric || quantity.kind === 'key'; // None has a place among them
   const has = (quantity, point) => keepsNone(quantity) || quantity.number(point) !== null;
   const fits = (quantity, log, point) => !log || quantity.number(point) === null || quantity.number(point) > 0;
-  const valued = points.filter(point => chart.y.number(point) !== null && has(chart.x, point));
+  const needed = measuredIn(chart);
+  const valued = points.filter(point => has(chart.x, point) && [chart.y, ...needed].every(quantity => quantity.number(point) !== null));
   const placed = valued.filter(point => fits(chart.x, chart.logX, point) && fits(chart.y, chart.logY, point));
   const what = chart.perRun ? 'runs' : 'configurations';
-  const told = [[points.length - valued.length, `${what} have no finite value of ${chart.y.name} or ${chart.x.name}`],
+  const told = [[points.length - valued.length, `${what} have no finite value of ${[...new Set([chart.y, chart.x, ...needed])].map(({ name }) => name).join(' or ')}`],
     [valued.length - placed.length, `${what} have values that are not positive, which have no place on a logarithmic axis`]];
   return { told: told.filter(([count]) => count > 0).map(([count, text]) => `${count} ${text}.`),
     placed: placed.map(point => ({ ...point, x: chart.x.number(point), y: chart.y.number(point) })) };
@@ -69,8 +73,7 @@ function placePoints(chart) {
 
 // The groups of points of which all metrics in the chart compare, in panels of their own, for each value of the facet.
 function panelsOf(chart, points) {
-  const measured = [chart.y, chart.x, chart.colour].filter(quantity => quantity?.kind === 'metric');
-  const groupOf = point => measured.map(metric => metric.group(point)).join();
+  const groupOf = point => measuredIn(chart).map(metric => metric.group(point)).join();
   const facets = chart.facet ? levelsOf(chart.facet, points) : [{ level: null, members: points }];
   const sameScale = (key, made) => { // panels whose values compare have the same axes
     for (const panels of groupBy(made, panel => panel[`${key}Group`]).values()) {
@@ -97,57 +100,6 @@ function describeGroup(members, points) {
   const alone = common.filter(key => others.every(point => key.text(point) !== key.text(members[0])));
   return (alone.length ? alone.slice(0, 1) : common.slice(0, 2)).map(key => `${key.label} ${cut(key.text(members[0]), 24)}`).join(', ') || `${members.length} that compare`;
 }
-
-// How the points are colored: function of a point to a color, or to a number on the shared color axis.
-function colouringOf(colour, points) {
-  if (!colour) return { traceOf: () => '', marker: () => ({ color: PALETTE[0] }), legend: [], layout: {} };
-  return colour.numeric ? numberColouring(colour, points) : categoryColouring(colour, points);
-}
-
-function numberColouring(colour, points) {
-  const bend = colour.log ? Math.log10 : number => number;
-  const numbers = there(points.map(colour.number));
-  const range = numbers.length ? [Math.min(...numbers), Math.max(...numbers)] : [0, 1];
-  const ticks = roundNumbers(range, colour.log).filter(number => number >= range[0] && number <= range[1]);
-  const shown = ticks.length > 1 ? ticks : range;
-  const bar = { title: { text: plain(colour.label), side: 'right' }, thickness: 14, outlinewidth: 0, tickvals: shown.map(bend),
-    ticktext: shown.map(large) };
-  const [low, high] = range.map(bend);
-  const marker = members => (colour.number(members[0]) === null ? { color: GREY }
-    : { color: members.map(point => bend(colour.number(point))), coloraxis: 'coloraxis' });
-  return { traceOf: point => (colour.number(point) === null ? 'none' : ''), marker, legend: [], grey: colour.name,
-    layout: { coloraxis: { colorscale: SCALE, cmin: low, cmax: high > low ? high : low + 1, colorbar: bar } } };
-}
-
-function categoryColouring(colour, points) {
-  const levels = levelsOf(colour, points);
-  const named = levels.length > MAX_COLORS ? [...levels].sort((a, b) => b.members.length - a.members.length).slice(0, MAX_COLORS - 1) : levels;
-  const kept = levels.filter(level => named.includes(level)).map(({ level }) => level);
-  const others = levels.length - kept.length;
-  const colorOf = name => (kept.includes(name) ? PALETTE[kept.indexOf(name)] : GREY);
-  const traceOf = point => (kept.includes(colour.text(point)) ? colour.text(point) : `${others} others`);
-  const names = [...kept, ...(others ? [`${others} others`] : [])];
-  const legend = names.map(name => ({ type: 'scatter', mode: 'markers', x: [null], y: [null], name: plain(cut(name)),
-    marker: { color: colorOf(name), size: 9 }, showlegend: true, hoverinfo: 'skip' }));
-  return { traceOf, marker: members => ({ color: colorOf(traceOf(members[0])) }), legend,
-    layout: { showlegend: true, legend: { title: { text: plain(colour.label) }, orientation: 'v', x: 1.01, y: 1, yanchor: 'top',
-      itemclick: false, itemdoubleclick: false } } };
-}
-
-// The x-axis of numbers: the places of points, and its layout.
-function numberAxisOfX(chart, points) {
-  const numbers = points.map(point => point.x);
-  const places = numberPlaces({ numbers, log: chart.logX }, points.map((_, i) => i));
-  const levels = [...new Set(there(numbers))].sort((a, b) => a - b);
-  const isFew = chart.x.kind === 'key' && levels.length <= MAX_LEVELS;
-  const ticks = (isFew ? levels : roundNumbers([places.low, places.high], chart.logX)).map(number => [number, large(number)]);
-  if (places.none !== null) ticks.push([places.none, 'none']);
-  const layout = numberAxisLayout({ label: titleOf(chart.x), log: chart.logX }, places, ticks);
-  return { place: point => point.x ?? places.none, layout };
-}
-
-const titleOf = quantity => [quantity.kind === 'metric' ? quantity.name : quantity.label, quantity.unit].filter(Boolean).join(' ')
-  + (ARROWS[quantity.better] ?? '');
 
 function panelTraces(chart, panel, colouring, front) {
   const levels = chart.x.numeric ? [] : levelsOf(chart.x, panel.points);
@@ -182,7 +134,6 @@ function pointsTrace(chart, members, place, marker) {
   };
   return { type: 'scatter', mode: 'markers', x: members.map(place), y: members.map(point => point.y), error_y: bars(chart.y),
     error_x: bars(chart.x), showlegend: false, hoverinfo: 'text', hovertext: members.map(point => hoverText(chart, point)),
-    customdata: members.map(point => point.configuration),
     marker: { ...marker, size: members.map(point => (symbol(point) === 'star' ? 13 : 8)), symbol: members.map(symbol),
       opacity: 0.85, line: { color: '#fff', width: 0.8 } } };
 }
@@ -209,90 +160,20 @@ function seedValues(quantity, point) {
   return values.length ? `: ${values.slice(0, 6).map(format).join(', ')}${rest}` : '';
 }
 
-// Small multiples: panels of one group of comparable values have the same y-axis.
-function scatterLayout(chart, panels, colouring, rows) {
-  const columns = Math.min(PANELS_IN_ROW, Math.max(1, panels.length));
-  const gap = { x: columns > 1 ? 0.07 : 0, y: rows > 1 ? 0.34 / rows : 0 };
-  const domain = (at, count, space) => {
-    const size = (1 - space * (count - 1)) / count;
-    return [at * (size + space), at * (size + space) + size];
-  };
-  const made = layout({ margin: { l: 70, r: 20, t: panels.some(panel => panel.title) ? 62 : 36, b: 56 }, ...colouring.layout,
-    annotations: [], autosize: true, height: rows > 1 ? 110 + 310 * rows : 500 });
-  const base = { x: made.xaxis, y: made.yaxis };
-  panels.forEach((panel, i) => {
-    const name = i ? i + 1 : '';
-    const [left, top] = [domain(i % columns, columns, gap.x), domain(rows - 1 - Math.floor(i / columns), rows, gap.y)];
-    made[`xaxis${name}`] = { ...base.x, domain: left, anchor: `y${name}`, ...(panel.x?.layout ?? categoryAxis(chart, panel)) };
-    made[`yaxis${name}`] = { ...base.y, domain: top, anchor: `x${name}`, ...panel.y,
-      title: i % columns === 0 ? { text: plain(titleOf(chart.y)) } : undefined };
-    if (panel.title) {
-      made.annotations.push({ text: plain(cut(panel.title, 60)), x: left[0], y: top[1], xref: 'paper', yref: 'paper', xanchor: 'left',
-        yanchor: 'bottom', showarrow: false, font: { size: 12.5 } });
-    }
-  });
-  return made;
-}
-
-function categoryAxis(chart, panel) {
-  const levels = levelsOf(chart.x, panel.points).map(({ level }) => plain(cut(level, 20)));
-  return { title: { text: plain(chart.x.label) }, tickvals: levels.map((_, i) => i), ticktext: levels, range: [-0.6, levels.length - 0.4] };
-}
-
-function yAxis(chart, points) {
-  const ends = points.flatMap(point => [-1, 0, 1].map(sign => point.y + sign * (chart.y.spread?.(point) ?? 0)));
-  const inside = [...(chart.x.numeric ? [] : [0]), ...ends].filter(number => !chart.logY || number > 0);
-  const range = [Math.min(...inside), Math.max(...inside)];
-  const [low, high] = chart.logY ? range.map(Math.log10) : range;
-  const room = 0.05 * (high - low) || 0.05 * Math.abs(high) || 1;
-  const ticks = chart.logY ? roundNumbers(range, true) : null;
-  return { type: chart.logY ? 'log' : 'linear', range: [low - (low || chart.x.numeric ? room : 0), high + room],
-    ...(ticks && { tickvals: ticks, ticktext: ticks.map(large) }) };
-}
-
-// The Pareto front of each panel, if it is asked for; marks its members in the table and lists them.
-function showFronts(chart, panels) {
-  const isOn = control('pareto').checked && chart.x.numeric;
-  control('pareto').disabled = !chart.x.numeric;
-  const better = [['x', chart.x], ['y', chart.y]].map(([name, quantity]) => {
-    control(`better-${name}`).closest('label').hidden = !isOn || quantity.better !== null;
-    return quantity.better ?? control(`better-${name}`).value;
-  });
-  const fronts = isOn ? panels.map(panel => paretoFront(panel.points, better)) : panels.map(() => null);
-  const members = new Set(fronts.flatMap(front => (front ?? []).map(point => point.configuration)));
-  for (const { item, node } of table.rows) node.classList.toggle('front', members.has(item));
-  byId('scatter-front').hidden = !isOn;
-  if (isOn) listFronts(chart, panels, fronts, better);
-  return fronts;
-}
-
-function listFronts(chart, panels, fronts, better) {
-  const head = `Pareto front: ${better[0]} ${chart.x.name}, ${better[1]} ${chart.y.name}; no other point is at least as good in both and better ` +
-    'in one. Its configurations are marked ◆ in the table.';
-  const lists = fronts.map((front, i) => {
-    const rows = front.slice(0, MAX_LISTED).map(point => {
-      const name = point.run === null ? data.configurations[point.configuration].name : data.runs[point.run].name;
-      return element('li', { textContent: `${name}: ${chart.x.label} ${valueText(chart.x, point)}, ${chart.y.label} ${valueText(chart.y, point)}` });
-    });
-    const rest = front.length > rows.length ? [element('li', { textContent: `and ${front.length - rows.length} more` })] : [];
-    const title = panels.length > 1 ? [element('b', { textContent: panels[i].title })] : [];
-    return element('div', {}, ...title, element('ul', {}, ...rows, ...rest));
-  });
-  byId('scatter-front').replaceChildren(element('p', { className: 'caption', textContent: head }), ...lists);
-}
-
 function captionOf(chart, placed, panels, told) {
   const rest = panels.slice(MAX_PANELS);
   const left = sum(rest.map(panel => panel.points.length));
   const what = chart.perRun ? 'runs' : 'configurations';
-  const metrics = [chart.y, chart.x, chart.colour].filter(quantity => quantity?.kind === 'metric');
   const groups = new Set(panels.map(panel => panel.group)).size;
   const drawn = new Set(placed.map(({ configuration }) => configuration));
   const any = name => data.configurations.some((configuration, index) => configuration[name] && drawn.has(index));
+  const timed = [chart.x, chart.y, chart.colour].filter(quantity => TIMED.includes(quantity?.name)).map(({ name }) => name);
+  const hardware = new Set(placed.map(quantityNamed('hardware')?.text ?? (() => '')));
   return [
     chart.perRun ? 'Each point is a run.' : 'Each point is a configuration; its bars are one standard deviation over seeds, and one seed has none.',
     chart.x.numeric ? '' : `A bar is the mean of its ${what}.`,
-    groups > 1 ? `Only ${what} that compare share a panel: ${[...new Set(metrics.map(({ name, scope }) => `${name} needs ${scope}`))].join('; ')}.` : '',
+    groups > 1 ? `Only ${what} that compare share a panel: ${[...new Set(measuredIn(chart).map(({ name, scope }) => `${name} needs ${scope}`))].join('; ')}.` : '',
+    hardware.size > 1 && timed.length ? `${timed.join(', ')}: compares on equal hardware only, and there are ${hardware.size} kinds.` : '',
     any('early') ? '✕: ended early.' : '',
     any('baseline') ? '★: the baseline.' : '',
     chart.colour?.numeric && placed.some(point => chart.colour.number(point) === null) ? `Grey: no value of ${chart.colour.name}.` : '',
