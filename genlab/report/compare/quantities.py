@@ -61,14 +61,13 @@ def choose_chart(
     across = _find(configurations, x, "--x")
     colour = _find(configurations, colour, "--colour") if colour else None
     facet = _find(configurations, facet, "--facet") if facet else None
+    if not any(is_drawn(configurations, Chart(across, y, colour))):
+        raise UsageError(
+            f"no configuration has all numbers of the chart: {', '.join(filter(None, (y, across, colour)))}"
+        )
     if pareto and numbers_of(column(configurations, across)) is None:
         raise UsageError(f"--pareto needs numbers, and {across} has texts; choose another --x, such as seconds")
-    chart = Chart(across, y, colour, facet, (_better(across, told), _better(y, told)) if pareto else None)
-    if not any(is_drawn(configurations, chart)):
-        raise UsageError(
-            f"no configuration has values of {y}, {across} and the color; choose others, such as --x seconds"
-        )
-    return chart
+    return Chart(across, y, colour, facet, (_better(across, told), _better(y, told)) if pareto else None)
 
 
 def _find(configurations: Sequence[Configuration], asked: str, option: str) -> str:

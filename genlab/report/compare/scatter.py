@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from genlab.report.axes import Axis, is_log, levels_of, numbers_of, value_axis
 from genlab.report.charts import number_ticks, short_name, without_math
-from genlab.report.compare.comparability import better_of, metric_of
+from genlab.report.compare.comparability import Better, better_of, metric_of
 from genlab.report.compare.folding import FINGERPRINTS, Configuration, varying_keys
 from genlab.report.compare.pareto import pareto_front
 from genlab.report.compare.quantities import Chart, column, deviations, is_drawn, is_key, is_metric
@@ -57,7 +58,6 @@ def scatter(configurations: Sequence[Configuration], chart: Chart) -> Figure:
     for panel in axes[len(shown) :]:
         panel.set_visible(False)
     x = value_axis(points["x"])
-    _share(axes, shown, chart, configurations, x)
     log_y = not x.categorical and is_log(points["y"])
     points = points.assign(at=x.at, color=_add_colors(figure, axes, points["colour"], chart.colour))
     for panel, (title, members) in zip(axes, shown, strict=False):
@@ -67,6 +67,12 @@ def scatter(configurations: Sequence[Configuration], chart: Chart) -> Figure:
         panel.set_title(title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…", fontsize=9, loc="left")
         panel.set_xlabel(_label(chart.x))
         panel.set_ylabel(_label(chart.y))
+    if not x.categorical:
+        members = [there for _, there in shown]
+        for axis, name in (("x", chart.x), ("y", chart.y)):
+            is_measured = is_metric(configurations, name)
+            groups = [configurations[there[0]].group(name) if is_measured else None for there in members]
+            _share(axes, members, points, groups, axis)
     width = round(28 * figure.get_size_inches()[0] / 2)
     figure.supxlabel(textwrap.fill(_notes(len(configurations), points, panels, chart), width), fontsize=8)
     return figure
@@ -117,20 +123,27 @@ def _describe(configurations: Sequence[Configuration], members: list[int], other
     return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in alone[:1] or common[:2])
 
 
-def _share(
-    axes: list[Axes],
-    panels: list[tuple[str, list[int]]],
-    chart: Chart,
-    configurations: Sequence[Configuration],
-    x: Axis,
-) -> None:
-    """Gives panels whose values compare the same axes."""
-    for name, join in ((chart.x, Axes.sharex), (chart.y, Axes.sharey)):
-        first: dict[Any, Axes] = {}
-        for panel, (_, members) in zip(axes, panels, strict=False):
-            group = configurations[members[0]].group(name) if is_metric(configurations, name) else None
-            if panel is not first.setdefault(group, panel) and not (name == chart.x and x.categorical):
-                join(panel, first[group])
+def _share(axes: list[Axes], members: list[list[int]], points: pd.DataFrame, groups: list[Any], name: str) -> None:
+    """Gives panels whose values compare the same limits.
+
+    Args:
+        axes: The panels.
+        members: The configurations of each panel.
+        points: All points.
+        groups: What the values of a panel must have in common to be compared.
+        name: x or y.
+    """
+    place = points["at"] if name == "x" else points["y"]
+    spread = points[f"{name}_deviation"].fillna(0)
+    for panel, group in zip(axes, groups, strict=False):
+        same = [index for other, found in zip(members, groups, strict=True) if found == group for index in other]
+        ends = pd.concat([place[same], place[same] - spread[same], place[same] + spread[same]])
+        log = (panel.get_xscale() if name == "x" else panel.get_yscale()) == "log"
+        ends = np.log(ends[ends > 0]) if log else ends
+        room = 0.05 * (ends.max() - ends.min()) or 0.05 * abs(ends.max()) or 1.0
+        low, high = float(ends.min() - room), float(ends.max() + room)
+        limits = (math.exp(low), math.exp(high)) if log else (low, high)
+        (panel.set_xlim if name == "x" else panel.set_ylim)(limits)
 
 
 def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str | None) -> pd.Series:
@@ -169,12 +182,7 @@ def _draw_panel(panel: Axes, points: pd.DataFrame, x: Axis, chart: Chart) -> Non
             zorder=3,
         )
     if chart.better:
-        numbers = numbers_of(points["x"])
-        front = [points.index[i] for i in _front(numbers, points["y"], chart)]
-        panel.step(at[front], points["y"][front], where="post", color="0.15", lw=1.3, zorder=2)
-        for index in front if len(front) <= MAX_NUMBERED else ():
-            place = (at[index], points["y"][index])
-            panel.annotate(str(index + 1), place, (4, 4), textcoords="offset points", fontsize=8)
+        _draw_front(panel, points[points["at"] != x.none], chart.better)
     panel.grid(alpha=0.3)
 
 
@@ -190,12 +198,12 @@ def _set_scales(panel: Axes, x: Axis, has_ticks: bool, log_y: bool) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-def _front(x: pd.Series | None, y: pd.Series, chart: Chart) -> list[int]:
-    """Returns the places of the Pareto front's members; a missing x is no number."""
-    assert x is not None and chart.better
-    there = [place for place, number in enumerate(x) if not math.isnan(number)]
-    pairs = [(float(x.iloc[place]), float(y.iloc[place])) for place in there]
-    return [there[member] for member in pareto_front(pairs, chart.better)]
+def _draw_front(panel: Axes, points: pd.DataFrame, better: tuple[Better, Better]) -> None:
+    """Draws the step line of the Pareto front, with the numbers of the table's rows if there is room."""
+    front = points.iloc[pareto_front(list(zip(points["at"], points["y"], strict=True)), better)]
+    panel.step(front["at"], front["y"], where="post", color="0.15", lw=1.3, zorder=2)
+    for index, at, y in zip(front.index, front["at"], front["y"], strict=True) if len(front) <= MAX_NUMBERED else ():
+        panel.annotate(str(index + 1), (at, y), (4, 4), textcoords="offset points", fontsize=8)
 
 
 def _bars(panel: Axes, points: pd.DataFrame, x: Axis) -> pd.Series:
@@ -231,7 +239,7 @@ def _notes(count: int, points: pd.DataFrame, panels: list[tuple[str, list[int]]]
     if points["early"].any():
         notes.append("Crosses: ended early.")
     if len(points) < count:
-        notes.append(f"{count - len(points)} configurations have no finite value of {chart.y} or {chart.x}.")
+        notes.append(f"Configurations without all numbers of the chart: {count - len(points)}.")
     if chart.better:
         directions = f"{chart.better[0]} {chart.x}, {chart.better[1]} {chart.y}"
         notes.append(f"Line: Pareto front ({directions}); the numbers are those of the table's rows.")
