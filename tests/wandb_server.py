@@ -99,6 +99,8 @@ class WandbServer:
         runs: Runs by id.
         sweeps: Sweeps by id.
         agents: Agents by id.
+        stored: Files of artifacts and their manifests, by the end of their address.
+        alerts: The alerts that were sent, each with `runName`, `title`, `text` and `severity`.
         outages: HTTP statuses with which the next requests are refused.
         gone: Names of operations that are answered with 404.
         operations: Name of a GraphQL operation -> function that maps its variables to its `data`.
@@ -111,6 +113,8 @@ class WandbServer:
         self.runs: dict[str, Run] = {}
         self.sweeps: dict[str, Sweep] = {}
         self.agents: dict[str, Agent] = {}
+        self.stored: dict[str, bytes] = {}
+        self.alerts: list[Json] = []
         self.outages: list[int] = []
         self.gone: set[str] = set()
         self.requests: list[str] = []
@@ -123,6 +127,7 @@ class WandbServer:
             "UpsertBucket": self._upsert_run,
             "CreateRunFiles": self._create_files,
             "RunState": self._run_state,
+            "NotifyScriptableRunAlert": self._alert,
             "UpsertSweep": self._upsert_sweep,
             "SweepWithRuns": self._sweep_with_runs,
             "CreateAgent": self._create_agent,
@@ -174,7 +179,7 @@ class WandbServer:
         """Does what the stop button does: the next heartbeat of the run's agent is answered with a stop command."""
         self.agents[str(run.agent)].commands.append({"type": "stop", "run_id": run.id})
 
-    def answer(self, method: str, path: str, body: bytes) -> Json:
+    def answer(self, method: str, path: str, body: bytes) -> Json | bytes:
         """Returns the reply to one request.
 
         Raises:
@@ -191,6 +196,11 @@ class WandbServer:
                 if found := re.fullmatch(r"PUT /upload/([^/]+)/(.+)", request):
                     self.runs[found[1]].files[unquote(found[2])] = body
                     return {}
+                if found := re.fullmatch(r"PUT /stored/(.+)", request):
+                    self.stored[unquote(found[1])] = body
+                    return {}
+                if found := re.fullmatch(r"GET /stored/(.+)|GET /artifactsV2/.+/([0-9a-f]{32})/[^/]+", request):
+                    return self.stored[unquote(found[1] or found[2])]
                 raise LookupError("no such address")
             except Refused:
                 raise
@@ -230,7 +240,7 @@ class WandbServer:
                 "tags": run.tags,
                 "wandbConfig": json.dumps({} if run.state == "pending" else {"t": 1}),
             }
-        return {"model": {**_project(variables["project"]), "bucket": bucket}}
+        return {"model": {**project_node(variables["project"]), "bucket": bucket}}
 
     def _upsert_run(self, variables: Json) -> Json:
         """Creates a run, or changes the given attributes; a finished run is resumed."""
@@ -256,7 +266,7 @@ class WandbServer:
             "config": "{}",
             "sweepName": run.sweep,
             "historyLineCount": len(run.history),
-            "project": _project(run.project),
+            "project": project_node(run.project),
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
@@ -289,13 +299,17 @@ class WandbServer:
         run = self.runs.get(variables["name"])
         return {"project": {"run": None if run is None else {"state": run.state}}}
 
+    def _alert(self, variables: Json) -> Json:
+        self.alerts.append(variables)
+        return {"notifyScriptableRunAlert": {"success": True}}
+
     def _upsert_sweep(self, variables: Json) -> Json:
         if variables.get("id"):
             sweep = self.sweeps[variables["id"]]
             sweep.state = variables["state"]
         else:
             sweep = self.add_sweep(yaml.safe_load(variables["config"]), variables["projectName"])
-        found = {"name": sweep.id, "project": _project(sweep.project)}
+        found = {"name": sweep.id, "project": project_node(sweep.project)}
         return {"upsertSweep": {"sweep": found, "configValidationWarnings": []}}
 
     def _sweep_with_runs(self, variables: Json) -> Json:
@@ -355,15 +369,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         outages = self.server.mock.outages
+        reply: Json | bytes = {}
         try:
             if outages:
-                status, reply = outages.pop(0), {}
+                status = outages.pop(0)
             else:
                 status, reply = 200, self.server.mock.answer(self.command, self.path, body)
         except Exception as error:
             status = getattr(error, "status", 400)
             reply = {"errors": [{"message": repr(error)}]}
-        text = json.dumps(reply).encode()
+        text = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
         with contextlib.suppress(ConnectionError):
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -377,8 +392,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Logs nothing, because `requests` has all requests."""
 
 
-def _project(name: str | None) -> Json:
-    return {"id": "UHJvamVjdDox", "name": name, "entity": {"id": "RW50aXR5OjE=", "name": ENTITY}}
+def project_node(name: str | None) -> Json:
+    return {"id": "UHJvamVjdDox", "internalId": "1", "name": name, "entity": {"id": "RW50aXR5OjE=", "name": ENTITY}}
 
 
 def _put(stored: list[Any], offset: int, lines: list[Any]) -> None:

@@ -17,6 +17,7 @@ from genlab.packaged import find_file
 from genlab.runs.config import config_files, flatten, format_value, option, overridden_keys, overridden_values
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import run_of_checkpoint
+from genlab.runs.wandb_checkpoints import checkpoint_file, is_reference, pinned
 from genlab.runs.wandb_variables import with_values_of_agent
 from genlab.trained_on import data_class, training_config
 from genlab.yaml_files import read_yaml
@@ -37,7 +38,7 @@ def prepare_args(args: list[str]) -> list[str]:
         CheckpointError: there is no such checkpoint, or the file is none.
         SystemExit: with status 0, after `--model.help` without a class has listed the classes.
     """
-    args = with_class_of_help(with_values_of_agent(args))
+    args = with_version_of_checkpoint(with_class_of_help(with_values_of_agent(args)))
     check_checkpoint(args)
     args = with_packaged_configs(with_configs_first(with_run_config(with_classes_first(args))))
     contents = read_configs(args)
@@ -73,6 +74,18 @@ def with_class_of_help(args: list[str]) -> list[str]:
     return args
 
 
+def with_version_of_checkpoint(args: list[str]) -> list[str]:
+    """Gives a --ckpt_path on W&B the version that its alias stands for, and downloads it.
+
+    Raises:
+        UsageError: it cannot be downloaded.
+    """
+    checkpoint = option(args, "ckpt_path")
+    if not is_reference(checkpoint) or _asks_only(args):
+        return args
+    return [*args, f"--ckpt_path={pinned(str(checkpoint))}"]
+
+
 def check_checkpoint(args: list[str]) -> None:
     """Refuses a checkpoint that is missing, or is no checkpoint, before its run's config is looked for.
 
@@ -81,7 +94,7 @@ def check_checkpoint(args: list[str]) -> None:
         CheckpointError: there is no such checkpoint, or the file is none.
     """
     checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
-    if any("help" in arg or arg.startswith("--print") for arg in args):
+    if _asks_only(args):
         return
     if command in EVALUATION and option(args, "init_from") is not None:
         raise UsageError(f"--init_from is for fit; {command} takes the weights of --ckpt_path")
@@ -89,11 +102,16 @@ def check_checkpoint(args: list[str]) -> None:
         if not config_files(args) and option(args, "model") is None:
             raise UsageError("give --ckpt_path RUN/checkpoints/best.ckpt")
     elif checkpoint and checkpoint not in ("last", "null") and "://" not in checkpoint:
-        path = Path(checkpoint)
+        path = checkpoint_file(checkpoint)
         if not path.exists():
             raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
         if path.is_file() and not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is no checkpoint; give RUN/checkpoints/best.ckpt")
+
+
+def _asks_only(args: list[str]) -> bool:
+    """Whether the command line asks for help or prints a config, and runs nothing."""
+    return any("help" in arg or arg.startswith("--print") for arg in args)
 
 
 def with_run_config(args: list[str]) -> list[str]:
@@ -115,10 +133,10 @@ def with_model_and_data_of_checkpoint(args: list[str]) -> list[str]:
         CheckpointError: the checkpoint cannot be read, or a class that it names is not imported.
     """
     checkpoint, command = option(args, "ckpt_path"), args[0] if args else ""
-    evaluates = command in EVALUATION and checkpoint and Path(checkpoint).is_file()
-    if not evaluates or config_files(args) or (option(args, "model") and option(args, "data")):
+    if command not in EVALUATION or config_files(args) or (option(args, "model") and option(args, "data")):
         return args
-    path = Path(str(checkpoint))
+    if not checkpoint or _asks_only(args) or not (path := checkpoint_file(checkpoint)).is_file():
+        return args
     named: dict[str, Any] = {"run.experiment": path.stem, "run.name": "default"}
     if option(args, "data") is None:
         config = training_config(path)

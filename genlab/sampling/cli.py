@@ -246,6 +246,7 @@ def main(args: list[str] | None = None, prog: str = "sample.py") -> int:
 
     try:
         import_packages(options.imports)
+        _download_checkpoints(options)
         _run(options)
     except (UsageError, DataError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -255,6 +256,19 @@ def main(args: list[str] | None = None, prog: str = "sample.py") -> int:
         print(f"error: {what}", file=sys.stderr)
         return 2
     return 0
+
+
+def _download_checkpoints(options: argparse.Namespace) -> None:
+    """Replaces references to checkpoints on W&B by the downloaded files.
+
+    Raises:
+        UsageError: One cannot be downloaded.
+    """
+    from genlab.runs.wandb_checkpoints import checkpoint_file, is_reference
+
+    for name in ("checkpoint", "classifier", "features"):
+        if is_reference(value := str(getattr(options, name, None))):
+            setattr(options, name, checkpoint_file(value))
 
 
 def _run(options: argparse.Namespace) -> None:
