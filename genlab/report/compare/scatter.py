@@ -58,21 +58,14 @@ def scatter(configurations: Sequence[Configuration], chart: Chart) -> Figure:
     for panel in axes[len(shown) :]:
         panel.set_visible(False)
     x = value_axis(points["x"])
-    log_y = not x.categorical and is_log(points["y"])
     points = points.assign(at=x.at, color=_add_colors(figure, axes, points["colour"], chart.colour))
+    if not x.categorical:
+        _set_axes(axes, configurations, points, [members for _, members in shown], x, chart)
     for panel, (title, members) in zip(axes, shown, strict=False):
-        if not x.categorical:
-            _set_scales(panel, x, is_key(configurations, chart.x), log_y)
         _draw_panel(panel, points.loc[members], x, chart)
         panel.set_title(title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…", fontsize=9, loc="left")
         panel.set_xlabel(_label(chart.x))
         panel.set_ylabel(_label(chart.y))
-    if not x.categorical:
-        members = [there for _, there in shown]
-        for axis, name in (("x", chart.x), ("y", chart.y)):
-            is_measured = is_metric(configurations, name)
-            groups = [configurations[there[0]].group(name) if is_measured else None for there in members]
-            _share(axes, members, points, groups, axis)
     width = round(28 * figure.get_size_inches()[0] / 2)
     figure.supxlabel(textwrap.fill(_notes(len(configurations), points, panels, chart), width), fontsize=8)
     return figure
@@ -123,27 +116,38 @@ def _describe(configurations: Sequence[Configuration], members: list[int], other
     return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in alone[:1] or common[:2])
 
 
-def _share(axes: list[Axes], members: list[list[int]], points: pd.DataFrame, groups: list[Any], name: str) -> None:
-    """Gives panels whose values compare the same limits.
+def _set_axes(
+    axes: list[Axes],
+    configurations: Sequence[Configuration],
+    points: pd.DataFrame,
+    panels: list[list[int]],
+    x: Axis,
+    chart: Chart,
+) -> None:
+    """Sets scales and limits; panels whose values compare have the same ones."""
+    scales = {"x": (chart.x, "at", x.log), "y": (chart.y, "y", is_log(points["y"]))}
+    for axis, (name, place, log) in scales.items():
+        groups = [configurations[p[0]].group(name) if is_metric(configurations, name) else None for p in panels]
+        for panel, group in zip(axes, groups, strict=False):
+            same = [index for members, found in zip(panels, groups, strict=True) if found == group for index in members]
+            limits = _limits(points[place][same], points[f"{axis}_deviation"][same].fillna(0), log)
+            panel.set(**{f"{axis}scale": "log" if log else "linear", f"{axis}lim": limits})
+            if axis == "x" and is_key(configurations, name):
+                number_ticks(panel, x)
+            elif log:
+                one = panel.xaxis if axis == "x" else panel.yaxis
+                one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                one.set_major_formatter(lambda number, _: f"{number:g}")
+                one.set_minor_formatter(NullFormatter())
 
-    Args:
-        axes: The panels.
-        members: The configurations of each panel.
-        points: All points.
-        groups: What the values of a panel must have in common to be compared.
-        name: x or y.
-    """
-    place = points["at"] if name == "x" else points["y"]
-    spread = points[f"{name}_deviation"].fillna(0)
-    for panel, group in zip(axes, groups, strict=False):
-        same = [index for other, found in zip(members, groups, strict=True) if found == group for index in other]
-        ends = pd.concat([place[same], place[same] - spread[same], place[same] + spread[same]])
-        log = (panel.get_xscale() if name == "x" else panel.get_yscale()) == "log"
-        ends = np.log(ends[ends > 0]) if log else ends
-        room = 0.05 * (ends.max() - ends.min()) or 0.05 * abs(ends.max()) or 1.0
-        low, high = float(ends.min() - room), float(ends.max() + room)
-        limits = (math.exp(low), math.exp(high)) if log else (low, high)
-        (panel.set_xlim if name == "x" else panel.set_ylim)(limits)
+
+def _limits(values: pd.Series, deviations: pd.Series, log: bool) -> tuple[float, float]:
+    """Returns limits with room for the values and their bars."""
+    ends = pd.concat([values, values - deviations, values + deviations])
+    ends = np.log(ends[ends > 0]) if log else ends
+    room = 0.05 * (ends.max() - ends.min()) or 0.05 * abs(ends.max()) or 1.0
+    low, high = float(ends.min() - room), float(ends.max() + room)
+    return (math.exp(low), math.exp(high)) if log else (low, high)
 
 
 def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str | None) -> pd.Series:
@@ -184,18 +188,6 @@ def _draw_panel(panel: Axes, points: pd.DataFrame, x: Axis, chart: Chart) -> Non
     if chart.better:
         _draw_front(panel, points[points["at"] != x.none], chart.better)
     panel.grid(alpha=0.3)
-
-
-def _set_scales(panel: Axes, x: Axis, has_ticks: bool, log_y: bool) -> None:
-    """Sets logarithmic or linear scales, and labels the values of a config key."""
-    if has_ticks:
-        number_ticks(panel, x)
-    for axis, log in ((panel.xaxis, x.log and not has_ticks), (panel.yaxis, log_y)):
-        if log:
-            (panel.set_xscale if axis is panel.xaxis else panel.set_yscale)("log")
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda number, _: f"{number:g}")
-            axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_front(panel: Axes, points: pd.DataFrame, better: tuple[Better, Better]) -> None:
