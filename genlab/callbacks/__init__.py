@@ -28,6 +28,7 @@ from genlab.callbacks.resumed_options import ResumedOptions
 from genlab.callbacks.run_record import RunRecord
 from genlab.callbacks.sample_grids import SampleGrids
 from genlab.callbacks.sample_quality import SampleQuality
+from genlab.callbacks.sample_table import SampleTable
 from genlab.callbacks.training_gif import TrainingGif
 from genlab.callbacks.translation_quality import TranslationQuality
 
@@ -63,6 +64,7 @@ __all__ = [
     "RunRecord",
     "SampleGrids",
     "SampleQuality",
+    "SampleTable",
     "TrainingGif",
     "TranslationQuality",
 ]

@@ -35,7 +35,7 @@ class CollapseAlarm(Callback):
       no gradient (Arjovsky and Bottou 2017, arXiv 1701.04862). Only for a discriminator whose output is a probability.
 
     summary.json has the alarms under `alarms`, a list of {epoch, step, kind, what}, with epochs and steps (batches)
-    counted from one. The W&B run is tagged with the kind.
+    counted from one. The W&B run is tagged with the kind, and the first alarm of a run is an alert (WARN) on W&B.
 
     Args:
         stop: End the training at an alarm. The best checkpoint is tested as after any training.
@@ -132,8 +132,11 @@ class CollapseAlarm(Callback):
         self.alarms.append({"epoch": epoch, "step": step, "kind": kind, "what": what})
         if trainer.is_global_zero:
             stops = "; training stops here" if self.stop else ""
-            print(f"alarm, epoch {epoch}, step {step}: {what}{best}{stops}", file=sys.stderr, flush=True)
+            text = f"epoch {epoch}, step {step}: {what}{best}{stops}"
+            print(f"alarm, {text}", file=sys.stderr, flush=True)
             self._record(trainer)
+            if len(self.alarms) == 1:
+                _alert(trainer, text)
         if self.stop:
             trainer.should_stop = True
 
@@ -163,6 +166,12 @@ class CollapseAlarm(Callback):
         self._best = None if state_dict["best"] is None else BestValue(*state_dict["best"])
         self._scalars.load_state_dict(state_dict["scalars"])
         self._steps = state_dict["steps"]
+
+
+def _alert(trainer: Trainer, text: str) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            logger.alert("The training goes wrong", text)
 
 
 def _best_checkpoint(trainer: Trainer, epoch: int, before: BestValue | None) -> BestValue | None:

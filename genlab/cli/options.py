@@ -11,6 +11,7 @@ PICTURES = {
     "traversals": callbacks.LatentTraversals,
     "combinations": callbacks.CategoryCombinations,
     "samples": callbacks.SampleGrids,
+    "sample_table": callbacks.SampleTable,
     "training_gif": callbacks.TrainingGif,
     "denoising": callbacks.Denoising,
     "anomaly_scores": callbacks.AnomalyScores,

@@ -9,9 +9,10 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ FORM = f"{PREFIX}ENTITY/PROJECT/NAME:ALIAS"
 VERSION = re.compile(r"v\d+")
 TYPE = "model"
 """The type of our artifacts."""
-UPLOAD_SECONDS = 900.0
-"""How long the end of a run waits until W&B has a checkpoint."""
+UPLOAD_SECONDS = 60.0
+UPLOAD_SPEED = 1e6
+"""How long the end of a run waits until W&B has a checkpoint: so many seconds, and a second for so many bytes."""
 MAX_NAME_LENGTH = 128
 
 
@@ -226,27 +228,28 @@ def log_checkpoint(run: Any, file: Path, name: str, aliases: Sequence[str], meta
     import wandb
 
     artifact = wandb.Artifact(name, TYPE, metadata=dict(metadata))
-    with _kept_for_sync(run, file) as kept:
-        artifact.add_file(str(kept), name=file.name, policy="immutable", skip_cache=True)
-        logged = run.log_artifact(artifact, aliases=list(aliases))
-        if run.offline:
-            return None
-        logged.wait(timeout=UPLOAD_SECONDS)
+    sent = _kept_for_sync(run, file) if run.offline else file
+    artifact.add_file(str(sent), name=file.name, policy="immutable", skip_cache=True)
+    logged = run.log_artifact(artifact, aliases=list(aliases))
+    if run.offline:
+        return None
+    logged.wait(timeout=UPLOAD_SECONDS + file.stat().st_size / UPLOAD_SPEED)
     return f"{PREFIX}{logged.qualified_name}"
 
 
-@contextlib.contextmanager
-def _kept_for_sync(run: Any, file: Path) -> Iterator[Path]:
-    """Context with a second name of a file in the folder of the W&B run, from which `wandb sync` can send it.
-
-    The run may replace its own file when it is resumed. The second name is removed once an online run has sent it.
-    """
+def _kept_for_sync(run: Any, file: Path) -> Path:
+    """Returns a second name of a file in the folder of the W&B run, as a resumed run replaces its own file."""
     kept = Path(run.dir).parent / "checkpoints" / file.name
     kept.parent.mkdir(exist_ok=True)
     try:
         os.link(file, kept)
     except OSError:  # another file system, or one without links
         shutil.copyfile(file, kept)
-    yield kept
-    if not run.offline:
-        kept.unlink()
+    return kept
+
+
+def upload_command(run: Any, file: Path, name: str, aliases: Sequence[str]) -> str:
+    """Returns the command that sends a checkpoint which an online run could not send; `wandb sync` does not."""
+    given = [word for alias in aliases for word in ("--alias", alias)]
+    place = "/".join(filter(None, (run.entity, run.project, name)))
+    return shlex.join(["wandb", "artifact", "put", "--type", TYPE, "--name", place, *given, str(file)])
