@@ -1,4 +1,4 @@
-"""Makes pictures and GIFs, and saves them in the run's folder media/ and to W&B."""
+"""Makes pictures and GIFs, saves them in the run's folder media/ and gives them to its loggers."""
 
 import errno
 import os
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from genlab.finite import check_finite
+from genlab.runs.other_loggers import log_gif, log_picture
 from genlab.runs.wandb_run import RunLogger
 
 DIGIT_SCALE = 2
@@ -32,18 +33,20 @@ Save = Callable[[IO[bytes]], object]
 
 
 def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> None:
-    """Writes `media/<name>.png` in the run folder, and logs it to W&B as media/<name>."""
+    """Writes `media/<name>.png` in the run folder, and logs it as media/<name>."""
     if not trainer.is_global_zero:
         return
     image = render(picture) if isinstance(picture, Figure) else picture
     write_file(media_folder(trainer) / f"{name}.png", lambda file: image.save(file, format="PNG"))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
-            logger.log_image(f"media/{name}", [image], step=trainer.global_step)
+            logger.log_image(f"media/{name}", [image], step=_batches(trainer))
+        else:
+            log_picture(logger, f"media/{name}", image, _batches(trainer))
 
 
 def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds: float, last: float) -> None:
-    """Writes `media/<name>.gif`, which repeats for ever, in the run folder, and logs it to W&B as media/<name>.
+    """Writes `media/<name>.gif`, which repeats for ever, in the run folder, and logs it as media/<name>.
 
     Args:
         trainer: The trainer of the run.
@@ -58,7 +61,14 @@ def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds
     write_file(path, gif(frames, seconds, last))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
-            logger.log_video(f"media/{name}", [str(path)], step=trainer.global_step)
+            logger.log_video(f"media/{name}", [str(path)], step=_batches(trainer))
+        else:
+            log_gif(logger, f"media/{name}", path, _batches(trainer))
+
+
+def _batches(trainer: Trainer) -> int:
+    """The number of training batches so far, by which Lightning logs metrics; global_step counts each optimizer."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def gif(frames: Sequence[Image.Image], seconds: float, last: float) -> Save:

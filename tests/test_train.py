@@ -223,13 +223,28 @@ def test_a_name_cannot_leave_the_root(tmp_path: Path):
 
 
 def test_pictures_are_drawn(tmp_path: Path):
+    """TensorBoard and a logger of the user's own get what metrics.csv has."""
     from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = fit(tmp_path, "--run.pictures=true", "--interpolation.pairs=[[1, 5], [3, 6]]").folder
+    own = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=own"]
+    args = ["--run.pictures=true", "--interpolation.pairs=[[1, 5], [3, 6]]", "--run.tensorboard=true", *own]
+    folder = fit(tmp_path, *args, "--trainer.log_every_n_steps=4").folder
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    for name in ("train/mse", "val/mse", "test/mse", "epoch"):
+        written = [(int(row["step"]), float(row[name])) for row in history(folder) if row[name]]
+        assert [(event.step, pytest.approx(event.value)) for event in events.Scalars(name)] == written
+    with open(tmp_path / "own" / "version_0" / "metrics.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [row["epoch"] for row in history(folder)]
+    logged = {f"{name.removeprefix('media/')}.png": events.Images(name) for name in events.Tags()["images"]}
+    for [image] in logged.values():
+        assert image.step == 12 and image.encoded_image_string[:4] in (b"\x89PNG", b"GIF8")
     names = {path.name for path in (folder / "media").iterdir() if path.is_file()}
     encoded = {"latent.png", "latent_correlation.png", "latent_plane.png", "traversals.png", "samples_mixture.png"}
     gifs = {"autoencoder_grid.gif", "autoencoder_latent.gif"}
     assert names == {"reconstructions.png", "interpolation.png", "curves.png", "filters.png", *encoded, *gifs}
+    assert {Path(name).stem for name in logged} == {Path(name).stem for name in names}
     for name in names:
         pixels = Image.open(folder / "media" / name).convert("L")
         assert pixels.width > 100 and len(set(pixels.tobytes())) > 10

@@ -18,7 +18,7 @@ from genlab.callbacks.progress_reporter import ProgressReporter
 from genlab.runs.errors import describe_error
 from genlab.runs.facts import run_facts
 from genlab.runs.folder import read_summary, show_life, write_summary
-from genlab.runs.history import MetricsCSV, with_epoch_from_one
+from genlab.runs.history import MetricsCSV, count_epochs_from_one, with_epoch_from_one
 from genlab.runs.wandb_run import RunLogger
 
 SECONDS_BETWEEN_WRITES = 1.0
@@ -89,6 +89,7 @@ class RunRecord(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
+        count_epochs_from_one(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:

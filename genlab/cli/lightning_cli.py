@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,14 @@ from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_numbered, last_run, write_atomically
+from genlab.runs.other_loggers import check_installed
+from genlab.runs.wandb_checkpoints import (
+    checkpoint_file,
+    is_reference,
+    map_references,
+    pinned,
+    recorded_version,
+)
 from genlab.runs.wandb_variables import check_variables, keys_swept_by_agent
 from lit_models.common.checkpoints import load_weights, some
 from lit_models.common.component import drop_initial_weights
@@ -136,6 +146,9 @@ class GenlabCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         refuse_what_data_set(self.args)
+        seed = os.environ.get("PL_GLOBAL_SEED", "0")
+        _map_references(self.config[self.subcommand], lambda reference: reference.replace("{seed}", seed))
+        check_installed(self._get(self.config, "run"))
         if self._get(self.config, "run").wandb != "disabled":
             check_variables()
         if self.parse_only:
@@ -151,6 +164,7 @@ class GenlabCLI(LightningCLI):
         self.checkpoint = self._checkpoint()
         if self.checkpoint is not None:
             drop_initial_weights(config[self.subcommand].model)
+        self._download_checkpoints(config[self.subcommand])
         try:
             self.config_init = self._build(config)
             self.datamodule = self._get(self.config_init, "data")
@@ -159,6 +173,25 @@ class GenlabCLI(LightningCLI):
             self.trainer = self.instantiate_trainer()
         except (ValueError, TypeError) as error:  # a constructor's complaint about its arguments
             raise UsageError(one_line(str(error))) from error
+
+    def _download_checkpoints(self, config: Any) -> None:
+        """Replaces references to checkpoints on W&B by the downloaded files, and records their versions.
+
+        A fit that goes on takes the versions that it began with.
+        """
+        versions: dict[str, str] = {}
+
+        def download(reference: str) -> str:
+            if self.subcommand == "fit" and self.checkpoint is not None:
+                began_with = ResumePoint.read(Path(self.checkpoint)).config.values()
+                versions[reference] = pinned(recorded_version(reference, began_with))
+            else:
+                versions[reference] = pinned(reference)
+            return str(checkpoint_file(versions[reference]))
+
+        _map_references(config, download)
+        for recorded in (self.config[self.subcommand], self.config_dump):
+            _map_references(recorded, lambda reference: versions.get(reference, reference))
 
     def _build(self, config: Any) -> Any:
         """Builds data, model and callbacks, unless the model has too many parameters."""
@@ -238,7 +271,7 @@ class GenlabCLI(LightningCLI):
         """The checkpoint that was asked for; `last` is that of the last run of this name, if there is one."""
         asked = self.config[self.subcommand].ckpt_path
         if asked != "last":
-            return asked
+            return str(checkpoint_file(asked)) if is_reference(asked) else asked
         run = last_run(self.home)
         if run is None:
             others = sorted(self.home.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -253,7 +286,7 @@ class GenlabCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.init_from is None or self.subcommand != "fit" or self.checkpoint is not None:
             return
-        left = load_weights(self.model, Path(config.init_from).expanduser(), config.init_strict)
+        left = load_weights(self.model, checkpoint_file(config.init_from).expanduser(), config.init_strict)
         kept = f"; left at their first values: {some(left)}" if left else ""
         self.notes.append(f"training starts from the weights of {config.init_from}{kept}")
 
@@ -272,6 +305,7 @@ class GenlabCLI(LightningCLI):
     def differing_options(self, recorded: dict[str, Any]) -> list[str]:
         """The options in which a run with this recorded config differs from this command line, once it is parsed."""
         self._dump_config()
+        _map_references(self.config_dump, lambda reference: recorded_version(reference, recorded.values()))
         given, options = self._given_config(), flatten(self.config_dump)
         for key in [key for key, value in options.items() if key.endswith(".classifier") and value == TRAIN]:
             given[key] = options[key] = recorded.get(key, TRAIN)  # the run recorded the checkpoint
@@ -352,3 +386,9 @@ class GenlabCLI(LightningCLI):
         config.run.root, config.run.experiment = str(folder.parent.parent), folder.parent.name
         config.run.overwrite, config.ckpt_path = False, None
         return self._parser(self.subcommand).dump(config, skip_none=False)
+
+
+def _map_references(config: Any, function: Callable[[str], str]) -> None:
+    """Applies a function to the references to checkpoints in a parsed config, in place."""
+    for group in (dict(config) if isinstance(config, dict) else vars(config)).keys() - {"run", "ckpt_path"}:
+        config[group] = map_references(config[group], function)

@@ -295,6 +295,9 @@ def usable_classes(hint: Any) -> set[type]:
 
 def one_line(message: str) -> str:
     """jsonargparse's tree of attempts as one line: the option, what it accepts and what was given."""
+    if found := re.search(r"class_path '[\w.]*\b(TensorBoard|MLFlow)Logger':\s*(Neither|Requirement)", message):
+        package = found[1].lower()
+        return f"{found[1]}Logger needs the package {package}: pip install 'genlab[{package}]'"
     message = message[max(0, message.rfind("Parser key")) :]  # of a mapping, the option in it
     lines = [line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines()]
     kept = [line for line in lines if line and not line.startswith(DULL)]

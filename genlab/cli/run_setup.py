@@ -1,6 +1,7 @@
 """What a command needs to run: its folder, its record, its loggers, its callbacks, and the trainer."""
 
 import contextlib
+import importlib.metadata
 import secrets
 import shutil
 import sys
@@ -13,6 +14,7 @@ from filelock import FileLock
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from datamodules import ImageDataModule
 from genlab import callbacks
@@ -36,9 +38,12 @@ from genlab.runs.folder import (
     unlock_run,
 )
 from genlab.runs.no_profiler import NoProfiler
+from genlab.runs.other_loggers import loggers_in
 from genlab.runs.progress import TrainingProgress
-from genlab.runs.wandb_run import RunLogger, resolve_mode
-from genlab.runs.wandb_variables import init_arguments, wandb_folder
+from genlab.runs.wandb_checkpoints import artifact_name, is_reference
+from genlab.runs.wandb_run import RunLogger, own_arguments, resolve_mode
+from genlab.runs.wandb_variables import heeded_variables, init_arguments, wandb_folder
+from lit_models.common.checkpoints import read_checkpoint
 from lit_models.common.module import GenerativeModule
 
 DEFAULT_EPOCHS = 10
@@ -103,7 +108,8 @@ class RunSetup:
         self.wandb: RunLogger | None = None
         self.begun = False
         self.resumed = resumed
-        self._said = ""
+        self._own_loggers: list[Logger] = []
+        self._said: list[str] = []
         self._callbacks: list[Callback] = [callbacks.ExactResume()]
         if report is not None:
             self._callbacks.append(callbacks.ProgressReporter(report))
@@ -145,14 +151,22 @@ class RunSetup:
         if self._replaced is not None:
             shutil.rmtree(self._replaced, ignore_errors=True)
         if self.record is None or not first_process():
+            trainer.loggers += self._own_loggers
             return
         self.write_config()
-        if self._said:
-            print(self._said, flush=True)
+        for said in filter(None, self._said):
+            print(said, flush=True)
         self.record.update()
         if self.wandb is not None:
-            trainer.loggers = [*trainer.loggers[:1], self.wandb, *trainer.loggers[1:]]
+            trainer.loggers.append(self.wandb)
             _ = self.wandb.experiment
+        batches = trainer.fit_loop.epoch_loop._batches_that_stepped
+        others = [*self._own_loggers, *loggers_in(self.folder, self.options, batches)]
+        trainer.loggers += others
+        for logger in others:
+            if self.resumed is None:  # MLflow refuses to change them
+                logger.log_hyperparams(self.record.summary["config"])
+            logger.log_graph(trainer.lightning_module)
 
     def close(self, metrics: dict[str, float], error: BaseException | None = None) -> None:
         """Leaves the record and the W&B run in the state that the command ended in."""
@@ -164,8 +178,42 @@ class RunSetup:
         if self.settings.trainer.fast_dev_run:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.wandb is not None:
+            if error is None:
+                self._log_checkpoints(self.wandb)
             self.wandb.close(0 if error is None else 1, metrics, error)
         self._unlock()
+
+    def _log_checkpoints(self, wandb: RunLogger) -> None:
+        """Gives W&B the checkpoints that the options name; the best one last, so that it is the latest version."""
+        wanted = {"both": ("last", "best"), "none": ()}.get(
+            self.options.log_checkpoints, (self.options.log_checkpoints,)
+        )
+        name = artifact_name(self.folder.parent.name, self.folder.name)
+        for kind in wanted:
+            file = self.folder / "checkpoints" / f"{kind}.ckpt"
+            if file.is_file():
+                epoch = read_checkpoint(file)["epoch"] + 1
+                aliases = ["best", f"epoch-{epoch}"] if kind == "best" else ["last"]
+                wandb.log_checkpoint(file, name, aliases, self._about_checkpoint(kind, epoch))
+
+    def _about_checkpoint(self, kind: str, epoch: int) -> dict[str, Any]:
+        """What W&B shows beside a checkpoint: whose it is, and why it is the best one."""
+        chosen = self.best if kind == "best" and self.best is not None and self.best.score is not None else None
+        return {
+            "model": str(self.config["model"]).rpartition(".")[2],
+            "data": str(self.config["data"]).rpartition(".")[2],
+            "experiment": self.folder.parent.name,
+            "run": self.folder.name,
+            "epoch": epoch,
+            "genlab": importlib.metadata.version("genlab"),
+            **({} if chosen is None else {"metric": chosen.metric, "value": chosen.score}),
+        }
+
+    def _used_artifacts(self) -> list[str]:
+        """The checkpoints on W&B that the run begins from."""
+        return sorted(
+            {value for value in (*self.config.values(), option(self.args, "ckpt_path")) if is_reference(value)}
+        )
 
     def _undo(self) -> None:
         """Removes the new run folder, which is still empty, and puts the one that it was to replace back."""
@@ -208,7 +256,7 @@ class RunSetup:
         resumed.check_data(self.data)
         if resumed.epochs == self._max_epochs() or resumed.steps == trainer.max_steps:
             resumed.check_finished(changes, self.folder)
-        self._said = resumed.message(changes)
+        self._said.append(resumed.message(changes))
 
     def _max_epochs(self) -> int | None:
         """Epochs to train; None where another limit is given."""
@@ -218,7 +266,7 @@ class RunSetup:
         return trainer.max_epochs
 
     def _start_record(self, config: dict[str, Any]) -> list[Any]:
-        """Adds the callbacks that keep the run; returns its loggers: metrics.csv, W&B unless disabled, the user's."""
+        """Adds the callbacks that keep the run; returns its logger of metrics.csv. `begin` adds the others."""
         trainer = self.settings.trainer
         self.record = callbacks.RunRecord(self.folder, config)
         self._callbacks += [LambdaCallback(on_train_start=lambda trainer, module: self.begin(trainer)), self.record]
@@ -226,19 +274,32 @@ class RunSetup:
         if trainer.enable_checkpointing is not False:
             self.best = callbacks.BestCheckpoint(self.folder / "checkpoints", *(chosen_by or ()))
             self._callbacks += [self.best, self.settings.checkpoint]
-        loggers: list[Any] = [self.record.history]
-        mode = resolve_mode(self.options.wandb) if first_process() else "disabled"
-        if mode != "disabled" and trainer.logger is not False:
-            named, own_id = option(self.args, "run.name") is not None, self.record.summary.get("wandb_id")
-            init = init_arguments(self.options, self.folder, own_id or secrets.token_hex(4), named)
-            files = wandb_folder(self.folder)
-            self.record.summary["wandb_id"] = init["id"]
-            if files != self.folder:
-                self.record.summary["wandb_dir"] = str(files.resolve())  # for `sweep.py sync`
-            self.wandb = RunLogger(files, mode, config, chosen_by, **init)
-        if trainer.logger not in (None, True, False):
-            loggers += trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-        return loggers
+        given = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        own = [logger for logger in given if isinstance(logger, WandbLogger)]
+        self._own_loggers = [logger for logger in given if isinstance(logger, Logger) and logger not in own]
+        if len(own) > 1:
+            raise UsageError("--trainer.logger has two loggers of W&B, but a run has one; keep one of them")
+        if first_process() and trainer.logger is not False:
+            self.wandb = self._wandb_logger(self.record, config, own[0] if own else None)
+        return [self.record.history]
+
+    def _wandb_logger(
+        self, record: callbacks.RunRecord, config: dict[str, Any], own: WandbLogger | None
+    ) -> RunLogger | None:
+        """The logger of W&B, unless it is disabled. What the user's own one gives wins over `--run.` options."""
+        theirs = {} if own is None else own_arguments(own)
+        wanted = theirs.pop("mode", "auto")
+        mode = resolve_mode(wanted if self.options.wandb == "auto" else self.options.wandb)
+        if mode == "disabled":
+            return None
+        named, own_id = option(self.args, "run.name") is not None, record.summary.get("wandb_id")
+        init = init_arguments(self.options, self.folder, own_id or secrets.token_hex(4), named) | theirs
+        files = Path(init.pop("dir", None) or wandb_folder(self.folder))
+        record.summary["wandb_id"] = init["id"]
+        if files != self.folder:
+            record.summary["wandb_dir"] = str(files.resolve())  # for `sweep.py sync`
+        self._said.append(heeded_variables(init, files))
+        return RunLogger(files, mode, config, self._chosen_by(), self._used_artifacts(), own, **init)
 
     def _chosen_by(self) -> tuple[str, str] | None:
         """The validation metric that chooses the best weights, and its better direction; None: the last are the best.

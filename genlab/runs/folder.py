@@ -26,7 +26,7 @@ LOCK_FILE = ".lock"
 LOST_AFTER = 15 * 60.0
 """Seconds without a sign of life after which a running run of another host counts as lost."""
 RUN_FILES = re.compile(
-    r"checkpoints|\.lock|media|wandb|test|validate|predict|error\.txt"
+    r"checkpoints|\.lock|media|wandb|tensorboard|mlflow|test|validate|predict|error\.txt"
     r"|(config\.yaml|summary\.json|metrics\.csv)"
     r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # a temporary file of a killed process
 )
@@ -35,7 +35,7 @@ RUN_FILES = re.compile(
 
 @dataclass
 class RunOptions:
-    """Where a run is stored, and how it is logged to Weights & Biases.
+    """Where a run is stored, and how it is logged to Weights & Biases, TensorBoard and MLflow.
 
     Args:
         experiment: Name of the experiment, a folder below the root. By default the stem of the first config file.
@@ -50,8 +50,16 @@ class RunOptions:
         entity: W&B entity, a user or a team. By default WANDB_ENTITY, or that of the API key.
         group: W&B group. By default WANDB_RUN_GROUP, or the experiment.
         tags: W&B tags. By default WANDB_TAGS, separated by commas.
+        notes: W&B notes. By default WANDB_NOTES.
+        job_type: W&B job type. By default WANDB_JOB_TYPE.
+        save_code: Save on W&B the main program and the Python files that it imported from the current folder. By
+            default WANDB_SAVE_CODE, or false if this variable is not set.
         log_checkpoints: Checkpoints that W&B keeps as artifacts of type model when the fit has finished: best, last,
             both or none.
+        tensorboard: Log metrics and pictures to TensorBoard, too: `tensorboard --logdir runs` shows all runs. It needs
+            `pip install 'genlab[tensorboard]'`.
+        mlflow: Log metrics and pictures to MLflow, too, in mlflow/mlflow.db of the run folder. It needs
+            `pip install 'genlab[mlflow]'`.
     """
 
     experiment: str | None = None
@@ -64,7 +72,12 @@ class RunOptions:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    job_type: str | None = None
+    save_code: bool | None = None
     log_checkpoints: LoggedCheckpoints = "none"
+    tensorboard: bool = False
+    mlflow: bool = False
 
 
 def safe_name(text: str) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning import Trainer
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from genlab.runs.folder import write_atomically
@@ -24,8 +26,20 @@ def with_epoch_from_one(metrics: Mapping[str, float]) -> dict[str, float]:
     return {**metrics, "epoch": metrics["epoch"] + 1}
 
 
+def count_epochs_from_one(trainer: Trainer) -> None:
+    """Has the trainer give all its loggers epochs that are counted from 1."""
+    trainer._logger_connector.__class__ = _EpochsFromOne
+
+
+class _EpochsFromOne(_LoggerConnector):
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if metrics and step is None and not metrics.keys() & {"epoch", "step"}:
+            metrics = with_epoch_from_one({**metrics, "epoch": self.trainer.current_epoch})
+        super().log_metrics(metrics, step)
+
+
 class MetricsCSV(Logger):
-    """Lightning logger that writes each event at once, so that a killed run keeps its history. Epochs count from 1.
+    """Lightning logger that writes each event at once, so that a killed run keeps its history.
 
     Args:
         folder: The run folder.
@@ -56,7 +70,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         count = self.count()
-        row = {"step": step or 0, **with_epoch_from_one(metrics)}
+        row = {"step": step or 0, **metrics}
         if row.keys() <= set(self._columns):
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)

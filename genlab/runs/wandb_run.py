@@ -4,22 +4,24 @@ The package wandb is imported where it is needed, as that takes a run without it
 """
 
 import contextlib
+import os
 import shlex
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
-from genlab.runs.history import with_epoch_from_one
 from genlab.runs.wandb_access import check_server, has_key
-from genlab.runs.wandb_variables import MODES, use_writable_cache, variable
+from genlab.runs.wandb_checkpoints import log_checkpoint, upload_command, use_artifacts
+from genlab.runs.wandb_variables import MODES, SET_BY_AGENT, use_writable_cache, variable
 
 START_SECONDS = 30.0
 FINISH_SECONDS = 60.0
@@ -42,6 +44,13 @@ def resolve_mode(wanted: WandbMode) -> str:
         return "offline"
 
 
+def own_arguments(own: WandbLogger) -> dict[str, Any]:
+    """Returns what a user's own logger gives of the arguments of wandb.init, without Lightning's defaults."""
+    defaults, given = WandbLogger()._wandb_init, own._wandb_init
+    mode = {"mode": "offline"} if own._offline else {}
+    return mode | {key: value for key, value in given.items() if value is not None and value != defaults.get(key)}
+
+
 class RunLogger(WandbLogger):
     """Lightning's W&B logger, which starts when training starts and logs offline if the server cannot be reached.
 
@@ -50,6 +59,8 @@ class RunLogger(WandbLogger):
         mode: online or offline.
         config: The recorded config of the run.
         monitor: The metric whose best value goes into the summary, and its better direction, min or max.
+        used: References to the artifacts that the run begins from.
+        own: A user's own logger, which logs metrics and checkpoints to this logger's run in its own way.
         init: Further arguments of wandb.init.
     """
 
@@ -59,12 +70,16 @@ class RunLogger(WandbLogger):
         mode: str,
         config: Mapping[str, Any],
         monitor: tuple[str, str] | None = None,
+        used: Sequence[str] = (),
+        own: WandbLogger | None = None,
         **init: Any,
     ) -> None:
         super().__init__(save_dir=folder, offline=mode == "offline", **init)
         self._mode = mode
-        self._config = dict(config)
+        self._config = {**config, **(self._wandb_init.pop("config", None) or {})}
         self._monitor = monitor
+        self._used = used
+        self._own = own
         self._wandb_init.pop("anonymous", None)
 
     @property
@@ -80,10 +95,26 @@ class RunLogger(WandbLogger):
                 self._experiment.define_metric(
                     self._monitor[0], summary=self._monitor[1], step_metric="trainer/global_step", step_sync=True
                 )
+            self._record_used(self._experiment)
+            if self._own is not None:
+                self._own._experiment = self._experiment
+            if self._wandb_init.get("save_code"):
+                _log_code(self._experiment)
         return self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics(with_epoch_from_one(metrics), step)
+        if self._own is None:
+            super().log_metrics(metrics, step)
+        else:
+            self._own.log_metrics(metrics, step)
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        if self._own is not None:
+            self._own.after_save_checkpoint(checkpoint_callback)
+
+    def finalize(self, status: str) -> None:
+        if self._own is not None:
+            self._own.finalize(status)
 
     @property
     def run_id(self) -> str | None:
@@ -94,6 +125,53 @@ class RunLogger(WandbLogger):
         run = self.experiment
         if tag not in run.tags:
             run.tags += (tag,)
+
+    def alert(self, title: str, text: str) -> None:
+        """Sends a warning to those who watch the W&B run. Never raises."""
+        try:
+            self.experiment.alert(title, text, level="WARN")
+        except Exception as error:
+            _print_error(f"W&B was not alerted ({error_message(error)})")
+
+    def log_images_table(self, name: str, columns: Mapping[str, Sequence[Any]], step: int) -> None:
+        """Logs a table whose column `image` has pictures of uint8 pixels.
+
+        Args:
+            name: Name of the table.
+            columns: The cells of each column.
+            step: Number of training batches so far.
+        """
+        import wandb
+
+        images = [wandb.Image(image) for image in columns["image"]]
+        rows = zip(*{**columns, "image": images}.values(), strict=True)
+        self.log_table(name, columns=list(columns), data=[list(row) for row in rows], step=step)
+
+    def log_checkpoint(self, file: Path, name: str, aliases: Sequence[str], metadata: Mapping[str, Any]) -> None:
+        """Logs a checkpoint as a version of an artifact, and prints how to name it. Never raises.
+
+        Args:
+            file: The checkpoint, which stays where it is.
+            name: Name of the artifact.
+            aliases: Aliases of the version besides `latest`.
+            metadata: What W&B shows beside it.
+        """
+        if self._experiment is None:
+            return
+        try:
+            reference = log_checkpoint(self._experiment, file, name, aliases, metadata)
+            if reference is not None:
+                print(f"{file.name} is {reference}", flush=True)
+        except Exception as error:
+            reason, command = error_message(error), upload_command(self._experiment, file, name, aliases)
+            _print_error(f"W&B has not received {file} ({reason}); `{command}` sends it")
+
+    def _record_used(self, run: Any) -> None:
+        """Records the artifacts that the run begins from; W&B cannot do so offline."""
+        try:
+            use_artifacts(run, () if run.offline else self._used)
+        except Exception as error:
+            _print_error(f"W&B does not show which artifacts the run begins from ({error_message(error)})")
 
     def close(
         self, exit_code: int, summary: Mapping[str, float] | None = None, error: BaseException | None = None
@@ -148,7 +226,7 @@ class RunLogger(WandbLogger):
         settings = wandb.Settings(**{k: value for k, value in ours.items() if variable(f"WANDB_{k.upper()}") is None})
         init = {**self._wandb_init}
         if variable("WANDB_SWEEP_ID"):
-            for name in ("project", "entity", "id"):  # given by the agent; W&B would warn that it ignores ours
+            for name in SET_BY_AGENT:  # W&B would warn that it ignores ours
                 init.pop(name, None)
         try:
             return wandb.init(**init, mode=mode, config=self._config, settings=settings)
@@ -172,6 +250,18 @@ def _tear_down() -> None:
     thread = threading.Thread(target=tear_down, daemon=True)
     thread.start()
     thread.join(TEARDOWN_SECONDS)
+
+
+def _log_code(run: Any) -> None:
+    """Logs the Python files that this process has imported from the current folder, installed packages aside."""
+    here = os.path.realpath(".")
+    files = {os.path.realpath(getattr(module, "__file__", None) or here) for module in list(sys.modules.values())}
+    ours = {file for file in files if file.startswith(here + os.sep) and "site-packages" not in file}
+    try:
+        if ours:
+            run.log_code(here, include_fn=lambda path: path in ours)
+    except Exception as error:
+        _print_error(f"W&B has not saved the code of this run ({error_message(error)})")
 
 
 def _sync_command(run: Any) -> str:

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,21 @@ PROJECT = "genlab"
 MODES = {"online": "online", "run": "online", "shared": "online"}
 MODES |= {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 """The values of WANDB_MODE, and what they mean for one process."""
+VARIABLES = {
+    "project": "WANDB_PROJECT",
+    "entity": "WANDB_ENTITY",
+    "group": "WANDB_RUN_GROUP",
+    "tags": "WANDB_TAGS",
+    "name": "WANDB_NAME",
+    "notes": "WANDB_NOTES",
+    "job_type": "WANDB_JOB_TYPE",
+    "save_code": "WANDB_SAVE_CODE",
+    "id": "WANDB_RUN_ID",
+    "resume": "WANDB_RESUME",
+}
+"""The arguments of wandb.init that say which run it is, and W&B's variables for them."""
+SET_BY_AGENT = ("project", "entity", "id")
+"""Those of a run of a sweep that its agent gives."""
 SECRET = ("KEY", "TOKEN", "PASSWORD")
 
 
@@ -66,7 +82,7 @@ def wandb_folder(folder: Path) -> Path:
 
 
 def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) -> dict[str, Any]:
-    """Returns the arguments of wandb.init that say which run it is. W&B itself reads the variables of the others.
+    """Returns the arguments of wandb.init that say which run it is: by an option, else a variable, else our default.
 
     Args:
         options: The options of the run.
@@ -75,15 +91,41 @@ def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) 
         named: Whether --run.name is given on the command line.
     """
     experiment = folder.parent.name
-    return {
-        "id": variable("WANDB_RUN_ID") or run_id,
-        "name": (None if named else variable("WANDB_NAME")) or f"{experiment}/{folder.name}",
-        "project": options.project or variable("WANDB_PROJECT") or PROJECT,
-        "entity": options.entity or variable("WANDB_ENTITY"),
-        "group": options.group or variable("WANDB_RUN_GROUP") or experiment,
-        "tags": options.tags or None,  # None: W&B reads WANDB_TAGS
-        "resume": variable("WANDB_RESUME") or "allow",
-    }
+    name = f"{experiment}/{folder.name}"
+    ours = {"project": PROJECT, "group": experiment, "name": name, "id": run_id, "resume": "allow", "save_code": False}
+    given = {argument: getattr(options, argument, None) for argument in VARIABLES} | {"name": name if named else None}
+    return ours | _given_by_variables() | {key: value for key, value in given.items() if value not in (None, [])}
+
+
+def _given_by_variables() -> dict[str, Any]:
+    import wandb.env
+
+    found: dict[str, Any] = {argument: variable(name) for argument, name in VARIABLES.items()}
+    found = {argument: value for argument, value in found.items() if value is not None}
+    if "tags" in found:
+        found["tags"] = [tag.strip() for tag in found["tags"].split(",")]
+    if "save_code" in found:
+        found["save_code"] = wandb.env.should_save_code()
+    return found
+
+
+def heeded_variables(init: Mapping[str, Any], files: Path) -> str:
+    """Returns the line that says which variables name the run on W&B; empty if none does.
+
+    Args:
+        init: The arguments of wandb.init.
+        files: The folder in whose `wandb` the client keeps its files.
+    """
+    given = {key: value for key, value in _given_by_variables().items() if init.get(key) == value}
+    if variable("WANDB_SWEEP_ID"):
+        given = {key: value for key, value in given.items() if key not in SET_BY_AGENT}
+    words = [
+        f"{argument} {textwrap.shorten(str(variable(VARIABLES[argument])), 60)} ({VARIABLES[argument]})"
+        for argument in given
+    ]
+    if variable("WANDB_DIR") == str(files):
+        words.append(f"files in {files} (WANDB_DIR)")
+    return "W&B: " + ", ".join(words) if words else ""
 
 
 def values_of_agent() -> dict[str, Any]:

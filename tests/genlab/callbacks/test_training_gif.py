@@ -1,5 +1,6 @@
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -241,7 +242,7 @@ def log_gif(folder: str) -> None:
     """Saves a GIF in a run that is logged to W&B."""
     logger = RunLogger(Path(folder), "online", {}, id="abc", project="lab")
     running = trainer(Path(folder), torch.zeros(3, 2))
-    running.loggers, running.global_step = [logger], 30
+    running.loggers, running.fit_loop = [logger], SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=30))
     save_gif(running, "vae_grid", [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")], 0.1, 1.0)
     logger.close(0)
 

@@ -3,6 +3,7 @@
 Tests that need the client's process-global state run it in a separate process with a private home and no network.
 """
 
+import csv
 import json
 import os
 import pty
@@ -30,6 +31,7 @@ from genlab.runs.wandb_access import require_wandb
 from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
 from genlab.runs.wandb_variables import (
     check_variables,
+    heeded_variables,
     init_arguments,
     keys_swept_by_agent,
     wandb_folder,
@@ -37,6 +39,8 @@ from genlab.runs.wandb_variables import (
 )
 from genlab.sweep.definition import command_arguments
 from tests import HANG_SECONDS, wait_for
+from tests.helpers import fit
+from tests.wandb_artifacts import Artifacts
 from tests.wandb_client import KEY, Client, finished
 from tests.wandb_server import Refused, Run, WandbServer
 
@@ -109,12 +113,33 @@ def log_through_a_failure(folder: str, finish_seconds: float) -> None:
 
 
 def log_named_by_variables(folder: str) -> None:
-    """Logs a run without options of its own."""
+    """Logs a run without options of its own, online and then offline."""
     home = Path(folder)
     init = init_arguments(RunOptions(), home, "ours", named=False)
-    logger = RunLogger(wandb_folder(home), resolve_mode("auto"), CONFIG, None, **init)
-    logger.log_metrics({"val/mse": 3.0}, step=0)
-    logger.close(0)
+    for mode in ("online", "offline"):
+        logger = RunLogger(wandb_folder(home), mode, CONFIG, None, **init | {"id": mode})
+        logger.log_metrics({"val/mse": 3.0}, step=0)
+        logger.close(0)
+    print(heeded_variables(init, wandb_folder(home)))
+
+
+OWN_LOGGER = """
+from lightning.pytorch.loggers import WandbLogger
+
+class Shouting(WandbLogger):
+    def log_metrics(self, metrics, step=None):
+        super().log_metrics({name.upper(): value for name, value in metrics.items()}, step)
+"""
+
+
+def train_with_own_logger(folder: str) -> None:
+    """Trains for two epochs, and resumes the run for a third one."""
+    sys.path.insert(0, folder)
+    args = ["--trainer.logger=mine.Shouting", "--trainer.logger.project=p", "--run.notes=why", "--run.save_code=true"]
+    args += ["--run.pictures=true", "--training_gif.every_n_epochs=9", "--run.name=r"]
+    fit(Path(folder), *args)
+    time.sleep(1)
+    fit(Path(folder), *args, "--ckpt_path=last", "--trainer.max_epochs=3")
 
 
 def sync_command(output: str) -> str:
@@ -166,31 +191,45 @@ def test_the_option_takes_precedence_over_the_variable(
     assert resolve_mode(wanted) == mode
 
 
-@pytest.mark.parametrize(
-    ("variables", "options", "expected"),
-    [
-        ({}, {}, ("genlab", None, "exp", "exp/r", None, "ours", "allow")),
-        (
-            {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "RUN_ID": "i", "RESUME": "must"},
-            {},
-            ("p", "e", "g", "n", None, "i", "must"),
-        ),
-        (
-            {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "TAGS": "t"},
-            {"project": "P", "entity": "E", "group": "G", "tags": ["T"], "name": "r"},
-            ("P", "E", "G", "exp/r", ["T"], "ours", "allow"),
-        ),
-        ({"PROJECT": "", "NAME": ""}, {}, ("genlab", None, "exp", "exp/r", None, "ours", "allow")),
-    ],
-)
+FROM_VARIABLES = {
+    "PROJECT": ("project", "p"),
+    "ENTITY": ("entity", "e"),
+    "RUN_GROUP": ("group", "g"),
+    "TAGS": ("tags", ["t", "u"]),
+    "NAME": ("name", "n"),
+    "NOTES": ("notes", "why"),
+    "JOB_TYPE": ("job_type", "j"),
+}
+"""Variables, the arguments of wandb.init that they give, and values."""
+
+
+@pytest.mark.parametrize("given", ["nothing", "empty variables", "variables", "options"])
 def test_an_option_wins_over_a_variable_and_a_variable_over_our_default(
-    variables: dict[str, str], options: dict[str, Any], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+    given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    init = init_arguments(RunOptions(**options), Path("runs/exp/r"), "ours", named="name" in options)
-    keys = ("project", "entity", "group", "name", "tags", "id", "resume")
-    assert init == dict(zip(keys, expected, strict=True))
+    expected: dict[str, Any] = {"project": "genlab", "group": "exp", "name": "exp/r", "resume": "allow", "id": "ours"}
+    expected["save_code"] = False
+    values: dict[str, Any] = dict(FROM_VARIABLES.values()) | {"save_code": True}
+    if given != "nothing":
+        for name, (_, value) in [*FROM_VARIABLES.items(), ("SAVE_CODE", ("save_code", "true"))]:
+            text = ",".join(value) if isinstance(value, list) else value
+            monkeypatch.setenv(f"WANDB_{name}", "" if given == "empty variables" else text)
+    options = {"project": "P", "entity": "E", "group": "G", "tags": ["T"], "notes": "N", "job_type": "J"}
+    options |= {"save_code": False}
+    if given == "variables":
+        monkeypatch.setenv("WANDB_RUN_ID", "i")
+        monkeypatch.setenv("WANDB_RESUME", "must")
+        expected |= values | {"id": "i", "resume": "must"}
+    elif given == "options":
+        expected |= options
+    chosen = RunOptions(**options if given == "options" else {}, name="r")
+    init = init_arguments(chosen, Path("runs/exp/r"), "ours", named=given == "options")
+    assert init == expected
+    said = heeded_variables(init, Path("runs/exp/r"))
+    assert said.count("WANDB_") == (10 if given == "variables" else 0)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert given != "variables" or "group g (WANDB_RUN_GROUP), tags t,u (WANDB_TAGS), name n" in said
+    assert not {"project", "entity", "id"} & set(heeded_variables(init, Path("runs/exp/r")).split())
 
 
 @pytest.mark.parametrize(
@@ -307,16 +346,43 @@ def test_a_run_arrives(online: Client, server: WandbServer) -> None:
 
 def test_variables_say_where_a_run_arrives(online: Client, server: WandbServer) -> None:
     """They reach the server, the client's files are in WANDB_DIR, and a home that cannot be written prints nothing."""
-    words = {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "RUN_ID": "i", "TAGS": "t,u"}
-    words |= {"NOTES": "why", "JOB_TYPE": "j", "DIR": str(online.home / "elsewhere"), "SILENT": "true"}
-    del online.environment["WANDB_CACHE_DIR"]
+    words = {name: ",".join(value) for name, (_, value) in FROM_VARIABLES.items() if isinstance(value, list)}
+    words = {name: str(value) for name, (_, value) in FROM_VARIABLES.items()} | words
+    words |= {"SAVE_CODE": "true", "DIR": str(online.home / "elsewhere"), "SILENT": "true"}
+    cache = online.environment.pop("WANDB_CACHE_DIR")
     online.environment |= {f"WANDB_{name}": value for name, value in words.items()} | {"HOME": "/proc"}
     output = online.run(log_named_by_variables, "runs/exp/r")
-    (run,) = server.runs.values()
-    assert (run.id, run.project, run.entity, run.group, run.name) == ("i", "p", "e", "g", "n")
-    assert (run.tags, run.notes, run.job_type, run.state) == (["t", "u"], "why", "j", "finished")
-    assert list(online.home.glob("elsewhere/wandb/run-*-i")) and not (online.home / "runs").exists()
-    assert [line for line in output.splitlines() if "atplotlib" not in line] == []
+    assert not (online.home / "runs").exists() and list(server.runs) == ["online"]
+    [said] = [line for line in output.splitlines() if "atplotlib" not in line]
+    assert all(f"(WANDB_{name})" in said for name in words if name != "SILENT")
+    online.environment["WANDB_CACHE_DIR"] = cache
+    online.sync(f"wandb sync {next(online.home.glob('elsewhere/wandb/offline-run-*-offline'))}")
+    for run in (server.runs["online"], server.runs["offline"]):
+        assert {name: getattr(run, name) for name, _ in FROM_VARIABLES.values()} == dict(FROM_VARIABLES.values())
+        assert run.state == "finished"
+
+
+def test_a_users_own_logger_logs_to_our_run(online: Client, server: WandbServer) -> None:
+    """It logs each metric once, in its own way, and sets its project; all else is as without it."""
+    online.environment |= {"WANDB_JOB_TYPE": "j", "WANDB_PROJECT": "not-this"}
+    artifacts = Artifacts(server)
+    (online.home / "mine.py").write_text(OWN_LOGGER)
+    output = online.run(train_with_own_logger, str(online.home))
+    folder = online.home / "autoencoder_digits" / "r"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert output.count("W&B: job_type j (WANDB_JOB_TYPE)\n") == 2
+    [run] = server.runs.values()
+    assert (run.project, run.name, run.notes, run.job_type) == ("p", "autoencoder_digits/r", "why", "j")
+    assert (run.state, run.config["trainer.max_epochs"], summary["wandb_id"]) == ("finished", 3, run.id)
+    assert run.summary["test/mse"] == pytest.approx(summary["metrics"]["test/mse"])
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    for name in ("val/mse", "train/mse"):
+        logged = [pytest.approx(float(row[name])) for row in rows if row[name]]
+        assert (run.column(name.upper()), run.column(name)) == (logged, [])
+    assert {1, 2, 3} <= set(run.column("EPOCH")) and 0 not in run.column("EPOCH")
+    assert any(name.startswith("media/images/MEDIA/CURVES") for name in run.files)
+    [code] = artifacts.of_type("code")
+    assert artifacts.names(code) == ["mine.py"]
 
 
 def test_a_run_is_tagged_while_it_is_running(online: Client, server: WandbServer) -> None:
