@@ -1,6 +1,7 @@
 """The requests of W&B's artifacts on the mock server: a run logs one, the public API finds it, and a run uses it."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,14 +59,25 @@ class Artifacts:
     def of_type(self, type: str) -> list[Artifact]:
         return [artifact for artifact in self.all.values() if artifact.type == type and artifact.version is not None]
 
-    def files(self, artifact: Artifact) -> Json:
-        """Returns the entries of the manifest by name."""
-        return json.loads(self.server.stored[artifact.manifest])["contents"]
+    def names(self, artifact: Artifact) -> list[str]:
+        """Returns the names of the files in an artifact."""
+        return sorted(json.loads(self.server.stored[artifact.manifest])["contents"])
 
-    def edit(self, artifact: Artifact, contents: Json) -> None:
-        """Replaces the entries of the manifest."""
-        manifest = json.loads(self.server.stored[artifact.manifest]) | {"contents": contents}
+    def add(self, name: str, contents: Json, project: str = "genlab") -> Artifact:
+        """Adds an artifact whose manifest has these entries. An entry of bytes is a file, which is stored."""
+        artifact = Artifact(f"artifact{len(self.all)}", project, name, "model", "", name, {}, {"latest"}, version=0)
+        artifact.manifest = f"{artifact.id}/wandb_manifest.json"
+        entries = {path: self._entry(entry) if isinstance(entry, bytes) else entry for path, entry in contents.items()}
+        manifest = {"version": 1, "storagePolicy": "wandb-storage-policy-v1", "contents": entries}
+        manifest["storagePolicyConfig"] = {"storageLayout": "V2"}
         self.server.stored[artifact.manifest] = json.dumps(manifest).encode()
+        self.all[artifact.id] = artifact
+        return artifact
+
+    def _entry(self, content: bytes) -> Json:
+        digest = base64.standard_b64encode(hashlib.md5(content).digest()).decode()
+        self.server.stored[bytes_key(digest)] = content
+        return {"digest": digest, "size": len(content)}
 
     def _versions(self, project: str, name: str) -> Iterator[Artifact]:
         return (a for a in self.all.values() if (a.project, a.name) == (project, name) and a.version is not None)

@@ -166,16 +166,22 @@ def test_a_selecting_metric_that_is_not_finite_raises_an_alarm(tmp_path: Path, c
     assert capsys.readouterr().err == f"alarm, epoch 2, step 6: {what}\n"
 
 
-def test_the_wandb_run_is_tagged(tmp_path: Path):
-    run = SimpleNamespace(tags=("small",))
+def test_the_wandb_run_is_tagged_and_alerts_once(tmp_path: Path):
+    alerts: list[tuple[str, str]] = []
+    run = SimpleNamespace(tags=("small",), alert=lambda title, text, level: alerts.append((text, level)))
     logger = RunLogger(tmp_path, "offline", {})
     logger._experiment = run
-    trainer: Any = SimpleNamespace(callbacks=[], loggers=[logger])
+    progress = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=4))
+    trainer: Any = SimpleNamespace(
+        callbacks=[], loggers=[logger], current_epoch=1, fit_loop=progress, is_global_zero=True
+    )
     alarm = CollapseAlarm()
-    alarm.alarms = [{"kind": kind} for kind in ("saturated", "not_finite", "saturated")]
-    alarm._record(trainer)
-    alarm._record(trainer)
+    for kind in ("saturated", "not_finite", "saturated"):
+        alarm._raise_alarm(kind, trainer, f"it is {kind}")  # type: ignore[arg-type]
     assert run.tags == ("small", "saturated", "not_finite")
+    assert alerts == [("epoch 2, step 5: it is saturated", "WARN")]
+    del run.alert
+    CollapseAlarm()._raise_alarm("saturated", trainer, "W&B fails")
 
 
 @pytest.mark.parametrize(
