@@ -66,14 +66,21 @@ def compare(runs: Sequence[Run], question: Question) -> list[Table]:
 def _rows(
     configurations: list[Configuration], asked: str | None
 ) -> tuple[list[str], list[tuple[list[Any], list[Configuration]]], list[str]]:
-    """Returns the keys of the rows, for each row its values and configurations, and what is to be said."""
+    """Returns the keys of the rows, for each row its values and configurations, and what is to be said.
+
+    The rows are sorted by their values.
+    """
     if asked:
         key = _key(configurations, asked, "--rows")
-        return [key], _by(configurations, key), []
+        return [key], _sorted(_by(configurations, key)), []
     keys, others = telling_keys(configurations)
     told = [f"differ too, but tell no more rows apart: {', '.join(others)}"] if others else []
     keys = keys or ["model", "data"]
-    return keys, [([c.keys.get(key) for key in keys], [c]) for c in configurations], told
+    return keys, _sorted([([c.keys.get(key) for key in keys], [c]) for c in configurations]), told
+
+
+def _sorted(groups: list[tuple[list[Any], list[Configuration]]]) -> list[tuple[list[Any], list[Configuration]]]:
+    return sorted(groups, key=lambda group: [sort_key(value) for value in group[0]])
 
 
 def of_all_metrics(tables: Sequence[Table]) -> Table:

@@ -18,6 +18,7 @@ from genlab.report.compare.table import Cell, Column, Row, Table
 
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 ONE_SEED = "one seed"
+FOUR_DIGITS: Callable[[float], str] = "{:.4g}".format
 TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
@@ -62,7 +63,9 @@ def grid(table: Table) -> Grid:
     """Formats a table: a number for each row, its keys, its number of seeds, its metrics, and what else it recorded."""
     seeds = [row.seeds for row in table.rows]
     single = all(number is not None for number in seeds) and not table.title
-    head = [Text("#", True), *map(Text, table.keys), *([Text("seeds")] if single else [])]
+    counted = single and not table.bare
+    number = [] if table.bare else [Text("#", True)]
+    head = [*number, *map(Text, table.keys), *([Text("seeds")] if counted else [])]
     for column in table.columns:
         head.append(Text(_title(column), True))
         if table.baseline:
@@ -70,14 +73,15 @@ def grid(table: Table) -> Grid:
     head += [Text(name, name != "hardware") for name in table.facts]
     rows = []
     for index, row in enumerate(table.rows):
-        cells = [Text(str(index + 1), True), *(Text(short_text(value)) for value in row.values)]
-        if single:
+        number = [] if table.bare else [Text(str(index + 1), True)]
+        cells = [*number, *(Text(short_text(value)) for value in row.values)]
+        if counted:
             cells.append(Text(str(row.seeds) if row.seeds != 1 else ONE_SEED))
-        for cell in row.cells:
-            cells.append(_value(cell, single))
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            cells.append(_value(cell, single, table.texts.get(column.metric, FOUR_DIGITS)))
             if table.baseline:
                 cells.append(_difference(cell))
-        rows.append([*cells, *(_fact(row, name) for name in table.facts)])
+        rows.append([*cells, *(_fact(row, name, table.texts.get(name, _fact_text)) for name in table.facts)])
     return Grid(table.title, head, rows, [legend(table), *table.notes])
 
 
@@ -88,8 +92,11 @@ def _title(column: Column) -> str:
 
 def legend(table: Table) -> str:
     """Explains the signs of a table."""
-    parts = ["± one standard deviation over seeds (n - 1)", "* best of those that compare"]
-    if any(cell and cell.configurations > 1 for row in table.rows for cell in row.cells):
+    cells = [cell for row in table.rows for cell in row.cells if cell]
+    parts = ["* best of those that compare"]
+    if any(cell.fold.deviation is not None for cell in cells):
+        parts.insert(0, "± one standard deviation over seeds (n - 1)")
+    if any(cell.configurations > 1 for cell in cells):
         parts.append("of several configurations: the mean and the deviation of their means")
     if table.baseline:
         parts.append(
@@ -99,11 +106,11 @@ def legend(table: Table) -> str:
     return "; ".join(parts)
 
 
-def _value(cell: Cell | None, single: bool) -> Text:
+def _value(cell: Cell | None, single: bool, text: Callable[[float], str]) -> Text:
     if cell is None:
         return Text("-", True)
     fold = cell.fold
-    number = format_fold(fold)
+    number = format_fold(fold, text)
     if cell.configurations > 1:
         number += f" ({cell.configurations} configurations)"
     elif len(fold.values) < fold.seeds:
@@ -113,15 +120,19 @@ def _value(cell: Cell | None, single: bool) -> Text:
     return Text(number, True, cell.best)
 
 
-def format_fold(fold: Fold) -> str:
+def format_fold(fold: Fold, text: Callable[[float], str] = FOUR_DIGITS) -> str:
     """Formats a mean and its deviation, with as many digits as two digits of the deviation have.
+
+    Args:
+        fold: The values.
+        text: How a mean without a deviation is written.
 
     >>> format_fold(Fold((0.0121, 0.0125), 2))
     '0.01230 ± 0.00028'
     """
     deviation = fold.deviation
     if not deviation:
-        return f"{fold.mean:.4g}" + ("" if deviation is None else " ± 0")
+        return text(fold.mean) + ("" if deviation is None else " ± 0")
     places = max(0, 1 - math.floor(math.log10(deviation)))
     return f"{fold.mean:.{places}f} ± {deviation:.{places}f}"
 
@@ -140,11 +151,15 @@ def _format_difference(difference: Difference, configurations: int) -> str:
     return f"{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}]"
 
 
-def _fact(row: Row, name: str) -> Text:
+def _fact(row: Row, name: str, text: Callable[[float], str]) -> Text:
     value = row.fact(name)
     if isinstance(value, int | float):
-        return Text(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}", True)
+        return Text(text(value), True)
     return Text(short_text(value) if value is not None else "-")
+
+
+def _fact_text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def as_text(tables: Sequence[Table], width: int | None = None) -> str:
@@ -185,18 +200,21 @@ def screen_width() -> int | None:
 
 def as_markdown(tables: Sequence[Table]) -> str:
     """Formats tables in Markdown, the best values in bold."""
+    return "\n\n".join(markdown(grid(table)) for table in tables)
+
+
+def markdown(made: Grid) -> str:
+    """Formats a table of texts in Markdown."""
 
     def cell(text: Text) -> str:
         escaped = text.text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
         return f"**{escaped}**" if text.best else escaped
 
-    parts = []
-    for made in map(grid, tables):
-        rule = ["---:" if text.number else "---" for text in made.head]
-        lines = [list(map(cell, made.head)), rule, *(list(map(cell, row)) for row in made.rows)]
-        parts += [f"**{made.title}**"] if made.title else []
-        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines), _bullets(made.notes, "**bold** best")]
-    return "\n\n".join(parts)
+    rule = ["---:" if text.number else "---" for text in made.head]
+    lines = [list(map(cell, made.head)), rule, *(list(map(cell, row)) for row in made.rows)]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    parts = [f"**{made.title}**" if made.title else "", rows, _bullets(made.notes, "**bold** best")]
+    return "\n\n".join(filter(None, parts))
 
 
 def _bullets(notes: Iterable[str], best: str) -> str:

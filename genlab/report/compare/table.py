@@ -1,6 +1,6 @@
 """The table of a comparison: a row for each configuration or value of a key, a column for each metric or value."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ class Table:
         baseline: The baseline, if there is one.
         notes: What a reader must know, one line each.
         title: What the table shows; empty if its columns say it.
+        bare: Whether the numbers of rows and the numbers of seeds are left out.
+        texts: Metric or fact -> how a single value is written, where it is not written with a fixed number of digits.
     """
 
     keys: list[str]
@@ -94,6 +96,8 @@ class Table:
     baseline: Configuration | None = None
     notes: list[str] = field(default_factory=list)
     title: str = ""
+    bare: bool = False
+    texts: Mapping[str, Callable[[float], str]] = field(default_factory=dict)
 
 
 def build(
@@ -108,14 +112,13 @@ def build(
 
     Args:
         keys: The config keys that name the rows.
-        groups: For each row its values of these keys and its configurations.
+        groups: For each row, in their order, its values of these keys and its configurations.
         columns: The columns.
         baseline: The configuration to which differences are given.
         facts: Whether to show what is recorded beside metrics, such as seconds.
         title: What the table shows; empty if its columns say it.
     """
     rows = [Row(values, members) for values, members in groups]
-    rows.sort(key=lambda row: [sort_key(value) for value in row.values])
     table = Table(keys, list(columns), rows, baseline=baseline, title=title)
     mixed = set()
     for row in rows:
