@@ -77,25 +77,14 @@ def log_run_without_stdin(folder: str) -> None:
 
 
 def log_twice(folder: str, mode: str) -> None:
-    """Logs a run that fails and is resumed in the same process."""
+    """Logs a run that fails and is resumed in the same process. It is tagged twice each time."""
     for start, exit_code in ((0, 1), (2, 0)):
         time.sleep(1)  # W&B puts the time in seconds into the folder's name
         logger = logger_in(folder, mode)
         for epoch in range(start, start + 2):
             logger.log_metrics({"val/mse": 4.0 - epoch}, step=10 * epoch)
-        logger.close(exit_code, {"val/mse": 3.0 - start})
-
-
-def log_and_tag(folder: str) -> None:
-    """Adds a tag twice while the run is running, and again when it is resumed in the same process."""
-    for start in (0, 2):
-        time.sleep(1)
-        logger = logger_in(folder, "online")
-        logger.log_metrics({"val/mse": 3.0}, step=start)
-        for _ in range(2):
             logger.tag("collapsed")
-        logger.log_metrics({"val/mse": 2.0}, step=start + 1)
-        logger.close(0)
+        logger.close(exit_code, {"val/mse": 3.0 - start})
 
 
 def log_through_a_failure(folder: str, finish_seconds: float) -> None:
@@ -168,7 +157,7 @@ def assert_resumed(run: Run) -> None:
     assert run.summary["val/mse"] == 1.0
     assert run.column("val/mse") == [4.0, 3.0, 2.0, 1.0]
     assert run.column("_step") == [0, 1, 2, 3]
-    assert run.config == CONFIG
+    assert (run.config, run.tags) == (CONFIG, ["small", "collapsed"])
     assert (run.state, run.exit_code) == ("finished", 0)
 
 
@@ -383,11 +372,6 @@ def test_a_users_own_logger_logs_to_our_run(online: Client, server: WandbServer)
     assert any(name.startswith("media/images/MEDIA/CURVES") for name in run.files)
     [code] = artifacts.of_type("code")
     assert artifacts.names(code) == ["mine.py"]
-
-
-def test_a_run_is_tagged_while_it_is_running(online: Client, server: WandbServer) -> None:
-    online.run(log_and_tag, "run")
-    assert server.runs["abc"].tags == ["small", "collapsed"]
 
 
 def test_a_resumed_run_keeps_its_history(online: Client, server: WandbServer) -> None:
