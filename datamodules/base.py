@@ -211,9 +211,13 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         self.setup()
         images, labels, index = self._split(split)
-        picked = index[torch.randperm(len(index), generator=seeded_generator(seed))[:n][part].to(index.device)]
+        picked = index[self.example_positions(split, n, seed)[part].to(index.device)]
         chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
         return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
+
+    def example_positions(self, split: Split, n: int, seed: int = 0) -> Tensor:
+        """Returns the positions of the images of `examples` among those of the split, in the order of its loader."""
+        return torch.randperm(self.number_of_images(split), generator=seeded_generator(seed))[:n]
 
     def number_of_images(self, split: Split) -> int:
         """Returns the number of images of a split."""

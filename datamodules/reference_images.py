@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datamodules import procedural_images
@@ -90,13 +91,9 @@ class ReferenceImagesDataModule(ImageDataModule):
         check_memory(len(self.names), self.image_shape)
         return self._arrays(np.stack([self._read(source) for source in self._sources]))
 
-    def examples(self, split: Split, n: int, seed: int = 0, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Returns the first `n` images of a batch in their order, or all if there are fewer."""
-        self.setup()
-        images, labels, index = self._split(split)
-        picked = index[:n][part]
-        chosen, transform = images[picked].float().div_(255), self.batch_transform(split)
-        return (chosen, labels[picked]) if transform is None else transform(chosen, labels[picked], picked, 0)
+    def example_positions(self, split: Split, n: int, seed: int = 0) -> Tensor:
+        """Returns those of the first `n` images of a batch."""
+        return torch.arange(self.number_of_images(split))[:n]
 
     def _arrays(self, images: np.ndarray) -> Arrays:
         """Returns the same images for training and test, labelled by their numbers."""

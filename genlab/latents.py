@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules import ImageDataModule
 from datamodules.base import Split
-from genlab.devices import float64_device
 from genlab.finite import check_finite
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 from lit_models.common.prior_distributions import NormalDistribution
@@ -63,13 +61,6 @@ def encode_examples(
         if len(chosen):
             codes.append(encode_all(model, chosen))
     return torch.cat(codes) if codes else torch.empty(0, 0)
-
-
-def encode_test_images(trainer: Trainer, model: Any, n: int) -> Tensor:
-    """Encodes this process's share of n test images, always the same ones: N x d, float32, on a device with float64."""
-    share = slice(trainer.global_rank, None, trainer.world_size)
-    codes = encode_examples(model, trainer.datamodule, "test", n, share)  # type: ignore[attr-defined]
-    return codes.to(float64_device(codes.device))
 
 
 def dimension_name(column: int) -> str:

@@ -29,6 +29,7 @@ from genlab.callbacks.run_record import RunRecord
 from genlab.callbacks.sample_grids import SampleGrids
 from genlab.callbacks.sample_quality import SampleQuality
 from genlab.callbacks.sample_table import SampleTable
+from genlab.callbacks.test_codes import TestCodes
 from genlab.callbacks.training_gif import TrainingGif
 from genlab.callbacks.translation_quality import TranslationQuality
 
@@ -65,6 +66,7 @@ __all__ = [
     "SampleGrids",
     "SampleQuality",
     "SampleTable",
+    "TestCodes",
     "TrainingGif",
     "TranslationQuality",
 ]

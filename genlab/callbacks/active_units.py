@@ -1,8 +1,8 @@
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from genlab.callbacks.test_codes import encode_share
 from genlab.evaluation.active_units import active_units
-from genlab.latents import encode_test_images
 from genlab.metrics.latent_variance import LatentVariance
 from lit_models.common.capabilities import Encodes, HasLatentBlocks
 
@@ -27,7 +27,7 @@ class ActiveUnits(Callback):
         applies = isinstance(pl_module, Encodes) and isinstance(pl_module, HasLatentBlocks)
         if not applies or self.num_images < 2:
             return
-        codes = encode_test_images(trainer, pl_module, self.num_images)
+        codes = encode_share(trainer, pl_module, self.num_images)
         metric = LatentVariance(codes.shape[1]).to(codes.device)
         metric.update(codes)
         variances = metric.compute().reshape(codes.shape[1])

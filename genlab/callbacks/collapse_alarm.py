@@ -110,7 +110,7 @@ class CollapseAlarm(Callback):
         return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
 
     def _check_finite(self, trainer: Trainer, module: LightningModule, means: dict[str, float]) -> None:
-        values = means | {WEIGHTS: float(get_total_norm(module.parameters(), norm_type=math.inf))}
+        values = means | {WEIGHTS: _norm(module)}
         selects = getattr(module, "monitor", None)
         if selects and selects[0] in trainer.callback_metrics:
             values[selects[0]] = float(trainer.callback_metrics[selects[0]])
@@ -166,6 +166,13 @@ class CollapseAlarm(Callback):
         self._best = None if state_dict["best"] is None else BestValue(*state_dict["best"])
         self._scalars.load_state_dict(state_dict["scalars"])
         self._steps = state_dict["steps"]
+
+
+def _norm(module: LightningModule) -> float:
+    """A norm of the weights, which is NaN or infinite exactly if a weight is."""
+    weights = list(module.parameters())
+    norm = float(get_total_norm(weights))  # on a CPU many times faster than the largest weight, but it may overflow
+    return norm if math.isfinite(norm) else float(get_total_norm(weights, norm_type=math.inf))
 
 
 def _alert(trainer: Trainer, text: str) -> None:

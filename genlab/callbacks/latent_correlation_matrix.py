@@ -4,8 +4,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from genlab.callbacks.picture import PictureCallback
+from genlab.callbacks.test_codes import encode_share
 from genlab.finite import check_finite
-from genlab.latents import dimension_name, encode_test_images
+from genlab.latents import dimension_name
 from genlab.media import save_picture
 from genlab.metrics import LatentCorrelation
 from lit_models.common.capabilities import Encodes
@@ -28,7 +29,7 @@ class LatentCorrelationMatrix(PictureCallback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Encodes) or self.num_images < 2:
             return
-        codes = encode_test_images(trainer, pl_module, self.num_images)
+        codes = encode_share(trainer, pl_module, self.num_images)
         metric = LatentCorrelation(codes.shape[1]).to(codes.device)
         metric.update(codes)
         result = metric.compute()

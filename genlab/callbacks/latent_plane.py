@@ -1,6 +1,7 @@
 from lightning import LightningModule, Trainer
 
 from genlab.callbacks.picture import PictureCallback
+from genlab.callbacks.test_codes import encode_test_images
 from genlab.latent_planes import (
     PRIOR_PLANE,
     Plane,
@@ -9,7 +10,7 @@ from genlab.latent_planes import (
     plane_grid,
     principal_plane,
 )
-from genlab.latents import decode_all, encode_all, latent_blocks
+from genlab.latents import decode_all, latent_blocks
 from genlab.media import framed, image_grid, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes
 
@@ -49,8 +50,7 @@ class LatentPlane(PictureCallback):
     def _plane_of_codes(self, trainer: Trainer, model: LightningModule) -> "Plane | None":
         if not isinstance(model, Encodes):
             return None
-        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
-        codes = encode_all(model, images)
+        codes = encode_test_images(trainer, model, self.num_images)
         if codes.shape[1] < 2 or any(block.kind != "continuous" for block in latent_blocks(model, codes.shape[1])):
             return None
         return principal_plane(codes)

@@ -1,9 +1,10 @@
 from lightning import LightningModule, Trainer
 
 from genlab.callbacks.picture import PictureCallback
+from genlab.callbacks.test_codes import encode_test_images
 from genlab.figures import scatter_figure, second_label_name
 from genlab.latent_planes import project_to_plane
-from genlab.latents import encode_all, latent_blocks
+from genlab.latents import latent_blocks
 from genlab.media import save_picture
 from lit_models.common.capabilities import Encodes
 
@@ -25,8 +26,8 @@ class LatentScatter(PictureCallback):
         if not isinstance(pl_module, Encodes) or self.num_images < 2:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images, labels = data.examples("test", self.num_images)
-        codes = encode_all(pl_module, images)
+        _, labels = data.examples("test", self.num_images)
+        codes = encode_test_images(trainer, pl_module, self.num_images)
         if codes.shape[1] < 2:
             return
         categorical = all(block.kind == "categorical" for block in latent_blocks(pl_module, codes.shape[1]))

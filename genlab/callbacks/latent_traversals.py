@@ -6,8 +6,9 @@ from PIL import Image
 from torch import Tensor
 
 from genlab.callbacks.picture import PictureCallback
+from genlab.callbacks.test_codes import encode_test_images
 from genlab.latent_paths import traverse_categories, traverse_dimensions
-from genlab.latents import decode_all, dimension_name, encode_all, latent_blocks
+from genlab.latents import decode_all, dimension_name, latent_blocks
 from genlab.media import framed, image_grid, join_pictures, save_picture, tile_centres
 from lit_models.common.capabilities import Decodes, Encodes, LatentBlock
 
@@ -36,8 +37,7 @@ class LatentTraversals(PictureCallback):
         applies = isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)
         if not applies or self.max_rows < 1 or self.steps < 2:
             return
-        images, _ = trainer.datamodule.examples("test", self.num_images)  # type: ignore[attr-defined]
-        codes = encode_all(pl_module, images)
+        codes = encode_test_images(trainer, pl_module, self.num_images)
         example = codes[self.example % len(codes)]
         pictures = []
         for block in latent_blocks(pl_module, codes.shape[1]):

@@ -127,6 +127,8 @@ class TrainingGif(PictureCallback):
 
     def _save_frame(self, trainer: Trainer, model: LightningModule, epoch: int) -> None:
         """Saves one frame. The model, its training mode and the random state stay as they are."""
+        if not isinstance(model, Decodes | Samples | Reconstructs | Translates | HasOptimizedImages):
+            return
         with self.leaving_out(), evaluating(model), isolated_rng():
             arrays = self._arrays(trainer, model)
             if arrays:
@@ -138,9 +140,6 @@ class TrainingGif(PictureCallback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         split = "val" if data.val_size else "train"
         arrays: Arrays = {}
-        has_images = isinstance(model, Decodes | Samples | Reconstructs | Translates | HasOptimizedImages)
-        if not has_images:
-            return {}
         optimizes = isinstance(model, HasOptimizedImages)
         images = model.optimized_images()[: self.num_images] if optimizes else self._images(model, data, split)
         if images is not None:

@@ -27,6 +27,7 @@ from genlab.runs.checkpoint_io import AtomicCheckpointIO
 from genlab.runs.config import option
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import (
+    RECORDED,
     RunOptions,
     claim,
     is_numbered,
@@ -160,8 +161,8 @@ class RunSetup:
         if self.wandb is not None:
             trainer.loggers.append(self.wandb)
             _ = self.wandb.experiment
-        batches = trainer.fit_loop.epoch_loop._batches_that_stepped
-        others = [*self._own_loggers, *loggers_in(self.folder, self.options, batches)]
+        self.record.resume_history()
+        others = [*self._own_loggers, *loggers_in(self.folder, self.options, self.record.history.next_step())]
         trainer.loggers += others
         for logger in others:
             if self.resumed is None:  # MLflow refuses to change them
@@ -180,7 +181,9 @@ class RunSetup:
         if self.wandb is not None:
             if error is None:
                 self._log_checkpoints(self.wandb)
-            self.wandb.close(0 if error is None else 1, metrics, error)
+            recorded = {} if self.record is None else self.record.summary
+            facts = {name: recorded[name] for name in RECORDED if name in recorded}
+            self.wandb.close(0 if error is None else 1, {**metrics, **facts}, error)
         self._unlock()
 
     def _log_checkpoints(self, wandb: RunLogger) -> None:
@@ -324,7 +327,7 @@ class RunSetup:
         for measure in measures:
             if hasattr(measure, "pictures"):
                 measure.pictures = self.options.pictures
-        self._callbacks[:0] = measures  # before those that record what is logged
+        self._callbacks[:0] = [callbacks.TestCodes(), *measures]  # before those that record what is logged
         if self.subcommand == "predict":
             self._callbacks.append(callbacks.PredictionWriter())
         self._callbacks.append(callbacks.ResumedOptions(self.config))  # after all others, whose states it describes

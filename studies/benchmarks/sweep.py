@@ -3,15 +3,18 @@
 python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity   # 24 runs of sweeps/transfer.yaml each
 python -m studies.benchmarks.sweep engine                                         # 100, 500 and 2,000 trivial runs
 python -m studies.benchmarks.sweep memory                                         # 200 short runs in one worker
+python -m studies.benchmarks.sweep parts                                          # a run's seconds by part
 
 `rate` executes the same runs by `wandb agent`, which starts a process for each run; by one process per run without the
 waiting times of `wandb agent`; by `sweep.py agent`; and by `sweep.py run`. The W&B server is the mock server of the
 tests on loopback, so that the network takes no time. `engine` measures the whole time of `sweep.py run`; the runs
-themselves take a few milliseconds.
+themselves take a few milliseconds. `parts` executes the same run again and again in one worker, and prints the median
+seconds of its parts: all that a run costs beside its training steps, its validation and its test steps.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from genlab.runs.config import option
@@ -28,16 +32,26 @@ from genlab.sweep.definition import Definition
 from genlab.sweep.engine import Engine, Options
 from genlab.sweep.parser import load_definition
 from genlab.sweep.worker import Worker
+from studies.benchmarks import machine
+from studies.benchmarks.run_parts import RESULT, TRAINING_AND_TESTING
 from tests.wandb_server import WandbServer
 
 HERE = Path(__file__).parents[2]
 TRIVIAL = HERE / "tests" / "programs" / "trivial.py"
+RUN_PARTS = Path(__file__).with_name("run_parts.py")
 KEY = "0123456789" * 4
+ENCODER = "depth=3,latent_dim={latent_dim},seed={seed}/checkpoints/best.ckpt"
+SHORT = {
+    "quickstart": ["trainer.max_epochs=2"],
+    "transfer": [],
+    "ae_capacity": ["trainer.max_epochs=1", "trainer.limit_train_batches=20"],
+}
+"""The sweeps of `parts`, and what makes their runs short."""
 
 
 def rate(options: argparse.Namespace) -> None:
     """Prints the runs per minute of each method."""
-    encoder = options.encoders.resolve() / "depth=3,latent_dim={latent_dim},seed={seed}/checkpoints/best.ckpt"
+    encoder = options.encoders.resolve() / ENCODER
     fixed = [f"data.root={options.root.resolve()}", f'model.encoder_checkpoint="{encoder}"']
     methods: dict[str, Callable[[Definition, Path], None]] = {
         "wandb agent": by_wandb_agent,
@@ -159,24 +173,73 @@ def _resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = parser.add_subparsers(required=True)
-    one = parts.add_parser("rate", help="runs per minute of each method")
-    one.add_argument("--root", type=Path, default=Path("data"), help="folder with mnist.npz (default: data)")
-    one.add_argument(
+def parts(options: argparse.Namespace) -> None:
+    """Prints the median seconds of a run in a warm worker, by part."""
+    print(machine())
+    for name in options.sweeps:
+        runs = _run_parts(name, options)
+        medians = {part: statistics.median(run.get(part, 0.0) for run in runs) for part in dict.fromkeys(chain(*runs))}
+        beside = [sum(s for part, s in run.items() if part not in TRAINING_AND_TESTING) for run in runs]
+        print(f"\nsweeps/{name}.yaml, median of {len(runs)} runs")
+        for part, seconds in sorted(medians.items(), key=lambda item: (item[0] in TRAINING_AND_TESTING, -item[1])):
+            print(f"  {part:32}{seconds:7.3f} s")
+        print(f"  {'beside ' + ', '.join(TRAINING_AND_TESTING):32}{statistics.median(beside):7.3f} s", flush=True)
+
+
+def _run_parts(name: str, options: argparse.Namespace) -> list[dict[str, float]]:
+    """Executes the first run of a sweep several times in one worker; the first two, which warm it up, do not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "parts.jsonl"
+        fixed = [*SHORT[name], f"run.root={folder}"]
+        if name != "quickstart":
+            fixed.append(f"data.root={options.root.resolve()}")
+        if name == "transfer":
+            fixed.append(f'model.encoder_checkpoint="{options.encoders.resolve() / ENCODER}"')
+        sweep = load_definition(HERE / "sweeps" / f"{name}.yaml", fixed)
+        worker = Worker(RUN_PARTS, {"WANDB_MODE": options.wandb, RESULT: str(file)})
+        for _ in range(options.runs + 2):
+            outcome = worker.run(sweep.arguments(next(sweep.points())), Path(folder) / "log.txt")
+            assert outcome.state == "finished", outcome.error
+            with file.open("a", encoding="utf-8") as seconds:
+                seconds.write(json.dumps({"whole": outcome.seconds}) + "\n")
+            shutil.rmtree(outcome.folder or "")
+        worker.close()
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    runs = [
+        of_parts | {"worker": whole["whole"] - sum(of_parts.values())}
+        for of_parts, whole in zip(lines[::2], lines[1::2], strict=True)
+    ]
+    return runs[2:]
+
+
+def _add_mnist(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with mnist.npz (default: data)")
+    parser.add_argument(
         "--encoders", type=Path, default=Path("runs/ae_capacity"), help="folder of the runs of sweeps/ae_capacity.yaml"
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts_of = parser.add_subparsers(required=True)
+    one = parts_of.add_parser("rate", help="runs per minute of each method")
+    _add_mnist(one)
     one.add_argument("--methods", nargs="*", help="the methods to measure, by name (default: all)")
     one.set_defaults(part=rate)
-    two = parts.add_parser("engine", help="the time that the engine itself takes")
+    two = parts_of.add_parser("engine", help="the time that the engine itself takes")
     two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000], help="numbers of runs")
     two.add_argument("--workers", type=int, default=1, help="number of workers (default: 1)")
     two.add_argument("--storage", help="address of the queue, as in sweep.py run")
     two.set_defaults(part=engine)
-    three = parts.add_parser("memory", help="the memory of a worker")
+    three = parts_of.add_parser("memory", help="the memory of a worker")
     three.add_argument("--runs", type=int, default=200, help="number of runs (default: 200)")
     three.set_defaults(part=memory)
+    four = parts_of.add_parser("parts", help="the seconds of a run in a warm worker, by part")
+    _add_mnist(four)
+    four.add_argument("--sweeps", nargs="*", choices=SHORT, default=list(SHORT), help="the sweeps (default: all)")
+    four.add_argument("--runs", type=int, default=9, help="measured runs of each (default: 9)")
+    four.add_argument("--wandb", choices=["disabled", "offline"], default="disabled", help="W&B (default: disabled)")
+    four.set_defaults(part=parts)
     options = parser.parse_args()
     options.part(options)
 

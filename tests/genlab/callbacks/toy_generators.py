@@ -55,4 +55,4 @@ def after_test(folder: Path, *callbacks: Any, classes: tuple[str, ...] = ("a", "
     """A trainer with three black test images, after the test."""
     made = trainer(folder, torch.zeros(3, 4))
     made.datamodule.classes = classes
-    return SimpleNamespace(**vars(made), callbacks=list(callbacks))
+    return SimpleNamespace(**vars(made) | {"callbacks": list(callbacks)})

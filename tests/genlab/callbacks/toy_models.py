@@ -48,6 +48,7 @@ def trainer(folder: Path, codes: Tensor, labels: Tensor | None = None) -> Any:
     given = torch.zeros(len(codes), dtype=torch.int64) if labels is None else labels
     data = SimpleNamespace(
         examples=lambda split, n, seed=0: (codes[:n, None, None, :], given[:n]),
+        example_batches=lambda split, n, batch_size, part: [data.examples(split, n)],
         classes=("a", "b", "c"),
         label_columns=("class",),
         image_shape=(1, 1, codes.shape[1]),
@@ -56,6 +57,7 @@ def trainer(folder: Path, codes: Tensor, labels: Tensor | None = None) -> Any:
     return SimpleNamespace(
         default_root_dir=str(folder),
         datamodule=data,
+        callbacks=[],
         is_global_zero=True,
         loggers=[],
         global_step=0,
