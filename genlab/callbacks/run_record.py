@@ -98,7 +98,7 @@ class RunRecord(Callback):
         trainer.callback_metrics.update(
             {name: torch.tensor(value, dtype=torch.float64) for name, value in self.metrics.items()}
         )
-        self._resume_history()
+        self.resume_history()
         trainer.should_stop = self._stopped
         self._write(trainer)
 
@@ -130,7 +130,7 @@ class RunRecord(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._resume_history()
+            self.resume_history()
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"seconds": self._seconds(), "images_seen": self._images}
@@ -150,7 +150,8 @@ class RunRecord(Callback):
         if not self._finished:  # else it is resumed to train for longer
             self._stopped, self._ended_early = state_dict["stopped"], state_dict["ended_early"]
 
-    def _resume_history(self) -> None:
+    def resume_history(self) -> None:
+        """Deletes the rows of metrics.csv that a resumed run will write again."""
         if self._resumed is not None:
             self.history.resume(self._resumed["rows"], self._resumed["last_row"])
             self._resumed = None

@@ -84,6 +84,11 @@ class MetricsCSV(Logger):
             self._count = len(self._rows())
         return self._count
 
+    def next_step(self) -> int:
+        """The step after that of the last row; 0 without rows."""
+        rows = self._rows()
+        return int(rows[-1]["step"]) + 1 if rows else 0
+
     @rank_zero_only
     def resume(self, count: int, last: Mapping[str, Any] | None) -> None:
         """Deletes the rows that a resumed run will write again.

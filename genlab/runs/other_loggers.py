@@ -28,17 +28,17 @@ def check_installed(options: RunOptions) -> None:
             raise UsageError(f"--run.{name} needs the package {name}: pip install 'genlab[{name}]'")
 
 
-def loggers_in(folder: Path, options: RunOptions, batches: int) -> list[Logger]:
+def loggers_in(folder: Path, options: RunOptions, first_step: int) -> list[Logger]:
     """Returns the loggers that the options ask for.
 
     Args:
         folder: The run folder.
         options: The options of the run.
-        batches: The batches after which a resumed run goes on; 0 for a new one.
+        first_step: The step from which a resumed run logs; 0 for a new one.
     """
     loggers: list[Logger] = []
     if options.tensorboard:
-        resumed: dict[str, Any] = {"purge_step": batches} if batches else {}  # hides what is logged again
+        resumed: dict[str, Any] = {"purge_step": first_step} if first_step else {}  # hides what is logged again
         name = "tensorboard"
         loggers.append(TensorBoardLogger(folder, name=name, version="", default_hp_metric=False, **resumed))
     if options.mlflow:
