@@ -53,6 +53,7 @@ STANDS_FOR = {
     "$STORAGE": "sqlite:///sweep.db",
     "$SCRATCH/runs": "runs",
     "runs/E/R/": "runs/autoencoder_digits/default/",
+    "wandb:ENTITY/PROJECT/vae_digits-default:best": "runs/vae_digits/default/checkpoints/best.ckpt",
 }
 """Placeholders in commands, and what is parsed in their place."""
 ELSEWHERE = {
