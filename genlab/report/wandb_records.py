@@ -13,9 +13,19 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from genlab.report.records import LOST, SweepData, diverged, epochs_from_one, parameter_blocks, parameter_scales
+from genlab.report.records import (
+    ENDED_EARLY,
+    FINISHED,
+    LOST,
+    SweepData,
+    diverged,
+    epochs_from_one,
+    parameter_blocks,
+    parameter_scales,
+)
 from genlab.runs.config import flatten, short_key
 from genlab.runs.errors import UsageError, error_message
+from genlab.runs.folder import RECORDED
 
 if TYPE_CHECKING:
     import wandb
@@ -48,11 +58,13 @@ def connect() -> "wandb.Api":
 
 
 @contextmanager
-def api_errors(what: str) -> Iterator[None]:
+def api_errors(what: str, verb: str = "read", hint: str = "check the path and the key") -> Iterator[None]:
     """Converts the errors of W&B's API into UsageErrors.
 
     Args:
         what: What is read, for the message.
+        verb: What is done with it, for the message.
+        hint: What to do, for the message.
     """
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -60,19 +72,20 @@ def api_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (wandb.errors.Error, WandbApiFailedError, ValueError) as error:
-        raise UsageError(f"W&B cannot read {what} ({error_message(error)}); check the path and the key") from error
-    except (TypeError, KeyError, AttributeError) as error:  # W&B's client takes what the server answers for complete
+        raise UsageError(f"W&B cannot {verb} {what} ({error_message(error)}); {hint}") from error
+    except (TypeError, LookupError, AttributeError) as error:  # W&B's client takes what the server answers for complete
         reason = error_message(error)
-        raise UsageError(f"W&B's answer about {what} lacks data ({reason}); check the path, and try later") from error
+        raise UsageError(f"W&B's answer about {what} lacks data ({reason}); {hint}") from error
 
 
-def load_wandb_sweep(path: str, cache: Path) -> SweepData:
+def load_wandb_sweep(path: str, cache: Path, include_early: bool = False) -> SweepData:
     """Reads all runs of a W&B sweep.
 
     Args:
         path: ENTITY/PROJECT/ID, PROJECT/ID or ID of the sweep. W&B's settings give the parts that are left out.
         cache: Folder for the pictures. Existing ones are not downloaded again. The links in the returned data are
             relative to a folder beside this one.
+        include_early: Whether the runs that were ended early count in charts, means, correlations and importance.
 
     Raises:
         UsageError: There is no key, no server, or no such sweep, or the sweep has no runs.
@@ -101,6 +114,7 @@ def load_wandb_sweep(path: str, cache: Path) -> SweepData:
         pictures={name: links for name, (_, links) in zip(names, parts, strict=True)},
         links={name: {"W&B": run.url} for name, run in zip(names, runs, strict=True)},
         parameters=list(parameters),
+        include_early=include_early,
         scales=parameter_scales(parameters),
     )
 
@@ -111,10 +125,16 @@ def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
     for name, run in zip(_unique_names(runs), runs, strict=True):
         config = config_of(run)
         metrics = numbers(run.summary_metrics)
-        seconds = run.summary_metrics.get("_runtime")
-        state = LOST if run.state == "crashed" else run.state  # W&B's word for a run without a sign of life
-        rows.append({"run": name, "state": state, "seconds": seconds, **diverged(metrics), **config, **metrics})
+        seconds = run.summary_metrics.get("seconds", run.summary_metrics.get("_runtime"))
+        own = {"run": name, "state": _state(run), "seconds": seconds}
+        rows.append({**own, **diverged(metrics), **config, **metrics})
     return pd.DataFrame(rows)
+
+
+def _state(run: Any) -> str:
+    if run.state == "crashed":  # W&B's word for a run without a sign of life
+        return LOST
+    return ENDED_EARLY if run.state == FINISHED and run.summary_metrics.get("ended_early") else run.state
 
 
 def config_of(run: Any) -> dict[str, Any]:
@@ -123,9 +143,10 @@ def config_of(run: Any) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the metrics among logged or summary values, without the counters of W&B and Lightning."""
+    """Returns the metrics among logged or summary values, without counters and what a run records beside them."""
     found = {key: _number(value) for key, value in values.items() if not key.startswith("_")}
-    return {key: value for key, value in found.items() if value is not None and key not in ("epoch", STEP)}
+    others = ("epoch", STEP, *RECORDED)
+    return {key: value for key, value in found.items() if value is not None and key not in others}
 
 
 def media_files(value: Any) -> list[str]:

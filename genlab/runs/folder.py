@@ -20,6 +20,8 @@ from genlab.runs.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 LoggedCheckpoints = Literal["best", "last", "both", "none"]
+RECORDED = ("parameters", "seconds", "images_seen", "hardware", "data_fingerprint", "classifier", "ended_early")
+"""The entries of summary.json beside metrics and config that the summary of the run on W&B has, too."""
 MAX_NAME_LENGTH = 150
 LOCK_FILE = ".lock"
 """The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""

@@ -174,13 +174,13 @@ class RunLogger(WandbLogger):
             _print_error(f"W&B does not show which artifacts the run begins from ({error_message(error)})")
 
     def close(
-        self, exit_code: int, summary: Mapping[str, float] | None = None, error: BaseException | None = None
+        self, exit_code: int, summary: Mapping[str, Any] | None = None, error: BaseException | None = None
     ) -> None:
         """Ends the W&B run. Data that could not be sent stays on disk for `wandb sync`. Never raises.
 
         Args:
             exit_code: 0 for success.
-            summary: Metrics that are written into the summary of the run.
+            summary: Metrics and recorded numbers that are written into the summary of the run.
             error: The error that ended the run. Its traceback goes into W&B's log of the run.
         """
         run, self._experiment = self._experiment, None

@@ -103,12 +103,13 @@ def _read(folder: Path, experiment: str) -> Run:
         config = {key: _cell(value) for key, value in summary.get("config", {}).items()}
         metrics = {key: float(value) for key, value in summary.get("metrics", {}).items()}  # NaN is a text in JSON
         state = str(state_of(folder, summary))
-        return Run(experiment, folder.name, state, config, metrics, _facts(summary, config), folder)
+        return Run(experiment, folder.name, state, config, metrics, facts_of(summary, config), folder)
     except (AssertionError, AttributeError, TypeError, ValueError):
         return Run(experiment, folder.name, "unreadable", {}, {}, {}, folder)
 
 
-def _facts(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the facts that the summary of a run records."""
     own = {key: summary.get(key) for key in ("parameters", "seconds", "hardware", "data_fingerprint", "classifier")}
     if own["seconds"] and summary.get("images_seen"):
         own["images/s"] = summary["images_seen"] / own["seconds"]

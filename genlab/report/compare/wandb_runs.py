@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from genlab.report.compare.runs import Run, unrecorded_classifier
+import pandas as pd
+
+from genlab.report.compare.runs import Run, facts_of
 from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, config_of, connect, numbers, runs_table
 from genlab.runs.errors import UsageError
 
@@ -32,10 +34,9 @@ def wandb_runs(found: Sequence[Any]) -> list[Run]:
     runs = []
     for run, row in zip(found, rows, strict=True):
         config = config_of(run)
-        facts = {"classifier": unrecorded_classifier(config)}
-        if row["seconds"] == row["seconds"] and row["seconds"] is not None:
-            facts["seconds"] = row["seconds"]
         experiment = run.group or ""
         name = str(row["run"]).removeprefix(f"{experiment}/")
+        seconds = {"seconds": row["seconds"]} if pd.notna(row["seconds"]) else {}
+        facts = facts_of({**run.summary_metrics, **seconds}, config)
         runs.append(Run(experiment, name, str(row["state"]), config, numbers(run.summary_metrics), facts))
     return runs
