@@ -58,6 +58,7 @@ STANDS_FOR = {
 """Placeholders in commands, and what is parsed in their place."""
 ELSEWHERE = {
     *("None", "LightningModule", "LightningDataModule", "ModelCheckpoint", "ValueError", "DataLoader"),
+    *("WandbLogger", "TensorBoardLogger", "MLFlowLogger"),
     *("TinyAutoencoder", "ShapesDataModule", "PetsDataModule"),
 }
 """Classes of other packages, and of the recipes."""
