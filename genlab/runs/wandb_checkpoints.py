@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from genlab.processes import first_process
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import safe_name, write_atomically
@@ -111,7 +113,7 @@ def map_references(config: Any, function: Callable[[str], str]) -> Any:
     """Applies a function to all references in a nested config, in place, and returns the config."""
     if is_reference(config):
         return function(config)
-    values = config if isinstance(config, dict | list) else getattr(config, "__dict__", {})
+    values = vars(config) if isinstance(config, Namespace) else config if isinstance(config, dict | list) else {}
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         values[key] = map_references(value, function)
     return config
