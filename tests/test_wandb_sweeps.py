@@ -47,6 +47,8 @@ def assert_recorded(run: Run, summary: dict[str, Any], sweep: Sweep) -> None:
     metric = sweep.config["metric"]["name"]
     assert run.column(metric)[-1] == pytest.approx(summary["metrics"][metric])
     assert run.summary[metric] == pytest.approx(summary["metrics"][metric])
+    recorded = ("parameters", "seconds", "images_seen", "hardware", "data_fingerprint")
+    assert {name: run.summary[name] for name in recorded} == {name: summary[name] for name in recorded}
     assert len(run.column("val/mse")) == 2
     assert run.summary["val/mse"] == pytest.approx(min(run.column("val/mse")))
     assert all("trainer/global_step" in row for row in run.history if "val/mse" in row)

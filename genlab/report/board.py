@@ -1,26 +1,31 @@
 """The charts of a W&B project as a saved workspace: the same charts as in a report, on W&B's website."""
 
 import functools
-import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from genlab.report.compare.comparability import better_of
 from genlab.report.records import varied
 from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, connect, media_files, runs_table
-from genlab.runs.errors import UsageError, error_message
+from genlab.report.workspace import Layout, config_column, save_workspace, summary_column
+from genlab.runs.errors import UsageError
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
 DEFAULT_NAME = "genlab"
+EXPERIMENT = "experiment"
+"""Stands for the group of a run where panels are grouped by a config key."""
 MAX_RUNS_READ = 500
 """The number of runs, the newest of the project, that decide what is drawn."""
 MAX_GROUPS = 12
 """A config key with more values is not used to group runs."""
+MAX_PINNED_KEYS = 12
+MAX_PINNED_METRICS = 6
 MAX_LINES = 100
 MAX_RUNS = 1000
 KNOWN_METRICS = ["test/accuracy", "test/mse"]
@@ -67,13 +72,22 @@ class Contents:
 
 
 def save_board(path: str, name: str | None = None) -> str:
-    """Saves the workspace and returns its URL.
-
-    If a workspace of this name exists, its sections are replaced; its URL, filters and settings stay.
+    """Saves the workspace of a project and returns its URL.
 
     Args:
         path: ENTITY/PROJECT, or PROJECT for the entity of the API key.
         name: Name of the workspace.
+
+    Raises:
+        UsageError: There is no key, no server, or no such project, or the server has no workspaces.
+    """
+    entity, project, runs = newest_runs(path)
+    found = contents(runs)
+    return save_workspace(entity, project, name or DEFAULT_NAME, Layout(sections(found), pinned_columns(found)))
+
+
+def newest_runs(path: str) -> tuple[str, str, list[Any]]:
+    """Returns the entity and the name of a project, and its newest runs.
 
     Raises:
         UsageError: There is no key, no server, or no such project.
@@ -82,12 +96,7 @@ def save_board(path: str, name: str | None = None) -> str:
     with api_errors(f"the project {path}"):
         entity, project = _parse(path, api)
         runs = api.runs(f"{entity}/{project}", order="-created_at", per_page=RUNS_PER_REQUEST, lazy=False)
-        newest = list(itertools.islice(runs, MAX_RUNS_READ))
-    new_sections = sections(contents(newest))
-    with api_errors(f"the workspaces of {path}"):
-        board = _load_or_create(entity, project, name or DEFAULT_NAME)
-        board.sections = new_sections
-        return board.save().url
+        return entity, project, list(itertools.islice(runs, MAX_RUNS_READ))
 
 
 def contents(runs: list[Any]) -> Contents:
@@ -104,6 +113,16 @@ def contents(runs: list[Any]) -> Contents:
         groups={key for key in keys if key not in table or table[key].nunique() <= MAX_GROUPS},
         pictures=sorted(pictures) or KNOWN_PICTURES,
     )
+
+
+def pinned_columns(contents: Contents) -> list[str]:
+    """Returns the columns of the table of runs that come first: what varies in an experiment, then test metrics."""
+    keys = dict.fromkeys(key for found in contents.metrics.values() for key in found)
+    metrics = [metric for metric in contents.metrics if better_of(metric)] or list(contents.metrics)
+    return [
+        *map(config_column, itertools.islice(keys, MAX_PINNED_KEYS)),
+        *map(summary_column, metrics[:MAX_PINNED_METRICS]),
+    ]
 
 
 def _varied(table: pd.DataFrame, experiments: list[str], prefixes: tuple[str, ...]) -> dict[str, list[str]]:
@@ -127,23 +146,30 @@ def sections(contents: Contents) -> "list[ws.Section]":
             panels=[
                 wr.ParameterImportancePlot(with_respect_to=metric),
                 _parallel_coordinates(metric, keys),
-                *(_bars(metric, key) for key in keys if key in contents.groups),
+                *(bars(metric, key) for key in keys if key in contents.groups),
             ],
             is_open=True,
         )
         for metric, keys in contents.metrics.items()
     ]
     curves: list[Any] = [
-        _curve(metric, key) for metric, keys in contents.curves.items() for key in keys if key in contents.groups
+        curve(metric, key) for metric, keys in contents.curves.items() for key in keys if key in contents.groups
     ]
-    pictures: list[Any] = [
+    return [*metrics, *last_sections(curves, contents.pictures)]
+
+
+def last_sections(curves: list[Any], pictures: list[str]) -> "list[ws.Section]":
+    """Returns the sections with learning curves, with the pictures of all runs, and with differences between runs."""
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    media: list[Any] = [
         wr.MediaBrowser(title=key, media_keys=[key], mode="gallery", gallery_axis="run", num_columns=2)
-        for key in contents.pictures
+        for key in pictures
     ]
     return [
-        *metrics,
         ws.Section(name="Learning curves", panels=curves, is_open=True),
-        ws.Section(name="Pictures", panels=pictures, is_open=True),
+        ws.Section(name="Pictures", panels=media, is_open=True),
         ws.Section(name="Differences", panels=[wr.RunComparer(diff_only="split")]),
     ]
 
@@ -157,7 +183,7 @@ def _config_column() -> "type[wr.ParallelCoordinatesPlotColumn]":
         def _to_model(self) -> Any:
             assert isinstance(self.metric, wr.Config)
             column = super()._to_model()
-            column.accessor = f"config:{self.metric.name}.value"
+            column.accessor = config_column(self.metric.name)
             return column
 
     return ConfigColumn
@@ -171,54 +197,41 @@ def _parallel_coordinates(metric: str, keys: list[str]) -> "wr.ParallelCoordinat
     return wr.ParallelCoordinatesPlot(title=metric, columns=[*columns, last])
 
 
-def _bars(metric: str, key: str) -> "wr.BarPlot":
+def bars(metric: str, key: str) -> "wr.BarPlot":
+    """Returns a bar chart of the mean and deviation of a metric by a config key, or by group."""
     import wandb_workspaces.reports.v2 as wr
 
     return wr.BarPlot(
         title=f"{metric} by {_short(key)}",
         metrics=[metric],
         orientation="v",
-        groupby=f"{key}.value",
+        groupby=_grouping(key),
         groupby_aggfunc="mean",
         groupby_rangefunc="stddev",
         max_runs_to_show=MAX_RUNS,
     )
 
 
-def _curve(metric: str, key: str) -> "wr.LinePlot":
+def curve(metric: str, key: str) -> "wr.LinePlot":
+    """Returns the learning curves of a metric by a config key, or by group."""
     import wandb_workspaces.reports.v2 as wr
 
     return wr.LinePlot(
         title=f"{metric} by {_short(key)}",
         x="epoch",
         y=[metric],
-        groupby=f"{key}.value",
+        groupby=_grouping(key),
         groupby_aggfunc="mean",
         groupby_rangefunc="stddev",
         max_runs_to_show=MAX_LINES,
     )
 
 
-def _load_or_create(entity: str, project: str, name: str) -> "ws.Workspace":
-    """Returns the workspace of this name, or a new one.
+def _grouping(key: str) -> "wr.Metric | str":
+    """Returns how a panel is grouped by a config key, which may contain dots, or by EXPERIMENT."""
+    import wandb_workspaces.reports.v2 as wr
 
-    W&B identifies a view by an id that the client chooses, so the id is a hash of the name.
-    """
-    import wandb_workspaces.workspaces as ws
-    from wandb_workspaces.workspaces.errors import SpecVersionError
-
-    view = hashlib.sha256(f"{entity}/{project}/{name}".encode()).hexdigest()[:11]
-    try:
-        return ws.Workspace.from_url(f"https://wandb.ai/{entity}/{project}?nw={view}")
-    except ValueError as error:
-        if "not found in project" not in str(error):
-            raise
-    except SpecVersionError as error:
-        reason = error_message(error)
-        raise UsageError(f"the workspace {name!r} cannot be changed ({reason}); give another name") from error
-    board = ws.Workspace(entity=entity, project=project, name=name)
-    board._internal_name = f"nw-{view}-v"
-    return board
+    return wr.Metric("Group") if key == EXPERIMENT else f"{key}.value"
 
 
 def _parse(path: str, api: Any) -> tuple[str, str]:

@@ -67,7 +67,7 @@ def report(options: argparse.Namespace) -> int:
         from genlab.report.wandb_records import load_wandb_sweep
 
         folder = Path(options.root) / "wandb" / options.wandb.replace("/", "_")
-        data = load_wandb_sweep(options.wandb, folder / "pictures")
+        data = load_wandb_sweep(options.wandb, folder / "pictures", options.include_early)
         _list(folder, write_report_files(data, folder / "report"))
     return 0
 
@@ -101,10 +101,18 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def board(options: argparse.Namespace) -> int:
-    """Save the same charts as a workspace of a W&B project."""
-    from genlab.report.board import save_board
+    """Save the same charts as a workspace of a W&B project, or a workspace that compares its experiments."""
+    if options.compare is None:
+        from genlab.report.board import save_board
 
-    print(save_board(options.project, options.name))
+        print(save_board(options.project, options.name))
+        return 0
+    from genlab.report.comparison_board import save_comparison
+
+    url, left_out = save_comparison(options.project, options.compare, options.name)
+    for line in left_out:
+        print(line, file=sys.stderr)
+    print(url)
     return 0
 
 
@@ -169,7 +177,18 @@ def parser(prog: str = "sweep.py") -> Parser:
 
     four = command(board, "board")
     four.add_argument("project", metavar="ENTITY/PROJECT", help="The project on W&B.")
-    four.add_argument("--name", help="Name of the workspace (default: that of the project).")
+    four.add_argument(
+        "--compare",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="Save a second workspace, which compares the named experiments (groups of runs on W&B), or all of them: "
+        "by the metrics that compare, against parameters and seconds, with their learning curves and pictures.",
+    )
+    four.add_argument(
+        "--name",
+        help="Name of the workspace (default: genlab, or genlab comparison and the experiments that are named). In one "
+        "that exists, the charts are replaced; filters, colors and settings stay.",
+    )
 
     five = command(sync, "sync")
     five.add_argument(
