@@ -47,9 +47,13 @@ from genlab.runs.wandb_checkpoints import (
     recorded_version,
 )
 from genlab.runs.wandb_variables import check_variables, keys_swept_by_agent
+from genlab.yaml_files import LOADER
 from lit_models.common.checkpoints import load_weights, some
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
+
+_PARSERS: dict[str, dict[str, Any]] = {}
+"""What `setup_parser` has built for each subcommand. Building it takes as long as parsing a command line."""
 
 
 class Parsed(Exception):  # noqa: N818
@@ -88,6 +92,18 @@ class GenlabCLI(LightningCLI):
             args=args,
         )
 
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """As LightningCLI's, but once in a process for each subcommand. Help tells of the classes known by now."""
+        asked = self.args[0] if self.args else ""
+        if asked not in super().subcommands() or self._completes or any("help" in arg for arg in self.args):
+            super().setup_parser(*args, **kwargs)
+            return
+        if asked not in _PARSERS:
+            super().setup_parser(*args, **kwargs)
+            built = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
+            _PARSERS[asked] = {name: getattr(self, name) for name in built}
+        vars(self).update(_PARSERS[asked])
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_default_arguments_to_parser(parser)
         parser.add_argument("--trusted", type=bool, default=True, help=TRUSTED_HELP)
@@ -112,6 +128,12 @@ class GenlabCLI(LightningCLI):
         if self._completes:
             completion.shorten(parser)
         return parser
+
+    def _dump_config(self) -> None:
+        """As LightningCLI's, without checking the parsed values again."""
+        if not hasattr(self, "config_dump"):
+            dump = self.parser.dump(self.config, skip_link_targets=False, skip_unset=False, skip_validation=True)
+            self.config_dump = LOADER(dump).get_single_data()[self.subcommand]
 
     def _add_subcommands(self, parser: Any, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
@@ -385,7 +407,7 @@ class GenlabCLI(LightningCLI):
         config.run.name = next(numbered, folder.name)
         config.run.root, config.run.experiment = str(folder.parent.parent), folder.parent.name
         config.run.overwrite, config.ckpt_path = False, None
-        return self._parser(self.subcommand).dump(config, skip_none=False)
+        return self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True)
 
 
 def _map_references(config: Any, function: Callable[[str], str]) -> None:
