@@ -44,7 +44,7 @@ from genlab.runs.progress import TrainingProgress
 from genlab.runs.wandb_checkpoints import artifact_name, is_reference
 from genlab.runs.wandb_run import RunLogger, own_arguments, resolve_mode
 from genlab.runs.wandb_variables import heeded_variables, init_arguments, wandb_folder
-from lit_models.common.checkpoints import read_checkpoint
+from lit_models.common.checkpoints import CheckpointError, read_checkpoint
 from lit_models.common.module import GenerativeModule
 
 DEFAULT_EPOCHS = 10
@@ -180,7 +180,8 @@ class RunSetup:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.wandb is not None:
             if error is None:
-                self._log_checkpoints(self.wandb)
+                with contextlib.suppress(OSError, CheckpointError):  # read a moment ago; the run is complete without it
+                    self._log_checkpoints(self.wandb)
             recorded = {} if self.record is None else self.record.summary
             facts = {name: recorded[name] for name in RECORDED if name in recorded}
             self.wandb.close(0 if error is None else 1, {**metrics, **facts}, error)
@@ -188,18 +189,15 @@ class RunSetup:
 
     def _log_checkpoints(self, wandb: RunLogger) -> None:
         """Gives W&B the checkpoints that the options name; the best one last, so that it is the latest version."""
-        wanted = {"both": ("last", "best"), "none": ()}.get(
-            self.options.log_checkpoints, (self.options.log_checkpoints,)
-        )
         name = artifact_name(self.folder.parent.name, self.folder.name)
-        for kind in wanted:
+        for kind in ("last", "best"):
             file = self.folder / "checkpoints" / f"{kind}.ckpt"
-            if file.is_file():
-                epoch = read_checkpoint(file)["epoch"] + 1
-                aliases = ["best", f"epoch-{epoch}"] if kind == "best" else ["last"]
-                wandb.log_checkpoint(file, name, aliases, self._about_checkpoint(kind, epoch))
+            if self.options.log_checkpoints in (kind, "both") and file.is_file():
+                about = self._about_checkpoint(kind, file)
+                aliases = ["best", f"epoch-{about['epoch']}"] if kind == "best" else ["last"]
+                wandb.log_checkpoint(file, name, aliases, about)
 
-    def _about_checkpoint(self, kind: str, epoch: int) -> dict[str, Any]:
+    def _about_checkpoint(self, kind: str, file: Path) -> dict[str, Any]:
         """What W&B shows beside a checkpoint: whose it is, and why it is the best one."""
         chosen = self.best if kind == "best" and self.best is not None and self.best.score is not None else None
         return {
@@ -207,7 +205,7 @@ class RunSetup:
             "data": str(self.config["data"]).rpartition(".")[2],
             "experiment": self.folder.parent.name,
             "run": self.folder.name,
-            "epoch": epoch,
+            "epoch": read_checkpoint(file)["epoch"] + 1,
             "genlab": importlib.metadata.version("genlab"),
             **({} if chosen is None else {"metric": chosen.metric, "value": chosen.score}),
         }

@@ -5,6 +5,7 @@ one that was downloaded is used without the server.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -113,7 +114,7 @@ def map_references(config: Any, function: Callable[[str], str]) -> Any:
     """Applies a function to all references in a nested config, in place, and returns the config."""
     if is_reference(config):
         return function(config)
-    values = vars(config) if isinstance(config, Namespace) else config if isinstance(config, dict | list) else {}
+    values: Any = vars(config) if isinstance(config, Namespace) else config if isinstance(config, dict | list) else {}
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         values[key] = map_references(value, function)
     return config
@@ -202,20 +203,11 @@ def _digest(file: Path, algorithm: str) -> str:
     return hashutil.xxh128_file_b64(file) if "XXH128" in algorithm else hashutil.md5_file_b64(file)
 
 
-def use_artifacts(run: Any, references: Sequence[str]) -> None:
-    """Records which artifacts a W&B run began from.
-
-    Raises:
-        wandb.errors.Error: The server refuses it.
-    """
-    for reference in references:
-        run.use_artifact(reference.removeprefix(PREFIX))
-
-
 def artifact_name(experiment: str, run: str) -> str:
     """Returns the name of the artifact of a run: W&B allows letters, digits, dashes, underscores and dots."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", safe_name(f"{experiment}-{run}"))
-    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 9]}{name[-9:]}"
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{experiment}-{run}")
+    digest = hashlib.sha256(f"{experiment}/{run}".encode()).hexdigest()[:8]
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 9]}-{digest}"
 
 
 def log_checkpoint(run: Any, file: Path, name: str, aliases: Sequence[str], metadata: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
 from genlab.runs.wandb_access import check_server, has_key
-from genlab.runs.wandb_checkpoints import log_checkpoint, upload_command, use_artifacts
+from genlab.runs.wandb_checkpoints import PREFIX, log_checkpoint, upload_command
 from genlab.runs.wandb_variables import MODES, SET_BY_AGENT, use_writable_cache, variable
 
 START_SECONDS = 30.0
@@ -169,7 +169,8 @@ class RunLogger(WandbLogger):
     def _record_used(self, run: Any) -> None:
         """Records the artifacts that the run begins from; W&B cannot do so offline."""
         try:
-            use_artifacts(run, () if run.offline else self._used)
+            for reference in () if run.offline else self._used:
+                run.use_artifact(reference.removeprefix(PREFIX))
         except Exception as error:
             _print_error(f"W&B does not show which artifacts the run begins from ({error_message(error)})")
 
