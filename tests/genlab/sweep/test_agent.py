@@ -239,6 +239,7 @@ def test_an_agent_that_cannot_work_prints_one_line(
 
 def test_trainings_share_one_process(online: Client, server: WandbServer, tmp_path: Path) -> None:
     """With train.py, run folders and W&B agree, and a model that cannot be built fails without stopping the others."""
+    online.environment |= {"WANDB_NOTES": "why", "WANDB_JOB_TYPE": "j"}
     sweep = server.add_sweep(yaml.safe_load(small_sweep(tmp_path, depths=[1, 2, 9]).read_text()))
     output = online.run(agent, f"tester/genlab/{sweep.id}")
     assert result(output) == {"finished": 2, "failed": 1}
@@ -249,10 +250,12 @@ def test_trainings_share_one_process(online: Client, server: WandbServer, tmp_pa
     assert len({summary["pid"] for summary in summaries}) == 1
     for run, summary, name in zip((first, second), summaries, run_names(1, 2), strict=True):
         assert (run.name, run.group, run.tags) == (f"quickstart/{name}", "quickstart", ["quickstart"])
+        assert (run.notes, run.job_type) == ("why", "j")
         assert run.summary["test/mse"] == pytest.approx(summary["metrics"]["test/mse"])
         assert run.summary["val/mse"] == pytest.approx(min(run.column("val/mse")))
         assert f"{run.id} {name}  finished  test/mse" in output
-        assert (folder / "logs" / f"{run.id}.txt").is_file()
+        said = (folder / "logs" / f"{run.id}.txt").read_text().splitlines()
+        assert "W&B: notes why (WANDB_NOTES), job_type j (WANDB_JOB_TYPE)" in said
     assert deep.state == "failed"
     assert "depth" in log_of(deep)
 
