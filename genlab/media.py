@@ -1,6 +1,7 @@
 """Makes pictures and GIFs, saves them in the run's folder media/ and gives them to its loggers."""
 
 import errno
+import functools
 import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ import torch
 from lightning import Trainer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
@@ -25,6 +27,8 @@ from genlab.runs.wandb_run import RunLogger
 DIGIT_SCALE = 2
 MIN_WIDTH = 320
 GREY_LEVELS = 32
+TITLE_SIZE, TICK_SIZE = 14, 11
+"""Sizes of the text beside a picture, in pixels."""
 
 Ticks = Sequence[tuple[float, str]]
 """Positions in pixels, and the labels there."""
@@ -196,18 +200,29 @@ def framed(
     lines = textwrap.wrap(title, max(20, width // 8))
     above = 14 + 18 * len(lines)
     height = above + picture.height + below
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    box = (left / width, below / height, picture.width / width, picture.height / height)
-    axes = figure.add_axes(box)
-    axes.set(xlim=(0, picture.width), ylim=(picture.height, 0), xlabel=xlabel, ylabel=ylabel)
-    axes.set_xticks([at for at, _ in xticks], [label for _, label in xticks], fontsize=8)
-    axes.set_yticks([at for at, _ in yticks], [label for _, label in yticks], fontsize=8)
-    axes.tick_params(length=2)
-    axes.spines[:].set_visible(False)
-    figure.text(12 / width, 1 - 8 / height, "\n".join(lines), fontsize=10, va="top")
-    whole = render(figure)
+    whole = Image.new("RGB", (width, height), "white")
     whole.paste(picture, (left, above))
+    pen = ImageDraw.Draw(whole)
+    pen.multiline_text((12, 6), "\n".join(lines), "black", _font(TITLE_SIZE), spacing=4)
+    bottom = above + picture.height
+    for at, label in xticks:
+        pen.line((left + at, bottom, left + at, bottom + 2), "black")
+        pen.text((left + at, bottom + 5), label, "black", _font(TICK_SIZE), "ma")
+    for at, label in yticks:
+        pen.line((left - 3, above + at, left - 1, above + at), "black")
+        pen.text((left - 6, above + at), label, "black", _font(TICK_SIZE), "rm")
+    pen.text((left + picture.width / 2, height - 11), xlabel, "black", _font(TITLE_SIZE), "ms")
+    if ylabel:
+        beside = Image.new("RGB", (picture.height, 20), "white")
+        ImageDraw.Draw(beside).text((picture.height / 2, 10), ylabel, "black", _font(TITLE_SIZE), "mm")
+        whole.paste(beside.rotate(90, expand=True), (4, above))
     return whole
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of matplotlib's charts, in pixels."""
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)
 
 
 def join_pictures(pictures: Sequence[Image.Image], vertical: bool = False) -> Image.Image:
