@@ -61,7 +61,9 @@ def send_and_take_back() -> None:
     sync(Path("runs/v"))
     best = f"{HOME}v-a-b:best"
     told: dict[str, Any] = {"sampled": result(sample.main, best, "--count=2")}
-    told["tested"] = result(command, "test", f"--ckpt_path={best}", "--trainer.accelerator=cpu", "--run.pictures=false")
+    told["tested"] = result(
+        command, "validate", f"--ckpt_path={best}", "--trainer.accelerator=cpu", "--run.pictures=false"
+    )
     told["resumed"] = str(fit(*MODEL, f"--ckpt_path={HOME}v-a-b:last", "--run.wandb=disabled", epochs=2))
     probe = ["--model=Probe", f"--model.encoder_checkpoint={best}", "--run.experiment=p", "--run.name=p"]
     told["probe"] = str(fit(*probe, "--run.log_checkpoints=best"))
