@@ -226,6 +226,8 @@ class RunLogger(WandbLogger):
         }
         settings = wandb.Settings(**{k: value for k, value in ours.items() if variable(f"WANDB_{k.upper()}") is None})
         init = {**self._wandb_init}
+        if theirs := init.pop("settings", None):
+            settings.update_from_settings(theirs if isinstance(theirs, wandb.Settings) else wandb.Settings(**theirs))
         if variable("WANDB_SWEEP_ID"):
             for name in SET_BY_AGENT:  # W&B would warn that it ignores ours
                 init.pop(name, None)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genlab.runs.config import flatten, format_value, is_named, short_key
+from genlab.runs.config import format_value, short_key
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import RunOptions
 from genlab.yaml_files import read_yaml
@@ -103,7 +103,7 @@ def _given_by_variables() -> dict[str, Any]:
     found: dict[str, Any] = {argument: variable(name) for argument, name in VARIABLES.items()}
     found = {argument: value for argument, value in found.items() if value is not None}
     if "tags" in found:
-        found["tags"] = [tag.strip() for tag in found["tags"].split(",")]
+        found["tags"] = [tag.strip() for tag in found["tags"].split(",") if tag.strip()]
     if "save_code" in found:
         found["save_code"] = wandb.env.should_save_code()
     return found
@@ -149,20 +149,31 @@ def with_values_of_agent(args: list[str]) -> list[str]:
 
 
 def keys_swept_by_agent() -> list[str]:
-    """Returns the short keys that the W&B sweep of this run varies, if some would be in no run's name otherwise.
+    """Returns the short keys that the W&B sweep of this run varies, which are those in the run's name.
 
     An agent passes values only, so W&B is asked for the definition. Without an answer there are none.
     """
     sweep = variable("WANDB_SWEEP_ID")
-    if sweep is None or all(is_named(short_key(key)) for key in flatten(values_of_agent())):
+    place = [variable("WANDB_ENTITY"), variable("WANDB_PROJECT"), sweep]
+    try:
+        return [] if sweep is None else _keys_swept_in("/".join(filter(None, place)))
+    except Exception:  # the name has all values then
         return []
+
+
+@functools.cache
+def _keys_swept_in(path: str) -> list[str]:
     import wandb
 
-    place = [variable("WANDB_ENTITY"), variable("WANDB_PROJECT")]
-    try:
-        parameters = wandb.Api().sweep("/".join(filter(None, [*place, sweep]))).config["parameters"]
-    except Exception:  # the name gets a number where it is taken
-        return []
+    return varied_keys(wandb.Api().sweep(path).config["parameters"])
+
+
+def varied_keys(parameters: Mapping[str, Any]) -> list[str]:
+    """Returns the short keys of the parameters of a sweep, as W&B keeps it, that have more than one value.
+
+    >>> varied_keys({"model": {"parameters": {"depth": {"min": 1, "max": 3}, "width": {"value": 8}}}})
+    ['model.depth']
+    """
     return list(_varied_keys(parameters))
 
 
