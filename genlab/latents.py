@@ -112,11 +112,12 @@ def sample_gaussian_mixture(codes: Tensor, blocks: list[LatentBlock], components
     """
     from sklearn.exceptions import ConvergenceWarning  # takes a second to import
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits  # scikit-learn's own
 
     codes = check_finite(codes.cpu(), "codes")
     mean, scale = codes.mean(dim=0), codes.std(dim=0, correction=0).clamp(min=1e-6)
     mixture: Any = GaussianMixture(min(components, len(codes)), reg_covar=1e-5, random_state=seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # several threads wait for each other on small matrices
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(((codes - mean) / scale).double().numpy())
     by_component = torch.from_numpy(mixture.sample(n)[0]).float()

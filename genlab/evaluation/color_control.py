@@ -34,6 +34,7 @@ class ClusterCells:
     def __init__(self, codes: Tensor, clusters: int, seed: int) -> None:
         from sklearn.exceptions import ConvergenceWarning  # takes a second to import
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits  # scikit-learn's own
 
         self.scale = codes.double().std(dim=0).max().clamp(min=1e-12)  # the mixture's least variance is relative to it
         scaled = (codes / self.scale).double().numpy()
@@ -42,7 +43,7 @@ class ClusterCells:
         # A rough fit suffices: the clusters only partition the space, and each is sampled from its own mean and
         # covariance.
         mixture = GaussianMixture(components, init_params="k-means++", max_iter=10, random_state=seed)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):  # several threads wait for each other
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(fitted)
         self.cell = torch.from_numpy(mixture.predict(scaled))
