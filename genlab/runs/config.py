@@ -43,6 +43,9 @@ UNNAMED_OPTIONS = (
 )
 """Options that depend on the machine. They are not in the name, so that a run has the same path on every machine."""
 SHORT_NAMES = {"seed_everything": "seed"}
+FIRST_IN_NAMES = ("model", "data")
+LONG_NUMBER, ROUNDED = 6, 4
+"""A number with more significant digits than the first is rounded to the second in names: nobody typed it."""
 MODULE_PREFIX = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
 """The modules before the name of a class."""
 
@@ -172,21 +175,28 @@ def differing_values(args: Sequence[str], recorded: Mapping[str, Any]) -> list[s
 
 
 def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[str] = ()) -> str:
-    """Returns the name of a run, such as `depth=3,latent_dim=10,seed=1`.
+    """Returns the name of a run, such as `depth=3,latent_dim=10,seed=1`. Model and data come first.
 
     Args:
         keys: The overridden keys.
         config: The flat config, which holds their values.
-        swept: Keys that differ between the runs of a sweep. They are in the name, whatever their group.
+        swept: Keys that differ between the runs of a sweep. They alone are in the name, whatever their group.
     """
-    named = [key for key in keys if key in swept or is_named(key)]
+    named = [key for key in keys if (_is_swept(key, swept) if swept else is_named(key))]
+    named = [key for key in named if key != "trainer" or config.get(key) is not None]  # its options have own keys
     short = {key: SHORT_NAMES.get(key, key.rsplit(".", 1)[-1]) for key in named}
     all_short = list(short.values())
     parts = []
     for key in named:
         name = short[key] if all_short.count(short[key]) == 1 else key
-        parts.append(f"{name}={MODULE_PREFIX.sub('', _format(config.get(key)))}")
-    return ",".join(sorted(parts)) or "default"
+        part = f"{name}={MODULE_PREFIX.sub('', _format(config.get(key)))}"
+        parts.append((FIRST_IN_NAMES.index(key) if key in FIRST_IN_NAMES else len(FIRST_IN_NAMES), part))
+    return ",".join(part for _, part in sorted(parts)) or "default"
+
+
+def _is_swept(key: str, swept: Collection[str]) -> bool:
+    """Returns whether a key is swept, or is in a block that is swept as one value."""
+    return key in swept or any(key.startswith(f"{block}.") for block in swept)
 
 
 def is_named(key: str) -> bool:
@@ -203,7 +213,9 @@ def _format(value: Any) -> str:
         number = float(value)  # 1, 1.0 and "1.0" give the same name
     except (TypeError, ValueError):
         return str(value)
-    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+    if number.is_integer() and abs(number) < 2**53:
+        return str(int(number))
+    return repr(number) if float(f"{number:.{LONG_NUMBER}g}") == number else f"{number:.{ROUNDED}g}"
 
 
 def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any], swept: Collection[str] = ()) -> Path:

@@ -33,7 +33,7 @@ from genlab.runs.config import flatten, option, overridden_values, run_folder, r
 from genlab.runs.errors import UsageError, describe_error, error_message
 from genlab.runs.folder import RunOptions, read_summary, safe_name
 from genlab.runs.wandb_access import require_wandb
-from genlab.runs.wandb_variables import MODES, variable
+from genlab.runs.wandb_variables import MODES, variable, varied_keys
 from genlab.sweep.definition import PROGRAM, command_arguments, refuse_booleans
 from genlab.sweep.sync import sync
 from genlab.sweep.worker import Outcome, Worker
@@ -98,6 +98,7 @@ class _AssignedRun:
 
     id: str
     values: Json
+    swept: list[str]
     resumed: bool
     outcome: Outcome | None = None
     log: Path | None = None
@@ -107,7 +108,7 @@ class _AssignedRun:
     @property
     def name(self) -> str:
         values = {short_key(key): value for key, value in flatten(self.values).items()}
-        name = run_name(values, values)
+        name = run_name(values, values, self.swept)
         return self.id if name == "default" else f"{self.id} {name}"
 
 
@@ -236,6 +237,7 @@ class _Agent:
 
     def __init__(self, server: _Server, program: Path, folder: Path, count: int | None, devices: str | None) -> None:
         self.server = server
+        self.swept = varied_keys(server.config.get("parameters", {}))
         self.program = program
         self.folder = folder
         self.count = count
@@ -312,7 +314,7 @@ class _Agent:
         match command["type"]:
             case "run" | "resume" as kind:
                 values = {key: item["value"] for key, item in command["args"].items()}
-                self.assigned.append(_AssignedRun(command["run_id"], values, kind == "resume"))
+                self.assigned.append(_AssignedRun(command["run_id"], values, self.swept, kind == "resume"))
             case "stop" if self.current is not None and command["run_id"] == self.current.id:
                 self._stop_run(self.current)
             case "exit":

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from genlab.runs.config import format_value, short_key
+from genlab.runs.config import format_value, is_named, short_key
 from genlab.sweep.distributions import Distribution
 
 Point = dict[str, Any]
@@ -101,6 +101,12 @@ class Definition:
         """The short keys of the parameters that have more than one value."""
         values = self.values
         return [short_key(key) for key, of in self.distributions.items() if of.choices is None or len(values[key]) > 1]
+
+    @property
+    def in_names(self) -> list[str]:
+        """The short keys in the names of the runs: those that differ between them, and those that an override set."""
+        overrides = (short_key(key) for key in self.distributions if key not in self.lines)
+        return list(dict.fromkeys([*self.swept, *filter(is_named, overrides)]))
 
     def points(self) -> Iterator[Point]:
         """Yields each point of the grid once, in W&B's order: the last parameter varies fastest.

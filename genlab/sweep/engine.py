@@ -395,11 +395,11 @@ class Engine:
         return [*args, f"--run.root={self.options.root}"]
 
     def _run_folder(self, point: Point, swept: Sequence[str] | None = None) -> Path:
-        """Returns the folder of a run, named by the same rule as in the program; what is swept is in the name."""
+        """Returns the folder of a run, named by the same rule as in the program, by what differs between the runs."""
         args = self._arguments(point)
         options = RunOptions(root=self.options.root, experiment=option(args, "run.experiment"))
         values = overridden_values(args) | {short_key(key): value for key, value in point.items()}
-        swept = self.sweep.swept if swept is None else swept
+        swept = self.sweep.in_names if swept is None else swept
         return run_folder(args, options, {"model": "", "data": "", **values}, swept)
 
 

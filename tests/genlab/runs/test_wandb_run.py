@@ -247,8 +247,8 @@ def test_the_values_of_wandb_agent_are_read(macro: str, tmp_path: Path, monkeypa
     assert with_values_of_agent(args) == command_arguments(["fit", "--x=None", macro], values)
 
 
-def test_an_agents_run_is_named_by_what_its_sweep_varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """W&B is asked only where a parameter is in no run's name otherwise."""
+def test_an_agents_run_is_named_by_what_its_sweep_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B is asked once in a process."""
     swept = {"data.root": {"values": ["/a", "/b"]}, "model": {"parameters": {"init_args.depth": {"min": 1, "max": 3}}}}
     swept |= {"data.size": {"value": 8}, "data.seed": {"values": [1]}}
     asked: list[str] = []
@@ -258,17 +258,11 @@ def test_an_agents_run_is_named_by_what_its_sweep_varies(tmp_path: Path, monkeyp
             asked.append(path)
             return SimpleNamespace(config={"parameters": swept})
 
-    def keys(values: dict[str, Any]) -> list[str]:
-        written = yaml.safe_dump({key: {"value": value} for key, value in values.items()})
-        (tmp_path / "run.yaml").write_text(written, encoding="utf-8")
-        return keys_swept_by_agent()
-
     monkeypatch.setattr(wandb, "Api", Api)
-    place = {"ENTITY": "e", "PROJECT": "p", "SWEEP_ID": "s", "SWEEP_PARAM_PATH": str(tmp_path / "run.yaml")}
-    for name, value in place.items():
+    assert keys_swept_by_agent() == [] == asked
+    for name, value in {"ENTITY": "e", "PROJECT": "p", "SWEEP_ID": "s"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
-    assert keys({"model": {"init_args.depth": 2}, "data.size": 8}) == [] == asked
-    assert keys({"data.root": "/a"}) == ["data.root", "model.depth"] and asked == ["e/p/s"]
+    assert keys_swept_by_agent() == keys_swept_by_agent() == ["data.root", "model.depth"] and asked == ["e/p/s"]
 
 
 def test_an_operation_that_the_mock_server_does_not_know_is_an_error() -> None:
