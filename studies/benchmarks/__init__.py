@@ -3,6 +3,8 @@ import platform
 
 import torch
 
+from genlab.words import counted
+
 
 def machine() -> str:
     """Describes the machine of a measurement in one line."""
@@ -10,4 +12,5 @@ def machine() -> str:
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "thread")
+    return f"{model}, {cores}, {threads}, torch {torch.__version__}"

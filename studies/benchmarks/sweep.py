@@ -1,15 +1,20 @@
 """The cost of a sweep: runs per minute, the time that the engine itself takes, and the memory of a worker.
 
-python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity   # 24 runs of sweeps/transfer.yaml each
+python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity   # 24 runs of sweeps/transfer.yaml
 python -m studies.benchmarks.sweep engine                                         # 100, 500 and 2,000 trivial runs
 python -m studies.benchmarks.sweep memory                                         # 200 short runs in one worker
 python -m studies.benchmarks.sweep parts                                          # a run's seconds by part
 
-`rate` executes the same runs by `wandb agent`, which starts a process for each run; by one process per run without the
-waiting times of `wandb agent`; by `sweep.py agent`; and by `sweep.py run`. The W&B server is the mock server of the
-tests on loopback, so that the network takes no time. `engine` measures the whole time of `sweep.py run`; the runs
-themselves take a few milliseconds. `parts` executes the same run again and again in one worker, and prints the median
-seconds of its parts: all that a run costs beside its training steps, its validation and its test steps.
+`rate` executes the same runs by `wandb agent`, which starts a process for each run; by `sweep.py agent`; by `sweep.py
+run`; and, if asked, by one process per run without the waiting times of `wandb agent`. The methods alternate in rounds.
+Where each run has a process of its own, the rounds share the runs, as the rate does not depend on their number. The W&B
+server is the mock server of the tests on loopback, so that the network takes no time.
+
+`engine` measures the whole time of `sweep.py run`; the runs themselves take a few milliseconds.
+
+`parts` executes the same run again and again in one worker, and prints the median seconds of its parts. A run costs all
+of them beside the training steps, the steps of its validations and those of its test: pictures, checkpoints and the
+codes that callbacks compute too.
 """
 
 import argparse
@@ -40,6 +45,7 @@ HERE = Path(__file__).parents[2]
 TRIVIAL = HERE / "tests" / "programs" / "trivial.py"
 RUN_PARTS = Path(__file__).with_name("run_parts.py")
 KEY = "0123456789" * 4
+LATENT_DIMS = ("5", "10", "15", "20")
 ENCODER = "depth=3,latent_dim={latent_dim},seed={seed}/checkpoints/best.ckpt"
 SHORT = {
     "quickstart": ["trainer.max_epochs=2"],
@@ -50,33 +56,44 @@ SHORT = {
 
 
 def rate(options: argparse.Namespace) -> None:
-    """Prints the runs per minute of each method."""
-    encoder = options.encoders.resolve() / ENCODER
-    fixed = [f"data.root={options.root.resolve()}", f'model.encoder_checkpoint="{encoder}"']
-    methods: dict[str, Callable[[Definition, Path], None]] = {
-        "wandb agent": by_wandb_agent,
-        "process per run": by_processes,
-        "sweep.py agent": by_agent,
-        "sweep.py run": lambda sweep, root: by_engine(sweep, root, 1),
-        "sweep.py run --workers 2": lambda sweep, root: by_engine(sweep, root, 2),
-    }
-    seconds: dict[str, float] = {}
-    for name in options.methods or methods:
-        with tempfile.TemporaryDirectory() as root:
-            sweep = load_definition(HERE / "sweeps" / "transfer.yaml", [*fixed, f"run.root={root}"])
-            began = time.perf_counter()
-            methods[name](sweep, Path(root))
-            seconds[name] = time.perf_counter() - began
-            done = [read_summary(path.parent) or {} for path in Path(root).glob("transfer/*/summary.json")]
-            finished = [run for run in done if run.get("state") == "finished"]
-        assert len(finished) == len(sweep), f"{name}: {len(finished)} of {len(sweep)} runs finished"
-        accuracy = statistics.mean(run["metrics"]["test/accuracy"] for run in finished)
-        first = next(iter(seconds.values()))
-        ratio = f"  {first / seconds[name]:.1f} times the first" if first != seconds[name] else ""
-        per_minute = 60 * len(sweep) / seconds[name]
-        print(
-            f"{name:26}{seconds[name]:7.1f} s  {per_minute:5.1f} runs/min  accuracy {accuracy:.4f}{ratio}", flush=True
-        )
+    """Prints the runs per minute of each method, in each round and their median."""
+    print(machine())
+    rates: dict[str, list[float]] = {name: [] for name in options.methods}
+    for round_ in range(options.rounds):
+        for name in options.methods:
+            dims = LATENT_DIMS[round_ :: options.rounds] if name in PROCESS_PER_RUN else LATENT_DIMS
+            runs, seconds, accuracy = _measure(METHODS[name], dims, options)
+            rates[name].append(60 * runs / seconds)
+            print(
+                f"round {round_ + 1}  {name:26}{runs:3} runs  {seconds:7.1f} s  {rates[name][-1]:6.1f} runs/min"
+                f"  accuracy {accuracy:.4f}",
+                flush=True,
+            )
+    medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
+    first = next(iter(medians.values()))
+    for name, median in medians.items():
+        print(f"median   {name:26}{median:29.1f} runs/min  {median / first:.1f} times the first")
+
+
+def _measure(
+    method: Callable[[Definition, Path], None], dims: Sequence[str], options: argparse.Namespace
+) -> tuple[int, float, float]:
+    """Executes the runs of sweeps/transfer.yaml; returns their number, the seconds, and their mean accuracy."""
+    with tempfile.TemporaryDirectory() as root:
+        fixed = [*_data_and_encoders(options), f"run.root={root}", f"model.latent_dim={','.join(dims)}"]
+        sweep = load_definition(HERE / "sweeps" / "transfer.yaml", [*fixed, *options.override])
+        began = time.perf_counter()
+        method(sweep, Path(root))
+        seconds = time.perf_counter() - began
+        done = [read_summary(path.parent) or {} for path in Path(root).glob("transfer/*/summary.json")]
+    finished = [run["metrics"]["test/accuracy"] for run in done if run.get("state") == "finished"]
+    assert len(finished) == len(sweep), f"{len(finished)} of {len(sweep)} runs finished"
+    return len(finished), seconds, statistics.mean(finished)
+
+
+def _data_and_encoders(options: argparse.Namespace) -> list[str]:
+    encoder = f'model.encoder_checkpoint="{options.encoders.resolve() / ENCODER}"'
+    return [f"data.root={options.root.resolve()}", encoder]
 
 
 def by_processes(sweep: Definition, root: Path) -> None:
@@ -108,7 +125,12 @@ def _server(sweep: Definition, root: Path) -> Iterator[tuple[dict[str, str], str
     path.write_text(sweep.to_yaml())
     with WandbServer() as server:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        own = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
+        own = {
+            "WANDB_BASE_URL": server.url,
+            "WANDB_API_KEY": KEY,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "true",
+        }
         own |= {"HOME": str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         environment = kept | own | {"WANDB_AGENT_DISABLE_FLAPPING": "true"}
         _run([sys.executable, "-m", "wandb", "sweep", str(path)], environment)
@@ -118,6 +140,16 @@ def _server(sweep: Definition, root: Path) -> Iterator[tuple[dict[str, str], str
 
 def _run(command: Sequence[str], environment: "dict[str, str] | os._Environ[str]") -> None:
     subprocess.run(command, env=dict(environment), cwd=HERE, check=True, stdout=subprocess.DEVNULL)
+
+
+METHODS: dict[str, Callable[[Definition, Path], None]] = {
+    "wandb agent": by_wandb_agent,
+    "process per run": by_processes,
+    "sweep.py agent": by_agent,
+    "sweep.py run": lambda sweep, root: by_engine(sweep, root, 1),
+    "sweep.py run --workers 2": lambda sweep, root: by_engine(sweep, root, 2),
+}
+PROCESS_PER_RUN = ("wandb agent", "process per run")
 
 
 def engine(options: argparse.Namespace) -> None:
@@ -192,9 +224,7 @@ def _run_parts(name: str, options: argparse.Namespace) -> list[dict[str, float]]
         file = Path(folder) / "parts.jsonl"
         fixed = [*SHORT[name], f"run.root={folder}"]
         if name != "quickstart":
-            fixed.append(f"data.root={options.root.resolve()}")
-        if name == "transfer":
-            fixed.append(f'model.encoder_checkpoint="{options.encoders.resolve() / ENCODER}"')
+            fixed += _data_and_encoders(options)[: 2 if name == "transfer" else 1]
         sweep = load_definition(HERE / "sweeps" / f"{name}.yaml", fixed)
         worker = Worker(RUN_PARTS, {"WANDB_MODE": options.wandb, RESULT: str(file)})
         for _ in range(options.runs + 2):
@@ -224,7 +254,15 @@ def main() -> None:
     parts_of = parser.add_subparsers(required=True)
     one = parts_of.add_parser("rate", help="runs per minute of each method")
     _add_mnist(one)
-    one.add_argument("--methods", nargs="*", help="the methods to measure, by name (default: all)")
+    one.add_argument(
+        "--methods",
+        nargs="*",
+        choices=METHODS,
+        default=["wandb agent", "sweep.py agent", "sweep.py run"],
+        help="the methods to measure (default: wandb agent, sweep.py agent, sweep.py run)",
+    )
+    one.add_argument("--rounds", type=int, choices=(1, 2, 4), default=2, help="rounds of all methods (default: 2)")
+    one.add_argument("--override", nargs="*", default=[], help="KEY=VALUE,..., as in sweep.py run, for a short trial")
     one.set_defaults(part=rate)
     two = parts_of.add_parser("engine", help="the time that the engine itself takes")
     two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000], help="numbers of runs")
