@@ -7,6 +7,7 @@ One classifier scores the best and the last weights of every run, and the sample
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from genlab.evaluation.classifier import EvaluationClassifier, image_sets_freche
 from genlab.evaluation.sample_scores import SampleScores, draw_samples
 from genlab.media import render, write_file
 from genlab.random_state import isolated_rng
-from genlab.report.records import SEED, load_runs
+from genlab.report.compare.runs import Run, read_folders
+from genlab.report.records import FINISHED, SEED, load_runs
+from genlab.runs.short_names import short_class
 from genlab.sampling.sampler import CheckpointSampler
 from studies.command import evaluation_classifier, load_measured, make_parser, run_command
 from studies.page import DOCS, check_docs
+from studies.tables import SCORES, compared
 
 PICTURE = DOCS / "img" / "gan_saturation.png"
 BASELINES = {
@@ -32,17 +36,8 @@ BASELINES = {
 }
 SAMPLES = 10_000
 BATCH = 500
-STUDIES = {
-    "gan_mnist": [],
-    "gan_objective": ["model.objective"],
-    "gan_prior": ["model.prior", "model.generator_checkpoint"],
-    "conditionalgan_mnist": [],
-    "cgan": ["model.conditioning"],
-    "acgan_mnist": [],
-    "pacgan": ["model.pack"],
-}
-"""Experiments, each with the options that group its runs."""
-LOSS_SCATTER = ["train/loss_d_std", "train/loss_g_std"]
+STUDIES = ("gan_mnist", "gan_objective", "gan_prior", "conditionalgan_mnist", "cgan", "acgan_mnist", "pacgan")
+METRICS = (*SCORES.values(), "test/class_agreement", "train/loss_d_std", "train/loss_g_std")
 
 
 def score(
@@ -82,19 +77,16 @@ def frechet_floor(classifier: EvaluationClassifier, data: ImageDataModule) -> fl
     return image_sets_frechet(classifier, data.examples("test", SAMPLES)[0], data.examples("train", SAMPLES)[0])
 
 
-def table(folder: Path, options: list[str], measure: Callable[[Path], dict[str, float]]) -> pd.DataFrame:
-    """Returns a row for the best and the last weights of each finished run: options, seed, scores, and seconds."""
-    runs = load_runs(folder)
-    rows = []
-    for run in runs[runs["state"] == "finished"].to_dict("records"):
-        values = {name: str(run.get(name)).rsplit(".", 1)[-1] for name in options}
-        scatter = {name: run[name] for name in LOSS_SCATTER if name in run}
-        for weights in ("best", "last"):
-            scores = measure(folder / run["run"] / "checkpoints" / f"{weights}.ckpt")
-            rows.append(
-                {**values, "weights": weights, "seed": run[SEED], **scores, **scatter, "seconds": run["seconds"]}
-            )
-    return pd.DataFrame(rows)
+def scored_runs(folder: Path, measure: Callable[[Path], dict[str, float]]) -> list[Run]:
+    """Returns each finished run twice: with the scores of its best and of its last weights."""
+    scored = []
+    for run in read_folders([folder]):
+        for weights in ("best", "last") if run.state == FINISHED else ():
+            scores = measure(folder / run.name / "checkpoints" / f"{weights}.ckpt")
+            print(f"{run}, {weights} weights: {scores}", file=sys.stderr, flush=True)
+            metrics = {**run.metrics, **{f"test/{name}": value for name, value in scores.items()}}
+            scored.append(replace(run, config={**run.config, "weights": weights}, metrics=metrics))
+    return scored
 
 
 def gradient_chart(folder: Path) -> Figure:
@@ -105,7 +97,7 @@ def gradient_chart(folder: Path) -> Figure:
     runs = load_runs(folder)
     for run in runs[runs["state"] == "finished"].to_dict("records"):
         history = pd.read_csv(folder / run["run"] / "metrics.csv").dropna(subset=["train/grad_norm_g"])
-        name = str(run["model.objective"]).rsplit(".", 1)[-1]
+        name = short_class(run["model.objective"])
         norm = history["train/grad_norm_g"]
         axes.plot(history["step"], norm, color=colours[name], alpha=0.25, lw=0.7)
         axes.plot(history["step"], norm.rolling(20, center=True).median(), color=colours[name], lw=1.6, label=name)
@@ -152,13 +144,9 @@ def main() -> None:
             measure = partial(score_model, stacked_classifier, stacked.examples("test", SAMPLES)[0], count=26_000)
         else:
             measure = partial(score_model, classifier, real, count=SAMPLES)
-        scores = table(args.root / experiment, STUDIES[experiment], measure)
-        if scores.empty:
-            continue
-        print(f"\n{experiment}\n\n{scores.round(4).to_string(index=False)}")
-        groups = [*STUDIES[experiment], "weights"]
-        spread = scores.groupby(groups).agg(["mean", "std"]).drop(columns="seed", level=0)
-        print(f"\nmean and standard deviation over seeds\n\n{spread.round(4).to_string()}")
+        runs = scored_runs(args.root / experiment, measure)
+        if runs:
+            print(f"\n{experiment}\n\n{compared(runs, METRICS)}")
     if (args.root / "gan_saturation").is_dir():
         picture = render(gradient_chart(args.root / "gan_saturation"))
         write_file(PICTURE, lambda file: picture.save(file, format="PNG"))

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from genlab.evaluation.classifier import EvaluationClassifier, default_classifie
 from genlab.evaluation.sample_scores import TEST_SEED, SampleScores, draw_samples
 from genlab.media import framed, image_grid, tile_centres, write_file
 from genlab.random_state import isolated_rng
-from genlab.runs.folder import read_summary, write_atomically
+from genlab.report.compare.runs import Run, read_folders
+from genlab.report.records import FINISHED
+from genlab.runs.folder import write_atomically
 from genlab.sampling.sampler import CheckpointSampler
 from lit_models import GLO, GenerativeModule
 from studies.benchmarks import machine
@@ -39,16 +41,18 @@ from studies.command import (
     run_command,
     sweep_command,
 )
-from studies.page import DOCS, README, RESULTS, check_docs, markdown_table, replace_section, wrap_text
+from studies.page import DOCS, README, RESULTS, check_docs, replace_section, wrap_text
+from studies.tables import MEASURED, SCORES, Record, scores_table
 
 PICTURE = "img/families.png"
+RECORD = MEASURED / "families.json"
 SAMPLES = 10_000
 BATCH = 500
 NEIGHBOURS = 3
-COLUMNS = 12
-METRICS = ("frechet_classifier", "precision", "recall", "modes", "modes_kl")
-CHANGED_TEST = ("quality.classifier", "quality.neighbours", "trainer.limit_test_batches")
+TILES = 12
+CHANGED_TEST = {"quality.classifier", "quality.neighbours", "trainer.limit_test_batches"}
 """Options with which the test of a run gives scores that do not compare with those of other runs."""
+COUNT_OPTION = "quality.num_images"
 REAL = "real images"
 
 
@@ -64,7 +68,6 @@ class Family:
         sampled: What the samples are drawn from, as the table says it.
         command: Command that makes the run.
         mixture: Draw codes from a mixture of Gaussians that is fitted to the codes of training images.
-        bound: The bits per dimension are an upper bound.
     """
 
     family: str
@@ -74,7 +77,6 @@ class Family:
     sampled: str
     command: str
     mixture: bool = False
-    bound: bool = False
 
     def checkpoint(self, root: Path) -> Path:
         return root / self.run / "checkpoints" / "best.ckpt"
@@ -148,45 +150,35 @@ FAMILIES = [
         "ddpm_mnist/default",
         "DDIM of 50 steps",
         fit_command("ddpm_mnist", BF16, "--run.name default"),
-        bound=True,
     ),
 ]
-HEAD = [
-    "family",
-    "model",
-    "samples drawn from",
-    "parameters: image network, all",
-    "training",
-    "images/s",
-    "frechet_classifier",
-    "precision",
-    "recall",
-    "modes (KL)",
-    "bits/dim",
-]
-SHORT_HEAD = ["model", "Frechet distance", "training", "parameters"]
+KEYS = ("family", "model", "samples drawn from", "training")
+COLUMNS = {**SCORES, "bits_per_dim": "test/bits_per_dim"}
+FACTS = ("image network", "parameters", "seconds", "samples/s")
+SHORT_KEYS, SHORT_FACTS = ("model", "training"), ("parameters", "seconds")
+SHORT_COLUMNS = {"Frechet distance": SCORES["frechet_classifier"]}
 ALT = "Twelve digits from each family of models"
 CAPTION = (
     "*One run of each family on MNIST. Frechet distance: between {count:,} samples and the test images, in the features"
-    " of a classifier of digits; lower is better. Training: epochs and time on two CPU cores, with validation and test."
-    " Parameters: all that are trained. [Full table and definitions](docs/results.md#all-families-on-mnist).*"
+    " of a classifier of digits; lower is better. Parameters: all that are trained. Seconds: those of the whole run on"
+    " two CPU cores, with validation and test. [Full table and definitions](docs/results.md#all-families-on-mnist).*"
 )
 NOTES = (
-    "- **Parameters**: the first number counts the network that makes images. The second number counts every value that"
-    " training changes; this includes encoders, discriminators, and the learned codes of GLO's training images. An EMA"
-    " copy of the weights is not counted again.\n"
-    "- **Training**: the seconds of the whole run, with its validations and its test. Other processes ran on the same"
+    "- **parameters** counts every value that training changes; this includes encoders, discriminators, and the learned"
+    " codes of GLO's training images. **image network** counts the network that makes images. An EMA copy of the"
+    " weights is not counted again.\n"
+    "- **seconds**: those of the whole run, with its validations and its test. Other processes ran on the same"
     " two cores, so that the seconds give an order of magnitude and do not rank the models. Runs are in float32 where"
     " nothing else is said.\n"
-    "- **images/s**: samples drawn per second on one thread, in float32, {batch} at a time: the median of {rounds}"
+    "- **samples/s**: samples drawn per second on one thread, in float32, {batch} at a time: the median of {rounds}"
     " rounds. In each round every model takes its turn ({machine}).\n"
     "- **Samples**: {count:,} samples against all test images, by the classifier of the"
     " [first table](#main-figures), with the best weights of one run. In the row of real images, training images take"
     " the place of the samples: only by luck can a model be better.\n"
     "- ConditionalGAN and ACGAN are trained with labels, and draw equally many samples of each class.\n"
-    "- **bits/dim**: -log2 p(x) of an 8-bit test image, per pixel. Glow's value is exact for images with uniform noise"
-    " of one grey level; DDPM's value is an upper bound. The VAE has no likelihood of 8-bit images;"
-    " [that of binarised images](#likelihood) is in nats."
+    "- **bits_per_dim**: -log2 p(x) of an 8-bit test image, per pixel. Glow's value is exact for images with uniform"
+    " noise of one grey level; DDPM's value is an upper bound, so that its true value may be lower than Glow's."
+    " The VAE has no likelihood of 8-bit images; [that of binarised images](#likelihood) is in nats."
 )
 
 
@@ -218,49 +210,13 @@ class Result:
 
     Args:
         family: Family that the run belongs to.
-        summary: Record of the run, as summary.json holds it.
+        run: The run, with the scores of its samples among its metrics and what the table shows in its config.
         source: Object with `sample(n, label)`: the model, or `MixtureSamples`.
-        parameters: Number of parameters of the network that makes images, and of all that are trained.
-        scores: Metrics of the samples, by name.
-        count: Number of samples behind the scores.
-        speed: Samples drawn per second.
     """
 
     family: Family
-    summary: Mapping[str, Any]
+    run: Run
     source: Any
-    parameters: tuple[int, int]
-    scores: Mapping[str, float]
-    count: int
-    speed: float = float("nan")
-
-    def cells(self) -> list[str]:
-        """Returns the row of the full table."""
-        bits = self.summary["metrics"].get("test/bits_per_dim")
-        return [
-            self.family.family,
-            f"[{self.family.name}]({self.family.source})",
-            self.family.sampled,
-            ", ".join(map(format_count, self.parameters)),
-            format_training(self.summary),
-            f"{self.speed:,.0f}" if self.speed >= 10 else f"{self.speed:.1f}",
-            self._distance(),
-            *format_scores(self.scores)[1:],
-            "" if bits is None else f"{'<= ' if self.family.bound else ''}{float(bits):.2f}",
-        ]
-
-    def short_cells(self) -> list[str]:
-        """Returns the row of the short table."""
-        return [
-            f"[{self.family.name}]({self.family.source})",
-            self._distance(),
-            format_training(self.summary),
-            format_count(self.parameters[1]),
-        ]
-
-    def _distance(self) -> str:
-        distance = format_scores(self.scores)[0]
-        return distance if self.count == SAMPLES else f"{distance} (of {self.count:,})"
 
 
 def load_result(
@@ -271,29 +227,38 @@ def load_result(
     The speed is left open.
     """
     folder, checkpoint = root / family.run, family.checkpoint(root)
-    summary = read_summary(folder)
-    if summary is None or summary.get("state") != "finished" or not checkpoint.is_file():
+    run = read_folders([folder])[0] if (folder / "summary.json").is_file() else None
+    if run is None or run.state != FINISHED or not checkpoint.is_file():
         print(f"{family.name} is left out: {folder} is no finished run; make it: `{family.command}`", file=sys.stderr)
         return None
     model = load_measured(checkpoint, classifier)
     source = MixtureSamples(model, data, count) if family.mixture else model
-    scores = None if family.mixture else scores_of_test(summary)
-    if scores is not None:
-        count = int(summary["config"].get("quality.num_images", SAMPLES))
-    else:
+    scores, facts = dict(run.metrics), dict(run.facts)
+    if family.mixture or not has_scores(run):
         key = f"{family.run} {fingerprint(checkpoint)}, {count} by {fingerprint(default_classifier(data, root))}"
-        scores = cached(
+        measured = cached(
             root / "families.json", key, lambda: score(classifier, data, draw_samples(source, count, BATCH))
         )
-    return Result(family, summary, source, count_parameters(model), scores, count)
+        scores |= {f"test/{name}": value for name, value in measured.items()}
+        facts["classifier"] = classifier.fingerprint
+    else:
+        count = int(run.config.get(COUNT_OPTION, SAMPLES))
+    facts["image network"], facts["parameters"] = count_parameters(model)
+    shown = (family.family, f"[{family.name}]({family.source})", family.sampled, training(run))
+    config = {key: value for key, value in run.config.items() if key not in CHANGED_TEST}
+    config |= {COUNT_OPTION: count, **dict(zip(KEYS, shown, strict=True))}
+    return Result(family, replace(run, config=config, metrics=scores, facts=facts, folder=None), source)
 
 
-def scores_of_test(summary: Mapping[str, Any]) -> dict[str, float] | None:
-    """Returns the scores that a run's own test has recorded; None where some are missing or do not compare."""
-    config, metrics = summary["config"], summary["metrics"]
-    if any(name in config for name in CHANGED_TEST) or not all(f"test/{name}" in metrics for name in METRICS):
-        return None
-    return {name: float(metrics[f"test/{name}"]) for name in METRICS}
+def has_scores(run: Run) -> bool:
+    """Returns whether a run's own test has recorded all scores, in a way that compares with those of other runs."""
+    return set(SCORES.values()) <= run.metrics.keys() and not run.config.keys() & CHANGED_TEST
+
+
+def training(run: Run) -> str:
+    """Names a run's epochs, and its precision unless that is float32."""
+    precision = run.config.get("trainer.precision", "").removesuffix("-mixed")
+    return f"{run.config.get('trainer.max_epochs', '?')} epochs{f' in {precision}' if precision else ''}"
 
 
 @torch.no_grad()
@@ -356,61 +321,52 @@ def sampling_speeds(sources: Sequence[Any], batch: int, rounds: int, seconds: fl
     return [statistics.median(measured) for measured in rates]
 
 
-def format_count(count: int) -> str:
-    """Formats a number in three digits, with k or M."""
-    unit, letter = (1e6, " M") if count >= 1e6 else (1e3, " k")
-    return f"{count / unit:.3g}{letter}" if count >= 1e3 else str(count)
-
-
-def format_training(summary: Mapping[str, Any]) -> str:
-    """Formats a run's epochs, its precision unless that is float32, and its seconds."""
-    config = summary["config"]
-    precision = config.get("trainer.precision", "").removesuffix("-mixed")
-    suffix = f" in {precision}" if precision else ""
-    return f"{config.get('trainer.max_epochs', '?')} epochs{suffix}, {summary['seconds']:,.0f} s"
-
-
-def format_scores(scores: Mapping[str, float]) -> list[str]:
-    """Formats the Frechet distance, precision, recall, and the number of modes with their KL divergence."""
-    distance, kl = scores["frechet_classifier"], scores["modes_kl"]
-    return [
-        f"{distance:.{1 if distance >= 10 else 2 if distance >= 0.1 else 3}f}",
-        f"{scores['precision']:.2f}",
-        f"{scores['recall']:.2f}",
-        f"{scores['modes']:.0f} ({f'{kl:.4f}' if kl >= 1e-4 else '< 0.0001'})",
-    ]
-
-
-@torch.no_grad()
 def picture(rows: Mapping[str, Tensor]) -> Image.Image:
-    """Draws a row of images, COLUMNS x C x H x W, beside each name."""
-    grid = image_grid(torch.cat(list(rows.values())), COLUMNS)
+    """Draws a row of images, TILES x C x H x W, beside each name."""
+    grid = image_grid(torch.cat(list(rows.values())), TILES)
     ticks = list(zip(tile_centres(grid.height, len(rows)), rows, strict=True))
     return framed(grid, "The first samples of each model, not selected", yticks=ticks).convert("L")
 
 
 @torch.no_grad()
 def first_images(source: Any) -> Tensor:
-    """Draws the images of a row of the picture, COLUMNS x C x H x W."""
+    """Draws the images of a row of the picture, TILES x C x H x W."""
     with isolated_rng():
-        return torch.cat([images for images, _ in draw_samples(source, COLUMNS, COLUMNS)])
+        return torch.cat([images for images, _ in draw_samples(source, TILES, TILES)])
 
 
-def write_tables(results: Sequence[Result], floor: Mapping[str, float], notes: str) -> None:
-    """Writes the full table to docs/results.md and the short one to README.md, from the same results."""
-    replace_section(RESULTS, "families", f"{full_table(results, floor)}\n\n![{ALT}]({PICTURE})\n\n{notes}")
-    caption = wrap_text(CAPTION.format(count=SAMPLES))
-    replace_section(README, "families", f"{short_table(results, floor)}\n\n{caption}")
+def write_tables(record: Record) -> None:
+    """Writes the full table to docs/results.md and the short one to README.md, from the same record."""
+    replace_section(RESULTS, "families", full_section(record))
+    short = scores_table(record.runs, SHORT_KEYS, SHORT_COLUMNS, SHORT_FACTS, record.reference)
+    replace_section(README, "families", f"{short}\n\n{wrap_text(CAPTION.format(**record.setting))}")
 
 
-def full_table(results: Sequence[Result], floor: Mapping[str, float]) -> str:
-    real = ["", REAL, "the training set", "", "", "", *format_scores(floor), ""]
-    return markdown_table(HEAD, [real, *(result.cells() for result in results)])
+def full_section(record: Record) -> str:
+    """Returns the full table, the picture and the notes."""
+    table = scores_table(record.runs, KEYS, COLUMNS, FACTS, record.reference)
+    return f"{table}\n\n![{ALT}]({PICTURE})\n\n{wrap_text(NOTES.format(**record.setting))}"
 
 
-def short_table(results: Sequence[Result], floor: Mapping[str, float]) -> str:
-    real = [REAL, format_scores(floor)[0], "", ""]
-    return markdown_table(SHORT_HEAD, [real, *(result.short_cells() for result in results)])
+def measure(data: ImageDataModule, root: Path, batch: int, rounds: int) -> tuple[Record, Image.Image]:
+    """Measures the runs that there are, and draws their first samples."""
+    torch.set_num_threads(1)
+    classifier = evaluation_classifier(data, root)
+    loaded = (load_result(family, root, data, classifier, SAMPLES) for family in FAMILIES)
+    results = [result for result in loaded if result is not None]
+    speeds = sampling_speeds([result.source for result in results], batch, rounds)
+    runs = [
+        replace(result.run, facts={**result.run.facts, "samples/s": speed})
+        for result, speed in zip(results, speeds, strict=True)
+    ]
+    train = data.examples("train", SAMPLES)[0]
+    floor = score(classifier, data, ((images, None) for images in train.split(BATCH)))
+    named = dict(zip(KEYS, ("-", REAL, "the training set", "-"), strict=True))
+    metrics = {f"test/{name}": value for name, value in floor.items()}
+    reference = Run("", REAL, FINISHED, named, metrics, {})
+    setting = {"count": SAMPLES, "batch": batch, "rounds": rounds, "machine": machine()}
+    images = picture({REAL: train[:TILES]} | {r.family.name: first_images(r.source) for r in results})
+    return Record(setting, runs, reference), images
 
 
 def main() -> None:
@@ -424,24 +380,20 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="write the tables of README.md and docs/results.md, and the picture"
     )
+    parser.add_argument(
+        "--recorded", action="store_true", help=f"write the tables again from {RECORD.name}, without any run"
+    )
     args = parser.parse_args()
     check_docs()
-    torch.set_num_threads(1)
-    data = MNISTDataModule(str(args.data_root), seed=0)
-    classifier = evaluation_classifier(data, args.root)
-    loaded = (load_result(family, args.root, data, classifier, SAMPLES) for family in FAMILIES)
-    results = [result for result in loaded if result is not None]
-    speeds = sampling_speeds([result.source for result in results], args.batch, args.rounds)
-    for result, speed in zip(results, speeds, strict=True):
-        result.speed = speed
-    train = data.examples("train", SAMPLES)[0]
-    floor = score(classifier, data, ((images, None) for images in train.split(BATCH)))
-    notes = wrap_text(NOTES.format(batch=args.batch, rounds=args.rounds, machine=machine(), count=SAMPLES))
-    print(f"{full_table(results, floor)}\n\n{notes}")
+    if args.recorded:
+        write_tables(Record.read(RECORD))
+        return
+    record, images = measure(MNISTDataModule(str(args.data_root), seed=0), args.root, args.batch, args.rounds)
+    print(full_section(record))
     if args.write:
-        images = picture({REAL: train[:COLUMNS]} | {r.family.name: first_images(r.source) for r in results})
         write_file(DOCS / PICTURE, lambda file: images.save(file, format="PNG", optimize=True))
-        write_tables(results, floor, notes)
+        record.write(RECORD)
+        write_tables(record)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The pages that the studies write: where they are, and the parts of them that a command replaces."""
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
 from genlab.runs.errors import UsageError
@@ -20,11 +19,6 @@ def check_docs() -> None:
     """
     if not DOCS.is_dir():
         raise UsageError(f"there is no folder {DOCS} to write to; run this command from a checkout of the repository")
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table with one head row."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def wrap_text(text: str) -> str:

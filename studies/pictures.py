@@ -4,16 +4,18 @@ python -m studies.pictures
 """
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from genlab.report.charts import save_figure, side_by_side
+from genlab.report.compare.runs import Run, read_folders
 from genlab.report.importance import correlations
-from genlab.report.records import SEED, load_runs
+from genlab.report.records import FINISHED, SEED, load_runs
 from genlab.report.writer import write_report
 from studies.command import make_parser, run_command
-from studies.page import DOCS, check_docs, markdown_table
+from studies.page import DOCS, check_docs
+from studies.tables import averaged, compared
 
 PICTURES = DOCS / "img"
 CHARTS = {
@@ -28,61 +30,56 @@ CAPACITY = ["model.latent_dim", "model.depth"]
 TRANSFER = ["model.latent_dim", "model.mlp_width", "model.freeze_encoder"]
 
 
-def spread_table(runs: pd.DataFrame, metric: str, rows: str, columns: list[str]) -> str:
-    """Returns a Markdown table of the mean and the standard deviation of a metric over seeds.
+def spread(runs: Sequence[Run], metric: str, rows: str, columns: str | None = None) -> str:
+    """Returns a table of the mean and the standard deviation of a metric over seeds, averaged over other parameters."""
+    return compared(averaged(runs, rows, *filter(None, [columns])), [metric], rows, columns)
 
-    For each seed, the metric is averaged over the parameters that are neither `rows` nor `columns`.
-    """
-    per_seed = runs.groupby([rows, *columns, SEED])[metric].mean().groupby(level=[rows, *columns])
-    texts = per_seed.mean().map("{:.4f}".format) + " ± " + per_seed.std().map("{:.4f}".format)
-    cells = texts.unstack(columns) if columns else texts.to_frame("mean")
-    head = [rows, *(", ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in cells.columns)]
-    return markdown_table(head, [[str(index), *row] for index, row in zip(cells.index, cells.to_numpy(), strict=True)])
+
+def sweep(root: Path, name: str, metrics: Sequence[str], parameters: Sequence[str]) -> list[Run]:
+    """Prints the correlations of a sweep and its seconds, and returns its runs."""
+    runs = load_runs(root / name)
+    runs = runs[runs["state"] == FINISHED]
+    print(f"\nPearson correlations\n\n{correlations(runs, list(metrics), list(parameters)).round(3).to_string()}")
+    print(f"\ntotal seconds: {runs['seconds'].sum():.0f}")
+    return read_folders([root / name])
 
 
 def capacity(root: Path) -> None:
-    runs = load_runs(root / "ae_capacity")
-    runs = runs[runs["state"] == "finished"]
     metrics = ["test/mse", "test/abs_correlation", "test/abs_correlation_full"]
+    runs = sweep(root, "ae_capacity", metrics, CAPACITY)
     for metric in metrics:
-        print(f"\n{metric} by latent_dim and depth\n\n{spread_table(runs, metric, CAPACITY[0], CAPACITY[1:])}")
+        print(f"\n{spread(runs, metric, *CAPACITY)}")
     for by in CAPACITY:
-        print(f"\ntest/mse by {by}, mean over the other parameters\n\n{spread_table(runs, 'test/mse', by, [])}")
-    print(f"\nPearson correlations\n\n{correlations(runs, metrics, CAPACITY).round(3).to_string()}")
-    print(f"\ntotal seconds: {runs['seconds'].sum():.0f}")
-    first = runs[(runs[SEED] == runs[SEED].min()) & (runs["model.depth"] == 3)].set_index("model.latent_dim")["run"]
+        print(f"\n{spread(runs, 'test/mse', by)}")
+    seed = min(run.config[SEED] for run in runs)
+    first = {r.config[CAPACITY[0]]: r for r in runs if r.config[SEED] == seed and r.config[CAPACITY[1]] == 3}
     for name in ("interpolation", "latent", "reconstructions"):
-        files = [root / "ae_capacity" / str(first[d]) / "media" / f"{name}.png" for d in (10, 20)]
+        files = [root / "ae_capacity" / first[d].name / "media" / f"{name}.png" for d in (10, 20)]
         save_figure(side_by_side(files, ["latent_dim 10", "latent_dim 20"]), PICTURES / f"{name}.png")
 
 
 def transfer(root: Path) -> None:
-    runs = load_runs(root / "transfer")
-    runs = runs[runs["state"] == "finished"]
     metric = "test/accuracy"
-    print(f"\n{metric} by latent_dim and freeze_encoder\n\n{spread_table(runs, metric, TRANSFER[0], TRANSFER[2:])}")
-    print(f"\n{metric} by mlp_width and freeze_encoder\n\n{spread_table(runs, metric, TRANSFER[1], TRANSFER[2:])}")
-    print(f"\nPearson correlations\n\n{correlations(runs, [metric], TRANSFER).round(3).to_string()}")
-    print(f"\ntotal seconds: {runs['seconds'].sum():.0f}")
+    runs = sweep(root, "transfer", [metric], TRANSFER)
+    for by in TRANSFER[:2]:
+        print(f"\n{spread(runs, metric, by, TRANSFER[2])}")
 
 
 def encoder_transfer(root: Path) -> None:
-    runs = load_runs(root / "encoder_transfer")
-    runs["encoder"] = runs["model.encoder_checkpoint"].str.split("/").str[1]
-    print(f"\n{spread_table(runs, 'test/accuracy', 'encoder', ['model.freeze_encoder'])}")
+    runs = read_folders([root / "encoder_transfer"])
+    key = "model.encoder_checkpoint"
+    named = [replace(run, config={**run.config, key: str(run.config[key]).split("/")[1]}) for run in runs]
+    print(f"\n{spread(named, 'test/accuracy', key, 'model.freeze_encoder')}")
 
 
 def denoising(root: Path) -> None:
-    runs = load_runs(root / "denoising")
-    runs["corruption"] = runs["model.corruption"].str.rsplit(".").str[-1]
-    columns = ["corruption", "model.corruption.strength", "test/psnr_corrupted", "test/psnr", "test/psnr_gain"]
-    print(f"\n{runs[columns].sort_values(columns[:2]).round(2).to_string(index=False)}")
+    metrics = ["test/psnr_corrupted", "test/psnr", "test/psnr_gain"]
+    print(f"\n{compared(read_folders([root / 'denoising']), metrics)}")
 
 
 def vae_latent_dim(root: Path) -> None:
-    runs = load_runs(root / "vae_latent_dim").sort_values("model.latent_dim")
-    columns = ["model.latent_dim", "test/nll", "test/loss", "test/reconstruction", "test/kl", "test/active_units"]
-    print(f"\n{runs[columns].round(2).to_string(index=False)}")
+    metrics = ["test/nll", "test/loss", "test/reconstruction", "test/kl", "test/active_units"]
+    print(f"\n{compared(read_folders([root / 'vae_latent_dim']), metrics)}")
 
 
 STUDIES = (capacity, transfer, encoder_transfer, denoising, vae_latent_dim)
@@ -92,11 +89,11 @@ def main() -> None:
     root = make_parser(__doc__).parse_args().root
     check_docs()
     PICTURES.mkdir(exist_ok=True)
-    for sweep, summarize in zip(CHARTS, STUDIES, strict=True):
-        print(f"\n## {sweep}")
-        for path in write_report(root / sweep):
-            if path.name in CHARTS[sweep]:
-                shutil.copy(path, PICTURES / f"{sweep}_{path.name}")
+    for name, summarize in zip(CHARTS, STUDIES, strict=True):
+        print(f"\n## {name}")
+        for path in write_report(root / name):
+            if path.name in CHARTS[name]:
+                shutil.copy(path, PICTURES / f"{name}_{path.name}")
         summarize(root)
 
 

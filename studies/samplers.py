@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -22,13 +22,16 @@ from torch import Tensor
 from datamodules import ImageDataModule, MNISTDataModule
 from genlab.evaluation.classifier import EvaluationClassifier, default_classifier
 from genlab.media import render, write_file
+from genlab.report.compare.runs import Run
+from genlab.report.records import FINISHED
 from genlab.runs.errors import UsageError
 from lit_models import DDPM
 from lit_models.common.samplers import DDIM, Ancestral, Sampler
 from studies.benchmarks import machine
 from studies.command import BF16, evaluation_classifier, fit_command, load_measured, make_parser, run_command
-from studies.families import NEIGHBOURS, cached, fingerprint, format_scores, score
-from studies.page import DOCS, RESULTS, check_docs, markdown_table, replace_section, wrap_text
+from studies.families import NEIGHBOURS, REAL, cached, fingerprint, score
+from studies.page import DOCS, RESULTS, check_docs, replace_section, wrap_text
+from studies.tables import MEASURED, SCORES, Record, distance_text, scores_table
 
 RUN = "ddpm_mnist/default"
 PICTURE = "img/samplers.png"
@@ -37,7 +40,7 @@ KINDS = {"ddim": DDIM, "ancestral": Ancestral}
 NAMES = {"ddim": "DDIM", "ancestral": "ancestral (DDIM with eta = 1)"}
 COLOURS = {"ddim": "#1f6fb4", "ancestral": "#c8500a"}
 SETTINGS = [*(f"{kind}-{steps}" for steps in (10, 25, 50, 100) for kind in KINDS), "ancestral-1000"]
-HEAD = ["sampler", "steps", "images/s", "frechet_classifier", "precision", "recall", "modes (KL)"]
+RECORD = MEASURED / "samplers.json"
 ALT = "Frechet distance, precision and recall against images per second, by sampler and number of steps"
 NOTES = (
     "{count:,} samples of each setting against all test images, drawn from the same noise with the best weights of"
@@ -140,6 +143,29 @@ def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, flo
     return figure
 
 
+def as_record(
+    setting: dict[str, Any], scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]
+) -> Record:
+    """Returns what was measured, each setting as a run, sorted by sampler and number of steps."""
+
+    def run(name: str, config: dict[str, Any], values: Mapping[str, float]) -> Run:
+        metrics = {metric: values[score] for score, metric in SCORES.items()}
+        facts = {"images/s": values["images_per_second"]} if "images_per_second" in values else {}
+        return Run("", name, FINISHED, config, metrics, facts)
+
+    order = sorted(scores, key=lambda setting: (list(KINDS).index(setting.kind), setting.steps))
+    named = [(f"{s.kind}-{s.steps}", {"sampler": NAMES[s.kind], "steps": s.steps}, scores[s]) for s in order]
+    return Record(setting, [run(*entry) for entry in named], run(REAL, {}, floor))
+
+
+def section(record: Record) -> str:
+    """Returns the table, the picture and the notes."""
+    table = scores_table(record.runs, ("sampler", "steps"), SCORES, ["images/s"])
+    floor = distance_text(record.reference.metrics[SCORES["frechet_classifier"]])
+    notes = wrap_text(NOTES.format(**record.setting, floor=floor))
+    return f"{table}\n\n![{ALT}]({PICTURE})\n\n{notes}"
+
+
 def main() -> None:
     parser = make_parser(__doc__, data=True)
     parser.add_argument("--run", default=RUN, help="run of the diffusion model, below --root (default: %(default)s)")
@@ -164,8 +190,14 @@ def main() -> None:
         help="precision of the network (default: %(default)s)",
     )
     parser.add_argument("--write", action="store_true", help="write the table of docs/results.md and its picture")
+    parser.add_argument(
+        "--recorded", action="store_true", help=f"write the table again from {RECORD.name}, without the run"
+    )
     args = parser.parse_args()
     check_docs()
+    if args.recorded:
+        replace_section(RESULTS, "samplers", section(Record.read(RECORD)))
+        return
     torch.set_num_threads(1)
     data = MNISTDataModule(str(args.data_root), seed=0)
     classifier = evaluation_classifier(data, args.root)
@@ -186,19 +218,15 @@ def main() -> None:
         print(f"{setting.kind}-{setting.steps}: {scores[setting]}", file=sys.stderr, flush=True)
     train = data.examples("train", args.count)[0]
     floor = score(classifier, data, ((images, None) for images in train.split(BATCH)))
-    rows = [
-        [NAMES[setting.kind], str(setting.steps), f"{values['images_per_second']:.3g}", *format_scores(values)]
-        for setting, values in sorted(scores.items(), key=lambda item: (list(KINDS).index(item[0].kind), item[0].steps))
-    ]
     precision = {"32-true": "float32"}.get(args.precision, args.precision)
-    facts = {"count": args.count, "run": args.run, "floor": format_scores(floor)[0]}
-    notes = wrap_text(NOTES.format(**facts, precision=precision, batch=BATCH, machine=machine()))
-    table = markdown_table(HEAD, rows)
-    print(f"{table}\n\n{notes}")
+    setting = {"count": args.count, "run": args.run, "precision": precision, "batch": BATCH, "machine": machine()}
+    record = as_record(setting, scores, floor)
+    print(section(record))
     if args.write:
         picture = render(chart(scores, floor))
         write_file(DOCS / PICTURE, lambda file: picture.save(file, format="PNG"))
-        replace_section(RESULTS, "samplers", f"{table}\n\n![{ALT}]({PICTURE})\n\n{notes}")
+        record.write(RECORD)
+        replace_section(RESULTS, "samplers", section(record))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 import lit_models
 from genlab.cli.listing import entries
 from genlab.cli.parameter_bound import FACTORIES, MAX_PARAMETERS, ParameterBound, made_without_memory
+from genlab.report.compare.rendering import Grid, Text, markdown
 from genlab.runs.errors import UsageError
 from lit_models import SRGAN, AngleProbe, GenerativeModule, LinearAutoencoder, Probe
 from lit_models.common.component import Component
@@ -48,7 +49,7 @@ from lit_models.common.generators import (
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from studies.command import run_command
-from studies.page import DOCS, check_docs, markdown_table, replace_section
+from studies.page import DOCS, check_docs, replace_section
 
 PAGE = DOCS / "sizes.md"
 SHAPES = [(1, side, side) for side in (28, 32, 48, 64, 96, 128, 256)] + [(3, 100, 60)]
@@ -184,7 +185,8 @@ def name(row: Row) -> str:
 def table(cells: Callable[[Row, tuple[int, int, int]], str] = cell) -> str:
     """Returns the table of all models and sizes."""
     head = ["Model", *(" x ".join(map(str, shape[1:])) for shape in SHAPES)]
-    return markdown_table(head, [[name(row), *(cells(row, shape) for shape in SHAPES)] for row in ROWS])
+    rows = [[name(row), *(cells(row, shape) for shape in SHAPES)] for row in ROWS]
+    return markdown(Grid("", list(map(Text, head)), [list(map(Text, row)) for row in rows], []))
 
 
 def main() -> None:

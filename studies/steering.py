@@ -3,43 +3,40 @@
 python -m studies.steering --data-root data
 """
 
+from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from datamodules import ColoredMNISTDataModule
 from genlab.callbacks import ColorControl
-from genlab.report.records import SEED, load_runs
+from genlab.report.compare.runs import Run, read_folders
+from genlab.report.records import FINISHED, SEED
 from lit_models import GenerativeModule
 from studies.command import make_parser, run_command
+from studies.tables import compared
 
 CLUSTERS = (50, 200, 400)
-OPTIONS = ["latent_distribution", "latent_dim", "beta"]
+METRICS = ("test/color_agreement", "test/color_purity", "test/loss")
 
 
-def measure(folder: Path, data_root: Path) -> pd.DataFrame:
-    """Returns agreement and purity of each finished run at each number of clusters."""
-    rows = []
-    runs = load_runs(folder)
-    for finished in runs[runs["state"] == "finished"].to_dict("records"):
-        model = GenerativeModule.load(folder / finished["run"] / "checkpoints" / "best.ckpt")
-        data = ColoredMNISTDataModule(str(data_root), seed=int(finished[SEED]))
-        options = {name: finished[f"model.{name}"] for name in OPTIONS}
-        options["latent_distribution"] = str(options["latent_distribution"]).rsplit(".", 1)[-1]
+def measure(folder: Path, data_root: Path) -> list[Run]:
+    """Returns each finished run once for each number of clusters, with its agreement and purity."""
+    measured = []
+    for run in read_folders([folder]):
+        if run.state != FINISHED:
+            continue
+        model = GenerativeModule.load(folder / run.name / "checkpoints" / "best.ckpt")
+        data = ColoredMNISTDataModule(str(data_root), seed=int(run.config[SEED]))
         for clusters in CLUSTERS:
             result = ColorControl(clusters=clusters).measure(model, data)
-            scores = {"agreement": float(result.count.agreement), "purity": float(result.purity)}
-            row = {**options, "seed": finished[SEED], "clusters": clusters, "loss": finished["test/loss"], **scores}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            scores = {METRICS[0]: float(result.count.agreement), METRICS[1]: float(result.purity)}
+            config = {**run.config, "color_control.clusters": clusters}
+            measured.append(replace(run, config=config, metrics={**run.metrics, **scores}))
+    return measured
 
 
 def main() -> None:
     args = make_parser(__doc__, data=True).parse_args()
-    table = measure(args.root / "vae_color", args.data_root)
-    print(table.to_string(index=False))
-    spread = table.groupby([*OPTIONS, "clusters"])[["agreement", "purity", "loss"]].agg(["mean", "std"])
-    print(f"\nmean and standard deviation over seeds\n\n{spread.round(3).to_string()}")
+    print(compared(measure(args.root / "vae_color", args.data_root), METRICS))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The table of all families of models: where its numbers come from."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datamodules import MNISTDataModule
 from genlab.evaluation.classifier import EvaluationClassifier, find_evaluation_classifier
+from genlab.report.compare.runs import Run
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_summary
 from genlab.sampling import sampler as sampling
@@ -21,6 +22,8 @@ from lit_models.common.generators import DCGANGenerator
 from studies import families
 from studies.families import Family
 from studies.page import README, RESULTS, replace_section
+from studies.samplers import section
+from studies.tables import MEASURED, SCORES, Record, scores_table
 from tests.helpers import saved
 
 COUNT = 60
@@ -35,6 +38,10 @@ def run(root: Path, name: str, model: GenerativeModule, metrics: dict[str, float
     named = {f"test/{key}": value for key, value in metrics.items()}
     write_summary(folder, {"state": "finished", "seconds": 61.7, "config": config, "metrics": named})
     return saved(model, folder / "checkpoints" / "best.ckpt")
+
+
+def scores_of(result: families.Result) -> dict[str, float]:
+    return {name: result.run.metrics[metric] for name, metric in SCORES.items()}
 
 
 def small_vae() -> VAE:
@@ -81,22 +88,15 @@ def test_scores_of_a_runs_own_test_are_used(
 ) -> None:
     metrics = {**QUALITY, "bits_per_dim": 1.234}
     run(root, "tested/default", small_vae(), metrics, trainer__precision="bf16-mixed", quality__num_images=2000)
-    found = families.load_result(replace(OF_VAE, run="tested/default", bound=True), root, data, classifier, COUNT)
+    found = families.load_result(replace(OF_VAE, run="tested/default"), root, data, classifier, COUNT)
     assert found is not None and not measurements
-    found.speed = 1234.5
-    assert len(found.cells()) == len(families.HEAD)
-    assert found.cells()[1:] == [
-        "[VAE](there)",
-        "its prior",
-        "7.08 k, 13.4 k",
-        "3 epochs in bf16, 62 s",
-        "1,234",
-        "1.50 (of 2,000)",
-        "0.50",
-        "0.25",
-        "9 (0.1250)",
-        "<= 1.23",
-    ]
+    assert scores_of(found) == QUALITY and found.run.config[families.COUNT_OPTION] == 2000
+    row = "| autoencoder | [VAE](there) | its prior | 3 epochs in bf16 "
+    row += "| 1.50 | 0.50 | 0.25 | 9 | 0.1250 | 1.23 | 7.08 k | 13.4 k | 61.7 | - |"
+    assert row in scores_table([found.run], families.KEYS, families.COLUMNS, families.FACTS)
+    fewer = replace(found.run, config={**found.run.config, families.COUNT_OPTION: 500})
+    both = scores_table([found.run, fewer], families.KEYS, families.COLUMNS, families.FACTS)
+    assert "only runs of the same test data, evaluation classifier and number of samples compare (no others)" in both
 
 
 @pytest.mark.parametrize("option", ["quality__classifier", "trainer__limit_test_batches"])
@@ -106,7 +106,7 @@ def test_a_run_with_other_test_options_is_scored_again(
     run(root, f"{option}/default", small_vae(), QUALITY, **{option: 5})
     found = families.load_result(replace(OF_VAE, run=f"{option}/default"), root, data, classifier, COUNT)
     assert found is not None and measurements == [COUNT]
-    assert found.scores != QUALITY
+    assert scores_of(found) != QUALITY and option.replace("__", ".") not in found.run.config
 
 
 def test_scored_once_until_the_checkpoint_changes(
@@ -116,12 +116,13 @@ def test_scored_once_until_the_checkpoint_changes(
     first = families.load_result(OF_VAE, root, data, classifier, COUNT)
     again = families.load_result(OF_VAE, root, data, classifier, COUNT)
     assert first is not None and again is not None and measurements == [COUNT]
-    assert first.scores == again.scores and set(families.METRICS) <= set(first.scores)
-    assert (first.count, first.cells()[6].endswith(f"(of {COUNT})")) == (COUNT, True)
+    assert scores_of(first) == scores_of(again)
+    assert first.run.config[families.COUNT_OPTION] == COUNT
+    assert first.run.facts["classifier"] == classifier.fingerprint
     saved(small_vae(), checkpoint)
     changed = families.load_result(OF_VAE, root, data, classifier, COUNT)
     assert changed is not None and measurements == [COUNT, COUNT]
-    assert changed.scores != first.scores
+    assert scores_of(changed) != scores_of(first)
 
 
 def test_samples_of_an_autoencoder_come_from_a_mixture(
@@ -184,7 +185,7 @@ def test_speeds_are_medians_over_rounds_in_which_the_models_take_turns(monkeypat
 
 
 def test_the_picture_has_a_row_for_each_family(root: Path) -> None:
-    rows = {name: torch.zeros(families.COLUMNS, 1, 28, 28) for name in ("one", "another")}
+    rows = {name: torch.zeros(families.TILES, 1, 28, 28) for name in ("one", "another")}
     one, two = (families.picture(dict(list(rows.items())[:n])) for n in (1, 2))
     assert two.height - one.height == 60  # a row of images of 28 pixels and 2 between, twice as large
 
@@ -212,15 +213,31 @@ def test_the_pages_have_a_place_for_the_table(page: Path) -> None:
     assert text.count("<!-- families -->") == text.count("<!-- /families -->") == 1
 
 
-def test_both_tables_are_written_from_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_gives_the_tables_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("README", "RESULTS"):
         page = tmp_path / f"{name}.md"
         page.write_text("<!-- families -->\n<!-- /families -->\n")
         monkeypatch.setattr(families, name, page)
-    summary = {"seconds": 61.7, "config": {"trainer.max_epochs": 3}, "metrics": {}}
-    result = families.Result(OF_VAE, summary, None, (7080, 13400), QUALITY, families.SAMPLES, speed=12.0)
-    families.write_tables([result], QUALITY, "- notes")
+    metrics = {metric: QUALITY[name] for name, metric in SCORES.items()}
+    shown = dict(zip(families.KEYS, ("autoencoder", "[VAE](there)", "its prior", "3 epochs"), strict=True))
+    facts = {"image network": 7080, "parameters": 13400, "seconds": 61.7, "samples/s": 12.0}
+    reference = Run("", families.REAL, "finished", {"model": families.REAL}, metrics, {})
+    record = Record(Record.read(families.RECORD).setting, [Run("", "a", "finished", shown, metrics, facts)], reference)
+    record.write(tmp_path / "record.json")
+    assert asdict(Record.read(tmp_path / "record.json")) == asdict(record)
+    families.write_tables(record)
     short, full = ((tmp_path / f"{name}.md").read_text() for name in ("README", "RESULTS"))
-    assert "| [VAE](there) | 1.50 | 3 epochs, 62 s | 13.4 k |" in short and "docs/results.md" in short
-    assert "| [VAE](there) | its prior | 7.08 k, 13.4 k | 3 epochs, 62 s | 12 | 1.50 | 0.50 |" in full
-    assert "- notes" in full and families.PICTURE in full
+    assert "| [VAE](there) | 3 epochs | 1.50 | 13.4 k | 61.7 |" in short and "docs/results.md" in short
+    assert "| [VAE](there) | its prior | 3 epochs | 1.50 | 0.50 | 0.25 | 9 | 0.1250 | - | 7.08 k | 13.4 k |" in full
+    assert "real images" in short and "**samples/s**" in full and families.PICTURE in full
+
+
+def test_the_published_tables_are_those_of_the_records() -> None:
+    published = RESULTS.read_text()
+    for name, text in {
+        "families": families.full_section(Record.read(families.RECORD)),
+        "samplers": section(Record.read(MEASURED / "samplers.json")),
+    }.items():
+        assert f"<!-- {name} -->\n{text}\n<!-- /{name} -->" in published, f"python -m studies.{name} --recorded"
+    with pytest.raises(UsageError, match="measure first"):
+        Record.read(MEASURED / "nothing.json")

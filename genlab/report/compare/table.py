@@ -36,7 +36,7 @@ class Cell:
         fold: The values: one for each seed, or the mean of each configuration if there are several.
         group: What a value must have in common with this one to be compared with it.
         configurations: Number of configurations in the cell.
-        best: Whether it is the best of those that compare with it.
+        best: Whether it is the best of those that compare with it, which are not all equal.
         baseline: Whether it is the baseline itself.
         difference: Its difference to the baseline, if they compare.
     """
@@ -185,9 +185,10 @@ def _mark_best(table: Table, metric: str) -> None:
     for _, cell in _cells(table, metric):
         groups.setdefault(cell.group, []).append(cell)
     for cells in groups.values():
-        best = (min if better == "lower" else max)(cell.fold.mean for cell in cells)
+        means = {cell.fold.mean for cell in cells}
+        best = (min if better == "lower" else max)(means)
         for cell in cells:
-            cell.best = len(cells) > 1 and cell.fold.mean == best
+            cell.best = len(means) > 1 and cell.fold.mean == best
 
 
 def _add_differences(table: Table, metric: str) -> None:
