@@ -72,8 +72,8 @@ def start_wandb(client: Client, *args: str) -> subprocess.Popen[str]:
 
 
 def run_names(*depths: int) -> list[str]:
-    """Returns the names of the run folders of small_sweep."""
-    return [f"depth={depth},gradient_clip_val=null,latent_dim=3" for depth in depths]
+    """Returns the names of the run folders of small_sweep, whose depths alone differ."""
+    return [f"depth={depth}" for depth in depths]
 
 
 def small_sweep(folder: Path, depths: Sequence[int] = (1, 2), epochs: int = 1, more: Sequence[str] = ()) -> Path:

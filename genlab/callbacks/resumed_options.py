@@ -7,8 +7,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from genlab.runs.config import MODULE_PREFIX
 from genlab.runs.errors import UsageError
+from genlab.runs.short_names import short_class
 
 ADVICE = "leave the option out to continue the run, or start a new run from its weights with --init_from"
 """What to do about an option that cannot change."""
@@ -128,7 +128,7 @@ def as_typed(value: Any) -> str:
     """A value as it is typed, a class by its name alone."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return MODULE_PREFIX.sub("", str(value))
+    return short_class(value)
 
 
 def _check_classes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

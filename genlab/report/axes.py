@@ -9,7 +9,7 @@ import pandas as pd
 
 from genlab.report.importance import as_numbers
 from genlab.report.records import as_text
-from genlab.runs.config import MODULE_PREFIX
+from genlab.runs import short_names
 
 LOG_SPAN = 30
 """The ratio of maximum to minimum from which an axis is logarithmic, where the sweep does not tell."""
@@ -94,11 +94,8 @@ def with_short_classes(runs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 def short_classes(column: pd.Series) -> pd.Series:
     """Returns the column with class names without their modules, where these are distinct."""
-    texts = {value for value in column if isinstance(value, str)}
-    short = {text: MODULE_PREFIX.sub("", text) for text in texts}
-    taken = list(short.values())
-    unique = {text: name for text, name in short.items() if taken.count(name) == 1}
-    named = [unique.get(value, value) if isinstance(value, str) else value for value in column]
+    short = short_names.short_classes(dict.fromkeys(value for value in column if isinstance(value, str)))
+    named = [short[value] if isinstance(value, str) else value for value in column]
     return pd.Series(named, index=column.index, dtype=column.dtype)
 
 

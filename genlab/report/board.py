@@ -12,6 +12,7 @@ from genlab.report.records import varied
 from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, connect, media_files, runs_table
 from genlab.report.workspace import Layout, config_column, save_workspace, summary_column
 from genlab.runs.errors import UsageError
+from genlab.runs.short_names import last_word
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
@@ -192,7 +193,7 @@ def _config_column() -> "type[wr.ParallelCoordinatesPlotColumn]":
 def _parallel_coordinates(metric: str, keys: list[str]) -> "wr.ParallelCoordinatesPlot":
     import wandb_workspaces.reports.v2 as wr
 
-    columns = [_config_column()(metric=wr.Config(key), display_name=_short(key)) for key in keys]
+    columns = [_config_column()(metric=wr.Config(key), display_name=last_word(key)) for key in keys]
     last = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(metric))
     return wr.ParallelCoordinatesPlot(title=metric, columns=[*columns, last])
 
@@ -202,7 +203,7 @@ def bars(metric: str, key: str) -> "wr.BarPlot":
     import wandb_workspaces.reports.v2 as wr
 
     return wr.BarPlot(
-        title=f"{metric} by {_short(key)}",
+        title=f"{metric} by {last_word(key)}",
         metrics=[metric],
         orientation="v",
         groupby=_grouping(key),
@@ -217,7 +218,7 @@ def curve(metric: str, key: str) -> "wr.LinePlot":
     import wandb_workspaces.reports.v2 as wr
 
     return wr.LinePlot(
-        title=f"{metric} by {_short(key)}",
+        title=f"{metric} by {last_word(key)}",
         x="epoch",
         y=[metric],
         groupby=_grouping(key),
@@ -239,7 +240,3 @@ def _parse(path: str, api: Any) -> tuple[str, str]:
     if len(entity) > 1 or not project:
         raise UsageError(f"{path!r} is not the path of a project; give ENTITY/PROJECT")
     return entity[0] if entity else api.default_entity, project
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from genlab.report.axes import MAX_LEVELS, Axis, category_axis, value_axis
 from genlab.report.records import SEED, as_text
+from genlab.runs.short_names import short_labels
 
 COLUMNS = 4
 MAX_NAMED_LINES = 8
@@ -242,11 +243,6 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def short_name(key: str) -> str:
-    """Returns the last word of a dotted key."""
-    return key.rsplit(".", 1)[-1]
-
-
 def _settings(
     runs: pd.DataFrame, metric: str, axis: Axis, others: list[str]
 ) -> dict[str, tuple[list[float], list[float]]]:
@@ -257,9 +253,8 @@ def _settings(
     at = [position for position, _ in axis.ticks]
     mean, spread = (table.unstack().reindex(columns=at) for table in (grouped.mean(), grouped.std(ddof=1)))
     settings = [setting if isinstance(setting, tuple) else (setting,) for setting in mean.index]
-    names = [
-        ", ".join(f"{short_name(n)} {as_text(v)}" for n, v in zip(others, setting, strict=True)) for setting in settings
-    ]
+    labels = short_labels(others).values()
+    names = [", ".join(f"{n} {as_text(v)}" for n, v in zip(labels, setting, strict=True)) for setting in settings]
     return dict(zip(names, zip(mean.to_numpy().tolist(), spread.to_numpy().tolist(), strict=True), strict=True))
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from genlab.report.curves import learning_curves
 from genlab.report.records import SEED, SweepData, as_text, varied
-from genlab.report.self_contained import PAGE, axis, rounded, short_labels, write_self_contained
+from genlab.report.self_contained import PAGE, axis, rounded, write_self_contained
+from genlab.runs.short_names import short_labels
 
 SCRIPTS = (
     "common.js",

@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,7 +14,6 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from genlab.report.axes import is_log, levels_of, numbers_of
-from genlab.report.charts import short_name
 from genlab.report.records import as_text
 from genlab.runs.folder import write_atomically
 
@@ -73,13 +72,6 @@ def axis(column: pd.Series, scale: str | None = None) -> dict[str, Any]:
         "numbers": None if numbers is None else [rounded(v) for v in numbers],
         "log": numbers is not None and is_log(numbers, scale),
     }
-
-
-def short_labels(keys: Iterable[str]) -> dict[str, str]:
-    """Returns the last word of each key, or the whole key where several keys have the same last word."""
-    keys = list(keys)
-    names = [short_name(key) for key in keys]
-    return {key: name if names.count(name) == 1 else key for key, name in zip(keys, names, strict=True)}
 
 
 def rounded(value: Any) -> float | None:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from genlab.runs.folder import RunOptions, jsonable, safe_name
+from genlab.runs.short_names import last_word, short_class, unambiguous
 from genlab.yaml_files import load_yaml
 
 UNRECORDED_GROUPS = (
@@ -46,8 +46,6 @@ SHORT_NAMES = {"seed_everything": "seed"}
 FIRST_IN_NAMES = ("model", "data")
 LONG_NUMBER, ROUNDED = 6, 4
 """A number with more significant digits than the first is rounded to the second in names: nobody typed it."""
-MODULE_PREFIX = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
-"""The modules before the name of a class."""
 
 
 def overridden_values(args: Sequence[str]) -> dict[str, Any]:
@@ -184,12 +182,10 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[s
     """
     named = [key for key in keys if (_is_swept(key, swept) if swept else is_named(key))]
     named = [key for key in named if key != "trainer" or config.get(key) is not None]  # its options have own keys
-    short = {key: SHORT_NAMES.get(key, key.rsplit(".", 1)[-1]) for key in named}
-    all_short = list(short.values())
+    names = unambiguous({key: SHORT_NAMES.get(key, last_word(key)) for key in named})
     parts = []
     for key in named:
-        name = short[key] if all_short.count(short[key]) == 1 else key
-        part = f"{name}={MODULE_PREFIX.sub('', _format(config.get(key)))}"
+        part = f"{names[key]}={short_class(_format(config.get(key)))}"
         parts.append((FIRST_IN_NAMES.index(key) if key in FIRST_IN_NAMES else len(FIRST_IN_NAMES), part))
     return ",".join(part for _, part in sorted(parts)) or "default"
 
@@ -232,7 +228,7 @@ def run_folder(args: list[str], options: RunOptions, config: Mapping[str, Any], 
         swept: Keys that differ between the runs of a sweep.
     """
     files = config_files(args)
-    model, data = (str(config[key]).rsplit(".", 1)[-1].lower() for key in ("model", "data"))
+    model, data = (last_word(str(config[key])).lower() for key in ("model", "data"))
     experiment = options.experiment or (Path(files[0]).stem if files else f"{model}_{data.removesuffix('datamodule')}")
     given = overridden_values(args)
     in_experiment = set() if files or options.experiment else {"model", "data"}

@@ -1,7 +1,7 @@
 """Short names of classes and config keys, for tables, charts and names of runs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MODULE_PREFIX = re.compile(r"^([A-Za-z_]\w*\.)+(?=[A-Z]\w*$)")
@@ -24,14 +24,15 @@ def last_word(key: str) -> str:
 
 def short_labels(keys: Iterable[str]) -> dict[str, str]:
     """Returns the last word of each key, or the whole key where several keys have the same last word."""
-    return _unambiguous({key: last_word(key) for key in keys})
+    return unambiguous({key: last_word(key) for key in keys})
 
 
 def short_classes(values: Iterable[str]) -> dict[str, str]:
     """Returns the name of each class without its modules, or the whole text where two names are the same."""
-    return _unambiguous({value: short_class(value) for value in values})
+    return unambiguous({value: short_class(value) for value in values})
 
 
-def _unambiguous(short: dict[str, str]) -> dict[str, str]:
+def unambiguous(short: Mapping[str, str]) -> dict[str, str]:
+    """Returns short names by whole ones, with the whole name in the place of each short one that is not unique."""
     names = list(short.values())
     return {whole: name if names.count(name) == 1 else whole for whole, name in short.items()}

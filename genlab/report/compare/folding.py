@@ -12,6 +12,7 @@ from genlab.report.compare.comparability import Key, Scope, metric_of, scope_key
 from genlab.report.compare.runs import Run, short_text
 from genlab.report.records import SEED
 from genlab.runs.config import UNNAMED_OPTIONS
+from genlab.runs.short_names import short_labels
 
 FINGERPRINTS = ("data_fingerprint", "classifier")
 EXPERIMENT = "experiment"
@@ -113,8 +114,9 @@ def fold_runs(runs: Iterable[Run]) -> list[Configuration]:
 def label_of(keys: Sequence[str], values: Sequence[Any]) -> str:
     """Names a row: a class or an experiment alone, another value with the last word of its key."""
     alone = (*FIRST_KEYS, EXPERIMENT)
+    labels = short_labels(keys)
     pairs = [(key, short_text(value)) for key, value in zip(keys, values, strict=True)]
-    return ", ".join(text if key in alone else f"{key.rpartition('.')[2]} {text}" for key, text in pairs)
+    return ", ".join(text if key in alone else f"{labels[key]} {text}" for key, text in pairs)
 
 
 def varying_keys(configurations: Sequence[Configuration]) -> list[str]:

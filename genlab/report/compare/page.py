@@ -19,7 +19,8 @@ from genlab.report.compare.rendering import html_table, legend
 from genlab.report.compare.runs import FACTS, Run
 from genlab.report.compare.table import Cell, Row, Table
 from genlab.report.records import ENDED_EARLY, SEED
-from genlab.report.self_contained import PAGE, axis, rounded, short_labels, write_self_contained
+from genlab.report.self_contained import PAGE, axis, rounded, write_self_contained
+from genlab.runs.short_names import short_labels
 
 OWN = Path(__file__).parent / "page"
 SHARED_SCRIPTS = ("common.js", "address.js", "axes.js", "data_table.js")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genlab.report.records import ENDED_EARLY, FINISHED, state_of
-from genlab.runs.config import MODULE_PREFIX
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
+from genlab.runs.short_names import short_class
 from genlab.suggestions import did_you_mean
 
 FACTS = ("parameters", "seconds", "images/s", "hardware")
@@ -203,7 +203,7 @@ def short_text(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else MODULE_PREFIX.sub("", str(value))
+    return f"{value:.6g}" if isinstance(value, float) else short_class(value)
 
 
 def _number(value: Any) -> float | None:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from genlab.report.axes import Axis, is_log, levels_of, numbers_of, value_axis
-from genlab.report.charts import number_ticks, short_name, without_math
+from genlab.report.charts import number_ticks, without_math
 from genlab.report.compare.comparability import Better, better_of, metric_of
 from genlab.report.compare.folding import FINGERPRINTS, Configuration, varying_keys
 from genlab.report.compare.pareto import pareto_front
@@ -25,6 +25,7 @@ from genlab.report.compare.quantities import Chart, column, deviations, is_drawn
 from genlab.report.compare.rendering import ARROWS
 from genlab.report.compare.runs import TIMED
 from genlab.report.records import ENDED_EARLY, as_text
+from genlab.runs.short_names import last_word
 
 MAX_PANELS = 12
 PANELS_IN_ROW = 3
@@ -96,7 +97,7 @@ def _panels(configurations: Sequence[Configuration], points: pd.DataFrame, chart
     panels = []
     for level in levels_of(points["facet"]):
         there = points[points["facet"].map(as_text) == level]
-        facet = f"{short_name(chart.facet)} {level}" if chart.facet else ""
+        facet = f"{last_word(chart.facet)} {level}" if chart.facet else ""
         groups: dict[Any, list[int]] = {}
         for index, group in there["group"].items():
             groups.setdefault(group, []).append(int(str(index)))
@@ -113,7 +114,7 @@ def _describe(configurations: Sequence[Configuration], members: list[int], other
     common = [key for key in keys if len({str(c.keys.get(key)) for c in inside}) == 1]
     outside = [configurations[i] for i in others if i not in members]
     alone = [key for key in common if all(str(c.keys.get(key)) != str(inside[0].keys.get(key)) for c in outside)]
-    return ", ".join(f"{short_name(key)} {as_text(column(inside, key)[0])}" for key in alone[:1] or common[:2])
+    return ", ".join(f"{last_word(key)} {as_text(column(inside, key)[0])}" for key in alone[:1] or common[:2])
 
 
 def _set_axes(
@@ -157,7 +158,7 @@ def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str |
     numbers = numbers_of(values)
     if numbers is not None:
         norm = (LogNorm if is_log(numbers) else Normalize)(numbers.min(), numbers.max())
-        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, label=short_name(name), format="%g", aspect=30)
+        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, label=last_word(name), format="%g", aspect=30)
         return pd.Series([GREY if math.isnan(n) else SCALE(norm(n)) for n in numbers], index=values.index)
     texts = values.map(as_text)
     frequent = list(texts.value_counts().index[: MAX_COLORS if texts.nunique() <= MAX_COLORS else MAX_COLORS - 1])
@@ -165,7 +166,7 @@ def _add_colors(figure: Figure, axes: list[Axes], values: pd.Series, name: str |
     rest = texts.nunique() - len(colors)
     legend = colors | ({f"{rest} others": GREY} if rest else {})
     handles = [Line2D([], [], color=color, marker="o", ls="", label=text) for text, color in legend.items()]
-    figure.legend(handles=handles, title=short_name(name), loc="outside right upper", fontsize=8)
+    figure.legend(handles=handles, title=last_word(name), loc="outside right upper", fontsize=8)
     return texts.map(lambda text: colors.get(text, GREY))
 
 

@@ -14,10 +14,11 @@ from genlab.report.axes import short_classes
 from genlab.report.curves import MAX_POINTS, learning_curves
 from genlab.report.importance import as_numbers, correlations, relations, why_no_importance
 from genlab.report.records import load_sweep, read_history, varied
-from genlab.report.self_contained import axis, short_labels
+from genlab.report.self_contained import axis
 from genlab.report.writer import default_metrics, write_report
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, write_summary
+from genlab.runs.short_names import short_labels
 
 
 def page_data(page: Path) -> dict:

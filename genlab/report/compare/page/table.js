@@ -88,8 +88,9 @@ function markBest(items) {
   table.columns.forEach(({ metric }, column) => {
     if (!metric?.better) return;
     const cells = items.map(index => [index, data.configurations[index].metrics[metric.name]]).filter(([, cell]) => cell);
-    const best = new Set([...groupBy(cells, ([, cell]) => cell.group).values()].filter(group => group.length > 1).flatMap(group => {
+    const best = new Set([...groupBy(cells, ([, cell]) => cell.group).values()].flatMap(group => {
       const means = group.map(([, cell]) => cell.mean);
+      if (new Set(means).size === 1) return [];
       const wanted = (metric.better === 'lower' ? Math.min : Math.max)(...means);
       return group.filter(([, cell]) => cell.mean === wanted).map(([index]) => index);
     }));
