@@ -186,7 +186,7 @@ def _pictures(run: Any, cache: Path) -> list[str]:
     names = [name for value in run.summary_metrics.values() for name in media_files(value)]
     if not names:
         return []
-    return [_download(file, cache / run.id) for file in run.files(names=names)]
+    return sorted(_download(file, cache / run.id) for file in run.files(names=names))
 
 
 def _download(file: Any, folder: Path) -> str:

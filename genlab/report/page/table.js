@@ -44,7 +44,8 @@ function pictureLink(href) {
 }
 
 function pictureName(href) {
-  const last = href.split(/[?#]/)[0].split('/').at(-1).replace(/\.\w+$/, '');
+  const last = href.split(/[?#]/)[0].split('/').at(-1).replace(/\.\w+$/, '')
+    .replace(/_\d+_[0-9a-f]{20}$/, ''); // W&B adds a step and a digest
   try { return decodeURIComponent(last); } catch { return last; }
 }
 
