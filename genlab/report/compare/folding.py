@@ -104,10 +104,11 @@ def identity(run: Run) -> dict[str, Any]:
 
 
 def fold_runs(runs: Iterable[Run]) -> list[Configuration]:
-    """Returns the configurations, in the order of their first runs."""
+    """Returns the configurations, in the order of their first runs. An option that is None counts as left out."""
     groups: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[tuple(sorted((key, str(value)) for key, value in identity(run).items()))].append(run)
+        given = ((key, str(value)) for key, value in identity(run).items() if value is not None)
+        groups[tuple(sorted(given))].append(run)
     return [Configuration(tuple(group)) for group in groups.values()]
 
 

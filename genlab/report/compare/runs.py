@@ -3,15 +3,18 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from genlab.report.records import ENDED_EARLY, FINISHED, state_of
+from genlab.runs.config import flatten
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from genlab.runs.short_names import short_class
 from genlab.suggestions import did_you_mean
+from genlab.yaml_files import read_yaml
 
 FACTS = ("parameters", "seconds", "images/s", "hardware")
 """What a run records beside its metrics; seconds are those of the whole run, with validation and test."""
@@ -81,7 +84,36 @@ def read_folders(folders: Iterable[Path]) -> list[Run]:
             raise UsageError(f"{folder} contains no runs; give the folder of an experiment or of a run")
         found |= {run.resolve(): run for run in runs}
     names = _experiments({run.parent for run in found})
-    return [_read(run, names[run.parent]) for run in found]
+    return _with_defaults([_read(run, names[run.parent]) for run in found])
+
+
+def _with_defaults(runs: Sequence[Run]) -> list[Run]:
+    """Adds to each run's config the options that only other runs record: they are at their defaults in this run.
+
+    An option of the trainer or of a callback is recorded at its default only if the command line gives it. The defaults
+    are those in the config.yaml of one run of each experiment.
+    """
+    keys = {key for run in runs for key in run.config if key.partition(".")[0] not in ("model", "data")}
+    options = cache(_all_options)
+    defaults: dict[tuple[str, str], Any] = {}
+    filled = []
+    for run in runs:
+        lacking = keys - run.config.keys() if run.folder and run.config else set()
+        for key in lacking:
+            if (run.experiment, key) not in defaults:
+                defaults[run.experiment, key] = _cell(options(run.folder).get(key))
+        own = {key: defaults[run.experiment, key] for key in lacking}
+        own = {key: value for key, value in own.items() if value is not None}
+        filled.append(replace(run, config={**own, **run.config}))
+    return filled
+
+
+def _all_options(folder: Path) -> dict[str, Any]:
+    """Returns all options of a run by dotted keys; none if its config.yaml cannot be read."""
+    try:
+        return flatten(read_yaml(folder / "config.yaml"))
+    except (UsageError, AttributeError):
+        return {}
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -81,7 +81,12 @@ def test_seeds_are_folded_and_only_metrics_that_mean_the_same_are_ranked(experim
     assert small.fold.deviation == pytest.approx(np.std([0, 0.001, 0.002], ddof=1))
     by_a, by_b, *vaes = cells(table, "test/frechet_classifier")
     assert by_a and by_b and by_a.best and not by_b.best and not any(cell and cell.best for cell in vaes)
-    assert [bool(cell and cell.best) for cell in cells(table, "test/loss")] == [False, False, False, True]  # equal values have no best
+    assert [bool(cell and cell.best) for cell in cells(table, "test/loss")] == [
+        False,
+        False,
+        False,
+        True,
+    ]  # equal values have no best
     assert not any(cell and cell.best for cell in cells(table, "test/own"))
     notes = "\n".join(table.notes)
     assert "test/frechet_classifier: only runs of the same test data, evaluation classifier" in notes
@@ -107,6 +112,10 @@ def test_repeated_seeds_and_missing_values_are_counted_once(tmp_path: Path):
     [cell] = cells(table, "test/mse")
     assert cell and cell.fold.values == (2.0, 5.0) and cell.fold.seeds == 3
     assert "(2 of 3)" in as_text([table]) and any("same seed" in note for note in table.notes)
+    write(tmp_path / "e" / "f", "VAE", 3, {"test/mse": 2.0}, config={"trainer.limit": 7, "model.none": None})
+    for name in ("a", "f"):  # a default that is given on the command line is as one that is left out
+        (tmp_path / "e" / name / "config.yaml").write_text("trainer: {limit: 7}\nmodel: VAE\n")
+    assert [row.seeds for row in one([tmp_path / "e"]).rows] == [4]
     single = one([tmp_path / "e" / "a"])
     assert "one seed" in as_text([single]) and "1 " in as_text([single])
 
