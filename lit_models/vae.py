@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
@@ -119,7 +120,8 @@ class VAE(AutoencoderBase):
             codes, weight = self.latent_distribution.sample_with_log_ratio(params, 1)[0][0], self.beta
         reconstruction = -self._log_likelihood(codes, images).mean()
         kl = self.latent_distribution.kl(params).mean()
-        return {"loss": reconstruction + weight * kl, "reconstruction": reconstruction, "kl": kl}
+        terms = {"loss": reconstruction + weight * kl, "reconstruction": reconstruction, "kl": kl}
+        return terms if self.training else {**terms, "mse": self._squared_error(params, images)}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().test_step(batch, batch_idx)
@@ -143,6 +145,11 @@ class VAE(AutoencoderBase):
             log_joint = self._log_likelihood(codes.flatten(0, 1), repeated).view(k, -1) + log_ratio
             total = torch.logaddexp(total, log_joint.logsumexp(dim=0))
         return total - math.log(samples)
+
+    def _squared_error(self, params: Tensor, images: Tensor) -> Tensor:
+        """The error of `reconstruct`, which decodes the most probable codes."""
+        codes = self.latent_distribution.mode(params)
+        return F.mse_loss(self.decode(codes.to(images.dtype)).float(), images)
 
     def _log_likelihood(self, codes: Tensor, images: Tensor) -> Tensor:
         return log_likelihood(self.likelihood, self.decoder(codes.to(images.dtype)), images, self.likelihood_scale)

@@ -87,6 +87,7 @@ def test_terms_are_sums_over_pixels_and_dimensions_averaged_over_images():
     assert torch.allclose(terms["kl"], torch.cat(one_by_one).mean(), rtol=1e-4)
     assert torch.allclose(terms["loss"], terms["reconstruction"] + 4 * terms["kl"])
     assert terms["reconstruction"] > 28 * 28 * 0.5  # an untrained decoder: about log 2 for each pixel
+    assert torch.allclose(terms["mse"], (model.reconstruct(x) - x).square().mean())
 
 
 def test_the_weight_of_the_kl_rises_over_the_warmup_and_is_whole_in_evaluation():
