@@ -7,8 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
-import yaml
-
 from tests.wandb_server import ENTITY, Refused, Run, WandbServer
 
 Json = dict[str, Any]
@@ -59,21 +57,7 @@ class PublicApi:
     def _sweep(self, variables: Json) -> Json:
         if not self._exists(variables["entity"], variables["project"]):
             return {"project": None}
-        sweep = self.server.sweeps.get(variables["name"])
-        if sweep is None or sweep.project != variables["project"]:
-            return {"project": {"sweep": None}}
-        found = {
-            "__typename": "Sweep",
-            "id": sweep.id,
-            "name": sweep.id,
-            "displayName": None,
-            "method": sweep.config.get("method"),
-            "state": sweep.state,
-            "config": yaml.safe_dump(sweep.config),
-            "runCount": len(self.server.runs_of(sweep.id)),
-            "runCountExpected": None,
-        }
-        return {"project": {"sweep": found}}
+        return self.server.sweep_node(variables)
 
     def _runs(self, variables: Json) -> Json:
         """Returns a page of the runs of a project, or of one of its sweeps, in the order of their creation."""

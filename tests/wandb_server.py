@@ -130,6 +130,7 @@ class WandbServer:
             "NotifyScriptableRunAlert": self._alert,
             "UpsertSweep": self._upsert_sweep,
             "SweepWithRuns": self._sweep_with_runs,
+            "GetSweep": self.sweep_node,
             "CreateAgent": self._create_agent,
             "Heartbeat": self._heartbeat,
         }
@@ -319,6 +320,24 @@ class WandbServer:
         runs = [{"node": {"name": run.id, "state": run.state}} for run in self.runs_of(sweep.id)]
         found = {"id": sweep.id, "name": sweep.id, "state": sweep.state, "config": yaml.safe_dump(sweep.config)}
         return {"project": {"sweep": {**found, "runs": {"edges": runs}}}}
+
+    def sweep_node(self, variables: Json) -> Json:
+        """Returns a sweep as the public API asks for it."""
+        sweep = self.sweeps.get(variables["name"])
+        if sweep is None or sweep.project != variables["project"]:
+            return {"project": {"sweep": None}}
+        found = {
+            "__typename": "Sweep",
+            "id": sweep.id,
+            "name": sweep.id,
+            "displayName": None,
+            "method": sweep.config.get("method"),
+            "state": sweep.state,
+            "config": yaml.safe_dump(sweep.config),
+            "runCount": len(self.runs_of(sweep.id)),
+            "runCountExpected": None,
+        }
+        return {"project": {"sweep": found}}
 
     def _create_agent(self, variables: Json) -> Json:
         if variables["sweep"] not in self.sweeps:
