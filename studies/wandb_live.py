@@ -28,6 +28,7 @@ from studies.command import make_parser, run_command
 HERE = Path(__file__).parents[1]
 MODEL = ["--model=VAE", "--model.latent_dim=2", "--model.networks=MLPNetworks", "--model.networks.hidden_dims=[16]"]
 DATA = ["--data=DigitsDataModule", "--data.batch_size=500", "--trainer.accelerator=cpu"]
+TOLD = ["--run.notes=a trial", "--run.job_type=trial", "--run.tags=[live]"]
 SWEPT = (2, 4)
 TABLE_ROWS = 8
 NEWEST = 50
@@ -122,12 +123,13 @@ def require(condition: bool, otherwise: str) -> None:
 
 def run_online(live: Live) -> str:
     """A run that is logged while it trains, with pictures"""
-    live.fit("online", f"--sample_table.num_images={TABLE_ROWS}", "--run.log_checkpoints=best", "--run.notes=a trial")
+    live.fit("online", f"--sample_table.num_images={TABLE_ROWS}", "--run.log_checkpoints=best", *TOLD)
 
     def check() -> str:
         run = live.run("online")
         require(run.state == "finished", f"its state is {run.state}")
-        require(run.group == live.experiment, f"its group is {run.group}")
+        told = (run.group, run.notes, run.job_type, run.tags)
+        require(told == (live.experiment, "a trial", "trial", ["live"]), f"its group, notes, type and tags are {told}")
         lacks = [key for key in ("test/loss", "parameters", "seconds", "hardware") if key not in run.summary_metrics]
         require(not lacks, f"its summary lacks {', '.join(lacks)}")
         files = [name for value in run.summary_metrics.values() for name in media_files(value)]
