@@ -45,6 +45,8 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     args = [f"--config={path}", *small]
     if "DDPM" in path.read_text():
         args.append("--model.bound_draws=1")
+    if "class_path: GLO" in path.read_text():
+        args.append("--model.encode_steps=2")
     if "Probe" in path.read_text():
         encoder = colour_encoder(data_root, tmp_path) if "CIFAR10" in path.read_text() else encoder_checkpoint
         args += [f"--model.encoder_checkpoint={encoder}", f"--model.latent_dim={CODE_WIDTH}"]

@@ -375,12 +375,14 @@ def follow_data_recipe(clone: Path) -> None:
     add_to_all(clone / "datamodules" / "__init__.py", "from datamodules.pets import PetsDataModule")
 
 
+@pytest.mark.slow
 def test_the_recipe_for_a_model_works(clone: Path):
     follow_model_recipe(clone)
     shell(tried("add-a-model.md", "A model in genlab"), clone)
     assert (clone / "runs" / "tiny.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_recipe_for_a_data_set_works(clone: Path):
     follow_data_recipe(clone)
     shell(tried("add-a-dataset.md", "A data set in genlab"), clone)

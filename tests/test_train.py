@@ -19,7 +19,6 @@ from genlab.runs.errors import UsageError
 from genlab.runs.folder import lock_run, read_summary, unlock_run
 from genlab.sampling.run_data import training_data
 from lit_models import Autoencoder, CheckpointError
-from tests import preloaded
 from tests.helpers import fit, run_program, same, small_autoencoder, stop_at, weights
 
 
@@ -376,8 +375,7 @@ def test_an_unknown_option_is_one_line_and_status_2(args, complaint: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_shell_gets_status_2_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(preloaded, "python", lambda: preloaded.PLAIN_PYTHON)  # as a user starts it
+def test_the_shell_gets_status_2_and_one_line(tmp_path: Path):
     done = run_program("train.py", "fit", *small_autoencoder(), "--model.depth=9", f"--run.root={tmp_path}")
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: depth 9 is too deep")
     assert "Traceback" not in done.stderr
