@@ -126,7 +126,7 @@ def _changed(old: dict[str, Any], new: dict[str, Any], filtered: bool) -> dict[s
     pinned.update(dict.fromkeys(missing, True))
     feed.setdefault("columnVisible", {}).update(dict.fromkeys(missing, True))
     order += [column for column in missing if column not in order]
-    if filtered and _groups(runs["filters"]) != _groups(our_runs["filters"]):
+    if filtered and _groups(runs.get("filters") or {}) != _groups(our_runs["filters"]):
         runs["filters"] = our_runs["filters"]
     return old
 
