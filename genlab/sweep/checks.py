@@ -1,6 +1,6 @@
 """Checks that a sweep fits its program: it accepts every parameter and value, and it logs the metric."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice, product
 from typing import Any
 
@@ -12,13 +12,15 @@ from genlab.sweep.worker import Worker
 
 NEARLY_ONE = 1 - 1e-9
 MAX_CLASSES = 50
-"""The number of combinations of a model and data that are tried to find one that the program accepts."""
+"""The number of combinations of a model and data that are checked."""
 
 Arguments = Callable[[Point], list[str]]
 
 
 def check_program(sweep: Definition, worker: Worker, arguments: Arguments) -> None:
     """Passes the values of each parameter to the program's command line, then asks for the metrics of the first point.
+
+    If the sweep varies the model or the data, this is done for each combination of them.
 
     Args:
         sweep: The definition.
@@ -28,24 +30,53 @@ def check_program(sweep: Definition, worker: Worker, arguments: Arguments) -> No
     Raises:
         UsageError: The sweep does not fit the program. The message lists all errors with their lines.
     """
-    errors, accepted = _command_errors(sweep, worker, arguments)
-    if accepted is not None:
-        errors += _metric_errors(sweep, worker, arguments(accepted), bool(errors))
-    if errors:
-        raise UsageError(format_errors(sweep.path, errors))
+    found: dict[LineError, list[Point]] = {}
+    combinations = _classes(sweep)
+    for classes in combinations:
+        errors, accepted = _command_errors(sweep, worker, arguments, classes)
+        if accepted is not None:
+            errors += _metric_errors(sweep, worker, arguments(accepted), bool(errors))
+        for error in errors:
+            found.setdefault(error, []).append(classes)
+    if found:
+        all_classes = len(combinations)
+        lines = [(line, text + _with(text, of if len(of) < all_classes else [])) for (line, text), of in found.items()]
+        raise UsageError(format_errors(sweep.path, lines))
 
 
-def _command_errors(sweep: Definition, worker: Worker, arguments: Arguments) -> tuple[list[LineError], Point | None]:
-    """Returns the errors of the command and of all values, and a point without them; None if there is no such point."""
-    classes, problem = _classes(sweep, worker, arguments)
-    if problem is not None:
-        return [problem], None
-    tried = [(key, value) for key in sweep.distributions for value in _values_to_try(sweep, key)]
-    first = worker.check([arguments({**classes, key: value}) for key, value in tried])
+def _with(text: str, combinations: Sequence[Point]) -> str:
+    """Returns the classes with which an error occurs, where its text does not name them."""
+    named = [", ".join(f"{key} {value}" for key, value in classes.items()) for classes in combinations]
+    told = all(any(str(value) in text for value in classes.values()) for classes in combinations)
+    return "" if told else f" (with {'; '.join(named)})"
+
+
+def _classes(sweep: Definition) -> list[Point]:
+    """Returns the combinations of a model and data that the runs have; one empty point if the sweep varies neither."""
+    keys = [key for key in sweep.distributions if short_key(key) in ("model", "data")]
+    combinations = product(*(_values_to_try(sweep, key) for key in keys))
+    return [dict(zip(keys, values, strict=True)) for values in islice(combinations, MAX_CLASSES)]
+
+
+def _command_errors(
+    sweep: Definition, worker: Worker, arguments: Arguments, classes: Point
+) -> tuple[list[LineError], Point | None]:
+    """Returns the errors of the command and of all values with some classes of model and data.
+
+    The second result is a point without these errors; None if there is no such point.
+    """
+    point = {**first_point(sweep), **classes}
+    alone, together = worker.check([arguments(classes), arguments(point)])
+    if alone is not None and together is not None:  # a class may need another parameter
+        named = (key for key, value in classes.items() if str(value) in alone)
+        key = next(named, "command")
+        return [_at_line(sweep, key, alone if key == "command" else f"{key}: {alone}")], None
+    base = classes if alone is None else point
+    tried = [(key, value) for key in sweep.distributions if key not in classes for value in _values_to_try(sweep, key)]
+    first = worker.check([arguments({**base, key: value}) for key, value in tried])
     rejected = [(key, value, error) for (key, value), error in zip(tried, first, strict=True) if error is not None]
     # An option can depend on the class that another parameter selects, so try again with the accepted parameters.
-    accepted = {key: value for key, value in first_point(sweep).items() if key not in {key for key, _, _ in rejected}}
-    accepted = {**accepted, **classes}
+    accepted = {key: value for key, value in point.items() if key not in {key for key, _, _ in rejected}}
     second = worker.check([arguments({**accepted, key: value}) for key, value, _ in rejected])
     errors: dict[str, list[str]] = {}
     for (key, value, error), again in zip(rejected, second, strict=True):
@@ -55,21 +86,7 @@ def _command_errors(sweep: Definition, worker: Worker, arguments: Arguments) -> 
             accepted.setdefault(key, value)
     all_wrong = {key for key in errors if len(errors[key]) == len(_values_to_try(sweep, key))}  # report one of them
     lines = [_at_line(sweep, key, text) for key in errors for text in errors[key][: 1 if key in all_wrong else None]]
-    return lines, accepted if lines else first_point(sweep)
-
-
-def _classes(sweep: Definition, worker: Worker, arguments: Arguments) -> tuple[Point, LineError | None]:
-    """Returns the classes of model and data that the command needs from the parameters, or else an error."""
-    keys = [key for key in sweep.distributions if short_key(key) in ("model", "data")]
-    combinations = islice(product(*(_values_to_try(sweep, key) for key in keys)), MAX_CLASSES)
-    points: list[Point] = [{}, *(dict(zip(keys, values, strict=True)) for values in combinations)]
-    errors = worker.check([arguments(point) for point in points])
-    for point, error in zip(points, errors, strict=True):
-        if error is None:
-            return point, None
-    message = str(errors[1])  # with the first classes, or with none where there are none
-    named = (key for key, value in points[1].items() if str(value) in message)
-    return {}, _at_line(sweep, next(named, "command"), message)
+    return lines, accepted if lines else point
 
 
 def _values_to_try(sweep: Definition, key: str) -> list[Any]:

@@ -50,7 +50,11 @@ def errors(folder: Path, parameters: str, metric: str = "test/mse") -> list[str]
         ("model: {values: [Autoencoder, SparseAutoencoder]}, model.latent_dim: {value: 2}", []),
         ("model: {parameters: {class_path: {values: [VAE]}, init_args: {parameters: {latent_dim: {value: 2}}}}}", []),
         ("model: {values: [Autoencodr, VAE]}", ["line 3: model: there is no model Autoencodr; did you mean"]),
-        ("model: {value: Autoencodr}", ["line 3: there is no model Autoencodr; did you mean"]),
+        ("model: {value: Autoencodr}", ["line 3: model: there is no model Autoencodr; did you mean"]),
+        (
+            "model: {values: [VAE, GAN]}, model.beta: {values: [1, 2]}",
+            ["line 3: model.beta: there is no option --model.beta of GAN"],
+        ),
         ("model.depth: {value: 2}", ["line 4: --model is missing"]),
     ],
 )
