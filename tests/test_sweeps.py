@@ -83,7 +83,9 @@ def test_every_value_parses_and_the_metric_is_logged(
         first[key] = distribution.choices[0]
     varied = {key: d for key, d in definition.distributions.items() if key != "seed_everything"}
     points = [first] + [{**first, key: value} for key, d in varied.items() for value in d.choices[1:]]
-    for point in points:
+    step = [f"--trainer.limit_{part}_batches={int(part == 'train')}" for part in ("train", "val", "test")]
+    step.append("--trainer.max_epochs=1")
+    for number, point in enumerate(points):
         args = definition.arguments(point)
         extra = [f"--data.root={data_root}", "--data.val_size=20", f"--run.root={tmp_path}", "--run.pictures=false"]
         extra += ["--quality.val_images=50", "--quality.batch_size=50", "--data.batch_size=20"]
@@ -95,7 +97,7 @@ def test_every_value_parses_and_the_metric_is_logged(
             extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")
         extra += replacements(tmp_path, args)
         if logged:
-            train.main([*args, *extra, "--trainer.fast_dev_run=true"])
+            train.main([*args, *extra, *step, f"--run.name={number}"])  # the other values: one step of training
             continue
         limits = [f"--trainer.limit_{part}_batches=1" for part in ("train", "test")]
         result = train.main([*args, *extra, *limits, "--trainer.max_epochs=1"])
