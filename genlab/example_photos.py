@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_images
 from genlab.arguments import Parser, positive
 from genlab.interrupts import end_quietly_on_interrupt
 from genlab.runs.errors import UsageError, error_message
+from genlab.words import counted
 
 SMALLEST = 96
 """Shortest width of a part, in pixels."""
@@ -70,7 +71,7 @@ def main(args: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {options.folder}: {options.count} pictures each of china and flower")
+    print(f"wrote {options.folder}: {counted(options.count, 'picture')} each of china and flower")
     return 0
 
 

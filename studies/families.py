@@ -30,6 +30,7 @@ from genlab.report.compare.runs import Run, read_folders
 from genlab.report.records import FINISHED
 from genlab.runs.folder import write_atomically
 from genlab.sampling.sampler import CheckpointSampler
+from genlab.words import counted
 from lit_models import GLO, GenerativeModule
 from studies.benchmarks import machine
 from studies.command import (
@@ -258,7 +259,8 @@ def has_scores(run: Run) -> bool:
 def training(run: Run) -> str:
     """Names a run's epochs, and its precision unless that is float32."""
     precision = run.config.get("trainer.precision", "").removesuffix("-mixed")
-    return f"{run.config.get('trainer.max_epochs', '?')} epochs{f' in {precision}' if precision else ''}"
+    epochs = counted(int(run.config["trainer.max_epochs"]), "epoch")
+    return f"{epochs} in {precision}" if precision else epochs
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from genlab.callbacks.picture import PictureCallback
 from genlab.latents import decode_all, encode_all, latent_blocks, sample_gaussian_mixture
 from genlab.media import framed, image_grid, save_picture
 from genlab.random_state import isolated_rng
+from genlab.words import counted
 from lit_models.common.capabilities import Decodes, Encodes, Samples
 
 
@@ -32,7 +33,7 @@ class SampleGrids(PictureCallback):
         if isinstance(pl_module, Samples):
             with isolated_rng():
                 images = pl_module.sample(self.num_images)
-            self._save(trainer, "samples", images, f"{len(images)} samples from the prior")
+            self._save(trainer, "samples", images, f"{counted(len(images), 'sample')} from the prior")
         if not (isinstance(pl_module, Encodes) and isinstance(pl_module, Decodes)) or self.components < 1:
             return
         images, _ = trainer.datamodule.examples("train", self.num_codes)  # type: ignore[attr-defined]
@@ -42,7 +43,8 @@ class SampleGrids(PictureCallback):
         if len(codes) < 2 or all(block.kind == "categorical" for block in blocks):
             return
         sampled = sample_gaussian_mixture(codes, blocks, components, self.num_images)
-        title = f"{self.num_images} samples from a mixture of {components} Gaussians fitted to {len(codes):,} codes"
+        mixture = f"a mixture of {counted(components, 'Gaussian')} fitted to {len(codes):,} codes"
+        title = f"{counted(self.num_images, 'sample')} from {mixture}"
         self._save(trainer, "samples_mixture", decode_all(pl_module, sampled), title)
 
     def _save(self, trainer: Trainer, name: str, images: Tensor, title: str) -> None:

@@ -26,6 +26,7 @@ from datamodules import ImageDataModule
 from datamodules.loader import BatchLoader
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
+from genlab.words import counted
 from lit_models.common.batches import check_range
 from lit_models.common.module import GenerativeModule
 
@@ -266,7 +267,8 @@ def _check_batches(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     validates = trainer.limit_val_batches > 0 and trainer.check_val_every_n_epoch is not None
     if validates and isinstance(interval, int) and interval > batches:
         raise UsageError(
-            f"--trainer.val_check_interval is {interval}, and an epoch has {batches} batches; give at most {batches},"
+            f"--trainer.val_check_interval is {interval}, and an epoch has"
+            f" {counted(batches, 'batch', 'batches')}; give at most {batches},"
             " or --trainer.check_val_every_n_epoch null to count over all epochs"
         )
 

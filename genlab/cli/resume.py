@@ -14,6 +14,7 @@ from genlab.callbacks.resumed_options import ADVICE, ResumedOptions, as_typed, r
 from genlab.runs.config import UNNAMED_OPTIONS, UNRECORDED_GROUPS, flatten
 from genlab.runs.errors import UsageError, describe_error
 from genlab.runs.folder import run_of_checkpoint
+from genlab.words import counted
 from lit_models.common.checkpoints import CheckpointError, article, read_checkpoint
 from lit_models.common.component import imported_class
 from lit_models.common.module import GenerativeModule
@@ -150,7 +151,7 @@ class ResumePoint:
 
     def message(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
         """Says in one line what is resumed, and with which changes."""
-        done = f"{self.epochs} epoch{'s' * (self.epochs != 1)} and {self.steps} step{'s' * (self.steps != 1)}"
+        done = f"{counted(self.epochs, 'epoch')} and {counted(self.steps, 'step')}"
         said = ", ".join(f"{key} {as_typed(old)} -> {as_typed(new)}" for key, (old, new) in changes.items())
         return f"resuming {self.path} after {done}{f': {said}' if said else ''}"
 

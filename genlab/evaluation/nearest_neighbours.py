@@ -10,6 +10,7 @@ from torch import Tensor
 from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.finite import check_finite
 from genlab.media import framed, image_grid, tile_centres
+from genlab.words import counted
 
 
 class Nearest(NamedTuple):
@@ -83,7 +84,7 @@ def nearest_picture(
     labels = ["samples", *(f"by {name}" for name in searches)]
     ticks = list(zip(tile_centres(grid.height, len(rows)), labels, strict=True))
     title = (
-        f"{count} samples and the nearest of {searches['pixels'].rows:,} training images; median distance divided by"
-        f" that of {len(test):,} test images: {' and '.join(ratios)}"
+        f"{counted(count, 'sample')} and the nearest of {searches['pixels'].rows:,} training images; median distance"
+        f" divided by that of {len(test):,} test images: {' and '.join(ratios)}"
     )
     return framed(grid, title, yticks=ticks)

@@ -17,6 +17,7 @@ from PIL import Image
 from genlab.report.axes import MAX_LEVELS, Axis, category_axis, value_axis
 from genlab.report.records import SEED, as_text
 from genlab.runs.short_names import short_labels
+from genlab.words import counted
 
 COLUMNS = 4
 MAX_NAMED_LINES = 8
@@ -70,7 +71,8 @@ def grouped_figure(
     for panel in panels[:, 0]:
         panel.set_ylabel(metric)
     seeds = int(runs[SEED].nunique()) if SEED in runs else 1
-    figure.suptitle(f"{metric} by hyperparameter ({len(runs)} runs, {seeds} seed{'s' * (seeds != 1)})", fontsize=11)
+    counts = f"{counted(len(runs), 'run')}, {counted(seeds, 'seed')}"
+    figure.suptitle(f"{metric} by hyperparameter ({counts})", fontsize=11)
     return figure
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 
+from genlab.words import counted
+
 
 def run_facts(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
     """Returns the entries of summary.json that tell what was trained, on what, and by what it was measured.
@@ -40,7 +42,7 @@ def hardware(trainer: Trainer) -> str:
     if device.type != "cpu":
         return f"{count}{device.type}"
     threads = torch.get_num_threads()
-    return f"{count}{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{count}{processor()}, {counted(threads, 'thread')}"
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import safe_name, write_atomically
 from genlab.runs.wandb_access import require_wandb
 from genlab.runs.wandb_variables import use_writable_cache, variable
+from genlab.words import counted
 
 PREFIX = "wandb:"
 REFERENCE = re.compile(rf"{PREFIX}([^/:\s]+)/([^/:\s]+)/([^/:\s]+)(?::([^/:\s]+))?")
@@ -190,7 +191,7 @@ def _checkpoint_in(entries: Mapping[str, Any], version: Reference) -> str:
     """
     names = [name for name in entries if len(entries) == 1 or name.endswith(".ckpt")]
     if len(names) != 1:
-        has = f"{len(names)} checkpoints ({', '.join(sorted(names)[:4])})" if names else "no checkpoint"
+        has = f"{counted(len(names), 'checkpoint')} ({', '.join(sorted(names)[:4])})" if names else "no checkpoint"
         raise UsageError(f"{version} has {has}; give an artifact with one .ckpt file")
     if entries[names[0]].ref is not None:
         raise UsageError(f"{version} has only a link to {entries[names[0]].ref}; give an artifact with the file itself")

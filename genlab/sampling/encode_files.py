@@ -18,6 +18,7 @@ from genlab.sampling.images import to_float
 from genlab.sampling.own_images import ImageFiles, Reading, class_labels, images_and_others, report_left_out
 from genlab.sampling.progress import progress
 from genlab.sampling.saving import save
+from genlab.words import counted
 from lit_models import CheckpointError, GenerativeModule
 from lit_models.common.capabilities import Encodes
 
@@ -57,8 +58,9 @@ def encode(options: argparse.Namespace) -> None:
     root = options.input if options.input.is_dir() else options.input.parent
     made = Codes([path.relative_to(root).as_posix() for path in kept], labels, names, torch.cat(codes).numpy())
     save({options.output: as_npz(made) if options.output.suffix == ".npz" else as_csv(made)})
-    classes = f" of {len(names)} classes" if names else ""
-    print(f"wrote {options.output}: codes of {len(kept)} images{classes}, {made.codes.shape[1]} numbers each")
+    classes = f" of {counted(len(names), 'class', 'classes')}" if names else ""
+    count, numbers = counted(len(kept), "image"), counted(made.codes.shape[1], "number")
+    print(f"wrote {options.output}: codes of {count}{classes}, {numbers} each")
 
 
 def encoded_channels(model: GenerativeModule) -> int:

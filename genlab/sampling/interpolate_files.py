@@ -18,6 +18,7 @@ from genlab.sampling.output import grid
 from genlab.sampling.own_images import Reading
 from genlab.sampling.sample_checkpoint import FRAME_SECONDS
 from genlab.sampling.saving import save
+from genlab.words import counted
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Decodes
 
@@ -58,4 +59,4 @@ def interpolate(options: argparse.Namespace) -> None:
         row = torch.cat([first, images, last]) if options.compare else images
         picture = grid(row, len(row))
         save({options.output: lambda file: picture.save(file, format="PNG")})
-    print(f"wrote {options.output}: {len(images)} images between {options.input[0]} and {options.input[1]}")
+    print(f"wrote {options.output}: {counted(len(images), 'image')} between {options.input[0]} and {options.input[1]}")

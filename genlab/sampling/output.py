@@ -10,6 +10,7 @@ from torch import Tensor
 from genlab.media import framed, full_row, image_grid, tile_centres
 from genlab.sampling.images import to_float
 from genlab.sampling.labels import PredictedLabels
+from genlab.words import counted
 
 CAPTION_HEIGHT = 17
 GAP = 4
@@ -47,7 +48,7 @@ def grid_by_class(images: Tensor, labels: PredictedLabels, names: Sequence[str],
     picture = grid(torch.cat(rows), columns)
     ticks = list(zip(tile_centres(picture.height, len(names)), names, strict=True))
     source = "the codes" if labels.read_from == "code" else "the images"
-    title = f"{len(images):,} images by the class predicted from {source}, most probable first"
+    title = f"{counted(len(images), 'image')} by the class predicted from {source}, most probable first"
     return framed(picture, title, yticks=ticks)
 
 

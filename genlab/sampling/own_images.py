@@ -20,6 +20,7 @@ from datamodules.image_files import MAX_PIXELS, Size, is_file, is_folder
 from datamodules.image_reader import ImageReader, Resize, ValueRange
 from genlab.runs.errors import UsageError
 from genlab.sampling.run_data import training_option
+from genlab.words import counted
 
 NAMED = 3
 """Number of the images left out that a message names."""
@@ -175,5 +176,6 @@ def report_left_out(left_out: Sequence[Path], total: int, source: Path) -> None:
     if len(left_out) == total:
         raise DataError(f"no image in {source} can be read: {names}")
     print(
-        f"{len(left_out):,} of {total:,} images in {source} cannot be read and are left out: {names}", file=sys.stderr
+        f"{len(left_out):,} of {counted(total, 'image')} in {source} cannot be read and are left out: {names}",
+        file=sys.stderr,
     )

@@ -25,6 +25,7 @@ from genlab.sampling.run_data import class_names, training_data
 from genlab.sampling.sample_folder import SampleFolder, number_names
 from genlab.sampling.sampler import CheckpointSampler
 from genlab.sampling.saving import check_new, save, whole_folder
+from genlab.words import counted
 from lit_models import GenerativeModule, Probe
 from lit_models.common.capabilities import HasLatentBlocks, Samples, Translates
 
@@ -134,7 +135,8 @@ def _write_folder(
             asked += [of_batch] if of_batch is not None else []
             writer.add(images, known)
             bar.advance(task, len(images))
-    print(f"wrote {options.output}: {count} images{f', in folders of {len(writer.counts)} classes' if names else ''}")
+    folders = f", in folders of {counted(len(writer.counts), 'class', 'classes')}" if names else ""
+    print(f"wrote {options.output}: {counted(count, 'image')}{folders}")
     if classifier is not None:
         _print_counts(_joined(predicted), names, torch.cat(asked) if asked else None, isinstance(classifier, Probe))
 
@@ -199,7 +201,9 @@ def _write(
         arrays = data_arrays(images, known)
         save({options.output: lambda file: np.savez_compressed(file, **arrays)})  # type: ignore[arg-type]
         note = "" if known is not None else "; no --classifier, so all labels are 0"
-        print(f"wrote {options.output}: {len(images)} images, {len(arrays['x_test'])} of them as x_test{note}")
+        print(
+            f"wrote {options.output}: {counted(len(images), 'image')}, {len(arrays['x_test'])} of them as x_test{note}"
+        )
         return
     columns = _columns(options, len(images))
     if labels is None:
@@ -214,7 +218,7 @@ def _write(
         rows = [f"{index},{label},{share:.6f}\n" for index, (label, share) in enumerate(_pairs(labels))]
         files[table] = lambda file: file.write("".join(["index,label,probability\n", *rows]).encode())
     save(files)
-    print(f"wrote {options.output}: {len(images)} images")
+    print(f"wrote {options.output}: {counted(len(images), 'image')}")
     if labels is not None:
         print(f"wrote {table}")
 

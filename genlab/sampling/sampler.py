@@ -19,6 +19,7 @@ from genlab.latents import (
 )
 from genlab.runs.errors import UsageError
 from genlab.sampling.images import describe_shape, to_uint8
+from genlab.words import counted
 from lit_models import CheckpointError, GenerativeModule
 from lit_models.common.capabilities import Decodes, Encodes, HasLatentBlocks, HasOptimizedImages, LatentBlock, Samples
 
@@ -116,7 +117,8 @@ class CheckpointSampler:
             images = self.model.optimized_images()
             if n > len(images):
                 raise UsageError(
-                    f"{type(self.model).__name__} has {len(images)} images; give --count {len(images)} or less"
+                    f"{type(self.model).__name__} has {counted(len(images), 'image')};"
+                    f" give --count {len(images)} or less"
                 )
             yield to_uint8(images[:n]), None
         else:

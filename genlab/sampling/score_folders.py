@@ -33,6 +33,7 @@ from genlab.sampling.images import describe_shape
 from genlab.sampling.own_images import ImageFiles, Reading, images_and_others, report_left_out
 from genlab.sampling.progress import progress
 from genlab.sampling.saving import save
+from genlab.words import counted
 
 ARRAYS = (".npz", ".npy")
 BATCH_SIZE = 100
@@ -185,7 +186,9 @@ def _positions(count: int, options: argparse.Namespace) -> list[int]:
 
 def _check_count(count: int, scores: FolderScores, path: Path) -> None:
     if count < scores.least:
-        raise UsageError(f"{path} has {count} images; the scores need at least {scores.least}, and better thousands")
+        raise UsageError(
+            f"{path} has {counted(count, 'image')}; the scores need at least {scores.least}, and better thousands"
+        )
 
 
 def _print(

@@ -23,6 +23,7 @@ from genlab.sampling.images import to_picture, to_uint8
 from genlab.sampling.own_images import Reading, images_and_others, or_skip, report_left_out
 from genlab.sampling.progress import progress
 from genlab.sampling.saving import save
+from genlab.words import counted
 from lit_models import GenerativeModule
 from lit_models.common.capabilities import Reconstructs, Translates
 
@@ -59,7 +60,7 @@ def translate(options: argparse.Namespace) -> None:
             save({places[path]: partial(picture.save, format="PNG")})
     kinds = ", ".join(sorted({file.suffix or "no suffix" for file in others}))
     note = f"; other files in {options.input} left out: {len(others)} ({kinds})" if others else ""
-    print(f"wrote {folder}: {len(shapes)} images{note}")
+    print(f"wrote {folder}: {counted(len(shapes), 'image')}{note}")
 
 
 def destinations(originals: Sequence[Path], source: Path, folder: Path) -> dict[Path, Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from genlab.arguments import Parser, discard_output, find_in_current_folder, positive
 from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
+from genlab.words import counted
 
 EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     result = run_sweep(sweep, how)
     kept = f", {result.kept} kept from before" if result.kept else ""
     failed = f", {result.failed} failed" if result.failed else ""
-    print(f"{sweep.name}: {result.finished} runs finished{kept}{failed}")
+    print(f"{sweep.name}: {counted(result.finished, 'run')} finished{kept}{failed}")
     if result.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + result.signal
@@ -49,7 +50,7 @@ def agent(options: argparse.Namespace) -> int:
     from genlab.sweep.agent import run_agent
 
     result = run_agent(options.sweep, options.count, options.devices or None)
-    print(f"{result.finished} runs finished, {result.failed} failed")
+    print(f"{counted(result.finished, 'run')} finished, {result.failed} failed")
     if result.signal is not None:
         return 128 + result.signal
     return 1 if result.failed else 0

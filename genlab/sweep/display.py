@@ -11,6 +11,7 @@ from rich.text import Text
 from genlab.sweep.definition import Definition
 from genlab.sweep.queue import Job, SweepStatus
 from genlab.sweep.worker import Json, Outcome
+from genlab.words import counted
 
 
 class Display:
@@ -46,7 +47,7 @@ class Display:
     def begin(self, status: SweepStatus) -> None:
         self._began, self._done_before = time.monotonic(), status.finished + status.failed
         if self._done_before:
-            self.print(f"{self.sweep.name}: {status.finished} runs finished before, {status.failed} failed")
+            self.print(f"{self.sweep.name}: {counted(status.finished, 'run')} finished before, {status.failed} failed")
         self._sweep_bar = self._bars.add_task(self.sweep.name, total=status.total, note="")
         self._update(status)
 

@@ -30,6 +30,7 @@ from genlab.sweep.definition import (
     refuse_booleans,
 )
 from genlab.sweep.distributions import GRID_KINDS, Distribution, read_distribution
+from genlab.words import counted
 from genlab.yaml_files import check_yaml, read_text
 
 METHODS = ("grid", "random", "bayes")
@@ -74,7 +75,7 @@ def format_errors(path: Path, errors: Sequence[LineError]) -> str:
     """Formats all errors of a file, one per line, sorted by their lines in the file."""
     ordered = sorted(errors, key=lambda error: math.inf if error[0] is None else error[0])
     lines = [message if line is None else f"line {line}: {message}" for line, message in ordered]
-    return "\n  ".join([f"{path} has {len(lines)} error{'s' if len(lines) > 1 else ''}:", *lines])
+    return "\n  ".join([f"{path} has {counted(len(lines), 'error')}:", *lines])
 
 
 class _Document:

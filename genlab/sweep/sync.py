@@ -23,6 +23,7 @@ from genlab.packaged import sweep_command
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import is_running, read_summary
 from genlab.runs.wandb_access import require_wandb
+from genlab.words import counted
 
 BATCH_RUNS = 50
 """The number of runs that one call of the client sends."""
@@ -169,7 +170,7 @@ class _Sender:
 
 
 def _print_result(folder: Path, result: SyncResult, console: rich.console.Console) -> None:
-    line = f"{folder}: {len(result.sent)} runs sent to W&B, {len(result.sent_before)} sent before"
+    line = f"{folder}: {counted(len(result.sent), 'run')} sent to W&B, {len(result.sent_before)} sent before"
     console.print(line + (f", {len(result.failed)} not sent" if result.failed else ""))
     for name, reason in result.failed.items():
         console.print(f"  {name} was not sent: {reason}", style="red")

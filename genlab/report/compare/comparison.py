@@ -12,6 +12,7 @@ from genlab.report.compare.table import Column, Table, build, comparable_metrics
 from genlab.report.records import SEED
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
+from genlab.words import counted
 
 SPLITS = ("test/", "val/", "train/")
 MAX_NAMED_RUNS = 4
@@ -182,7 +183,7 @@ def _notes(
         notes.append(f"runs left out: {parts}")
     repeated = sum(len(c.seeds) < len(c.runs) for c in configurations)
     if repeated:
-        notes.append(f"runs of the same seed count as one, their mean ({repeated} configurations)")
+        notes.append(f"runs of the same seed count as one, their mean ({counted(repeated, 'configuration')})")
     measured = [metric for metric in metrics if metric_of(metric).scope is CLASSIFIER]
     unknown = [
         run
@@ -191,7 +192,7 @@ def _notes(
     ]
     if unknown:
         notes.append(
-            f"{len(unknown)} runs do not record which evaluation classifier measured them; the option"
+            f"the evaluation classifier of {counted(len(unknown), 'run')} is not recorded; the option"
             " --quality.classifier, or its default, stands for it"
         )
     return notes

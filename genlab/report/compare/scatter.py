@@ -26,6 +26,7 @@ from genlab.report.compare.rendering import ARROWS
 from genlab.report.compare.runs import TIMED
 from genlab.report.records import ENDED_EARLY, as_text
 from genlab.runs.short_names import last_word
+from genlab.words import counted
 
 MAX_PANELS = 12
 PANELS_IN_ROW = 3
@@ -238,5 +239,8 @@ def _notes(count: int, points: pd.DataFrame, panels: list[tuple[str, list[int]]]
         notes.append(f"Line: Pareto front ({directions}); the numbers are those of the table's rows.")
     if len(panels) > MAX_PANELS:
         left = sum(len(members) for _, members in panels[MAX_PANELS:])
-        notes.append(f"Not shown: {len(panels) - MAX_PANELS} more panels with {left} configurations; use --where.")
+        notes.append(
+            f"Not shown: {counted(len(panels) - MAX_PANELS, 'more panel')} with"
+            f" {counted(left, 'configuration')}; use --where."
+        )
     return " ".join(notes)

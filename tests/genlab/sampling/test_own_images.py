@@ -197,7 +197,7 @@ def test_inception_scores_have_names_of_their_own(photos: Path, tmp_path: Path, 
         (["score", "{photos}", "{photos}", "--features={classifier}", "--count=3"], "--count 3: the scores need"),
         (
             ["score", "{photos}", "{photos}/dog/1.png", "--features={classifier}"],
-            "has 1 images; the scores need at least 6",
+            "has 1 image; the scores need at least 6",
         ),
         (["score", "{photos}", "{photos}", "--features={vae}"], "holds a VAE; features are those of a Classifier"),
         (["score", "{photos}", "{photos}", "--features={classifier}", "--size=9"], "--size: not with a classifier"),
