@@ -23,6 +23,7 @@ SCRIPTS = (
     "importance.js",
     "parallel.js",
     "grouped.js",
+    "curve_lines.js",
     "curves.js",
     "table.js",
     "main.js",

@@ -23,6 +23,8 @@ ENDED_EARLY = "ended early"
 """The state in a report of a finished run whose training was ended by the sweep's early termination."""
 LOST = "lost"
 """The state in a report of a run that is marked as running, but whose process is gone."""
+PICTURE_TYPES = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg"}
+"""The endings of the pictures of a run, and their media types."""
 
 
 @dataclass
@@ -254,7 +256,7 @@ def _definition(path: Path) -> dict[str, Any]:
 
 
 def _pictures(run: Path) -> list[str]:
-    files = sorted(path.name for path in run.glob("media/*") if path.suffix in (".png", ".gif", ".jpg"))
+    files = sorted(path.name for path in run.glob("media/*") if path.suffix in PICTURE_TYPES)
     return [f"../{quote(run.name)}/media/{quote(name)}" for name in files]
 
 

@@ -96,8 +96,9 @@ def compare(options: argparse.Namespace) -> int:
     chart = choose_chart(tables, options.x, **more) if options.x else None
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
-        output.write_output(tables, path, chart)
-        print(f"written: {path}")
+        output.write_output(tables, path, chart, options.embed_pictures)
+        linked = path.suffix == ".html" and not options.embed_pictures
+        print(f"written: {path}" + (", whose pictures are links (--embed-pictures)" if linked else ""))
     return 0
 
 
@@ -288,6 +289,11 @@ def _add_compare(one: Parser) -> None:
         "--include-early",
         action="store_true",
         help="Compare the runs that early_terminate ended, too (default: they are left out).",
+    )
+    one.add_argument(
+        "--embed-pictures",
+        action="store_true",
+        help="Put the pictures of the runs into the page, so that it can be sent to others (default: they are linked).",
     )
     one.add_argument(
         "--x",

@@ -43,10 +43,17 @@ def check_outputs(
             raise UsageError(f"--output {path} is a folder; give the name of a file")
 
 
-def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None) -> None:
+def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None, embed: bool = False) -> None:
     """Writes tables to a file, or draws a chart: the scatter chart, or else bars of the first table's metric.
 
+    Args:
+        tables: The tables.
+        path: The file.
+        chart: What the scatter chart shows.
+        embed: Whether a page contains the pictures of the runs; otherwise it links them.
+
     Raises:
+        UsageError: The pictures are too large to be in a page.
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,7 @@ def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None
     elif path.suffix == ".html":
         from genlab.report.compare.page import write_page
 
-        write_page(tables, TITLE, path, chart)
+        write_page(tables, TITLE, path, chart, embed)
     else:
         from genlab.report.compare.chart import bars, picture
         from genlab.report.compare.scatter import scatter

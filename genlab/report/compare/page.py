@@ -14,6 +14,7 @@ from genlab.report.axes import short_classes
 from genlab.report.compare.comparability import Key, better_of, metric_of
 from genlab.report.compare.comparison import of_all_metrics
 from genlab.report.compare.folding import Configuration, label_of, varying_keys
+from genlab.report.compare.page_media import curves_of, pictures_of
 from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import html_table, legend
 from genlab.report.compare.runs import FACTS, Run
@@ -23,7 +24,7 @@ from genlab.report.self_contained import PAGE, axis, rounded, write_self_contain
 from genlab.runs.short_names import short_labels
 
 OWN = Path(__file__).parent / "page"
-SHARED_SCRIPTS = ("common.js", "address.js", "axes.js", "data_table.js")
+SHARED_SCRIPTS = ("common.js", "address.js", "axes.js", "data_table.js", "curve_lines.js")
 SCRIPTS = (
     "selection.js",
     "quantities.js",
@@ -32,11 +33,15 @@ SCRIPTS = (
     "pareto.js",
     "scatter_axes.js",
     "scatter.js",
+    "curves.js",
+    "media.js",
     "main.js",
 )
 
 
-def write_page(tables: Sequence[Table], title: str, path: Path, chart: Chart | None = None) -> Path:
+def write_page(
+    tables: Sequence[Table], title: str, path: Path, chart: Chart | None = None, embed: bool = False
+) -> Path:
     """Writes the page. Without JavaScript it shows the tables as they are in the other files.
 
     Args:
@@ -44,6 +49,7 @@ def write_page(tables: Sequence[Table], title: str, path: Path, chart: Chart | N
         title: The title of the page.
         path: The HTML file.
         chart: What the scatter chart shows first.
+        embed: Whether the page contains the pictures of the runs; otherwise it links them.
     """
     full = of_all_metrics(tables)
     is_pivot = tables[0].keys != full.keys or bool(tables[0].title)
@@ -53,7 +59,7 @@ def write_page(tables: Sequence[Table], title: str, path: Path, chart: Chart | N
         title,
         OWN / "compare.html",
         [*(PAGE / name for name in SHARED_SCRIPTS), *(OWN / name for name in SCRIPTS)],
-        page_data(full, tables, is_pivot, path, chart),
+        page_data(full, tables, is_pivot, path, chart, embed),
         [OWN / "compare.css"],
         static=f'<div class="panel">{static}</div>',
         pivots=static if is_pivot else "",
@@ -62,7 +68,7 @@ def write_page(tables: Sequence[Table], title: str, path: Path, chart: Chart | N
 
 
 def page_data(
-    full: Table, tables: Sequence[Table], is_pivot: bool, path: Path, chart: Chart | None = None
+    full: Table, tables: Sequence[Table], is_pivot: bool, path: Path, chart: Chart | None = None, embed: bool = False
 ) -> dict[str, Any]:
     """Returns the data of the page as JSON values.
 
@@ -72,10 +78,12 @@ def page_data(
         is_pivot: Whether the tables have other rows than the configurations.
         path: The HTML file, to which links are relative.
         chart: What the scatter chart shows first.
+        embed: Whether the pictures are in the page.
     """
     configurations = [row.configurations[0] for row in full.rows]
     runs = [(index, run) for index, c in enumerate(configurations) for run in c.runs]
-    numbers = {run: number for number, (_, run) in enumerate(runs)}
+    indexed = [run for _, run in runs]
+    numbers = {run: number for number, run in enumerate(indexed)}
     shown = {column.metric for table in tables for column in table.columns}
     groups: dict[Key, int] = {}
     return {
@@ -90,8 +98,9 @@ def page_data(
         "chart": asdict(chart) if chart else {},
         "configurations": [_configuration(row, full, numbers, groups) for row in full.rows],
         "runs": [_run(index, run, path.parent) for index, run in runs],
-        "media": {},
-        "curves": {},
+        "media": pictures_of(indexed, path.parent, embed),
+        "embedded": embed,
+        "curves": curves_of(indexed),
     }
 
 
