@@ -2,8 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -54,6 +55,7 @@ def grouped_figure(
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(hyperparameters) :]:
         panel.set_visible(False)
+    numbers = []  # the panels of numbers, which share their limits
     for panel, by in zip(panels.flat, hyperparameters, strict=False):
         axis = value_axis(runs[by], (scales or {}).get(by))
         others = [name for name in hyperparameters if name != by]
@@ -63,11 +65,14 @@ def grouped_figure(
             draw = _scatter if len(axis.ticks) > MAX_LEVELS else _lines
             draw(panel, axis, runs, metric, others)
             number_ticks(panel, axis)
-            panel.set_ylim(_limits(runs[metric]))
+            numbers.append(panel)
         panel.set_xlabel(by)
         panel.grid(alpha=0.3, axis="y" if axis.categorical else "both")
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=7)
+    limits = [panel.get_ylim() for panel in numbers]
+    for panel in numbers:
+        panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     for panel in panels[:, 0]:
         panel.set_ylabel(metric)
     seeds = int(runs[SEED].nunique()) if SEED in runs else 1
@@ -111,9 +116,7 @@ def _bars(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: list
             panel.annotate(
                 f"{height:.4g}", (at, 0), (0, 4), textcoords="offset points", ha="center", fontsize=8, bbox=box
             )
-    names = [_cut(name) for _, name in axis.ticks]
-    slanted = sum(map(len, names)) > MAX_UPRIGHT
-    panel.set_xticks(x, names, rotation=30 * slanted, ha="right" if slanted else "center", rotation_mode="anchor")
+    category_ticks(panel, [name for _, name in axis.ticks])
     panel.margins(y=0.1)
 
 
@@ -125,6 +128,14 @@ def _scatter(panel: Axes, axis: Axis, runs: pd.DataFrame, metric: str, others: l
     means, spreads = (getattr(values[numbers.index].groupby(groups, observed=True), kind)() for kind in ("mean", "std"))
     middles = numbers.groupby(groups, observed=True).median()
     panel.errorbar(middles, means, spreads, label="mean of a group", color="0.25", marker="s", lw=3, capsize=4)
+
+
+def category_ticks(panel: Axes, names: Sequence[str]) -> None:
+    """Labels the places 0, 1, 2, ... of categories; slanted if the names together are long."""
+    cut = [_cut(name) for name in names]
+    slanted = sum(map(len, cut)) > MAX_UPRIGHT
+    style: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    panel.set_xticks(range(len(cut)), cut, **style)
 
 
 def number_ticks(panel: Axes, axis: Axis) -> None:
@@ -146,15 +157,6 @@ def number_ticks(panel: Axes, axis: Axis) -> None:
             kept.append(i)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xticks(at[kept], [axis.ticks[i][1] for i in kept])
-
-
-def _limits(values: pd.Series) -> tuple[float, float]:
-    """Returns the limits that all panels of numbers share."""
-    low, high = float(values.min()), float(values.max())
-    if not math.isfinite(low):
-        return (0.0, 1.0)
-    room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
-    return (low - room, high + room)
 
 
 def _cut(text: str) -> str:

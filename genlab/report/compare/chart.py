@@ -42,7 +42,8 @@ def bars(table: Table, metric: str) -> Figure:
         _panel(panel, cells[:MAX_BARS])
     known = metric_of(metric)
     axes[-1].set_xlabel(" ".join(part for part in (metric, known.unit, ARROWS[known.better]) if part))
-    axes[0].set_title("a point for each seed; green: best of those that compare", fontsize=9, loc="left")
+    best = any(cell.best for cells in panels.values() for _, cell in cells)
+    figure.suptitle("a point for each seed" + "; green: best of those that compare" * best, fontsize=9)
     return figure
 
 

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from genlab.report.axes import Axis, is_log, levels_of, numbers_of, value_axis
-from genlab.report.charts import number_ticks, without_math
+from genlab.report.charts import category_ticks, number_ticks, without_math
 from genlab.report.compare.comparability import Better, better_of, metric_of
 from genlab.report.compare.folding import FINGERPRINTS, Configuration, varying_keys
 from genlab.report.compare.pareto import pareto_front
@@ -207,9 +207,7 @@ def _bars(panel: Axes, points: pd.DataFrame, x: Axis) -> pd.Series:
     panel.bar(
         range(len(levels)), [points["y"][points["at"] == level].mean() for level in levels], width=0.75, color="0.88"
     )
-    panel.set_xticks(
-        range(len(levels)), [names[level] for level in levels], rotation=30, ha="right", rotation_mode="anchor"
-    )
+    category_ticks(panel, [names[level] for level in levels])
     at = points["at"].map(levels.index).astype(float)
     place = points.groupby("at").cumcount() + 0.5
     return at + 0.6 * (place / points.groupby("at")["at"].transform("size") - 0.5)

@@ -9,9 +9,11 @@ function drawGrouped() {
   const sorted = [...parameters].sort((a, b) => order.indexOf(a.key) - order.indexOf(b.key));
   const node = byId('grouped-charts');
   while (node.children.length < sorted.length) node.append(element('div'));
+  const runs = measured(state.metric);
+  const range = metricRange(runs);
   sorted.forEach((parameter, i) => {
     const draw = isContinuous(parameter) ? pointsChart : levelsChart;
-    draw(node.children[i], parameter, measured(state.metric));
+    draw(node.children[i], parameter, runs, range);
   });
   byId('grouped-caption').textContent =
     'Thick line: mean over all other hyperparameters and seeds. Its bars: standard deviation of that mean over seeds. ' +
@@ -23,9 +25,16 @@ function drawGrouped() {
     'Unfinished runs and infinite values are not shown.';
 }
 
-// The range of the metric axis, which is the same in all panels.
-function metricRange() {
-  const values = measured(state.metric).map(run => data.values[state.metric][run]);
+// The range of the metric axis, which is the same in all panels of numbers: of the runs, the bars and the bands.
+function metricRange(runs) {
+  const values = runs.map(run => data.values[state.metric][run]);
+  for (const parameter of parameters.filter(one => one.numbers !== null && !isContinuous(one))) {
+    const { thin, all } = atLevels(parameter, runs);
+    for (const point of [...all, ...thin.flatMap(line => line.points)].filter(Boolean)) {
+      const reach = Math.max(point.spread ?? 0, point.others ?? 0);
+      values.push(point.mean - reach, point.mean + reach);
+    }
+  }
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = 0.06 * (high - low) || 0.06 * Math.abs(high) || 1;
   return [low - room, high + room];
@@ -45,7 +54,8 @@ function atLevel(runs, settingOf) {
   return { runs, mean: mean(perSeed), spread: deviation(perSeed), others: deviation(perSetting), settings: perSetting.length };
 }
 
-function levelsChart(node, parameter, runs) {
+// The levels of a parameter, and at each one the runs of each setting of the other hyperparameters and all runs.
+function atLevels(parameter, runs) {
   const others = parameters.filter(other => other !== parameter);
   const settingOf = run => others.map(other => other.at[run]).join();
   const levels = [...new Set(runs.map(run => parameter.at[run]))].sort((a, b) => a - b);
@@ -54,15 +64,19 @@ function levelsChart(node, parameter, runs) {
   const settings = others.length ? [...groupBy([...runs].sort(inOrder), settingOf).values()] : [];
   const title = group => others.map(other => `${other.label} ${cut(levelOf(other, group[0]))}`).join(', ');
   const thin = settings.map(group => ({ name: title(group), points: cells(group).map(cell => (cell.length ? overSeeds(cell) : null)) }));
-  const all = cells(runs).map(cell => atLevel(cell, settingOf));
+  return { levels, thin, all: cells(runs).map(cell => atLevel(cell, settingOf)) };
+}
+
+function levelsChart(node, parameter, runs, range) {
+  const { levels, thin, all } = atLevels(parameter, runs);
   const texts = all.map((point, i) => levelText(parameter, levels[i], point));
   const draw = parameter.numbers === null ? categoryPanel : numberPanel;
-  const { traces, ...axes } = draw(parameter, runs, levels, thin, all, texts);
-  Plotly.react(node, traces, layout({ ...axes, showlegend: settings.length > 0 && settings.length <= MAX_IN_LEGEND }), CONFIG);
+  const { traces, ...axes } = draw(parameter, runs, levels, thin, all, texts, range);
+  Plotly.react(node, traces, layout({ ...axes, showlegend: thin.length > 0 && thin.length <= MAX_IN_LEGEND }), CONFIG);
 }
 
 // Numbers on a continuous axis, joined by lines; no line leads to None.
-function numberPanel(parameter, runs, levels, thin, all, texts) {
+function numberPanel(parameter, runs, levels, thin, all, texts, range) {
   const places = numberPlaces(parameter, runs);
   const x = levels.map(level => places.of(runs.find(run => parameter.at[run] === level)));
   const traces = coloured(thin, (lines, color, name) => thinTrace(lines, x, places.none, color, name));
@@ -72,7 +86,7 @@ function numberPanel(parameter, runs, levels, thin, all, texts) {
   const mean = meanTrace(x, all, texts);
   traces.push(places.none === null ? mean : { ...meanTrace(x, all, texts), connectgaps: false, ...gapBefore(mean, numbers) });
   return { traces, xaxis: numberAxisLayout(parameter, places, levels.map((level, i) => [x[i], parameter.levels[level]])),
-    yaxis: { title: { text: plain(state.metric) }, range: metricRange() } };
+    yaxis: { title: { text: plain(state.metric) }, range } };
 }
 
 // Inserts an empty point before the last one, so that no line leads to it.
@@ -156,7 +170,7 @@ function runLines(runs, max = 6) {
 }
 
 // A number with many values, as in a random search: one point per run, and the means of groups of similar values.
-function pointsChart(node, parameter, all) {
+function pointsChart(node, parameter, all, range) {
   const places = numberPlaces(parameter, all);
   const runs = all.filter(run => parameter.numbers[run] !== null).sort((a, b) => parameter.numbers[a] - parameter.numbers[b]);
   const groups = Array.from({ length: GROUPS }, (_, i) =>
@@ -170,7 +184,7 @@ function pointsChart(node, parameter, all) {
   const ticks = places.none === null ? round : [...round.filter(([number]) => number <= places.high), [places.none, 'none']];
   Plotly.react(node, [cloud, { ...meanTrace(points.map(point => point.x), points, texts), name: 'mean of a group' }], layout({
     xaxis: numberAxisLayout(parameter, places, ticks),
-    yaxis: { title: { text: plain(state.metric) }, range: metricRange() },
+    yaxis: { title: { text: plain(state.metric) }, range },
     showlegend: false,
   }), CONFIG);
 }
