@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from genlab.packaged import command_for_sweep
+from genlab.runs.clock import SECONDS, read_seconds
 from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, why_lost
@@ -175,7 +176,7 @@ def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
 def read_history(path: Path) -> pd.DataFrame:
     """Reads metrics.csv without the damaged lines of a killed process; returns an empty table without such a file.
 
-    Epochs count from 1.
+    Epochs count from 1. A column seconds has the time since the start of the run, if it was recorded.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -186,7 +187,9 @@ def read_history(path: Path) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame()
     rows = [[_number(cell) for cell in line] for line in lines[1:] if len(line) == len(lines[0])]
-    return epochs_from_one(pd.DataFrame(rows, columns=lines[0], dtype=float))
+    table = epochs_from_one(pd.DataFrame(rows, columns=lines[0], dtype=float))
+    seconds = pd.Series(read_seconds(path.with_name(SECONDS)), dtype=float)
+    return table if seconds.empty else table.assign(seconds=seconds)
 
 
 def epochs_from_one(history: pd.DataFrame) -> pd.DataFrame:

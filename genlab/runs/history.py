@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from genlab.runs.clock import SECONDS, Clock
 from genlab.runs.folder import write_atomically
 
 INDEX_COLUMNS = ["step", "epoch"]
@@ -48,6 +49,7 @@ class MetricsCSV(Logger):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
+        self._clock = Clock(folder / SECONDS)
         self._columns: list[str] = []
         self._count: int | None = None
 
@@ -77,6 +79,7 @@ class MetricsCSV(Logger):
             self._count = count + 1
         else:
             self._rewrite([*self._rows(), row])
+        self._clock.append()
 
     def count(self) -> int:
         """The number of rows."""
@@ -101,6 +104,7 @@ class MetricsCSV(Logger):
         if last is not None and len(rows) >= count - 1:
             rows[count - 1 :] = [dict(last)]
         self._rewrite(rows)
+        self._clock.resume(len(rows))
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():

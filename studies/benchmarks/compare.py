@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from genlab.runs.clock import SECONDS
 from genlab.runs.folder import write_summary
 
 MODELS = ("VAE", "WAE", "GAN", "Glow", "DDPM")
@@ -46,6 +47,12 @@ def write_experiment(folder: Path, model: str, data: str, count: int) -> None:
         run = folder / f"latent_dim={2 + setting},seed={seed}"
         run.mkdir(parents=True)
         write_summary(run, summary)
+        rows = [[step, step / 10, *(f"{draw.gauss(setting, 0.1):.6f}" for _ in METRICS)] for step in range(10, 310, 10)]
+        head = ["step", "epoch", *(f"val/{name}" for name in METRICS)]
+        (run / "metrics.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [head, *rows]))
+        (run / SECONDS).write_text("".join(f"{step * draw.uniform(0.1, 0.11):.2f}\n" for step in range(30)))
+        (run / "media").mkdir()
+        (run / "media" / "samples.png").write_bytes(b"")
 
 
 def write_experiments(root: Path, count: int) -> list[Path]:

@@ -81,3 +81,8 @@ function layout(changes = {}) {
     yaxis: { ...axis, ...changes.yaxis },
   };
 }
+
+function band(x, low, high, color = 'rgba(90,100,120,0.13)') {
+  return { type: 'scatter', mode: 'lines', x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], fill: 'toself',
+    fillcolor: color, line: { width: 0 }, hoverinfo: 'skip', showlegend: false };
+}

@@ -149,11 +149,6 @@ function meanTrace(x, points, hovertext) {
     error_y: errorBars(points, '#30343c', 2, 5) };
 }
 
-function band(x, low, high, color = 'rgba(90,100,120,0.13)') {
-  return { type: 'scatter', mode: 'lines', x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], fill: 'toself',
-    fillcolor: color, line: { width: 0 }, hoverinfo: 'skip', showlegend: false };
-}
-
 function levelText(parameter, level, point) {
   return [`<b>${plain(parameter.label)} ${plain(cut(parameter.levels[level]))}</b>`, `mean <b>${format(point.mean)}</b>`,
     plusMinus(point.spread, 'over seeds'), plusMinus(point.others, `over ${point.settings} settings of the other hyperparameters`),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sweep
 from genlab.report.compare.comparison import Question, compare, of_all_metrics
@@ -29,7 +30,12 @@ def write_experiments(root: Path) -> list[str]:
         metrics = {"test/mse": (size or 4) ** -1 + 0.01 * seed, "test/frechet_classifier": 5.0 + seed, "test/own": 2.0}
         config = {"model.latent_dim": size, "model.optimizer.lr": 1e-3 * (size or 1), "model.relu": size == 2}
         seconds = {2: 10, 8: 30, 32: 20, None: 40}[size]
-        write(root / "vae" / f"{size},{seed}", "VAE", seed, metrics, config=config, seconds=seconds, parameters=size)
+        run = root / "vae" / f"{size},{seed}"
+        write(run, "VAE", seed, metrics, config=config, seconds=seconds, parameters=size)
+        (run / "metrics.csv").write_text(f"step,epoch,val/mse\n10,1,{seed}\n20,2,{seed + 1}\n30,3,{seed + 4}\n")
+        (run / "seconds.csv").write_text("1.5\n3\n4.5\n" if size else "")
+        (run / "media").mkdir()
+        Image.new("L", (2, 2), seed).save(run / "media" / f"{'samples' if size else 'other #'}.png")
     gan = {"test/frechet_classifier": 2.0, "test/mse": math.inf}
     write(root / "gan" / "default", "GAN", 0, gan, classifier="b" * 16)
     write(root / "gan" / "early", "GAN", 0, gan, classifier="b" * 16, ended_early=True, config={"model.latent_dim": 64})
@@ -95,6 +101,35 @@ def test_the_table_and_the_scatter_chart_follow_the_user(page: Path, tab: Any):
     assert shown(tab, "#")[2:] == ["3", "4", "5", "6"] and tab.locator("tr.front").count() == 2
     tab.fill("#table-filter", "latent_dim > 2 model=VAE")
     assert shown(tab, "latent_dim") == ["8", "32"] and sorted(chart(tab)[0][1]["x"]) == [20, 30]
+
+
+@NEEDS_CHROMIUM
+def test_learning_curves_and_pictures_are_those_of_the_selection(page: Path, tab: Any):
+    tab.goto(
+        page.as_uri()
+        + "#media-metric=test/mse&table-filter=latent_dim<9&curves-group=model.latent_dim&curves-axis=seconds"
+    )
+    captions = tab.locator("#media-pictures figcaption").all_inner_texts()
+    assert captions == [
+        f"{n} VAE, latent_dim {size}, seed 0, test/mse {mse}" for n, size, mse in ((3, 2, 0.5), (4, 8, 0.125))
+    ]
+    tab.check("#media-seeds")
+    tab.select_option("#media-group", "model.latent_dim")
+    assert tab.locator("#media-pictures h3").all_inner_texts() == ["latent_dim 2", "latent_dim 8"]
+    tab.wait_for_function("[...document.querySelectorAll('#media img')].every(image => image.naturalWidth === 2)")
+    thick = "node => node.data.filter(line => line.line?.width === 3).map(({ name, x, y }) => [name, x, y])"
+    means = [["latent_dim 2 (2)", [1.5, 3, 4.5], [0.5, 1.5, 4.5]], ["latent_dim 8 (2)", [1.5, 3, 4.5], [0.5, 1.5, 4.5]]]
+    assert tab.eval_on_selector("#curves-chart", thick) == means
+    tab.locator("#curves-smoothing").fill("0.5")
+    smooth = [0.5, (0.25 * 0.5 + 0.5 * 1.5) / 0.75, (0.125 * 0.5 + 0.25 * 1.5 + 0.5 * 4.5) / 0.875]
+    assert tab.eval_on_selector("#curves-chart", thick)[0][2] == pytest.approx(smooth)
+    assert "runs of the same test data" in tab.inner_text("#curves-caption")
+    tab.reload()
+    assert tab.input_value("#curves-smoothing") == "0.5" and tab.locator("#media figure").count() == 4
+    tab.fill("#table-filter", "model=VAE")
+    tab.select_option("#media-name", "other #")
+    assert tab.locator("#media figure").count() == 2 and "vae/2,0" in tab.inner_text("#media-caption")
+    assert "2 runs have recorded no seconds" in tab.inner_text("#curves-caption")
 
 
 @NEEDS_CHROMIUM
@@ -173,6 +208,7 @@ def test_a_page_of_a_thousand_runs(tmp_path: Path, tab: Any):
     assert page.stat().st_size < 10e6
     tab.goto(page.as_uri())
     assert tab.inner_text("#table-count") == "200 of 200 configurations"
+    assert tab.locator("#media figure").count() == 48 and "100 of the 900 runs" in tab.inner_text("#curves-caption")
     tab.select_option("#scatter-points", "runs")
     assert sum(len(trace["x"]) for trace in chart(tab)[0]) == 900
     tab.select_option("#scatter-facet", "model.latent_dim")
@@ -198,3 +234,14 @@ def test_the_same_chart_as_a_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
     bars = scatter(configurations, Chart("model", "test/frechet_classifier", facet="model.relu"))
     assert [panel.get_title(loc="left") for panel in bars.axes] == ["relu False", "relu True", "relu none"]
     assert all(len(panel.patches) == 1 for panel in bars.axes)
+
+
+def test_a_page_may_contain_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    page = write_comparison(tmp_path, "--embed-pictures")
+    media = json.loads(re.findall(r'id="data">(.*?)</script>', page.read_text())[0])["media"]
+    assert [len(media[name]) for name in ("other #", "samples")] == [2, 6]
+    assert all(link.startswith("data:image/png;base64,") for links in media.values() for link in links.values())
+    assert "are links" not in capsys.readouterr().out
+    monkeypatch.setattr("genlab.report.compare.page_media.MAX_EMBEDDED", 10)
+    assert sweep.main(["compare", str(tmp_path / "vae"), "--embed-pictures", f"--output={tmp_path / 'b.html'}"]) == 2
+    assert "choose fewer runs with --where" in capsys.readouterr().err and not (tmp_path / "b.html").exists()

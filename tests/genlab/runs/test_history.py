@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from genlab.runs.clock import SECONDS, read_seconds
 from genlab.runs.history import MetricsCSV
 
 
@@ -28,6 +29,7 @@ def test_a_resumed_run_keeps_the_rows_of_its_checkpoint(written: int, last: dict
     killed = MetricsCSV(tmp_path)
     for step in range(written):
         killed.log_metrics({"loss": float(step), "epoch": step // 3, **({"late": 1.0} if step > 4 else {})}, step)
+    (tmp_path / SECONDS).write_text("".join(f"{5 + step}\n" for step in range(written)))
     assert killed.count() == MetricsCSV(tmp_path).count() == written
     resumed = MetricsCSV(tmp_path)
     resumed.resume(4, last)
@@ -35,6 +37,8 @@ def test_a_resumed_run_keeps_the_rows_of_its_checkpoint(written: int, last: dict
     kept = ["0.0", "1.0", "2.0", *(["3.5"] if last else ["3.0"] if written > 3 else [])]
     assert [row["loss"] for row in rows(tmp_path)] == [*kept, "40.0"]
     assert list(rows(tmp_path)[0]) == ["step", "epoch", "loss", *(["new"] if last else [])]
+    seconds = read_seconds(tmp_path / SECONDS)
+    assert len(seconds) == len(kept) + 1 and seconds == sorted(seconds) and seconds[0] == 5
 
 
 def test_a_run_in_a_new_folder_has_only_rows_of_its_own(tmp_path: Path):
