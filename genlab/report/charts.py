@@ -69,7 +69,7 @@ def grouped_figure(
         panel.set_xlabel(by)
         panel.grid(alpha=0.3, axis="y" if axis.categorical else "both")
         if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=7)
+            panel.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # not over the data
     limits = [panel.get_ylim() for panel in numbers]
     for panel in numbers:
         panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

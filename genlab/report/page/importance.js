@@ -47,10 +47,10 @@ function importanceRow(row, noise, kind) {
   return node;
 }
 
-// A config key that is left out because it moved together with another one.
+// A config key that is left out because it moved together with another one. It may break after a dot.
 function movedRow(key) {
   const text = `moved with ${labelOf(data.moved[key])}: the runs cannot tell the two apart`;
-  return element('tr', { className: 'moved' }, element('td', { textContent: labelOf(key), title: key }),
+  return element('tr', { className: 'moved' }, element('td', { textContent: labelOf(key).replaceAll('.', '.\u200b'), title: key }),
     element('td', { colSpan: 2, textContent: text }));
 }
 
