@@ -21,16 +21,24 @@ class Clock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._began = time.perf_counter()
+        self._known = True
 
     def append(self) -> None:
-        """Adds a line."""
+        """Adds a line, unless the time of earlier lines is unknown."""
+        if not self._known:
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{time.perf_counter() - self._began:.2f}\n")
 
     def resume(self, count: int) -> None:
-        """Keeps the first lines, and counts on from the last of them."""
+        """Keeps the first lines, and counts on from the last of them.
+
+        A run of an earlier version, which has none, gets none.
+        """
         seconds = read_seconds(self.path)[:count]
+        self._known = bool(seconds) or count == 0
         if not seconds:
+            self.path.unlink(missing_ok=True)
             return
         seconds += seconds[-1:] * (count - len(seconds))
         write_atomically(self.path, "".join(f"{number:.2f}\n" for number in seconds))

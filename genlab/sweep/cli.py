@@ -76,6 +76,7 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Compare runs of several experiments in one table: seeds folded, and only metrics that mean the same."""
     from genlab.report.compare import comparison, output, rendering
+    from genlab.report.compare.page_media import check_embedded
     from genlab.report.compare.quantities import choose_chart
     from genlab.report.compare.runs import read_folders
 
@@ -94,11 +95,12 @@ def compare(options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in names}
     tables = comparison.compare(runs, comparison.Question(metrics=options.metric, **asked))
     chart = choose_chart(tables, options.x, **more) if options.x else None
+    if options.embed_pictures:
+        check_embedded([run for row in tables[0].rows for c in row.configurations for run in c.runs])
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
         output.write_output(tables, path, chart, options.embed_pictures)
-        linked = path.suffix == ".html" and not options.embed_pictures
-        print(f"written: {path}" + (", whose pictures are links (--embed-pictures)" if linked else ""))
+        print(f"written: {path}")
     return 0
 
 

@@ -53,7 +53,6 @@ def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None
         embed: Whether a page contains the pictures of the runs; otherwise it links them.
 
     Raises:
-        UsageError: The pictures are too large to be in a page.
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from genlab.report.records import PICTURE_TYPES, read_history
 from genlab.runs.errors import UsageError
 
 MAX_EMBEDDED = 50 * 2**20
-"""The size of all pictures in a page, in bytes."""
+"""The largest size of all pictures in a page, in bytes."""
 
 
 def pictures_of(runs: Sequence[Run], folder: Path, embed: bool = False) -> dict[str, dict[int, str]]:
@@ -24,26 +24,37 @@ def pictures_of(runs: Sequence[Run], folder: Path, embed: bool = False) -> dict[
         runs: The runs; those of W&B have no pictures here.
         folder: The folder of the page, to which links are relative.
         embed: Whether an address contains the picture itself.
+    """
+    files = [(index, path) for index, run in enumerate(runs) for path in _media(run)]
+    found: dict[str, dict[int, str]] = {}
+    for index, path in files:
+        address = _data(path) if embed else quote(os.path.relpath(path, folder))
+        found.setdefault(path.name.removesuffix(".png"), {})[index] = address
+    return dict(sorted(found.items()))
+
+
+def check_embedded(runs: Sequence[Run]) -> None:
+    """Checks that the pictures of the runs can be in one page.
 
     Raises:
-        UsageError: The pictures are too large for one page.
+        UsageError: They are too large.
     """
-    files = [(index, path) for index, run in enumerate(runs) if run.folder for path in _media(run.folder)]
-    size = sum(path.stat().st_size for _, path in files) if embed else 0
+    size = sum(path.stat().st_size for run in runs for path in _media(run))
     if size > MAX_EMBEDDED:
         raise UsageError(
             f"--embed-pictures: the pictures have {size / 2**20:.0f} MiB, and a page may contain"
             f" {MAX_EMBEDDED / 2**20:.0f} MiB; choose fewer runs with --where, or leave the option out to link them"
         )
-    found: dict[str, dict[int, str]] = {}
-    for index, path in files:
-        address = _data(path) if embed else quote(os.path.relpath(path, folder))
-        found.setdefault(path.stem, {})[index] = address
-    return dict(sorted(found.items()))
 
 
-def _media(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("media/*")) if path.suffix in PICTURE_TYPES]
+def _media(run: Run) -> list[Path]:
+    if run.folder is None:
+        return []
+    media = run.folder / "media"
+    inside = media.resolve()
+    return [
+        path for path in sorted(media.glob("*")) if path.suffix in PICTURE_TYPES and path.resolve().parent == inside
+    ]
 
 
 def _data(path: Path) -> str:

@@ -20,14 +20,17 @@ function setUpCurveControls(metric, draw) {
   }
 }
 
-// Draws the curves of the runs, grouped by a parameter {label, levels, at, numbers} with a value for each run.
+// Draws the curves of the runs, grouped by a parameter {label, levels, at, numbers} with a value for each run. With
+// firstOnly, groups beyond the limit are left out, otherwise they share a mean.
 function drawCurvesOf(runs, parameter, more = '') {
   const axis = byId('curves-axis').value, metric = byId('curves-metric').value, weight = Number(byId('curves-smoothing').value);
   const curves = readCurves(metric, axis, runs);
   const smooth = new Map([...curves].map(([run, curve]) => [run, smoothed(curve, weight)]));
   const positions = commonPositions([...curves.values()]);
-  const single = new Set(evenly([...curves.keys()], MAX_CURVES));
-  const traces = curveGroups([...curves.keys()], parameter).flatMap(({ name, runs: members }, i) =>
+  const groups = curveGroups([...curves.keys()], parameter);
+  const drawn = groups.flatMap(group => group.runs);
+  const single = new Set(evenly(drawn, MAX_CURVES));
+  const traces = groups.flatMap(({ name, runs: members }, i) =>
     groupTraces(name, members, smooth, curves, positions, single, PALETTE[i % PALETTE.length], axis));
   Plotly.react(byId('curves-chart'), traces, layout({
     xaxis: { title: { text: AXES[axis] }, ...(positions.at(-1) - positions[0] < 12 && axis !== 'seconds' ? { dtick: 1 } : {}) },
@@ -37,8 +40,10 @@ function drawCurvesOf(runs, parameter, more = '') {
   }), CONFIG);
   const without = runs.filter(run => data.curves.metrics[metric][curveKey(run)] && !curves.has(run)).length;
   byId('curves-caption').textContent = 'Thick lines: mean of each group of runs. Bands: one standard deviation over its runs. Thin lines: ' +
-    (single.size < curves.size ? `${single.size} of the ${curves.size} runs` : 'the runs') +
+    (single.size < drawn.length ? `${single.size} of the ${drawn.length} runs` : 'the runs') +
     (weight ? `, not smoothed. Smoothing ${weight}: exponential moving average with this weight, without bias.` : '.') +
+    (drawn.length < curves.size ? ` Only the first ${MAX_GROUPS} of ${new Set([...curves.keys()].map(run => parameter.at[run])).size} ` +
+      'configurations are drawn; filter the table to see others.' : '') +
     (without ? ` ${without} runs have recorded no ${axis} and are not shown.` : '') + more;
 }
 
@@ -69,10 +74,10 @@ function curveGroups(runs, parameter) {
   if (!parameter) return [{ name: 'all runs', runs }];
   if (parameter.numbers !== null && parameter.levels.length > MAX_GROUPS) return quantileGroups(runs, parameter);
   const groups = [...groupBy(runs, run => parameter.at[run])].sort(([a], [b]) => a - b);
-  const named = groups.slice(0, MAX_GROUPS - (groups.length > MAX_GROUPS ? 1 : 0));
+  const named = groups.slice(0, parameter.firstOnly ? MAX_GROUPS : MAX_GROUPS - (groups.length > MAX_GROUPS ? 1 : 0));
   const rest = groups.slice(named.length).flatMap(([, members]) => members);
   const shown = named.map(([level, members]) => ({ name: `${parameter.label} ${cut(parameter.levels[level])}`, runs: members }));
-  return rest.length ? [...shown, { name: `other ${parameter.label}`, runs: rest }] : shown;
+  return rest.length && !parameter.firstOnly ? [...shown, { name: `other ${parameter.label}`, runs: rest }] : shown;
 }
 
 function quantileGroups(runs, parameter) {

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from genlab.runs.clock import SECONDS, read_seconds
+from genlab.runs.clock import SECONDS, Clock, read_seconds
 from genlab.runs.history import MetricsCSV
 
 
@@ -30,6 +30,12 @@ def test_a_resumed_run_keeps_the_rows_of_its_checkpoint(written: int, last: dict
     for step in range(written):
         killed.log_metrics({"loss": float(step), "epoch": step // 3, **({"late": 1.0} if step > 4 else {})}, step)
     (tmp_path / SECONDS).write_text("".join(f"{5 + step}\n" for step in range(written)))
+    older = tmp_path / "older"
+    older.mkdir()
+    older_clock = Clock(older / SECONDS)
+    older_clock.resume(4)
+    older_clock.append()
+    assert read_seconds(older / SECONDS) == []  # the time of its first rows is unknown
     assert killed.count() == MetricsCSV(tmp_path).count() == written
     resumed = MetricsCSV(tmp_path)
     resumed.resume(4, last)

@@ -23,7 +23,7 @@ function drawCurves() {
 
 // By what runs can be grouped: their configuration, their experiment, and each key that varies, with a value for each run.
 const runGroups = [
-  categories('configuration', data.runs.map(run => `${run.configuration + 1} ${data.configurations[run.configuration].name}`)),
+  { ...categories('configuration', data.runs.map(run => `${run.configuration + 1} ${data.configurations[run.configuration].name}`)), firstOnly: true },
   categories('experiment', data.runs.map(run => run.experiment)),
   ...data.keys.map(key => ({ name: key.key, label: key.label, levels: key.levels, at: data.runs.map(run => key.at[run.configuration]),
     numbers: key.numbers && data.runs.map(run => key.numbers[run.configuration]) })),
