@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from genlab.sweep.engine import Options, run_sweep
     from genlab.sweep.parser import load_definition
 
-    sweep = load_definition(find_file(options.file, "sweeps"), options.override)
+    sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
     how = Options(devices=devices, **{name: getattr(options, name) for name in own})
@@ -222,6 +222,12 @@ def _add_run(one: Parser) -> None:
         default=[],
         metavar="KEY=VALUE[,VALUE...]",
         help="Set or add the values of a parameter, such as seed_everything=0,1,2 or data.root=/data; may be repeated.",
+    )
+    one.add_argument(
+        "--repeats",
+        type=positive,
+        metavar="N",
+        help="Run each point N times, with the seeds 0 to N - 1 (default: what the definition says, else once).",
     )
     one.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="Draw the charts at the end (default)."

@@ -25,6 +25,8 @@ Keys = tuple[str, ...]
 """The keys of nested blocks, from the outermost inwards."""
 
 PROGRAM = "train.py"
+SEED = "seed_everything"
+"""The parameter that repeats vary."""
 LAUNCHER_MACROS = ("${env}", "${interpreter}", "${program}")
 """The macros at the start of a command."""
 VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]+)\}")
@@ -65,6 +67,8 @@ class Definition:
         goal: minimize or maximize.
         target: No new runs are started once the metric of a run reaches this value.
         run_cap: The maximum number of runs, at least 1.
+        repeats: How many runs each point has, with the seeds 0, 1, ...; None if the seed is as any parameter. It is
+            not a key of W&B's: for W&B, the seed is a parameter with these values.
         early_terminate: The rule by which runs are stopped early, if any.
         distributions: The distribution of each parameter under its dotted key, in W&B's order.
         command: The arguments after ${program}, with ${args} or another macro in the place of the parameters.
@@ -84,6 +88,7 @@ class Definition:
     goal: str
     target: float | None
     run_cap: int | None
+    repeats: int | None
     early_terminate: Hyperband | None
     distributions: Mapping[str, Distribution]
     command: Sequence[str]
@@ -162,6 +167,7 @@ class Definition:
                 for key, distribution in self.distributions.items()
             },
             "early_terminate": None if self.early_terminate is None else asdict(self.early_terminate),
+            **({} if self.repeats is None or self.method == "grid" else {"repeats": self.repeats}),
         }
 
     def line(self, key: str) -> int | None:

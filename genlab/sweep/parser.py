@@ -22,6 +22,7 @@ from genlab.sweep.definition import (
     ARGUMENT_MACROS,
     LAUNCHER_MACROS,
     PROGRAM,
+    SEED,
     VARIABLE,
     Definition,
     Hyperband,
@@ -39,7 +40,7 @@ REQUIRED_KEYS = ("method", "metric", "parameters", "command")
 TEXT_KEYS = ("name", "program", "project", "entity", "description")
 IGNORED_KEYS = ("apiVersion", "kind", "controller")
 """W&B defines these keys. They have no effect here."""
-TOP_KEYS = (*REQUIRED_KEYS, *TEXT_KEYS, *IGNORED_KEYS, "early_terminate", "run_cap")
+TOP_KEYS = (*REQUIRED_KEYS, *TEXT_KEYS, *IGNORED_KEYS, "early_terminate", "run_cap", "repeats")
 SERVER_KEYS = ("job", "image_uri", "scheduler", "metrics")
 """W&B defines these keys. They cannot work without its server."""
 METRIC_KEYS = ("name", "goal", "target")
@@ -49,18 +50,21 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _MACRO = re.compile(r"\$\{.*?\}")
 
 
-def load_definition(path: Path, overrides: Sequence[str] = ()) -> Definition:
+def load_definition(path: Path, overrides: Sequence[str] = (), repeats: int | None = None) -> Definition:
     """Parses the YAML file of a sweep.
 
     Args:
         path: The YAML file.
         overrides: Texts `key=value[,value...]`. Each sets the values of a parameter, or adds a parameter.
+        repeats: How many runs each point has; None for what the file says.
 
     Raises:
         UsageError: The file cannot be read, or it is not valid for W&B or for this program. The message lists all
             errors with their lines.
     """
     reader = _Reader(_Document(read_text(path, "sweep")))
+    if repeats is not None and isinstance(reader.raw, dict):
+        reader.raw["repeats"] = repeats
     entries = reader.entries(overrides)
     if reader.errors:
         raise UsageError(format_errors(path, reader.errors))
@@ -188,6 +192,7 @@ class _Reader:
         self._check_top()
         metric = self._mapping("metric", METRIC_KEYS)
         leaves = self._leaves(overrides)
+        repeats = self._repeats(leaves)
         distributions, method = (
             {key: leaf.distribution for key, leaf in leaves.items() if leaf.distribution},
             self.raw.get("method"),
@@ -208,6 +213,7 @@ class _Reader:
             "method": method,
             **self._metric(metric),
             "run_cap": self._integer(self.raw, "run_cap", "run_cap"),
+            "repeats": repeats,
             "early_terminate": self._hyperband(),
             "distributions": distributions,
             "command": command,
@@ -344,6 +350,16 @@ class _Reader:
             spec = {"value": values[0]} if len(values) == 1 else {"values": values}
             path = leaves[key].path if key in leaves else (key,)
             leaves[key] = _Leaf(path, (), read_distribution(spec))
+
+    def _repeats(self, leaves: dict[str, _Leaf]) -> int | None:
+        """Adds the seed as a parameter with a value for each repeat."""
+        repeats = self._integer(self.raw, "repeats", "repeats")
+        if repeats is None:
+            return None
+        if (same := _same_option(SEED, leaves)) in leaves:
+            self.error(f"repeats sets {SEED}, which is a parameter too ({same}); remove one of them", "repeats")
+        leaves[SEED] = _Leaf((SEED,), (), read_distribution({"values": list(range(repeats))}))
+        return repeats
 
     def _check_grid(self, leaves: Mapping[str, _Leaf]) -> None:
         for key, leaf in leaves.items():

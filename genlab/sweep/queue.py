@@ -116,8 +116,11 @@ class Queue:
             raise UsageError(
                 f"the sweep {self.definition.name} was started with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
-                + "give this one another name and --run.experiment"
-                + (f", or {self._delete_command()}" if before.get("program") == self.definition.program else "")
+                + (
+                    self._delete_command()
+                    if before.get("program") == self.definition.program
+                    else "give this one another name and --run.experiment"
+                )
             )
         return study
 
@@ -174,7 +177,11 @@ class Queue:
 
     def _choose_point(self, trial: FrozenTrial) -> dict[str, Any]:
         """Chooses the point of a trial from the results of earlier ones."""
-        chosen = self._search.suggest(trial, [t for t in self._latest() if _outcome(t) != "waiting"])
+        number, repeats = trial.user_attrs["number"], self.definition.repeats or 1
+        first = number - number % repeats
+        others = [t for t in self._latest() if t.user_attrs["number"] != number]
+        known = [t for t in others if _outcome(t) != "waiting" or t.user_attrs["number"] == first]
+        chosen = self._search.suggest(trial, known)
         for name, value in chosen.params.items():
             distribution = chosen.distributions[name]
             self._optuna.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)

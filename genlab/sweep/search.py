@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from genlab.sweep.definition import Definition, Point
+from genlab.sweep.definition import SEED, Definition, Point
 from genlab.sweep.distributions import Distribution
 
 MAX_STORED_CHOICES = 200
@@ -34,6 +34,9 @@ class ChosenPoint:
 class Search:
     """Chooses points by their number. A random point depends only on the sweep's name and the number.
 
+    With repeats, the numbers of a random and of a Bayesian search are those of runs, and a point has as many runs as
+    there are repeats, one after another. A Bayesian search sees the result of each.
+
     A Bayesian search uses a Gaussian process on the unit cube, as W&B's does: each parameter is represented by the
     quantile of its distribution. A list of values is ordered if its numbers increase or decrease, else categorical.
 
@@ -46,6 +49,9 @@ class Search:
         self._distributions = {
             key: distribution for key, distribution in definition.distributions.items() if not distribution.constant
         }
+        self._repeats = 1 if definition.repeats is None or definition.method == "grid" else definition.repeats
+        if self._repeats > 1:
+            del self._distributions[SEED]
         self._grid = definition.points() if definition.method == "grid" else iter(())
         self._grid_points: list[Point] = []
 
@@ -54,7 +60,8 @@ class Search:
         if self.definition.method == "bayes":
             return None
         if self.definition.method == "random":
-            return self._drawn({key: self._uniform(number, key) for key in self._distributions})
+            place = number // self._repeats
+            return self._drawn({key: self._uniform(place, key) for key in self._distributions}, number)
         self._grid_points += itertools.islice(self._grid, max(0, number + 1 - len(self._grid_points)))
         point = self._grid_points[number]
         stored = {key: point[key] for key, distribution in self._distributions.items() if _can_store(distribution)}
@@ -68,10 +75,13 @@ class Search:
 
         Args:
             trial: The trial, which is waiting.
-            others: The trials of the other points that have ended or are running. As in W&B, one that has failed or has
+            others: The trials of the other points that have ended or are running, and that of the first run of the
+                trial's point. As in W&B, one that has failed or has
                 no finite value counts as the worst. Points are random as long as there is no finite value.
         """
         number = trial.user_attrs["number"]
+        if number % self._repeats:
+            return self._repeated(number, others)
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -84,14 +94,25 @@ class Search:
             study = _study(self.definition.goal, values, [*others, trial])
             found = sampler.sample_relative(study, study.trials[-1], space)
         if not found:
-            return self._drawn({key: self._uniform(number, key) for key in self._distributions})
+            return self._drawn({key: self._uniform(number, key) for key in self._distributions}, number)
         quantiles = {key: _from_optuna(found[key], self._distributions[key]) for key in self._distributions}
-        return ChosenPoint(self.definition.draw(quantiles), found, space)
+        return ChosenPoint(self._point(quantiles, number), found, space)
 
-    def _drawn(self, quantiles: Mapping[str, float]) -> ChosenPoint:
+    def _repeated(self, number: int, others: Sequence[FrozenTrial]) -> ChosenPoint:
+        """Returns the point of the first run of a Bayesian search's point, with another seed."""
+        seed = number % self._repeats
+        first = next(trial for trial in others if trial.user_attrs["number"] == number - seed)
+        return ChosenPoint({**first.user_attrs["point"], SEED: seed}, first.params, first.distributions)
+
+    def _point(self, quantiles: Mapping[str, float], number: int) -> Point:
+        if self._repeats == 1:
+            return self.definition.draw(quantiles)
+        return {**self.definition.draw({**quantiles, SEED: 0.0}), SEED: number % self._repeats}
+
+    def _drawn(self, quantiles: Mapping[str, float], number: int) -> ChosenPoint:
         space = {key: _space(distribution) for key, distribution in self._distributions.items()}
         params = {key: _to_optuna(u, self._distributions[key]) for key, u in quantiles.items()}
-        return ChosenPoint(self.definition.draw(quantiles), params, space)
+        return ChosenPoint(self._point(quantiles, number), params, space)
 
     def _uniform(self, number: int, key: str) -> float:
         return float(np.random.default_rng(_seed(self.definition.name, number, key)).random())

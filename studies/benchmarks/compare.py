@@ -47,8 +47,10 @@ def write_experiment(folder: Path, model: str, data: str, count: int) -> None:
         run = folder / f"latent_dim={2 + setting},seed={seed}"
         run.mkdir(parents=True)
         write_summary(run, summary)
-        rows = [[step, step / 10, *(f"{draw.gauss(setting, 0.1):.6f}" for _ in METRICS)] for step in range(10, 310, 10)]
-        head = ["step", "epoch", *(f"val/{name}" for name in METRICS)]
+        rows: list[list[Any]] = [
+            [step, step / 10, *(f"{draw.gauss(setting, 0.1):.6f}" for _ in METRICS)] for step in range(10, 310, 10)
+        ]
+        head: list[Any] = ["step", "epoch", *(f"val/{name}" for name in METRICS)]
         (run / "metrics.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [head, *rows]))
         (run / SECONDS).write_text("".join(f"{step * draw.uniform(0.1, 0.11):.2f}\n" for step in range(30)))
         (run / "media").mkdir()

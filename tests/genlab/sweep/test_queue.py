@@ -269,6 +269,20 @@ def test_random_points_do_not_depend_on_the_number_of_processes(open_queue):
     assert all(1e-4 <= p["model.lr"] <= 1e-1 for p in points)
 
 
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_each_point_is_repeated_with_each_seed(open_queue, method: str):
+    space = "{model.x: {min: 0.0, max: 1.0}}" if method != "grid" else "{model.x: {values: [3, 4]}}"
+    queue = open_queue(method=method, run_cap=6, repeats=3, parameters=space)
+    first = queue.claim()
+    queue.requeue(first)  # while it waits, another process claims the next run of the same point
+    points = []
+    while (job := queue.claim()) is not None:
+        points.append(tuple(job.point.values()))
+        queue.finish(job, 1.0)
+    by_x = {x: [seed for other, seed in points if other == x] for x, _ in points}
+    assert [sorted(seeds) for seeds in by_x.values()] == [[0, 1, 2]] * 2 and next(iter(first.point.values())) in by_x
+
+
 def test_equal_random_points_get_different_folders(open_queue):
     queue = open_queue(method="random", run_cap=5, parameters="{model.x: {values: [1]}, model.y: {values: [a]}}")
     runs = [t.run for t in iter(queue.claim, None)]
