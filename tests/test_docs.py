@@ -49,6 +49,7 @@ MOST_LINES = 150
 """Of README.md."""
 STANDS_FOR = {
     "FILE": "sweeps/quickstart.yaml",
+    "N": "3",
     "CONFIG": "configs/autoencoder_digits.yaml",
     "$STORAGE": "sqlite:///sweep.db",
     "$SCRATCH/runs": "runs",

@@ -32,7 +32,14 @@ def test_a_run_leaves_its_folder(tmp_path: Path):
     folder = tmp_path / "autoencoder_digits" / result.folder.name
     assert result.folder == folder
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert left == {"config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert left == {
+        "config.yaml",
+        "metrics.csv",
+        "seconds.csv",
+        "summary.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
     summary = read_summary(folder)
     assert summary["state"] == "finished" and summary["images_seen"] == 2 * 6 * 200
     assert summary["config"]["model.latent_dim"] == 3 and summary["config"]["data.batch_size"] == 200

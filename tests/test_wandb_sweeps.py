@@ -33,7 +33,7 @@ def test_wandb_accepts_the_definition_unchanged(file: Path, online: Client, serv
     assert command.index("--config") < command.index("${args}")
     assert f"--run.experiment={file.stem}" in command
     assert f"--run.tags=[{file.stem}]" in command
-    assert all("." in key or key == "seed_everything" for key in definition["parameters"])
+    assert all("." in key or key in ("seed_everything", "model") for key in definition["parameters"])
     assert all("values" in spec or "value" in spec for spec in definition["parameters"].values())
 
 

@@ -29,8 +29,8 @@ LOST_AFTER = 15 * 60.0
 """Seconds without a sign of life after which a running run of another host counts as lost."""
 RUN_FILES = re.compile(
     r"checkpoints|\.lock|media|wandb|tensorboard|mlflow|test|validate|predict|error\.txt"
-    r"|(config\.yaml|summary\.json|metrics\.csv)"
-    r"|\.(config\.yaml|summary\.json|metrics\.csv)\.\d+"  # a temporary file of a killed process
+    r"|(config\.yaml|summary\.json|(metrics|seconds)\.csv)"
+    r"|\.(config\.yaml|summary\.json|(metrics|seconds)\.csv)\.\d+"  # a temporary file of a killed process
 )
 """The names of all files and folders that a run writes into its folder."""
 
