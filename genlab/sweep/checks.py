@@ -1,13 +1,16 @@
 """Checks that a sweep fits its program: it accepts every parameter and value, and it logs the metric."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
+from genlab.packaged import find_program
 from genlab.runs.config import short_key
 from genlab.runs.errors import UsageError
+from genlab.suggestions import did_you_mean
 from genlab.sweep.definition import Definition, Point
-from genlab.sweep.parser import LineError, format_errors
+from genlab.sweep.parser import DefinitionError, LineError, format_errors
 from genlab.sweep.worker import Worker
 
 NEARLY_ONE = 1 - 1e-9
@@ -30,18 +33,38 @@ def check_program(sweep: Definition, worker: Worker, arguments: Arguments) -> No
     Raises:
         UsageError: The sweep does not fit the program. The message lists all errors with their lines.
     """
+    if errors := _program_errors(sweep, worker, arguments):
+        raise UsageError(format_errors(sweep.path, errors))
+
+
+def with_program_errors(error: DefinitionError) -> UsageError:
+    """Returns the error of a definition together with those that its program finds in what is valid of it."""
+    sweep = error.valid
+    if sweep is None:
+        return error
+    found = list(error.errors)
+    try:
+        worker = Worker(find_program(sweep.program, sweep.path))
+    except UsageError as missing:
+        found.append(_at_line(sweep, "program", str(missing)))
+    else:
+        if sweep.command:
+            found += _program_errors(replace(sweep, method="random"), worker, sweep.arguments)
+        worker.close()
+    return UsageError(format_errors(sweep.path, found))
+
+
+def _program_errors(sweep: Definition, worker: Worker, arguments: Arguments) -> list[LineError]:
     found: dict[LineError, list[Point]] = {}
     combinations = _classes(sweep)
     for classes in combinations:
         errors, accepted = _command_errors(sweep, worker, arguments, classes)
         if accepted is not None:
-            errors += _metric_errors(sweep, worker, arguments(accepted), bool(errors))
+            errors += _metric_errors(sweep, worker, arguments(accepted), bool(errors) or _lacks_parameters(sweep))
         for error in errors:
             found.setdefault(error, []).append(classes)
-    if found:
-        all_classes = len(combinations)
-        lines = [(line, text + _with(text, of if len(of) < all_classes else [])) for (line, text), of in found.items()]
-        raise UsageError(format_errors(sweep.path, lines))
+    every = len(combinations)
+    return [(line, text + _with(text, of if len(of) < every else [])) for (line, text), of in found.items()]
 
 
 def _with(text: str, combinations: Sequence[Point]) -> str:
@@ -70,7 +93,9 @@ def _command_errors(
     if alone is not None and together is not None:  # a class may need another parameter
         named = (key for key, value in classes.items() if str(value) in alone)
         key = next(named, "command")
-        return [_at_line(sweep, key, alone if key == "command" else f"{key}: {alone}")], None
+        if key != "command":
+            return [_at_line(sweep, key, f"{key}: {alone}")], None
+        return [] if _lacks_parameters(sweep) else [_at_line(sweep, key, alone)], None
     base = classes if alone is None else point
     tried = [(key, value) for key in sweep.distributions if key not in classes for value in _values_to_try(sweep, key)]
     first = worker.check([arguments({**base, key: value}) for key, value in tried])
@@ -87,6 +112,11 @@ def _command_errors(
     all_wrong = {key for key in errors if len(errors[key]) == len(_values_to_try(sweep, key))}  # report one of them
     lines = [_at_line(sweep, key, text) for key in errors for text in errors[key][: 1 if key in all_wrong else None]]
     return lines, accepted if lines else point
+
+
+def _lacks_parameters(sweep: Definition) -> bool:
+    """Returns whether the definition has parameters with errors, from which further errors may follow."""
+    return sweep.paths.keys() != sweep.distributions.keys()
 
 
 def _values_to_try(sweep: Definition, key: str) -> list[Any]:
@@ -122,8 +152,12 @@ def _metric_errors(sweep: Definition, worker: Worker, args: list[str], more: boo
         return []
     if error := logged.get("error"):
         return [] if more else [(None, f"its first run cannot start: {error}")]
+    if not sweep.metric:  # it has errors
+        return []
     if sweep.metric not in logged["end"]:
-        return [_at_line(sweep, "metric", f"the runs do not log {sweep.metric}; they log {', '.join(logged['end'])}")]
+        near = did_you_mean(sweep.metric, logged["end"])
+        message = f"the runs do not log {sweep.metric}{near or ';'} they log {', '.join(logged['end'])}"
+        return [_at_line(sweep, "metric", message)]
     if sweep.early_terminate is not None and sweep.metric not in logged["epoch"]:
         each = ", ".join(logged["epoch"])
         message = f"{sweep.metric} is logged only at the end of a run; each epoch logs {each}"

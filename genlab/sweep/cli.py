@@ -20,14 +20,18 @@ EXAMPLES = """examples:
 
 def run(options: argparse.Namespace) -> int:
     """Run a sweep to its end, without a server. The same command resumes it, and several of them share its runs."""
+    from genlab.sweep.checks import with_program_errors
     from genlab.sweep.engine import Options, run_sweep
-    from genlab.sweep.parser import load_definition
+    from genlab.sweep.parser import DefinitionError, load_definition
 
-    sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
     how = Options(devices=devices, **{name: getattr(options, name) for name in own})
-    result = run_sweep(sweep, how)
+    try:
+        sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
+        result = run_sweep(sweep, how)
+    except DefinitionError as error:
+        raise with_program_errors(error) from None
     kept = f", {result.kept} kept from before" if result.kept else ""
     failed = f", {result.failed} failed" if result.failed else ""
     print(f"{sweep.name}: {counted(result.finished, 'run')} finished{kept}{failed}")

@@ -23,7 +23,7 @@ from genlab.runs.wandb_variables import check_variables, variable
 from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition, Point
 from genlab.sweep.display import Display
-from genlab.sweep.parser import load_definition
+from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus
 from genlab.sweep.storage import CONNECTION_ERRORS, Storage
 from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker
@@ -122,7 +122,8 @@ class Engine:
 
     def __init__(self, sweep: Definition, options: Options) -> None:
         if sweep.method != "grid" and sweep.run_cap is None and options.count is None:
-            raise UsageError(f"a {sweep.method} search has no end; give run_cap in {sweep.path}, or --count")
+            error = f"a {sweep.method} search has no end; give run_cap here, or --count N"
+            raise DefinitionError(sweep.path, [(sweep.line("method"), error)], sweep)
         check_variables()
         if variable("WANDB_RUN_ID"):
             raise UsageError("the environment variable WANDB_RUN_ID names one run, and a sweep has many; unset it")

@@ -50,6 +50,26 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _MACRO = re.compile(r"\$\{.*?\}")
 
 
+LineError = tuple[int | None, str]
+"""The line in the file, None if the error has no line, and the error message."""
+
+
+class DefinitionError(UsageError):
+    """A definition has errors. The message lists all of them with their lines.
+
+    Args:
+        path: The YAML file.
+        errors: The errors.
+        valid: What is valid of the definition, for further checks; None if nothing can be checked. It has at least one
+            parameter, and may have no metric and no command.
+    """
+
+    def __init__(self, path: Path, errors: Sequence[LineError], valid: Definition | None = None) -> None:
+        super().__init__(format_errors(path, errors))
+        self.errors = errors
+        self.valid = valid
+
+
 def load_definition(path: Path, overrides: Sequence[str] = (), repeats: int | None = None) -> Definition:
     """Parses the YAML file of a sweep.
 
@@ -59,20 +79,17 @@ def load_definition(path: Path, overrides: Sequence[str] = (), repeats: int | No
         repeats: How many runs each point has; None for what the file says.
 
     Raises:
-        UsageError: The file cannot be read, or it is not valid for W&B or for this program. The message lists all
-            errors with their lines.
+        UsageError: The file cannot be read.
+        DefinitionError: It is not valid for W&B or for this program.
     """
     reader = _Reader(_Document(read_text(path, "sweep")))
     if repeats is not None and isinstance(reader.raw, dict):
         reader.raw["repeats"] = repeats
     entries = reader.entries(overrides)
-    if reader.errors:
-        raise UsageError(format_errors(path, reader.errors))
-    return Definition(path=path, **{"name": path.stem, **entries})
-
-
-LineError = tuple[int | None, str]
-"""The line in the file, None if the error has no line, and the error message."""
+    definition = Definition(path=path, **{"name": path.stem, **entries}) if entries else None
+    if reader.errors or definition is None:
+        raise DefinitionError(path, reader.errors, definition)
+    return definition
 
 
 def format_errors(path: Path, errors: Sequence[LineError]) -> str:
@@ -184,27 +201,28 @@ class _Reader:
         self.errors.append((self.lines.get(inner) if inner else None, message))
 
     def entries(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """Returns the fields of a Definition, which are meaningless if there are errors."""
+        """Returns the fields of a Definition, without what has errors; none if the document is not a mapping."""
         if not isinstance(self.raw, dict):
             if not self.errors:
                 self.error(f"is not a sweep: it must be a mapping with the keys {', '.join(REQUIRED_KEYS)}")
             return {}
         self._check_top()
         metric = self._mapping("metric", METRIC_KEYS)
-        leaves = self._leaves(overrides)
-        repeats = self._repeats(leaves)
-        distributions, method = (
-            {key: leaf.distribution for key, leaf in leaves.items() if leaf.distribution},
-            self.raw.get("method"),
-        )
+        repeats = self._integer(self.raw, "repeats", "repeats")
+        if repeats is not None and repeats > distributions.MAX_CHOICES:
+            self.error(f"repeats {repeats} is above {distributions.MAX_CHOICES}", "repeats")
+            repeats = None
+        leaves = self._leaves(overrides, repeats)
+        valid = {key: leaf.distribution for key, leaf in leaves.items() if leaf.distribution}
+        method = self.raw.get("method")
         if method == "grid":
             self._check_grid(leaves)
-        launcher, command = self._command(list(distributions))
+        launcher, command = self._command(list(valid))
         texts = {key: self._text(self.raw, key, key) for key in TEXT_KEYS}
         program = texts.pop("program")
         if program and Path(program).suffix != ".py":
             self.error(f"program {program} is not a Python file with a main(args, report), as {PROGRAM} is", "program")
-        choices = {key: distribution.choices or [] for key, distribution in distributions.items()}
+        choices = {key: distribution.choices or [] for key, distribution in valid.items()}
         if error := refuse_booleans(command, program or PROGRAM, choices):
             self.error(f"command: {error}", "command")
         return {
@@ -215,7 +233,7 @@ class _Reader:
             "run_cap": self._integer(self.raw, "run_cap", "run_cap"),
             "repeats": repeats,
             "early_terminate": self._hyperband(),
-            "distributions": distributions,
+            "distributions": valid,
             "command": command,
             "launcher": launcher,
             "paths": {key: leaf.path for key, leaf in leaves.items()},
@@ -300,8 +318,8 @@ class _Reader:
             self.error(f"{top}: max_iter {max_iter} is below eta {eta}, so there is no bracket", top, "max_iter")
         return Hyperband(min_iter, max_iter, s, eta, block.get("strict", Hyperband.strict))
 
-    def _leaves(self, overrides: Sequence[str]) -> dict[str, _Leaf]:
-        """Returns all parameters in W&B's order: sorted by key within each block."""
+    def _leaves(self, overrides: Sequence[str], repeats: int | None) -> dict[str, _Leaf]:
+        """Returns all parameters in W&B's order, sorted by key within each block; repeats are a list of seeds."""
         leaves: dict[str, _Leaf] = {}
         if "parameters" in self.raw:
             for path, where, spec in self._walk(self.raw["parameters"], (), ("parameters",)):
@@ -315,6 +333,10 @@ class _Reader:
                 leaves[key] = _Leaf(path, where, None if errors else read_distribution(spec))
         for text in overrides:
             self._override(text, leaves)
+        if repeats is not None:
+            if (same := _same_option(SEED, leaves)) in leaves:
+                self.error(f"repeats sets {SEED}, which is a parameter too ({same}); remove one of them", "repeats")
+            leaves[SEED] = _Leaf((SEED,), (), read_distribution({"values": list(range(repeats))}))
         return dict(sorted(leaves.items(), key=lambda item: item[1].path))
 
     def _walk(self, block: Any, above: Keys, where: Keys) -> Iterator[tuple[Keys, Keys, Any]]:
@@ -351,16 +373,6 @@ class _Reader:
             path = leaves[key].path if key in leaves else (key,)
             leaves[key] = _Leaf(path, (), read_distribution(spec))
 
-    def _repeats(self, leaves: dict[str, _Leaf]) -> int | None:
-        """Adds the seed as a parameter with a value for each repeat."""
-        repeats = self._integer(self.raw, "repeats", "repeats")
-        if repeats is None:
-            return None
-        if (same := _same_option(SEED, leaves)) in leaves:
-            self.error(f"repeats sets {SEED}, which is a parameter too ({same}); remove one of them", "repeats")
-        leaves[SEED] = _Leaf((SEED,), (), read_distribution({"values": list(range(repeats))}))
-        return repeats
-
     def _check_grid(self, leaves: Mapping[str, _Leaf]) -> None:
         for key, leaf in leaves.items():
             if leaf.distribution and leaf.distribution.kind not in GRID_KINDS:
@@ -370,7 +382,8 @@ class _Reader:
                 self.error(f"{key}: more than {distributions.MAX_CHOICES} values are too many for a grid", *leaf.where)
 
     def _command(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Returns the words of the command up to ${program}, and the words after it."""
+        """Returns the words of the command up to ${program}, and the words after it; none if they have errors."""
+        before = len(self.errors)
         items = self.raw.get("command")
         if "command" not in self.raw:
             return [], []
@@ -380,7 +393,7 @@ class _Reader:
         words = [str(item) for item in items]
         if "${program}" not in words:
             self.error("command has no ${program}", "command")
-            return [], words
+            return [], []
         start = words.index("${program}") + 1
         macros = [index for index in range(start, len(words)) if words[index] in ARGUMENT_MACROS]
         if not macros:
@@ -391,7 +404,7 @@ class _Reader:
                 errors += _order_errors(word, keys)
             for message in errors:
                 self.error(f"command: {message}", "command", str(index))
-        return words[:start], words[start:]
+        return (words[:start], words[start:]) if len(self.errors) == before else ([], [])
 
 
 def _same_option(key: str, leaves: Iterable[str]) -> str:

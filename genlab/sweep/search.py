@@ -76,8 +76,8 @@ class Search:
         Args:
             trial: The trial, which is waiting.
             others: The trials of the other points that have ended or are running, and that of the first run of the
-                trial's point. As in W&B, one that has failed or has
-                no finite value counts as the worst. Points are random as long as there is no finite value.
+                trial's point. As in W&B, one that has failed or has no finite value counts as the worst. Points are
+                random as long as there is no finite value.
         """
         number = trial.user_attrs["number"]
         if number % self._repeats:
@@ -86,7 +86,7 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.GPSampler(
-                seed=_seed(self.definition.name, number), n_startup_trials=STARTUP_POINTS
+                seed=_seed(self.definition.name, number), n_startup_trials=STARTUP_POINTS * self._repeats
             )
         values = [other.value for other in others if other.value is not None]
         found = {}

@@ -186,6 +186,14 @@ def test_an_override_sets_an_option_however_its_key_is_written(tmp_path: Path):
     assert list(sweep.points()) == [{"m.init_args.x": 3, "m.y": 4}] and sweep.swept == []
 
 
+def test_the_repeats_of_a_grid_are_values_of_the_seed(tmp_path: Path):
+    """The points have the order of W&B, so that a sweep can go on by either way of writing it."""
+    text = parameters("{z: {values: [3, 4]}, a: {values: [1, 2]}}")
+    by_values, by_repeats = load(tmp_path, text, "seed_everything=0,1"), load(tmp_path, f"repeats: 2\n{text}")
+    assert list(by_values.points()) == list(by_repeats.points()) and by_values.record() == by_repeats.record()
+    assert by_values.to_yaml() == by_repeats.to_yaml() and by_repeats.in_names == ["a", "seed_everything", "z"]
+
+
 def test_an_override_replaces_a_distribution_that_a_grid_cannot_contain(tmp_path: Path):
     text = parameters("{lr: {min: 0.1, max: 0.2}}")
     assert len(errors(tmp_path, text)) == 1 and len(load(tmp_path, text, "lr=1,2")) == 2
@@ -268,6 +276,9 @@ ERRORS = [  # the replaced text of VALID, the new text, the line of the error or
     ("method: grid", "method: grid\nrun_cap: 0", 2, "run_cap 0 is not a whole number of at least 1"),
     ("method: grid", "method: grid\nrun_cap: true", 2, "run_cap true is not a whole number"),
     ("method: grid", "method: grid\nrun_cap: 2.5", 2, "run_cap 2.5 is not a whole number"),
+    ("method: grid", "method: grid\nrepeats: 0", 2, "repeats 0 is not a whole number of at least 1"),
+    ("method: grid", "method: grid\nrepeats: 1000000000", 2, "repeats 1000000000 is above 100000"),
+    ("parameters:\n  a:", "repeats: 2\nparameters:\n  seed_everything:", 5, "repeats sets seed_everything, which is a"),
     (
         "metric:\n  name: test/mse\n  goal: minimize",
         "metric: test/mse",

@@ -321,15 +321,22 @@ def test_a_sweep_that_does_not_fit_the_program_is_an_error_at_once(tmp_path: Pat
     error = capsys.readouterr().err
     assert "trivial.yaml has 2 errors:" in error
     assert "line 7: model.z: unrecognized arguments" in error and "line 8: w: unrecognized" in error
-    path = write_sweep(tmp_path, "model.x: {values: [1]}", metric="{name: test/los, goal: minimize}")
+    path = write_sweep(tmp_path, "model.x: {values: [1]}, w: {value: 3}", metric="{name: test/los, goal: minimise}")
     assert run(path) == 2
-    assert "line 4: the runs do not log test/los; they log test/loss, val/loss" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "trivial.yaml has 3 errors:" in error and "goal minimise is neither" in error and "w: unrecogn" in error
+    assert "line 4: the runs do not log test/los; did you mean test/loss? they log test/loss, val/loss" in error
     path = write_sweep(tmp_path, "model.x: {values: [1]}", early_terminate="{type: hyperband, min_iter: 2}")
     assert run(path) == 2
     assert "test/loss is logged only at the end of a run; each epoch logs val/loss" in capsys.readouterr().err
-    path = write_sweep(tmp_path, "model.x: {min: 0.0, max: 1.0}", method="random")
+    path = write_sweep(tmp_path, "w: {min: 0.0, max: 1.0}", method="random")
     assert run(path) == 2
-    assert "a random search has no end" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "a random search has no end; give run_cap here, or --count" in error and "w: unrecognized" in error
+    path = write_sweep(tmp_path, "model.x: {value: x y}, w: {values: []}", program="none.py", command="[fit]")
+    assert run(path) == 2
+    error = capsys.readouterr().err
+    assert "has 3 errors" in error and "line 2: there is no program none.py" in error and "no ${program}" in error
     assert not (tmp_path / "runs").exists()
 
 
