@@ -180,7 +180,7 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[s
         config: The flat config, which holds their values.
         swept: Keys that differ between the runs of a sweep. They alone are in the name, whatever their group.
     """
-    named = [key for key in keys if (_is_swept(key, swept) if swept else is_named(key))]
+    named = [key for key in keys if (key in swept if swept else is_named(key))]
     named = [key for key in named if key != "trainer" or config.get(key) is not None]  # its options have own keys
     names = unambiguous({key: SHORT_NAMES.get(key, last_word(key)) for key in named})
     parts = []
@@ -190,9 +190,14 @@ def run_name(keys: Iterable[str], config: Mapping[str, Any], swept: Collection[s
     return ",".join(part for _, part in sorted(parts)) or "default"
 
 
-def _is_swept(key: str, swept: Collection[str]) -> bool:
-    """Returns whether a key is swept, or is in a block that is swept as one value."""
-    return key in swept or any(key.startswith(f"{block}.") for block in swept)
+def swept_keys(key: str, values: Sequence[Any]) -> list[str]:
+    """Returns the short keys that a parameter of a sweep sets: its own, and those in its values that are blocks.
+
+    >>> swept_keys("model.optimizer", [{"class_path": "SGD", "init_args": {"lr": 0.1}}])
+    ['model.optimizer', 'model.optimizer.lr']
+    """
+    blocks = (flatten({key: value}) for value in values if isinstance(value, Mapping))
+    return list(dict.fromkeys(short_key(name) for block in [{key: None}, *blocks] for name in block))
 
 
 def is_named(key: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genlab.runs.config import format_value, short_key
+from genlab.runs.config import format_value, swept_keys
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import RunOptions
 from genlab.yaml_files import read_yaml
@@ -169,7 +169,7 @@ def _keys_swept_in(path: str) -> list[str]:
 
 
 def varied_keys(parameters: Mapping[str, Any]) -> list[str]:
-    """Returns the short keys of the parameters of a sweep, as W&B keeps it, that have more than one value.
+    """Returns the short keys that the parameters of a sweep, as W&B keeps it, set if they have more than one value.
 
     >>> varied_keys({"model": {"parameters": {"depth": {"min": 1, "max": 3}, "width": {"value": 8}}}})
     ['model.depth']
@@ -182,7 +182,7 @@ def _varied_keys(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[st
         if "parameters" in spec:
             yield from _varied_keys(spec["parameters"], f"{prefix}{key}.")
         elif "value" not in spec and len(spec.get("values", (0, 1))) > 1:
-            yield short_key(f"{prefix}{key}")
+            yield from swept_keys(f"{prefix}{key}", spec.get("values", ()))
 
 
 @functools.cache

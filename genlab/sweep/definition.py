@@ -11,12 +11,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from genlab.runs.config import format_value, is_named, short_key
+from genlab.runs.config import format_value, is_named, short_key, swept_keys
 from genlab.sweep.distributions import Distribution
 
 Point = dict[str, Any]
@@ -103,11 +104,12 @@ class Definition:
 
     @property
     def swept(self) -> list[str]:
-        """The short keys of the parameters that have more than one value."""
+        """The short keys that the parameters with more than one value set."""
         values = self.values
-        return [short_key(key) for key, of in self.distributions.items() if of.choices is None or len(values[key]) > 1]
+        several = [key for key, of in self.distributions.items() if of.choices is None or len(values[key]) > 1]
+        return [name for key in several for name in swept_keys(key, values[key])]
 
-    @property
+    @cached_property
     def in_names(self) -> list[str]:
         """The short keys in the names of the runs: those that differ between them, and those that an override set."""
         overrides = (short_key(key) for key in self.distributions if key not in self.lines)

@@ -194,6 +194,12 @@ def test_the_repeats_of_a_grid_are_values_of_the_seed(tmp_path: Path):
     assert by_values.to_yaml() == by_repeats.to_yaml() and by_repeats.in_names == ["a", "seed_everything", "z"]
 
 
+def test_names_hold_what_differs_between_the_runs(tmp_path: Path):
+    block = "o: {values: [{class_path: A, init_args: {lr: 1}}, {class_path: A, init_args: {lr: 2}}]}"
+    sweep = load(tmp_path, parameters(f"{{model: {{values: [A, B]}}, model.x: {{value: 1}}, {block}}}"), "model.y=3")
+    assert sweep.in_names == ["model", "o", "o.lr", "model.y"]
+
+
 def test_an_override_replaces_a_distribution_that_a_grid_cannot_contain(tmp_path: Path):
     text = parameters("{lr: {min: 0.1, max: 0.2}}")
     assert len(errors(tmp_path, text)) == 1 and len(load(tmp_path, text, "lr=1,2")) == 2
