@@ -204,6 +204,9 @@ class _Server:
                 f"W&B has no sweep {self.sweep} in {where}; give ENTITY/PROJECT/ID as `wandb sweep` printed it"
             )
         config = load_yaml(project["sweep"]["config"])
+        if "repeats" in config:
+            advice = "give the seeds as values of seed_everything in a new sweep"
+            raise UsageError(f"the sweep {self.sweep} has repeats, which W&B does not know and ignores; {advice}")
         command = config.get("command") or ["${program}", "${args}"]
         if "${program}" not in command:
             raise UsageError(f"the command of sweep {self.sweep} has no ${{program}}; use `wandb agent` for it")

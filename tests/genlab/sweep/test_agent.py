@@ -221,6 +221,7 @@ def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
         ("tester/genlab/sweep0", {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be used"),
         ("tester/genlab/sweep0", {}, "there is no program nothing.py of the sweep"),
         ("tester/genlab/sweep1", {}, "leaves out false (a); use ${args} in a new sweep"),
+        ("tester/genlab/sweep2", {}, "repeats, which W&B does not know and ignores"),
     ],
 )
 def test_an_agent_that_cannot_work_prints_one_line(
@@ -228,6 +229,7 @@ def test_an_agent_that_cannot_work_prints_one_line(
 ) -> None:
     server.add_sweep({"program": "nothing.py", "parameters": {"a": {"value": 1}}})
     server.add_sweep({"parameters": {"a": {"value": True}}, "command": ["${program}", "${args_no_boolean_flags}"]})
+    server.add_sweep({"parameters": {"a": {"value": 1}}, "repeats": 3})
     online.environment |= environment
     process = online.start(agent, path)
     output, _ = process.communicate(timeout=HANG_SECONDS)
