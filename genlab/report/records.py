@@ -190,7 +190,9 @@ def read_history(path: Path) -> pd.DataFrame:
     rows = [[_number(cell) for cell in lines[1 + place]] for place in whole_lines]
     table = epochs_from_one(pd.DataFrame(rows, columns=lines[0], dtype=float))
     seconds = pd.Series(read_seconds(path.with_name(SECONDS)), dtype=float)
-    return table if seconds.empty else table.assign(seconds=seconds.reindex(whole_lines).to_numpy())
+    if seconds.empty:
+        return table
+    return table.assign(seconds=seconds.reindex(whole_lines).ffill().to_numpy())  # a killed run may lack the last one
 
 
 def epochs_from_one(history: pd.DataFrame) -> pd.DataFrame:

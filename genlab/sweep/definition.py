@@ -111,8 +111,16 @@ class Definition:
 
     @cached_property
     def in_names(self) -> list[str]:
-        """The short keys in the names of the runs: those that differ between them, and those that an override set."""
-        overrides = (short_key(key) for key in self.distributions if key not in self.lines)
+        """The short keys in the names of the runs: those that differ between them, and those that an override set.
+
+        A path is not in the name.
+        """
+        values = self.values
+        overrides = (
+            short_key(key)
+            for key in self.distributions
+            if key not in self.lines and not any("/" in str(value) for value in values[key])
+        )
         return list(dict.fromkeys([*self.swept, *filter(is_named, overrides)]))
 
     def points(self) -> Iterator[Point]:

@@ -7,7 +7,7 @@ const MAX_CURVES = 100;
 const MAX_GROUPS = 10;
 const QUANTILES = 4; // the number of groups for a number with many values
 const MAX_POSITIONS = 200; // where means are computed
-const AXES = { step: 'step (of all optimizers together)', epoch: 'epoch', seconds: 'seconds since the start of the training' };
+const AXES = { step: 'step (training batches; several optimizers count once)', epoch: 'epoch', seconds: 'seconds since the start of the training' };
 
 function setUpCurveControls(metric, draw) {
   byId('curves-metric').append(...Object.keys(data.curves.metrics).map(value => element('option', { value, textContent: value })));
@@ -44,6 +44,7 @@ function drawCurvesOf(runs, parameter, more = '') {
     (weight ? `, not smoothed. Smoothing ${weight}: exponential moving average with this weight, without bias.` : '.') +
     (drawn.length < curves.size ? ` Only the first ${MAX_GROUPS} of ${new Set([...curves.keys()].map(run => parameter.at[run])).size} ` +
       'configurations are drawn; filter the table to see others.' : '') +
+    (data.curves.thinned_to ? ` Longer histories are thinned to ${data.curves.thinned_to} means.` : '') +
     (without ? ` ${without} runs have recorded no ${axis} and are not shown.` : '') + more;
 }
 

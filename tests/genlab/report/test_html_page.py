@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from genlab.report.axes import short_classes
-from genlab.report.curves import MAX_POINTS, learning_curves
+from genlab.report.curves import MAX_NUMBERS, learning_curves
 from genlab.report.importance import as_numbers, correlations, relations, why_no_importance
 from genlab.report.records import load_sweep, read_history, varied
 from genlab.report.self_contained import axis
@@ -135,12 +135,13 @@ def test_the_history_of_a_killed_run_is_read(tmp_path: Path):
 def test_curves_share_their_axes_and_have_a_limited_number_of_points():
     table = pd.DataFrame({"step": range(1000), "epoch": 0, "val/mse": np.linspace(1, 0, 1000), "test/mse": np.nan})
     table.loc[999, "test/mse"] = 1.0
-    names = [f"r{i}" for i in range(50)]
+    names = [f"r{i}" for i in range(500)]
     curves = learning_curves(dict.fromkeys(names, table), [*names, "away"])
     assert len(curves["axes"]) == 1 and list(curves["metrics"]) == ["val/mse"]
     points = [len(values) for _, values in curves["metrics"]["val/mse"].values()]
-    assert len(points) == 50 and sum(points) <= MAX_POINTS and set(points) == {400}
-    assert curves["metrics"]["val/mse"]["r0"][1][-1] == pytest.approx(table["val/mse"][-2:].mean(), abs=2e-3)
+    assert len(points) == 500 and set(points) == {curves["thinned_to"]} == {MAX_NUMBERS // (500 * (1 + 3 * 2))}
+    assert learning_curves({"r0": table[-300:]}, ["r0"])["thinned_to"] is None
+    assert curves["metrics"]["val/mse"]["r0"][1][-1] == pytest.approx(table["val/mse"][-10:].mean(), abs=2e-3)
 
 
 @pytest.fixture

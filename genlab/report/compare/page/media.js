@@ -13,17 +13,21 @@ function setUpMedia() {
   byId('media-group').append(...options([['', 'nothing'], ...runGroups.map(({ name, label }) => [name, label])]));
   byId('media-metric').append(...options([['', 'none'], ...metricQuantities.map(({ name }) => [name, name])]));
   byId('media-metric').value = metricQuantities.find(metric => metric.shown)?.name ?? '';
-  for (const id of ['media-name', 'media-group', 'media-metric', 'media-seeds']) remembered(byId(id)).addEventListener('change', drawMedia);
+  for (const id of ['media-name', 'media-group', 'media-metric', 'media-order', 'media-seeds']) remembered(byId(id)).addEventListener('change', drawMedia);
   byId('media-more').addEventListener('click', () => { media.count += PICTURES_AT_ONCE; drawMedia(); });
+  table.node.tHead.addEventListener('click', drawMedia); // which sorts the table
   onSelection(() => { media.count = PICTURES_AT_ONCE; drawMedia(); });
 }
 
 function drawMedia() {
   const links = data.media[byId('media-name').value];
-  const chosen = byId('media-seeds').checked ? selectedRuns() : selection.configurations.map(index => firstWith(links, index));
+  const configurations = table.rows.filter(row => !row.node.hidden).map(row => row.item);
+  const chosen = configurations.flatMap(index => (byId('media-seeds').checked ? data.configurations[index].runs : [firstWith(links, index)]));
   const there = chosen.filter(run => links[run]), without = chosen.filter(run => !links[run]);
   const group = runGroups.find(({ name }) => name === byId('media-group').value);
-  const ordered = group ? [...there].sort((a, b) => group.at[a] - group.at[b]) : there;
+  const metric = byId('media-order').value ? mediaMetric() : null;
+  const sorted = metric ? sortedBy(metric, there) : there;
+  const ordered = group ? [...sorted].sort((a, b) => group.at[a] - group.at[b]) : sorted;
   const shown = ordered.slice(0, media.count);
   const parts = group ? [...groupBy(shown, run => group.levels[group.at[run]])] : [['', shown]];
   byId('media-pictures').replaceChildren(...parts.flatMap(([title, runs]) => [
@@ -33,7 +37,8 @@ function drawMedia() {
   byId('media-more').hidden = shown.length === ordered.length;
   byId('media-caption').textContent = `${shown.length} of ${ordered.length} pictures` +
     (without.length ? `. Without this picture: ${without.slice(0, 10).map(runName).join(', ')}${without.length > 10 ? ` and ${without.length - 10} more` : ''}` : '') +
-    '. ' + (data.embedded ? '' : 'The pictures are links to the folders of the runs; --embed-pictures puts them into the page.');
+    '. ' + (metric ? `${metric.better === 'higher' ? 'Higher' : 'Lower'} ${metric.name} first; ` +
+      `pictures whose values do not compare are ordered apart, since it needs ${metric.scope}. ` : '') + (data.embedded ? '' : 'The pictures are links to the folders of the runs; --embed-pictures puts them into the page.');
 }
 
 // The first run of a configuration that has the picture, or else its first run.
@@ -42,12 +47,37 @@ function firstWith(links, index) {
   return runs.find(run => links[run]) ?? runs[0];
 }
 
+const mediaMetric = () => metricQuantities.find(({ name }) => name === byId('media-metric').value) ?? null;
+
+// The runs by a metric, the better values first, in groups of those that compare; runs without a value are last.
+function sortedBy(metric, runs) {
+  const sign = metric.better === 'higher' ? -1 : 1;
+  const keys = new Map(runs.map(run => [run, { configuration: data.runs[run].configuration, run }]));
+  const order = run => [metric.number(keys.get(run)) === null ? 1 : 0, metric.group(keys.get(run)), sign * metric.number(keys.get(run))];
+  return [...runs].sort((a, b) => {
+    const [left, right] = [order(a), order(b)];
+    return left[0] - right[0] || left[1] - right[1] || left[2] - right[2];
+  });
+}
+
 function picture(run, source) {
   const { configuration, seed } = data.runs[run];
-  const metric = metricQuantities.find(({ name }) => name === byId('media-metric').value);
+  const metric = mediaMetric();
   const values = [`${configuration + 1} ${data.configurations[configuration].name}`, ...(seed === null ? [] : [`seed ${seed}`]),
     ...(metric ? [`${metric.name} ${metric.text({ configuration, run })}`] : [])];
   const image = element('img', { src: source, alt: `${byId('media-name').value} of ${runName(run)}`, loading: 'lazy' });
-  const large = element('a', { href: source, target: '_blank', rel: 'noopener', title: runName(run) }, image);
-  return element('figure', {}, large, element('figcaption', { textContent: values.join(', ') }));
+  const button = element('button', { type: 'button', title: 'enlarge' }, image);
+  button.addEventListener('click', () => showLarge(image));
+  return element('figure', {}, button, element('figcaption', {}, values.join(', '), element('br'), runNode(run)));
+}
+
+const runNode = run => (data.runs[run].folder ? link(runName(run), data.runs[run].folder) : runName(run));
+
+function showLarge({ src, alt }) {
+  const close = element('button', { type: 'button', textContent: 'close' });
+  const dialog = byId('media-large');
+  close.addEventListener('click', () => dialog.close());
+  dialog.onclick = event => { if (event.target === dialog) dialog.close(); };
+  dialog.replaceChildren(element('p', {}, alt, close), element('img', { src, alt }));
+  dialog.showModal();
 }
