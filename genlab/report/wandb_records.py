@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -97,10 +97,7 @@ def load_wandb_sweep(path: str, cache: Path, include_early: bool = False) -> Swe
         runs = list(api.runs(project, filters, per_page=RUNS_PER_REQUEST, lazy=False))
     if not runs:
         raise UsageError(f"the sweep {path} has no runs yet; `wandb agent {path}` creates them")
-    with api_errors(f"the runs of {path}"), ThreadPoolExecutor(THREADS) as pool:
-        reading = pool.map(lambda run: (_history(run), _pictures(run, cache)), runs)
-        shown = track(reading, f"reading {path}", len(runs), console=Console(stderr=True), transient=True)
-        parts = list(shown)
+    parts = read_logs(runs, cache, path)
     table = runs_table(runs)
     metric = sweep.config.get("metric") or {}
     parameters = parameter_blocks(sweep.config.get("parameters"))
@@ -111,12 +108,31 @@ def load_wandb_sweep(path: str, cache: Path, include_early: bool = False) -> Swe
         goal="maximize" if metric.get("goal") == "maximize" else "minimize",
         runs=table,
         histories={name: history for name, (history, _) in zip(names, parts, strict=True)},
-        pictures={name: links for name, (_, links) in zip(names, parts, strict=True)},
+        pictures={name: _links(copies, cache) for name, (_, copies) in zip(names, parts, strict=True)},
         links={name: {"W&B": run.url} for name, run in zip(names, runs, strict=True)},
         parameters=list(parameters),
         include_early=include_early,
         scales=parameter_scales(parameters),
     )
+
+
+def read_logs(runs: Sequence[Any], cache: Path, what: str) -> list[tuple[pd.DataFrame, dict[str, Path | str]]]:
+    """Reads the history of each run, and downloads the pictures that it logged last.
+
+    Args:
+        runs: The runs of the public API.
+        cache: Folder for the pictures. Existing ones are not downloaded again.
+        what: What is read, for messages.
+
+    Returns:
+        For each run its history, and name -> the copy of the picture, or its URL where the download failed.
+
+    Raises:
+        UsageError: W&B does not answer as expected.
+    """
+    with api_errors(f"the runs of {what}"), ThreadPoolExecutor(THREADS) as pool:
+        reading = pool.map(lambda run: (_history(run), _pictures(run, cache / run.id)), runs)
+        return list(track(reading, f"reading {what}", len(runs), console=Console(stderr=True), transient=True))
 
 
 def runs_table(runs: Sequence[Any]) -> pd.DataFrame:
@@ -150,11 +166,12 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def media_files(value: Any) -> list[str]:
-    """Returns the picture files of a value in a run's summary."""
+    """Returns the picture files of a value in a run's summary, without those that would leave the run's folder."""
     if not isinstance(value, dict) or "_type" not in value:
         return []
     files = value.get("filenames") or [value.get("path")]
-    return [str(name) for name in files if str(name).endswith(PICTURE_SUFFIXES)]
+    pictures = [PurePosixPath(str(name)) for name in files if str(name).endswith(PICTURE_SUFFIXES)]
+    return [str(path) for path in pictures if not path.is_absolute() and ".." not in path.parts]
 
 
 def _number(value: Any) -> float | None:
@@ -173,27 +190,53 @@ def _unique_names(runs: Sequence[Any]) -> list[str]:
 
 
 def _history(run: Any) -> pd.DataFrame:
-    """Returns a table with the columns step, epoch and the metrics, and one row per logging event."""
+    """Returns a table with the columns step, epoch, seconds and the metrics, and one row per logging event.
+
+    It has no seconds if rows lack them.
+    """
     rows = [
-        {"step": row.get(STEP, row["_step"]), "epoch": row.get("epoch", math.nan), **numbers(row)}
+        {
+            "step": row.get(STEP, row["_step"]),
+            "epoch": row.get("epoch", math.nan),
+            "seconds": row.get("_runtime", math.nan),
+            **numbers(row),
+        }
         for row in run.history(samples=MAX_ROWS, pandas=False)
     ]
-    return epochs_from_one(pd.DataFrame(rows, dtype=float))
+    table = epochs_from_one(pd.DataFrame(rows, dtype=float))
+    return table.drop(columns="seconds") if rows and table["seconds"].isna().any() else table
 
 
-def _pictures(run: Any, cache: Path) -> list[str]:
-    """Downloads the pictures that the run logged last; returns links to them, or to W&B where the download failed."""
-    names = [name for value in run.summary_metrics.values() for name in media_files(value)]
-    if not names:
-        return []
-    return sorted(_download(file, cache / run.id) for file in run.files(names=names))
+def _pictures(run: Any, folder: Path) -> dict[str, Path | str]:
+    """Downloads the pictures that the run logged last; returns their copies, or URLs where the download failed.
+
+    They have the names that their files have in the folder of a run.
+    """
+    named = {}
+    for key, value in run.summary_metrics.items():
+        for place, file in enumerate(media_files(value)):
+            ending = PurePosixPath(file).suffix
+            name = key.removeprefix("media/") + (f" {place + 1}" if place else "")
+            named[file] = name + ("" if ending == ".png" else ending)
+    if not named:
+        return {}
+    found = {file.name: file for file in run.files(names=list(named))}
+    return {named[name]: _download(file, folder) for name, file in found.items() if name in named}
 
 
-def _download(file: Any, folder: Path) -> str:
+def _links(copies: Mapping[str, Path | str], cache: Path) -> list[str]:
+    """Returns links to pictures, relative to a folder beside the cache."""
+    return sorted(
+        quote(f"../{copy.relative_to(cache.parent).as_posix()}") if isinstance(copy, Path) else copy
+        for copy in copies.values()
+    )
+
+
+def _download(file: Any, folder: Path) -> Path | str:
     import wandb
 
     try:
         file.download(root=str(folder), exist_ok=True).close()
     except wandb.errors.Error:
         return file.url
-    return f"../{quote(folder.parent.name)}/{quote(folder.name)}/{quote(file.name)}"
+    return folder / file.name

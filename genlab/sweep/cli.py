@@ -80,7 +80,7 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Compare runs of several experiments in one table: seeds folded, and only metrics that mean the same."""
     from genlab.report.compare import comparison, output, rendering
-    from genlab.report.compare.page_media import check_embedded
+    from genlab.report.compare.page_media import read_logged
     from genlab.report.compare.quantities import choose_chart
     from genlab.report.compare.runs import read_folders
 
@@ -99,12 +99,15 @@ def compare(options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in names}
     tables = comparison.compare(runs, comparison.Question(metrics=options.metric, **asked))
     chart = choose_chart(tables, options.x, **more) if options.x else None
-    if options.embed_pictures:
-        check_embedded([run for row in tables[0].rows for c in row.configurations for run in c.runs])
+    pages = [path for path in options.output if path.suffix == ".html"]
+    compared = [run for row in tables[0].rows for c in row.configurations for run in c.runs]
+    logged = read_logged(compared, options.embed_pictures) if pages else None
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
-        output.write_output(tables, path, chart, options.embed_pictures)
+        output.write_output(tables, path, chart, logged)
         print(f"written: {path}")
+    if logged and any(logged.pictures.values()) and not logged.embed:
+        print("The pictures of the page are links to files of this machine; --embed-pictures puts them into the page.")
     return 0
 
 

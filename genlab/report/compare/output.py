@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genlab.report.compare.comparison import of_all_metrics
+from genlab.report.compare.page_media import Logged
 from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import as_csv, as_latex, as_markdown
 from genlab.report.compare.table import Table
@@ -43,14 +44,14 @@ def check_outputs(
             raise UsageError(f"--output {path} is a folder; give the name of a file")
 
 
-def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None, embed: bool = False) -> None:
+def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None, logged: Logged | None = None) -> None:
     """Writes tables to a file, or draws a chart: the scatter chart, or else bars of the first table's metric.
 
     Args:
         tables: The tables.
         path: The file.
         chart: What the scatter chart shows.
-        embed: Whether a page contains the pictures of the runs; otherwise it links them.
+        logged: What the runs logged in training, for a page.
 
     Raises:
         OSError: The file cannot be written.
@@ -61,7 +62,7 @@ def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None
     elif path.suffix == ".html":
         from genlab.report.compare.page import write_page
 
-        write_page(tables, TITLE, path, chart, embed)
+        write_page(tables, TITLE, path, logged or Logged(), chart)
     else:
         from genlab.report.compare.chart import bars, picture
         from genlab.report.compare.scatter import scatter

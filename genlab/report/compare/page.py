@@ -14,7 +14,7 @@ from genlab.report.axes import short_classes
 from genlab.report.compare.comparability import Key, better_of, metric_of
 from genlab.report.compare.comparison import of_all_metrics
 from genlab.report.compare.folding import Configuration, label_of, varying_keys
-from genlab.report.compare.page_media import curves_of, pictures_of
+from genlab.report.compare.page_media import Logged, curves_of, pictures_of
 from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import html_table, legend
 from genlab.report.compare.runs import FACTS, Run
@@ -39,17 +39,15 @@ SCRIPTS = (
 )
 
 
-def write_page(
-    tables: Sequence[Table], title: str, path: Path, chart: Chart | None = None, embed: bool = False
-) -> Path:
+def write_page(tables: Sequence[Table], title: str, path: Path, logged: Logged, chart: Chart | None = None) -> Path:
     """Writes the page. Without JavaScript it shows the tables as they are in the other files.
 
     Args:
         tables: The tables of the comparison.
         title: The title of the page.
         path: The HTML file.
+        logged: What the runs logged in training.
         chart: What the scatter chart shows first.
-        embed: Whether the page contains the pictures of the runs; otherwise it links them.
     """
     full = of_all_metrics(tables)
     is_pivot = tables[0].keys != full.keys or bool(tables[0].title)
@@ -59,7 +57,7 @@ def write_page(
         title,
         OWN / "compare.html",
         [*(PAGE / name for name in SHARED_SCRIPTS), *(OWN / name for name in SCRIPTS)],
-        page_data(full, tables, is_pivot, path, chart, embed),
+        page_data(full, tables, is_pivot, path, logged, chart),
         [OWN / "compare.css"],
         static=f'<div class="panel">{static}</div>',
         pivots=static if is_pivot else "",
@@ -68,7 +66,7 @@ def write_page(
 
 
 def page_data(
-    full: Table, tables: Sequence[Table], is_pivot: bool, path: Path, chart: Chart | None = None, embed: bool = False
+    full: Table, tables: Sequence[Table], is_pivot: bool, path: Path, logged: Logged, chart: Chart | None = None
 ) -> dict[str, Any]:
     """Returns the data of the page as JSON values.
 
@@ -77,8 +75,8 @@ def page_data(
         tables: The tables of the comparison.
         is_pivot: Whether the tables have other rows than the configurations.
         path: The HTML file, to which links are relative.
+        logged: What the runs logged in training.
         chart: What the scatter chart shows first.
-        embed: Whether the pictures are in the page.
     """
     configurations = [row.configurations[0] for row in full.rows]
     runs = [(index, run) for index, c in enumerate(configurations) for run in c.runs]
@@ -98,9 +96,9 @@ def page_data(
         "chart": asdict(chart) if chart else {},
         "configurations": [_configuration(row, full, numbers, groups) for row in full.rows],
         "runs": [_run(index, run, path.parent) for index, run in runs],
-        "media": pictures_of(indexed, path.parent, embed),
-        "embedded": embed,
-        "curves": curves_of(indexed),
+        "media": pictures_of(indexed, logged, path.parent),
+        "embedded": logged.embed,
+        "curves": curves_of(configurations, logged),
     }
 
 

@@ -1,45 +1,78 @@
-"""The pictures and the learning curves in the page of a comparison."""
+"""What runs logged in training, their histories and pictures, for the page of a comparison."""
 
 import base64
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from genlab.report.compare.comparability import metric_of
+from genlab.report.compare.folding import Configuration
 from genlab.report.compare.runs import Run
 from genlab.report.curves import learning_curves
 from genlab.report.records import PICTURE_TYPES, read_history
+from genlab.report.wandb_records import read_logs
 from genlab.runs.errors import UsageError
 
 MAX_EMBEDDED = 50 * 2**20
 """The largest size of all pictures in a page, in bytes."""
+COPIES = Path("runs/wandb")
+"""The folder of the copies of the pictures of W&B's runs."""
 
 
-def pictures_of(runs: Sequence[Run], folder: Path, embed: bool = False) -> dict[str, dict[int, str]]:
-    """Returns name of a picture -> index of a run -> its address.
+@dataclass
+class Logged:
+    """What runs logged in training.
 
     Args:
-        runs: The runs; those of W&B have no pictures here.
-        folder: The folder of the page, to which links are relative.
-        embed: Whether an address contains the picture itself.
+        histories: Their histories.
+        pictures: Their pictures, by name.
+        embed: Whether a page contains the pictures; otherwise it links them.
     """
-    files = [(index, path) for index, run in enumerate(runs) for path in _media(run)]
-    found: dict[str, dict[int, str]] = {}
-    for index, path in files:
-        address = _data(path) if embed else quote(os.path.relpath(path, folder))
-        found.setdefault(path.name.removesuffix(".png"), {})[index] = address
-    return dict(sorted(found.items()))
+
+    histories: dict[Run, pd.DataFrame] = field(default_factory=dict)
+    pictures: dict[Run, dict[str, Path]] = field(default_factory=dict)
+    embed: bool = False
 
 
-def check_embedded(runs: Sequence[Run]) -> None:
-    """Checks that the pictures of the runs can be in one page.
+def read_logged(runs: Sequence[Run], embed: bool) -> Logged:
+    """Reads what runs logged: from their folders, or from W&B.
 
     Raises:
-        UsageError: They are too large.
+        UsageError: W&B cannot be read, or the pictures that a page shall contain are too large.
     """
-    size = sum(path.stat().st_size for run in runs for path in _media(run))
+    local = [(run, run.folder) for run in runs if run.folder]
+    logged = Logged(
+        {run: read_history(f / "metrics.csv") for run, f in local}, {run: _media(f) for run, f in local}, embed
+    )
+    projects = defaultdict(list)
+    for run in runs:
+        if run.remote:
+            projects[run.remote.entity, run.remote.project].append(run)
+    for (entity, project), of_project in projects.items():
+        logs = read_logs([run.remote for run in of_project], COPIES / f"{entity}_{project}", f"{entity}/{project}")
+        for run, (history, pictures) in zip(of_project, logs, strict=True):
+            logged.histories[run] = history
+            logged.pictures[run] = {name: copy for name, copy in pictures.items() if isinstance(copy, Path)}
+    if embed:
+        _check_size([path for pictures in logged.pictures.values() for path in pictures.values()])
+    return logged
+
+
+def _media(folder: Path) -> dict[str, Path]:
+    media = folder / "media"
+    inside = media.resolve()
+    found = sorted(path for path in media.glob("*") if path.suffix in PICTURE_TYPES)
+    return {path.name.removesuffix(".png"): path for path in found if path.resolve().parent == inside}
+
+
+def _check_size(pictures: Sequence[Path]) -> None:
+    size = sum(path.stat().st_size for path in pictures)
     if size > MAX_EMBEDDED:
         raise UsageError(
             f"--embed-pictures: the pictures have {size / 2**20:.0f} MiB, and a page may contain"
@@ -47,22 +80,32 @@ def check_embedded(runs: Sequence[Run]) -> None:
         )
 
 
-def _media(run: Run) -> list[Path]:
-    if run.folder is None:
-        return []
-    media = run.folder / "media"
-    inside = media.resolve()
-    return [
-        path for path in sorted(media.glob("*")) if path.suffix in PICTURE_TYPES and path.resolve().parent == inside
-    ]
+def pictures_of(runs: Sequence[Run], logged: Logged, folder: Path) -> dict[str, dict[int, str]]:
+    """Returns name of a picture -> index of a run -> its address, relative to the folder of the page."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for index, run in enumerate(runs):
+        for name, path in logged.pictures.get(run, {}).items():
+            found[name][index] = _data(path) if logged.embed else quote(os.path.relpath(path, folder))
+    return dict(sorted(found.items()))
 
 
 def _data(path: Path) -> str:
     return f"data:{PICTURE_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def curves_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns the learning curves by the index of the run, and for each metric what runs must have in common."""
-    histories = {str(i): read_history(run.folder / "metrics.csv") for i, run in enumerate(runs) if run.folder}
+def curves_of(configurations: Sequence[Configuration], logged: Logged) -> dict[str, Any]:
+    """Returns the learning curves by the index of the run, and which configurations compare by each metric.
+
+    The entry `scopes` has for each metric what runs must have in common, and an index of `groups`. There, equal numbers
+    are configurations that compare.
+    """
+    runs = [run for configuration in configurations for run in configuration.runs]
+    histories = {str(index): logged.histories[run] for index, run in enumerate(runs) if run in logged.histories}
     curves = learning_curves(histories, list(histories))
-    return {**curves, "scopes": {metric: metric_of(metric).scope.text for metric in curves["metrics"]}}
+    groups: dict[tuple[int, ...], int] = {}
+    scopes = {}
+    for metric in curves["metrics"]:
+        kinds: dict[Any, int] = {}
+        of_metric = tuple(kinds.setdefault(c.group(metric), len(kinds)) for c in configurations)
+        scopes[metric] = {"text": metric_of(metric).scope.text, "groups": groups.setdefault(of_metric, len(groups))}
+    return {**curves, "scopes": scopes, "groups": list(groups)}

@@ -36,6 +36,7 @@ class Run:
         metrics: Its final metrics.
         facts: `FACTS`, and the fingerprints of its data and of its evaluation classifier, as far as they are recorded.
         folder: Its folder; None for one on W&B.
+        remote: The run in W&B's public API; None for one of a folder.
     """
 
     experiment: str
@@ -45,6 +46,7 @@ class Run:
     metrics: Mapping[str, float]
     facts: Mapping[str, Any]
     folder: Path | None = None
+    remote: Any = None
 
     def __str__(self) -> str:
         return f"{self.experiment}/{self.name}" if self.experiment else self.name

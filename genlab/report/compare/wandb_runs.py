@@ -1,4 +1,4 @@
-"""Reads the runs of a W&B project or sweep to compare them: their configs and summaries, without their histories."""
+"""Reads the runs of a W&B project or sweep to compare them: their configs and summaries."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,5 +38,5 @@ def wandb_runs(found: Sequence[Any]) -> list[Run]:
         name = str(row["run"]).removeprefix(f"{experiment}/")
         seconds = {"seconds": row["seconds"]} if pd.notna(row["seconds"]) else {}
         facts = facts_of({**run.summary_metrics, **seconds}, config)
-        runs.append(Run(experiment, name, str(row["state"]), config, numbers(run.summary_metrics), facts))
+        runs.append(Run(experiment, name, str(row["state"]), config, numbers(run.summary_metrics), facts, remote=run))
     return runs

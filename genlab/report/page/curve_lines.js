@@ -21,8 +21,8 @@ function setUpCurveControls(metric, draw) {
 }
 
 // Draws the curves of the runs, grouped by a parameter {label, levels, at, numbers} with a value for each run. With
-// firstOnly, groups beyond the limit are left out, otherwise they share a mean.
-function drawCurvesOf(runs, parameter, more = '') {
+// firstOnly, groups beyond the limit are left out, otherwise they share a mean. Returns the runs that are drawn.
+function drawCurvesOf(runs, parameter) {
   const axis = byId('curves-axis').value, metric = byId('curves-metric').value, weight = Number(byId('curves-smoothing').value);
   const curves = readCurves(metric, axis, runs);
   const smooth = new Map([...curves].map(([run, curve]) => [run, smoothed(curve, weight)]));
@@ -45,7 +45,8 @@ function drawCurvesOf(runs, parameter, more = '') {
     (drawn.length < curves.size ? ` Only the first ${MAX_GROUPS} of ${new Set([...curves.keys()].map(run => parameter.at[run])).size} ` +
       'configurations are drawn; filter the table to see others.' : '') +
     (data.curves.thinned_to ? ` Longer histories are thinned to ${data.curves.thinned_to} means.` : '') +
-    (without ? ` ${without} runs have recorded no ${axis} and are not shown.` : '') + more;
+    (without ? ` ${without} runs have recorded no ${axis} and are not shown.` : '');
+  return drawn;
 }
 
 // Returns run -> [[x, y], ...], with one point per x.

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import sweep
 from genlab.report.compare.comparability import METRICS, SCOPES, metric_of
 from genlab.report.compare.comparison import Question, compare
 from genlab.report.compare.interval import welch
+from genlab.report.compare.page_media import pictures_of, read_logged
 from genlab.report.compare.rendering import as_csv, as_latex, as_markdown, as_text, html_table
 from genlab.report.compare.runs import read_folders
 from genlab.report.compare.table import Cell, Table
@@ -214,14 +216,25 @@ def test_folders_without_runs_and_names_that_are_equal(experiments: list[Path], 
     assert len(runs) == 7 and {run.experiment for run in runs} == {str(experiments[0]), str(tmp_path / "copy" / "vae")}
 
 
-def test_runs_of_wandb():
-    summary = {"test/mse": 0.5, "_runtime": 7.0, "val/mse": {"min": 0.25}}
+def test_runs_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    gif, outside = ({"_type": "video-file", "path": path} for path in ("media/a.gif", "media/../../../b.gif"))
+    summary = {"test/mse": 0.5, "_runtime": 7.0, "val/mse": {"min": 0.25}, "media/grid": gif, "media/outside": outside}
     run = SimpleNamespace(name="vae/seed=0", id="x", group="vae", state="finished", config={}, summary_metrics=summary)
+    run.entity, run.project, run.files = (
+        "e",
+        "p",
+        lambda names: [SimpleNamespace(name=name, download=MagicMock()) for name in names],
+    )
+    run.history = lambda samples, pandas: [{"_step": i, "_runtime": 0.5 + i, "val/mse": 1.0} for i in range(2)]
     run.config = {"model": {"class_path": "lit_models.VAE", "init_args": {"latent_dim": 2}}}
     [found] = wandb_runs([run])
     assert str(found) == "vae/seed=0" and found.value("seconds") == 7.0
     assert found.config == {"model": "lit_models.VAE", "model.latent_dim": 2}
     assert found.metrics == {"test/mse": 0.5, "val/mse": 0.25}
+    logged = read_logged([found], embed=False)
+    assert logged.histories[found]["seconds"].tolist() == [0.5, 1.5]
+    assert pictures_of([found], logged, Path("out")) == {"grid.gif": {0: "../runs/wandb/e_p/x/media/a.gif"}}
 
 
 def test_the_page_of_metrics_agrees_with_the_table():

@@ -32,12 +32,15 @@ def write_experiments(root: Path) -> list[str]:
         seconds = {2: 10, 8: 30, 32: 20, None: 40}[size]
         run = root / "vae" / f"{size},{seed}"
         write(run, "VAE", seed, metrics, config=config, seconds=seconds, parameters=size)
-        (run / "metrics.csv").write_text(f"step,epoch,val/mse\n10,1,{seed}\n20,2,{seed + 1}\n30,3,{seed + 4}\n")
+        (run / "metrics.csv").write_text(
+            f"step,epoch,val/mse,val/own\n10,1,{seed},1\n20,2,{seed + 1},1\n30,3,{seed + 4},1\n"
+        )
         (run / "seconds.csv").write_text("1.5\n3\n4.5\n" if size else "")
         (run / "media").mkdir()
         Image.new("L", (2, 2), seed).save(run / "media" / f"{'samples' if size else 'other #'}.png")
     gan = {"test/frechet_classifier": 2.0, "test/mse": math.inf}
     write(root / "gan" / "default", "GAN", 0, gan, classifier="b" * 16)
+    (root / "gan" / "default" / "metrics.csv").write_text("step,epoch,val/own\n10,1,1\n20,2,2\n")
     write(root / "gan" / "early", "GAN", 0, gan, classifier="b" * 16, ended_early=True, config={"model.latent_dim": 64})
     return [str(root / "vae"), str(root / "gan")]
 
@@ -111,9 +114,18 @@ def test_learning_curves_and_pictures_are_those_of_the_selection(page: Path, tab
     )
     captions = tab.locator("#media-pictures figcaption").all_inner_texts()
     assert captions == [
-        f"{n} VAE, latent_dim {size}, seed 0, test/mse {mse}" for n, size, mse in ((3, 2, 0.5), (4, 8, 0.125))
+        f"{n} VAE, latent_dim {size}, seed 0, test/mse {mse}\nvae/{size},0"
+        for n, size, mse in ((3, 2, 0.5), (4, 8, 0.125))
     ]
     tab.check("#media-seeds")
+    tab.select_option("#media-order", "metric")
+    runs = [text.split("\n")[1] for text in tab.locator("#media-pictures figcaption").all_inner_texts()]
+    assert runs == ["vae/8,0", "vae/8,1", "vae/2,0", "vae/2,1"] and "Lower test/mse first" in tab.inner_text(
+        "#media-caption"
+    )
+    tab.locator("#media-pictures button").first.click()
+    assert "samples of vae/8,0" in tab.inner_text("#media-large")
+    tab.locator("#media-large button").click()
     tab.select_option("#media-group", "model.latent_dim")
     assert tab.locator("#media-pictures h3").all_inner_texts() == ["latent_dim 2", "latent_dim 8"]
     tab.wait_for_function("[...document.querySelectorAll('#media img')].every(image => image.naturalWidth === 2)")
@@ -123,13 +135,21 @@ def test_learning_curves_and_pictures_are_those_of_the_selection(page: Path, tab
     tab.locator("#curves-smoothing").fill("0.5")
     smooth = [0.5, (0.25 * 0.5 + 0.5 * 1.5) / 0.75, (0.125 * 0.5 + 0.25 * 1.5 + 0.5 * 4.5) / 0.875]
     assert tab.eval_on_selector("#curves-chart", thick)[0][2] == pytest.approx(smooth)
-    assert "runs of the same test data" in tab.inner_text("#curves-caption")
+    assert tab.inner_text("#curves-scope") == ""
     tab.reload()
     assert tab.input_value("#curves-smoothing") == "0.5" and tab.locator("#media figure").count() == 4
     tab.fill("#table-filter", "model=VAE")
     tab.select_option("#media-name", "other #")
     assert tab.locator("#media figure").count() == 2 and "vae/2,0" in tab.inner_text("#media-caption")
     assert "2 runs have recorded no seconds" in tab.inner_text("#curves-caption")
+    tab.fill("#table-filter", "")
+    for axis, warning in (
+        ("seconds", ""),
+        ("step", "only between runs of the same test data, model class and objective"),
+    ):
+        tab.select_option("#curves-axis", axis)
+        tab.select_option("#curves-metric", "val/own")
+        assert warning in tab.inner_text("#curves-scope") and bool(warning) == bool(tab.inner_text("#curves-scope"))
 
 
 @NEEDS_CHROMIUM

@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import pty
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def load(*paths: str) -> None:
     for path in paths:
         what = path.removeprefix("compare:")
         try:
-            found.append(read_wandb(what) if what != path else load_wandb_sweep(path, Path("cache")))
+            runs = [replace(run, remote=None) for run in read_wandb(what)] if what != path else None
+            found.append(runs or load_wandb_sweep(path, Path("cache")))
         except UsageError as error:
             found.append(error)
     Path("found").write_bytes(pickle.dumps(found))
@@ -116,7 +118,8 @@ def test_a_run_is_read_as_it_was_logged(reader: Client, server: WandbServer, pub
     }
 
     history = data.histories["capacity/one abc"]
-    assert list(history.columns[:2]) == ["step", "epoch"] and set(history.columns[2:]) == {"val/mse", "train/mse"}
+    assert list(history.columns[:3]) == ["step", "epoch", "seconds"] and history["seconds"].is_monotonic_increasing
+    assert set(history.columns[3:]) == {"val/mse", "train/mse"}
     assert history["step"].tolist() == [0, 10, 20, 20]
     assert history["val/mse"].tolist()[:3] == [3.0, 1.0, 2.0]
     assert history["train/mse"].isna().all()

@@ -17,8 +17,11 @@ function setUpCurves() {
 
 function drawCurves() {
   const metric = byId('curves-metric').value;
-  drawCurvesOf(selectedRuns(), runGroups.find(group => group.name === byId('curves-group').value),
-    ` Values of ${metric} compare between runs of ${data.curves.scopes[metric]}.`);
+  const drawn = drawCurvesOf(selectedRuns(), runGroups.find(group => group.name === byId('curves-group').value));
+  const { text, groups } = data.curves.scopes[metric];
+  const kinds = new Set(drawn.map(run => data.curves.groups[groups][data.runs[run].configuration])).size;
+  byId('curves-scope').textContent = kinds < 2 ? '' : `Not all of these curves compare with each other: ${metric} compares only between ` +
+    `runs of ${text}, and these runs are ${kinds} groups that differ in it.`;
 }
 
 // By what runs can be grouped: their configuration, their experiment, and each key that varies, with a value for each run.
