@@ -67,8 +67,12 @@ def read_logged(runs: Sequence[Run], embed: bool) -> Logged:
 def _media(folder: Path) -> dict[str, Path]:
     media = folder / "media"
     inside = media.resolve()
-    found = sorted(path for path in media.glob("*") if path.suffix in PICTURE_TYPES)
-    return {path.name.removesuffix(".png"): path for path in found if path.resolve().parent == inside}
+    found = [path for path in sorted(media.rglob("*")) if path.suffix in PICTURE_TYPES]
+    return {
+        path.relative_to(media).as_posix().removesuffix(".png"): path
+        for path in found
+        if path.resolve().is_relative_to(inside)
+    }
 
 
 def _check_size(pictures: Sequence[Path]) -> None:

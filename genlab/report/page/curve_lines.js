@@ -7,7 +7,7 @@ const MAX_CURVES = 100;
 const MAX_GROUPS = 10;
 const QUANTILES = 4; // the number of groups for a number with many values
 const MAX_POSITIONS = 200; // where means are computed
-const AXES = { step: 'step (training batches; several optimizers count once)', epoch: 'epoch', seconds: 'seconds since the start of the training' };
+const AXES = { step: 'step (training batches; several optimizers count once)', epoch: 'epoch', seconds: 'seconds since the start of the run' };
 
 function setUpCurveControls(metric, draw) {
   byId('curves-metric').append(...Object.keys(data.curves.metrics).map(value => element('option', { value, textContent: value })));
@@ -42,6 +42,7 @@ function drawCurvesOf(runs, parameter) {
   byId('curves-caption').textContent = 'Thick lines: mean of each group of runs. Bands: one standard deviation over its runs. Thin lines: ' +
     (single.size < drawn.length ? `${single.size} of the ${drawn.length} runs` : 'the runs') +
     (weight ? `, not smoothed. Smoothing ${weight}: exponential moving average with this weight, without bias.` : '.') +
+    (new Set(drawn.map(run => curves.get(run).at(-1)[0])).size > 1 ? ' Where a run has ended, the mean is that of the others.' : '') +
     (drawn.length < curves.size ? ` Only the first ${MAX_GROUPS} of ${new Set([...curves.keys()].map(run => parameter.at[run])).size} ` +
       'configurations are drawn; filter the table to see others.' : '') +
     (data.curves.thinned_to ? ` Longer histories are thinned to ${data.curves.thinned_to} means.` : '') +

@@ -23,10 +23,10 @@ function drawMedia() {
   const links = data.media[byId('media-name').value];
   const configurations = table.rows.filter(row => !row.node.hidden).map(row => row.item);
   const chosen = configurations.flatMap(index => (byId('media-seeds').checked ? data.configurations[index].runs : [firstWith(links, index)]));
-  const there = chosen.filter(run => links[run]), without = chosen.filter(run => !links[run]);
+  const found = chosen.filter(run => links[run]), without = chosen.filter(run => !links[run]);
   const group = runGroups.find(({ name }) => name === byId('media-group').value);
   const metric = byId('media-order').value ? mediaMetric() : null;
-  const sorted = metric ? sortedBy(metric, there) : there;
+  const sorted = metric ? sortedBy(metric, found) : found;
   const ordered = group ? [...sorted].sort((a, b) => group.at[a] - group.at[b]) : sorted;
   const shown = ordered.slice(0, media.count);
   const parts = group ? [...groupBy(shown, run => group.levels[group.at[run]])] : [['', shown]];
@@ -37,8 +37,7 @@ function drawMedia() {
   byId('media-more').hidden = shown.length === ordered.length;
   byId('media-caption').textContent = `${shown.length} of ${ordered.length} pictures` +
     (without.length ? `. Without this picture: ${without.slice(0, 10).map(runName).join(', ')}${without.length > 10 ? ` and ${without.length - 10} more` : ''}` : '') +
-    '. ' + (metric ? `${metric.better === 'higher' ? 'Higher' : 'Lower'} ${metric.name} first; ` +
-      `pictures whose values do not compare are ordered apart, since it needs ${metric.scope}. ` : '') + (data.embedded ? '' : 'The pictures are links to the folders of the runs; --embed-pictures puts them into the page.');
+    '. ' + (metric ? orderText(metric, found) : '') + (data.embedded ? '' : 'The pictures are links to the folders of the runs; --embed-pictures puts them into the page.');
 }
 
 // The first run of a configuration that has the picture, or else its first run.
@@ -52,19 +51,24 @@ const mediaMetric = () => metricQuantities.find(({ name }) => name === byId('med
 // The runs by a metric, the better values first, in groups of those that compare; runs without a value are last.
 function sortedBy(metric, runs) {
   const sign = metric.better === 'higher' ? -1 : 1;
-  const keys = new Map(runs.map(run => [run, { configuration: data.runs[run].configuration, run }]));
-  const order = run => [metric.number(keys.get(run)) === null ? 1 : 0, metric.group(keys.get(run)), sign * metric.number(keys.get(run))];
-  return [...runs].sort((a, b) => {
-    const [left, right] = [order(a), order(b)];
-    return left[0] - right[0] || left[1] - right[1] || left[2] - right[2];
-  });
+  const key = point => [metric.number(point) === null, metric.group(point), sign * metric.number(point)];
+  const keys = new Map(runs.map(run => [run, key(runPoint(run))]));
+  return [...runs].sort((a, b) => keys.get(a).map((part, i) => part - keys.get(b)[i]).find(Boolean) ?? 0);
+}
+
+const runPoint = run => ({ configuration: data.runs[run].configuration, run });
+
+function orderText(metric, runs) {
+  const groups = new Set(there(runs.map(run => metric.group(runPoint(run))))).size;
+  return `${metric.better === 'higher' ? 'Higher' : 'Lower'} ${metric.name} first` +
+    (groups > 1 ? `, in ${groups} groups, one after the other: it compares only between runs of ${metric.scope}. ` : '. ');
 }
 
 function picture(run, source) {
   const { configuration, seed } = data.runs[run];
   const metric = mediaMetric();
   const values = [`${configuration + 1} ${data.configurations[configuration].name}`, ...(seed === null ? [] : [`seed ${seed}`]),
-    ...(metric ? [`${metric.name} ${metric.text({ configuration, run })}`] : [])];
+    ...(metric ? [`${metric.name} ${metric.text(runPoint(run))}`] : [])];
   const image = element('img', { src: source, alt: `${byId('media-name').value} of ${runName(run)}`, loading: 'lazy' });
   const button = element('button', { type: 'button', title: 'enlarge' }, image);
   button.addEventListener('click', () => showLarge(image));
