@@ -21,7 +21,7 @@ function drawCurves() {
   const { text, groups } = data.curves.scopes[metric];
   const kinds = new Set(drawn.map(run => data.curves.groups[groups][data.runs[run].configuration])).size;
   byId('curves-scope').textContent = kinds < 2 ? '' : `Not all of these curves compare with each other: ${metric} compares only between ` +
-    `runs of ${text}, and these runs are ${kinds} groups that differ in it.`;
+    `runs of ${text}. These runs form ${kinds} such groups.`;
 }
 
 // By what runs can be grouped: their configuration, their experiment, and each key that varies, with a value for each run.
