@@ -234,7 +234,7 @@ def _add_run(one: Parser) -> None:
         "--repeats",
         type=positive,
         metavar="N",
-        help="Run each point N times, with the seeds 0 to N - 1 (default: what the definition says, else once).",
+        help="Run each point N times, with the seeds 0 to N - 1 (default: as the file says).",
     )
     one.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="Draw the charts at the end (default)."

@@ -76,16 +76,14 @@ def load_definition(path: Path, overrides: Sequence[str] = (), repeats: int | No
     Args:
         path: The YAML file.
         overrides: Texts `key=value[,value...]`. Each sets the values of a parameter, or adds a parameter.
-        repeats: How many runs each point has; None for what the file says.
+        repeats: How many runs each point has, in place of the file's repeats or seeds; None for what the file says.
 
     Raises:
         UsageError: The file cannot be read.
         DefinitionError: It is not valid for W&B or for this program.
     """
     reader = _Reader(_Document(read_text(path, "sweep")))
-    if repeats is not None and isinstance(reader.raw, dict):
-        reader.raw["repeats"] = repeats
-    entries = reader.entries(overrides)
+    entries = reader.entries(overrides, repeats)
     definition = Definition(path=path, **{"name": path.stem, **entries}) if entries else None
     if reader.errors or definition is None:
         raise DefinitionError(path, reader.errors, definition)
@@ -200,7 +198,7 @@ class _Reader:
             inner = inner[:-1]
         self.errors.append((self.lines.get(inner) if inner else None, message))
 
-    def entries(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def entries(self, overrides: Sequence[str], option: int | None) -> dict[str, Any]:
         """Returns the fields of a Definition, without what has errors; none if the document is not a mapping."""
         if not isinstance(self.raw, dict):
             if not self.errors:
@@ -208,11 +206,11 @@ class _Reader:
             return {}
         self._check_top()
         metric = self._mapping("metric", METRIC_KEYS)
-        repeats = self._integer(self.raw, "repeats", "repeats")
+        repeats = self._integer(self.raw if option is None else {"repeats": option}, "repeats", "repeats")
         if repeats is not None and repeats > distributions.MAX_CHOICES:
             self.error(f"repeats {repeats} is above {distributions.MAX_CHOICES}", "repeats")
             repeats = None
-        leaves = self._leaves(overrides, repeats)
+        leaves = self._leaves(overrides, repeats, replaces=option is not None)
         valid = {key: leaf.distribution for key, leaf in leaves.items() if leaf.distribution}
         method = self.raw.get("method")
         if method == "grid":
@@ -318,8 +316,14 @@ class _Reader:
             self.error(f"{top}: max_iter {max_iter} is below eta {eta}, so there is no bracket", top, "max_iter")
         return Hyperband(min_iter, max_iter, s, eta, block.get("strict", Hyperband.strict))
 
-    def _leaves(self, overrides: Sequence[str], repeats: int | None) -> dict[str, _Leaf]:
-        """Returns all parameters in W&B's order, sorted by key within each block; repeats are a list of seeds."""
+    def _leaves(self, overrides: Sequence[str], repeats: int | None, replaces: bool) -> dict[str, _Leaf]:
+        """Returns all parameters in W&B's order: sorted by key within each block.
+
+        Args:
+            overrides: The overrides.
+            repeats: How many seeds there are, if they are not a parameter.
+            replaces: Whether these seeds replace those of the file.
+        """
         leaves: dict[str, _Leaf] = {}
         if "parameters" in self.raw:
             for path, where, spec in self._walk(self.raw["parameters"], (), ("parameters",)):
@@ -334,8 +338,9 @@ class _Reader:
         for text in overrides:
             self._override(text, leaves)
         if repeats is not None:
-            if (same := _same_option(SEED, leaves)) in leaves:
-                self.error(f"repeats sets {SEED}, which is a parameter too ({same}); remove one of them", "repeats")
+            same = leaves.pop(_same_option(SEED, leaves), None)
+            if same is not None and not (replaces and same.where):
+                self.error(f"repeats sets {SEED}, which is set as a parameter too; remove one of them", "repeats")
             leaves[SEED] = _Leaf((SEED,), (), read_distribution({"values": list(range(repeats))}))
         return dict(sorted(leaves.items(), key=lambda item: item[1].path))
 

@@ -191,6 +191,11 @@ def test_the_repeats_of_a_grid_are_values_of_the_seed(tmp_path: Path):
     text = parameters("{z: {values: [3, 4]}, a: {values: [1, 2]}}")
     by_values, by_repeats = load(tmp_path, text, "seed_everything=0,1"), load(tmp_path, f"repeats: 2\n{text}")
     assert list(by_values.points()) == list(by_repeats.points()) and by_values.record() == by_repeats.record()
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text.replace("z:", "seed_everything: {value: 7}, z:"), encoding="utf-8")
+    assert load_definition(path, (), 2).record() == by_values.record()
+    with pytest.raises(UsageError, match="repeats sets seed_everything, which is set as a parameter too"):
+        load_definition(path, ("seed_everything=1",), 2)
     assert by_values.to_yaml() == by_repeats.to_yaml() and by_repeats.in_names == ["a", "seed_everything", "z"]
 
 
@@ -284,7 +289,12 @@ ERRORS = [  # the replaced text of VALID, the new text, the line of the error or
     ("method: grid", "method: grid\nrun_cap: 2.5", 2, "run_cap 2.5 is not a whole number"),
     ("method: grid", "method: grid\nrepeats: 0", 2, "repeats 0 is not a whole number of at least 1"),
     ("method: grid", "method: grid\nrepeats: 1000000000", 2, "repeats 1000000000 is above 100000"),
-    ("parameters:\n  a:", "repeats: 2\nparameters:\n  seed_everything:", 5, "repeats sets seed_everything, which is a"),
+    (
+        "parameters:\n  a:",
+        "repeats: 2\nparameters:\n  seed_everything:",
+        5,
+        "repeats sets seed_everything, which is set as",
+    ),
     (
         "metric:\n  name: test/mse\n  goal: minimize",
         "metric: test/mse",
