@@ -1,5 +1,6 @@
 """Each sweep definition is valid for W&B, and train.py accepts all values that it can send."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from torchvision.models import efficientnet_b0
 import sweep
 import train
 from genlab.runs.folder import read_summary
+from genlab.sweep.engine import Engine, Options
 from genlab.sweep.parser import load_definition
 from lit_models import Classifier, PoolingAutoencoder
 from tests import HANG_SECONDS, preloaded, wait_for
@@ -70,6 +72,18 @@ def test_a_definition_follows_the_rules(path: Path):
     assert "--config" in command and Path(command[command.index("--config") + 1]).is_file()
     assert f"--run.experiment={path.stem}" in command
     assert all("." in key or key in ("seed_everything", "model") for key in raw["parameters"])
+
+
+def test_the_runs_that_are_named_by_other_sweeps_and_configs_exist_after_their_sweep():
+    files = [*SWEEPS, *Path("configs").glob("*.yaml")]
+    named = {found for file in files for found in re.findall(r"runs/([^/\s]+)/([^/\s]+)/checkpoints", file.read_text())}
+    of_sweeps = [(path, run) for path in SWEEPS for sweep, run in named if sweep == path.stem]
+    assert len(of_sweeps) > 3
+    for path, run in of_sweeps:
+        engine = Engine(load_definition(path), Options())
+        made = [engine._run_folder(point).name for point in engine.sweep.points()]
+        pattern = re.sub(r"\\{.*?\\}", "[^,]+", re.escape(run))
+        assert any(re.fullmatch(pattern, name) for name in made), (path, run, made)
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)

@@ -42,7 +42,8 @@ UNNAMED_OPTIONS = (
     "trainer.enable_model_summary",
 )
 """Options that depend on the machine. They are not in the name, so that a run has the same path on every machine."""
-SHORT_NAMES = {"seed_everything": "seed"}
+SEED = "seed_everything"
+SHORT_NAMES = {SEED: "seed"}
 FIRST_IN_NAMES = ("model", "data")
 LONG_NUMBER, ROUNDED = 6, 4
 """A number with more significant digits than the first is rounded to the second in names: nobody typed it."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genlab.runs.config import format_value, swept_keys
+from genlab.runs.config import SEED, format_value, swept_keys
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import RunOptions
 from genlab.yaml_files import read_yaml
@@ -171,8 +171,11 @@ def _keys_swept_in(path: str) -> list[str]:
 def varied_keys(parameters: Mapping[str, Any]) -> list[str]:
     """Returns the short keys that the parameters of a sweep, as W&B keeps it, set if they have more than one value.
 
-    >>> varied_keys({"model": {"parameters": {"depth": {"min": 1, "max": 3}, "width": {"value": 8}}}})
-    ['model.depth']
+    The seed is among them also if it has one value, so that the name of a run stays when more seeds are added.
+
+    >>> block = {"parameters": {"depth": {"min": 1, "max": 3}, "width": {"value": 8}}}
+    >>> varied_keys({"model": block, "seed_everything": {"value": 0}})
+    ['model.depth', 'seed_everything']
     """
     return list(_varied_keys(parameters))
 
@@ -181,7 +184,7 @@ def _varied_keys(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[st
     for key, spec in parameters.items():
         if "parameters" in spec:
             yield from _varied_keys(spec["parameters"], f"{prefix}{key}.")
-        elif "value" not in spec and len(spec.get("values", (0, 1))) > 1:
+        elif key == SEED or ("value" not in spec and len(spec.get("values", (0, 1))) > 1):
             yield from swept_keys(f"{prefix}{key}", spec.get("values", ()))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from genlab.runs.config import format_value, is_named, short_key, swept_keys
+from genlab.runs.config import SEED, format_value, is_named, short_key, swept_keys
 from genlab.sweep.distributions import Distribution
 
 Point = dict[str, Any]
@@ -26,8 +26,6 @@ Keys = tuple[str, ...]
 """The keys of nested blocks, from the outermost inwards."""
 
 PROGRAM = "train.py"
-SEED = "seed_everything"
-"""The parameter that repeats vary."""
 LAUNCHER_MACROS = ("${env}", "${interpreter}", "${program}")
 """The macros at the start of a command."""
 VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]+)\}")
@@ -113,13 +111,14 @@ class Definition:
     def in_names(self) -> list[str]:
         """The short keys in the names of the runs: those that differ between them, and those that an override set.
 
-        A path is not in the name.
+        A seed among the parameters is in the name, too, so that the name stays when more seeds are added. A path that
+        an override set is not.
         """
         values = self.values
         overrides = (
             short_key(key)
             for key in self.distributions
-            if key not in self.lines and not any("/" in str(value) for value in values[key])
+            if key == SEED or (key not in self.lines and not any("/" in str(value) for value in values[key]))
         )
         return list(dict.fromkeys([*self.swept, *filter(is_named, overrides)]))
 

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Wor
 POLL_SECONDS = 1.0
 """How often to ask for a run when none is waiting, because other processes may still return runs to the queue."""
 GRACE_SECONDS = 60
+_NUMBER = re.compile(r"-\d+$")
 
 
 @dataclass
@@ -273,12 +275,11 @@ class Engine:
         """Returns the job with the name of a run that has the config of its point, else of a folder that is free.
 
         The run in a folder of the point's name can have another config, because the definition or a config file was
-        changed since. The name can be older than the sweep of a key that is in the name only because it is swept.
+        changed since. A run that is older than the sweep of a key has a name without it, or with all options.
         """
         args, names = self._arguments(job.point), [self._run_folder(job.point, swept).name for swept in (None, ())]
-        held = [name for first in names for name in itertools.takewhile(self._is_held, _numbered(first))]
         differing: dict[str, list[str]] = {}
-        for name in dict.fromkeys([job.run, *held]):
+        for name in dict.fromkeys([job.run, *self._held_names(names)]):
             summary = read_summary(self.folder / name)
             if summary is None:
                 continue
@@ -294,6 +295,12 @@ class Engine:
         reason = f"the run there has other options ({', '.join(differing[job.run])})"
         self.display.print(f"{job.run} is kept and not counted, as {reason}; this run is {other.run}")
         return other
+
+    def _held_names(self, names: Sequence[str]) -> list[str]:
+        """Returns the folders whose names have no other values than these names, with a number or without."""
+        values = {"default"}.union(*(name.split(",") for name in names))
+        held = sorted(os.listdir(self.folder))
+        return [name for name in held if any(values.issuperset(n.split(",")) for n in (name, _NUMBER.sub("", name)))]
 
     def _is_held(self, name: str) -> bool:
         return (self.folder / name).exists()

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from genlab.runs.config import short_key
+from genlab.runs.config import SEED, short_key
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 from genlab.sweep import distributions
@@ -22,7 +22,6 @@ from genlab.sweep.definition import (
     ARGUMENT_MACROS,
     LAUNCHER_MACROS,
     PROGRAM,
-    SEED,
     VARIABLE,
     Definition,
     Hyperband,

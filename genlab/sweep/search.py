@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from genlab.sweep.definition import SEED, Definition, Point
+from genlab.runs.config import SEED
+from genlab.sweep.definition import Definition, Point
 from genlab.sweep.distributions import Distribution
 
 MAX_STORED_CHOICES = 200

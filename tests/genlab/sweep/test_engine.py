@@ -175,9 +175,10 @@ def test_a_run_with_other_options_is_kept_and_not_counted(tmp_path: Path, capsys
     output = again("model.x: {values: [3, 1]}, seconds: {values: [0.010, 0]}", command='["${program}", "${args}"]')
     assert "2 runs finished, 2 kept" in output  # the swept key is in the new names, and not in those of older runs
     assert finished(path) == ["seconds=0,x=3", "seconds=0.01,x=3", "x=1", "x=1-2", "x=2", "x=2-2"]
-    assert "0 runs finished, 1 kept" in again(
-        "model.x: {values: [2]}", command='["${program}", "--seconds=0", "${args}"]'
-    )
+    constant = '["${program}", "--seconds=0", "${args}"]'
+    assert "0 runs finished, 1 kept" in again("model.x: {values: [2]}", command=constant)
+    more = again("model.x: {values: [2]}, seed_everything: {values: [0, 1]}", command=constant)
+    assert "1 run finished, 1 kept" in more and "seed=1" in finished(path)  # an older name may lack the seed
     assert not [name for what, name in calls(path) if what == "again"]
 
 
