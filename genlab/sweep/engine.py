@@ -283,7 +283,10 @@ class Engine:
             summary = read_summary(self.folder / name)
             if summary is None:
                 continue
-            differing[name] = worker.differing_options(args, summary.get("config") or {})
+            recorded = summary.get("config") or {}
+            differing[name] = worker.differing_options(args, recorded)
+            if not name.startswith((job.run, *names)):  # a name without some values: the record tells them
+                differing[name] += [key for key in map(short_key, job.point) if key not in recorded]
             if summary.get("ended_early") and self.sweep.early_terminate is None:
                 differing[name].append("early_terminate")
             if not differing[name] and (name == job.run or self.queue.rename(job, name)):

@@ -177,8 +177,10 @@ def test_a_run_with_other_options_is_kept_and_not_counted(tmp_path: Path, capsys
     assert finished(path) == ["seconds=0,x=3", "seconds=0.01,x=3", "x=1", "x=1-2", "x=2", "x=2-2"]
     constant = '["${program}", "--seconds=0", "${args}"]'
     assert "0 runs finished, 1 kept" in again("model.x: {values: [2]}", command=constant)
-    more = again("model.x: {values: [2]}, seed_everything: {values: [0, 1]}", command=constant)
-    assert "1 run finished, 1 kept" in more and "seed=1" in finished(path)  # an older name may lack the seed
+    again("model.x: {values: [5, 6]}, model.y: {value: 1}", command=constant)
+    more = again("model.x: {values: [5, 6]}, model.y: {values: [1, 2]}", command=constant)
+    assert "2 runs finished, 2 kept" in more and {"x=5", "x=5,y=2"} < {*finished(path)}  # y was the same in all runs
+    assert "1 run finished\n" in again("model.x: {values: [2]}, seed_everything: {value: 1}", command=constant)
     assert not [name for what, name in calls(path) if what == "again"]
 
 
