@@ -1,7 +1,6 @@
 """Latent codes: encoding and decoding many images, the meaning of a code's columns, and ways to make codes."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from datamodules import ImageDataModule
 from datamodules.base import Split
 from genlab.finite import check_finite
+from genlab.mixtures import fit_gaussian_mixture
 from lit_models.common.capabilities import Decodes, HasLatentBlocks, LatentBlock
 from lit_models.common.prior_distributions import NormalDistribution
 from lit_models.common.priors import Normal
@@ -110,16 +110,10 @@ def sample_gaussian_mixture(codes: Tensor, blocks: list[LatentBlock], components
     Raises:
         NotFiniteError: A code is NaN or infinite.
     """
-    from sklearn.exceptions import ConvergenceWarning  # takes a second to import
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits  # scikit-learn's own
-
     codes = check_finite(codes.cpu(), "codes")
     mean, scale = codes.mean(dim=0), codes.std(dim=0, correction=0).clamp(min=1e-6)
-    mixture: Any = GaussianMixture(min(components, len(codes)), reg_covar=1e-5, random_state=seed)
-    with warnings.catch_warnings(), threadpool_limits(1):  # several threads wait for each other on small matrices
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(((codes - mean) / scale).double().numpy())
+    standardized = ((codes - mean) / scale).double().numpy()
+    mixture = fit_gaussian_mixture(standardized, min(components, len(codes)), reg_covar=1e-5, random_state=seed)
     by_component = torch.from_numpy(mixture.sample(n)[0]).float()
     sampled = by_component[torch.randperm(n, generator=torch.Generator().manual_seed(seed))] * scale + mean
     for block in blocks:

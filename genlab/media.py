@@ -44,9 +44,9 @@ def save_picture(trainer: Trainer, name: str, picture: Image.Image | Figure) -> 
     write_file(media_folder(trainer) / f"{name}.png", lambda file: image.save(file, format="PNG"))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
-            logger.log_image(f"media/{name}", [image], step=_batches(trainer))
+            logger.log_image(f"media/{name}", [image], step=batches_so_far(trainer))
         else:
-            log_picture(logger, f"media/{name}", image, _batches(trainer))
+            log_picture(logger, f"media/{name}", image, batches_so_far(trainer))
 
 
 def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds: float, last: float) -> None:
@@ -65,12 +65,12 @@ def save_gif(trainer: Trainer, name: str, frames: Sequence[Image.Image], seconds
     write_file(path, gif(frames, seconds, last))
     for logger in trainer.loggers:
         if isinstance(logger, RunLogger):
-            logger.log_video(f"media/{name}", [str(path)], step=_batches(trainer))
+            logger.log_video(f"media/{name}", [str(path)], step=batches_so_far(trainer))
         else:
-            log_gif(logger, f"media/{name}", path, _batches(trainer))
+            log_gif(logger, f"media/{name}", path, batches_so_far(trainer))
 
 
-def _batches(trainer: Trainer) -> int:
+def batches_so_far(trainer: Trainer) -> int:
     """The number of training batches so far, by which Lightning logs metrics; global_step counts each optimizer."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 

@@ -22,7 +22,8 @@ from genlab.evaluation.sample_scores import SampleScores, draw_samples
 from genlab.media import render, write_file
 from genlab.random_state import isolated_rng
 from genlab.report.compare.runs import Run, read_folders
-from genlab.report.records import FINISHED, SEED, load_runs
+from genlab.report.records import FINISHED, load_runs
+from genlab.runs.config import SEED
 from genlab.runs.short_names import short_class
 from genlab.sampling.sampler import CheckpointSampler
 from studies.command import evaluation_classifier, load_measured, make_parser, run_command

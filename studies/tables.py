@@ -11,7 +11,7 @@ from genlab.report.compare.folding import Configuration
 from genlab.report.compare.rendering import as_markdown
 from genlab.report.compare.runs import Run
 from genlab.report.compare.table import Column, Table, build
-from genlab.report.records import SEED
+from genlab.runs.config import SEED
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import write_atomically
 from studies.page import REPOSITORY

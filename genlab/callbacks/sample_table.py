@@ -12,7 +12,7 @@ from genlab.evaluation.classifier import EvaluationClassifier
 from genlab.evaluation.nearest_neighbours import NearestSearch
 from genlab.evaluation.sample_scores import TEST_SEED, draw_samples
 from genlab.finite import check_finite
-from genlab.media import image_grid
+from genlab.media import batches_so_far, image_grid
 from genlab.random_state import isolated_rng
 from genlab.runs.wandb_run import RunLogger
 from lit_models.common.capabilities import Samples
@@ -65,7 +65,7 @@ class SampleTable(PictureCallback):
         if data.number_of_images("train") * images[0].numel() <= MOST_PIXELS:
             columns["nearest"] = _nearest_distances(images, data).tolist()
         for logger in loggers:
-            logger.log_images_table("samples", columns, trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.log_images_table("samples", columns, batches_so_far(trainer))
 
 
 def _evaluation_classifier(trainer: Trainer) -> EvaluationClassifier | None:

@@ -1,6 +1,5 @@
 """Measures how well a model's latent code controls the colour of its samples."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.metrics import ColorAgreement, ColorCount, hue_distance
+from genlab.mixtures import fit_gaussian_mixture
 from lit_models.common.capabilities import LatentBlock
 
 
@@ -32,20 +32,13 @@ class ClusterCells:
     """
 
     def __init__(self, codes: Tensor, clusters: int, seed: int) -> None:
-        from sklearn.exceptions import ConvergenceWarning  # takes a second to import
-        from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits  # scikit-learn's own
-
         self.scale = codes.double().std(dim=0).max().clamp(min=1e-12)  # the mixture's least variance is relative to it
         scaled = (codes / self.scale).double().numpy()
         fitted = scaled[: len(scaled) // 2]
         components = max(1, min(clusters, len(fitted) // 10))
         # A rough fit suffices: the clusters only partition the space, and each is sampled from its own mean and
         # covariance.
-        mixture = GaussianMixture(components, init_params="k-means++", max_iter=10, random_state=seed)
-        with warnings.catch_warnings(), threadpool_limits(1):  # several threads wait for each other
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(fitted)
+        mixture = fit_gaussian_mixture(fitted, components, init_params="k-means++", max_iter=10, random_state=seed)
         self.cell = torch.from_numpy(mixture.predict(scaled))
         self.means = torch.from_numpy(mixture.means_)
         self.factors = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))

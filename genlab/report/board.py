@@ -9,7 +9,7 @@ import pandas as pd
 
 from genlab.report.compare.comparability import better_of
 from genlab.report.records import varied
-from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, connect, media_files, runs_table
+from genlab.report.wandb_records import RUNS_PER_REQUEST, api_errors, connect, picture_keys, runs_table
 from genlab.report.workspace import Layout, config_column, save_workspace, summary_column
 from genlab.runs.errors import UsageError
 from genlab.runs.short_names import last_word
@@ -107,12 +107,11 @@ def contents(runs: list[Any]) -> Contents:
     metrics = _varied(table, experiments, ("test/",)) or dict.fromkeys(KNOWN_METRICS, KNOWN_KEYS)
     curves = _varied(table, experiments, ("val/", "train/")) or dict.fromkeys(KNOWN_CURVES, KNOWN_KEYS)
     keys = {key for found in (*metrics.values(), *curves.values()) for key in found}
-    pictures = {key for run in runs for key, value in run.summary_metrics.items() if media_files(value)}
     return Contents(
         metrics,
         curves,
         groups={key for key in keys if key not in table or table[key].nunique() <= MAX_GROUPS},
-        pictures=sorted(pictures) or KNOWN_PICTURES,
+        pictures=picture_keys(runs) or KNOWN_PICTURES,
     )
 
 

@@ -16,7 +16,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from PIL import Image
 
 from genlab.report.axes import MAX_LEVELS, Axis, category_axis, value_axis
-from genlab.report.records import SEED, as_text
+from genlab.report.records import as_text
+from genlab.runs.config import SEED
 from genlab.runs.short_names import short_labels
 from genlab.words import counted
 

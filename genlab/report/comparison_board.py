@@ -9,7 +9,7 @@ from genlab.report.compare.comparability import Key, better_of, metric_of
 from genlab.report.compare.folding import Configuration, fold_runs
 from genlab.report.compare.runs import select
 from genlab.report.compare.wandb_runs import wandb_runs
-from genlab.report.wandb_records import media_files
+from genlab.report.wandb_records import picture_keys
 from genlab.report.workspace import Layout, config_column, save_workspace, summary_column
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
@@ -45,9 +45,8 @@ def save_comparison(path: str, experiments: Sequence[str] = (), name: str | None
     if not any(metric.startswith(TEST) for metric in metrics):
         raise UsageError("; ".join(["no test metric compares these runs", *left_out]))
     name = name or f"{DEFAULT_NAME} {', '.join(experiments)}".strip()[:MAX_NAME_LENGTH]
-    pictures = {key for run in runs for key, value in run.summary_metrics.items() if media_files(value)}
     layout = Layout(
-        sections=_sections(metrics, configurations, sorted(pictures)),
+        sections=_sections(metrics, configurations, picture_keys(runs)),
         columns=_columns(metrics),
         groups=list(experiments),
         by_group=True,

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from genlab.report.curves import learning_curves
-from genlab.report.records import SEED, SweepData, as_text, varied
+from genlab.report.records import SweepData, as_text, varied
 from genlab.report.self_contained import PAGE, axis, rounded, write_self_contained
+from genlab.runs.config import SEED
 from genlab.runs.short_names import short_labels
 
 SCRIPTS = (

@@ -13,12 +13,11 @@ import pandas as pd
 
 from genlab.packaged import command_for_sweep
 from genlab.runs.clock import SECONDS, read_seconds
-from genlab.runs.config import short_key
+from genlab.runs.config import SEED, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, why_lost
 from genlab.yaml_files import read_yaml
 
-SEED = "seed_everything"
 FINISHED = "finished"
 ENDED_EARLY = "ended early"
 """The state in a report of a finished run whose training was ended by the sweep's early termination."""

@@ -18,13 +18,13 @@ from genlab.report.records import as_text
 from genlab.runs.folder import write_atomically
 
 PAGE = Path(__file__).parent / "page"
-"""The scripts and styles that the pages share."""
+"""What the pages share: the HTML around their bodies, scripts and styles."""
 
 
 def write_self_contained(
     path: Path,
     title: str,
-    template: Path,
+    body: Path,
     scripts: Sequence[Path],
     data: Any,
     styles: Sequence[Path] = (),
@@ -35,25 +35,31 @@ def write_self_contained(
     Args:
         path: The HTML file.
         title: The title, which is not yet escaped.
-        template: HTML with $title, $hashes, $style, $data, $plotly and $script.
+        body: The HTML in the body, with $title, $curve_controls and the other parts.
         scripts: The JavaScript files, in the order in which they run; the first one reads the data.
         data: JSON values.
         styles: CSS files beside page.css.
-        **parts: What else the template has, as HTML.
+        **parts: The other parts, as HTML.
     """
     plotly = get_plotlyjs()
     script = "".join(file.read_text(encoding="utf-8") for file in scripts)
-    text = Template(template.read_text(encoding="utf-8")).substitute(
-        title=html.escape(title),
+    escaped = html.escape(title)
+    text = _filled(
+        PAGE / "shell.html",
+        title=escaped,
         hashes=" ".join(_hash(text) for text in (plotly, script)),
         style="".join(file.read_text(encoding="utf-8") for file in (PAGE / "page.css", *styles)),
         data=_json(data),
         plotly=plotly,
         script=script,
-        **parts,
+        body=_filled(body, title=escaped, curve_controls=_filled(PAGE / "curve_controls.html"), **parts),
     )
     write_atomically(path, text.encode("utf-8", "xmlcharrefreplace").decode("utf-8"))
     return path
+
+
+def _filled(template: Path, **parts: str) -> str:
+    return Template(template.read_text(encoding="utf-8")).substitute(parts)
 
 
 def axis(column: pd.Series, scale: str | None = None) -> dict[str, Any]:

@@ -174,6 +174,11 @@ def media_files(value: Any) -> list[str]:
     return [str(path) for path in pictures if not path.is_absolute() and ".." not in path.parts]
 
 
+def picture_keys(runs: Sequence[Any]) -> list[str]:
+    """Returns the keys of the pictures that the runs of the public API logged, sorted."""
+    return sorted({key for run in runs for key, value in run.summary_metrics.items() if media_files(value)})
+
+
 def _number(value: Any) -> float | None:
     """Converts a value of W&B: it writes NaN and infinity as texts, and summaries of define_metric as {"min": 0.1}."""
     if isinstance(value, dict):

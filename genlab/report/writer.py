@@ -11,7 +11,8 @@ from genlab.report import charts
 from genlab.report.axes import with_short_classes
 from genlab.report.html_page import write_page
 from genlab.report.importance import correlations, importances, relations, why_no_importance
-from genlab.report.records import SEED, SweepData, load_sweep, moved_together, varied
+from genlab.report.records import SweepData, load_sweep, moved_together, varied
+from genlab.runs.config import SEED
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import safe_name
 

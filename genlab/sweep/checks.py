@@ -48,9 +48,11 @@ def with_program_errors(error: DefinitionError) -> UsageError:
     except UsageError as missing:
         found.append(_at_line(sweep, "program", str(missing)))
     else:
-        if sweep.command:
-            found += _program_errors(replace(sweep, method="random"), worker, sweep.arguments)
-        worker.close()
+        try:
+            if sweep.command:
+                found += _program_errors(replace(sweep, method="random"), worker, sweep.arguments)
+        finally:
+            worker.close()
     return UsageError(format_errors(sweep.path, found))
 
 

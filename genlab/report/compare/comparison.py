@@ -9,7 +9,7 @@ from genlab.report.compare.comparability import CLASSIFIER, metric_of
 from genlab.report.compare.folding import Configuration, fold_runs, telling_keys
 from genlab.report.compare.runs import UNRECORDED, Run, Selection, find_key, select, short_text
 from genlab.report.compare.table import Column, Table, build, comparable_metrics, sort_key
-from genlab.report.records import SEED
+from genlab.runs.config import SEED
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
 from genlab.words import counted

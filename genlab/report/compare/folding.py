@@ -10,8 +10,7 @@ from typing import Any
 
 from genlab.report.compare.comparability import Key, Scope, metric_of, scope_key
 from genlab.report.compare.runs import Run, short_text
-from genlab.report.records import SEED
-from genlab.runs.config import UNNAMED_OPTIONS
+from genlab.runs.config import SEED, UNNAMED_OPTIONS
 from genlab.runs.short_names import short_labels
 
 FINGERPRINTS = ("data_fingerprint", "classifier")

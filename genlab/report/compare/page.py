@@ -19,8 +19,9 @@ from genlab.report.compare.quantities import Chart
 from genlab.report.compare.rendering import html_table, legend
 from genlab.report.compare.runs import FACTS, Run
 from genlab.report.compare.table import Cell, Row, Table
-from genlab.report.records import ENDED_EARLY, SEED
+from genlab.report.records import ENDED_EARLY
 from genlab.report.self_contained import PAGE, axis, rounded, write_self_contained
+from genlab.runs.config import SEED
 from genlab.runs.short_names import short_labels
 
 OWN = Path(__file__).parent / "page"

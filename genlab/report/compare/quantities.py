@@ -12,7 +12,7 @@ from genlab.report.compare.comparability import Better, better_of
 from genlab.report.compare.folding import Configuration, varying_keys
 from genlab.report.compare.runs import FACTS, find_key
 from genlab.report.compare.table import Table
-from genlab.report.records import SEED
+from genlab.runs.config import SEED
 from genlab.runs.errors import UsageError
 
 
