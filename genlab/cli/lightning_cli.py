@@ -24,6 +24,7 @@ from genlab.cli.help import (
     arrange_help,
     describe_subcommands,
 )
+from genlab.cli.integers_first import integers_first
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
@@ -51,6 +52,8 @@ from genlab.yaml_files import LOADER
 from lit_models.common.checkpoints import load_weights, some
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
+
+integers_first(Trainer.__init__)
 
 _PARSERS: dict[str, dict[str, Any]] = {}
 """What `setup_parser` has built for each subcommand. Building it takes as long as parsing a command line."""
