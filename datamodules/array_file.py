@@ -115,10 +115,10 @@ class ArrayFile:
             if names.labels is None:
                 continue
             found[part] = self._array(names.labels)
-            number = self.headers[names.images].shape[0]
-            if found[part].shape[:1] != (number,):
+            shape = self.headers[names.images].shape
+            if found[part].shape[:1] != shape[:1]:
                 raise DataError(
-                    f"{self.path} has {number} images in {names.images}, but {names.labels} is of shape"
+                    f"{self.path} has {names.images} of shape {_shape(shape)}, but {names.labels} of shape"
                     f" {_shape(found[part].shape)}; give one label for each image"
                 )
         if found and len(found) < len(self.parts):

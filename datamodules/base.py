@@ -357,7 +357,7 @@ class ImageDataModule(LightningDataModule, ABC):
             if images.dtype != np.uint8 or images.ndim not in (3, 4):
                 self._refuse(f"x_{part} as uint8 of N x H x W (x C), not {_described(images)}")
             if labels.dtype.kind not in "iub" or len(labels) != len(images):
-                self._refuse(f"y_{part} as integers, one for each of {len(images)} images, not {_described(labels)}")
+                self._refuse(f"y_{part} as integers of {len(images)}, one for each image, not {_described(labels)}")
 
     def _refuse(self, needed: str) -> NoReturn:
         raise DataError(f"{type(self).__name__}.read() must return {needed}")

@@ -211,7 +211,7 @@ class ImageFolderDataModule(UserImagesDataModule):
             names = ", ".join(left_out[:NAMED]) + (", ..." if len(left_out) > NAMED else "")
             where = f"; {made.path / NOTES} has all of them with the reasons" if made.path else ""
             print(
-                f"{len(left_out):,} of {total:,} images in {self.root} cannot be read and are left out: {names}{where}",
+                f"{self.root}: images that cannot be read are left out, {len(left_out):,} of {total:,}: {names}{where}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -94,7 +94,9 @@ class BatchLoader:
         self.labels = labels
         self.index = torch.arange(len(images), device=images.device) if index is None else index.to(images.device)
         if len(self.index) < world_size:
-            raise ValueError(f"{len(self.index)} images are too few for {world_size} processes; give each at least one")
+            raise ValueError(
+                f"there are fewer images ({len(self.index)}) than processes ({world_size}); give each at least one"
+            )
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed

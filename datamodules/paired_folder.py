@@ -269,8 +269,9 @@ def _match_names(domains: DomainFiles) -> None:
         unmatched = sorted({path.stem for path in files} - {path.stem for path in others})
         if unmatched:
             raise DataError(
-                f"{len(unmatched)} of {len(files)} images in {files[0].parent} have no partner of the same name in"
-                f" {others[0].parent}: {_shortened(unmatched)}; add or remove images, or give --data.layout unpaired"
+                f"{files[0].parent} has images without a partner of the same name in {others[0].parent},"
+                f" {len(unmatched)} of {len(files)}: {_shortened(unmatched)};"
+                " add or remove images, or give --data.layout unpaired"
             )
     for files in domains:
         files.sort(key=lambda path: path.stem)

@@ -101,8 +101,8 @@ class _Process:
             status = self._process.returncode
             reason = f"by signal {-status}" if status < 0 else f"with status {status}"
             raise DataError(
-                f"a process that reads images has ended {reason}, at one of the {len(paths)} files from {paths[0]} to"
-                f" {paths[-1]}; look for one that is damaged or very large"
+                f"a process that reads images has ended {reason}, between {paths[0]} and {paths[-1]}"
+                f" (number of files: {len(paths)}); look for one that is damaged or very large"
             ) from None
         for of, made in zip(images, sent, strict=True):
             if made is not None:

@@ -121,7 +121,7 @@ class ReferenceImagesDataModule(ImageDataModule):
         share, rest = divmod(len(index), processes)
         if rest:
             raise DataError(
-                f"{len(index)} {self.references} cannot be divided evenly among {processes} processes;"
+                f"the {self.references} ({len(index)}) cannot be divided evenly among {processes} processes;"
                 " give another number of --trainer.devices or of images"
             )
         training = split == "train" if shuffle is None else shuffle

@@ -171,10 +171,10 @@ class TorchvisionDataModule(DownloadedImagesDataModule):
             choices = ", ".join(filter(None, names)) or f"0 to {len(value) - 1}"
             raise DataError(f"{self.dataset} has no label {self.attribute}; give one of {choices} as --data.attribute")
         if not isinstance(value, int | str):
-            kind = f"{len(value)} labels" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+            size = f" of {len(value)}" if isinstance(value, list | tuple) else ""
             raise DataError(
-                f"{self.dataset} has {kind} for an image, not one; choose one with --data.attribute (as Smiling of"
-                " CelebA), or train without labels: --data.labels false"
+                f"{self.dataset} has a {type(value).__name__}{size} for each image, not one label; choose one with"
+                " --data.attribute (as Smiling of CelebA), or train without labels: --data.labels false"
             )
         return value
 

@@ -155,7 +155,7 @@ class GLO(AutoencoderBase):
             self.table.initialize(count)
         if len(self.table) != count:
             raise MisconfigurationException(
-                f"the checkpoint has codes of {len(self.table)} training images, and the data have {count}:"
+                f"the number of training images is {len(self.table)} in the checkpoint and {count} in the data;"
                 " resume with the data that it was trained on"
             )
         if dist.is_available() and dist.is_initialized():

@@ -55,7 +55,9 @@ def mmd(kind: KernelKind, x: Tensor, y: Tensor, variance: float = 1.0) -> Tensor
         ValueError: x or y has fewer than two draws.
     """
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"x has {len(x)} draws and y {len(y)}; the unbiased MMD needs at least 2 of each")
+        raise ValueError(
+            f"the number of draws is {len(x)} of x and {len(y)} of y; the unbiased MMD needs at least 2 of each"
+        )
     across = kernel_matrix(kind, x, y, variance).mean()
     return _mean_of_pairs(kind, x, variance) + _mean_of_pairs(kind, y, variance) - 2 * across
 

@@ -167,7 +167,10 @@ class Evil:
         ({"images": colours().astype(int) * 2}, "int64 with the values 0 to 510, not 0 to 255"),
         ({"images": (colours() > 99).astype(int)}, "int64 with the values 0 to 1, not 0 to 255"),
         ({"images": np.full((4, 5, 5), np.nan)}, "pixels that are no finite numbers"),
-        ({"images": colours(), "labels": np.arange(19)}, "20 images in images, but labels is of shape 19; give one"),
+        (
+            {"images": colours(), "labels": np.arange(19)},
+            "images of shape 20 x 6 x 8 x 3, but labels of shape 19; give one",
+        ),
         ({"images": colours(), "labels": np.ones((20, 4))}, "rows of 4 numbers that have not exactly one 1 each"),
         ({"images": colours(), "labels": np.linspace(0, 1, 20)}, "labels are not whole numbers"),
         ({"x_train": colours(), "y_train": np.arange(20), "x_test": colours()}, "labels, but none for x_test"),

@@ -144,7 +144,7 @@ WRONG_ARRAYS = {
         "x_train as uint8 .* not float64 of 6 x 4 x 4",
     ),
     "flat": (lambda arrays: arrays | {"x_test": np.zeros((6, 16), np.uint8)}, "x_test .* not uint8 of 6 x 16"),
-    "fewer": (lambda arrays: arrays | {"y_train": np.arange(5)}, "one for each of 6 images, not int64 of 5"),
+    "fewer": (lambda arrays: arrays | {"y_train": np.arange(5)}, "integers of 6, one for each image, not int64 of 5"),
     "labels": (lambda arrays: arrays | {"y_test": np.zeros(6)}, "y_test as integers.* not float64 of 6"),
 }
 

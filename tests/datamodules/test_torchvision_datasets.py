@@ -136,7 +136,9 @@ class Faces(torchvision.datasets.VisionDataset):
 
 def test_one_of_several_labels_own_validation_part_and_secret_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torchvision.datasets, "CelebA", Faces)
-    with pytest.raises(DataError, match="CelebA has 2 labels for an image, not one; choose one with --data.attribute"):
+    with pytest.raises(
+        DataError, match="CelebA has a list of 2 for each image, not one label; choose one with --data.attribute"
+    ):
         made(tmp_path, "CelebA", size=8)
     with pytest.raises(DataError, match="CelebA has no label Old; give one of Smiling, Young as --data.attribute"):
         made(tmp_path, "CelebA", size=8, attribute="Old")

@@ -257,7 +257,7 @@ def test_a_resumed_run_is_exact(tmp_path: Path):
     assert equal(found["second"], found["whole"]) and not equal(found["first"], found["whole"])
     stored = torch.load(tmp_path / "first" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert equal(stored, found["first"]["weights"]) and stored["table.codes"].shape == (24, DIM)
-    with pytest.raises(MisconfigurationException, match="codes of 24 training images, and the data have 16"):
+    with pytest.raises(MisconfigurationException, match="training images is 24 in the checkpoint and 16 in the data"):
         other = glo(generator=DCGANGenerator(2, 1), optimizer=adam)
         fitted(other, loader(8, n=16), ckpt_path=tmp_path / "first" / "checkpoints" / "last.ckpt", max_epochs=2)
 

@@ -105,5 +105,5 @@ def test_half_precision_codes_are_computed_in_single_precision(kind: str):
 
 
 def test_fewer_than_two_draws_are_refused():
-    with pytest.raises(ValueError, match="x has 1 draws and y 3; the unbiased MMD needs at least 2"):
+    with pytest.raises(ValueError, match="number of draws is 1 of x and 3 of y; the unbiased MMD needs at least 2"):
         mmd("imq", torch.zeros(1, 2), torch.zeros(3, 2))
