@@ -18,7 +18,7 @@ GALLERY := poolingautoencoder_mnist linearautoencoder_mnist sparseautoencoder_mn
   vae_digits
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tutorial test test-all lint format docs results gallery clean
+.PHONY: help install demo tutorial test test-all test-gpu lint format docs results gallery clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,10 +42,13 @@ tutorial: install  ## run every command of docs/your-own-images.md, with a short
 	@WANDB_MODE=disabled $(BIN)/python -m pytest -q tests/test_docs.py -k your_own_images
 
 test: install  ## the test suite
-	@$(TEST) -m "not slow"
+	@$(TEST) -m "not slow and not gpu"
 
 test-all: install  ## the test suite with its long checks
-	@$(TEST)
+	@$(TEST) -m "not gpu"
+
+test-gpu: install  ## the checks on a GPU, a few minutes; they are skipped, and named, without one
+	@WANDB_MODE=disabled $(BIN)/python -m pytest -q -rs tests/gpu
 
 lint: install  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from genlab.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from genlab.callbacks.class_grid import ClassGrid
 from genlab.callbacks.collapse_alarm import CollapseAlarm
 from genlab.callbacks.color_control import ColorControl
+from genlab.callbacks.compiled_networks import CompiledNetworks
 from genlab.callbacks.denoising import Denoising
 from genlab.callbacks.exact_resume import ExactResume
 from genlab.callbacks.filters import Filters
@@ -42,6 +43,7 @@ __all__ = [
     "ClassGrid",
     "CollapseAlarm",
     "ColorControl",
+    "CompiledNetworks",
     "Denoising",
     "ExactResume",
     "Filters",

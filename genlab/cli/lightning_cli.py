@@ -28,7 +28,14 @@ from genlab.cli.integers_first import integers_first
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
-from genlab.cli.preflight import batch_norm_refusal, callback_refusal, check_seed, check_training, trial_trainer
+from genlab.cli.preflight import (
+    batch_norm_refusal,
+    callback_refusal,
+    check_seed,
+    check_training,
+    memory_refusal,
+    trial_trainer,
+)
 from genlab.cli.prepare import prepare_args, read_configs, refuse_what_data_set
 from genlab.cli.resume import ResumePoint, misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
@@ -354,7 +361,8 @@ class GenlabCLI(LightningCLI):
             return getattr(self.trainer, subcommand)(model, **kwargs)
         except Exception as error:
             misfitting = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
-            reason = misfitting or callback_refusal(error) or batch_norm_refusal(error)
+            refusal = callback_refusal(error) or batch_norm_refusal(error) or memory_refusal(error, self.datamodule)
+            reason = misfitting or refusal
             if reason is None:
                 raise
             raise reason from error

@@ -341,6 +341,17 @@ def batch_norm_refusal(error: Exception) -> UsageError | None:
     )
 
 
+def memory_refusal(error: Exception, data: ImageDataModule) -> UsageError | None:
+    """What to do if the memory of a GPU is full; None for another error."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return None
+    reason = " ".join(str(error).split()).partition(". ")[0]
+    return UsageError(
+        f"the memory of the GPU is too small for --data.batch_size {data.batch_size} and --data.eval_batch_size"
+        f" {data.eval_batch_size} ({reason}); give smaller ones, or --trainer.precision bf16-mixed"
+    )
+
+
 def _word(value: Any) -> str:
     """A value as it is typed."""
     if isinstance(value, bool):

@@ -22,6 +22,7 @@ from genlab.callbacks.progress_bar import progress_bar
 from genlab.cli.options import MEASURES, PICTURES
 from genlab.cli.resume import ResumePoint, check_class
 from genlab.evaluation.sample_scores import selected_by_frechet
+from genlab.fast_loop import use_fast_loop
 from genlab.processes import first_process
 from genlab.runs.checkpoint_io import AtomicCheckpointIO
 from genlab.runs.config import option
@@ -326,6 +327,8 @@ class RunSetup:
             if hasattr(measure, "pictures"):
                 measure.pictures = self.options.pictures
         self._callbacks[:0] = [callbacks.TestCodes(), *measures]  # before those that record what is logged
+        if self.subcommand == "fit" and self.options.compile != "none":
+            self._callbacks[:0] = [callbacks.CompiledNetworks(self.options.compile)]
         if self.subcommand == "predict":
             self._callbacks.append(callbacks.PredictionWriter())
         self._callbacks.append(callbacks.ResumedOptions(self.config))  # after all others, whose states it describes
@@ -340,4 +343,7 @@ class RunSetup:
             *(plugin for plugin in plugins if plugin is not None),
         ]
         settings = {**trainer, "default_root_dir": str(self.folder), "enable_autolog_hparams": False}
-        return make({**settings, **arguments}, self._callbacks)
+        built = make({**settings, **arguments}, self._callbacks)
+        if self.options.fast_loop:
+            use_fast_loop(built)
+        return built

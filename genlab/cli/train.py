@@ -27,6 +27,9 @@ from lit_models.common.checkpoints import CheckpointError
 # Adam's averages of a weight that no longer learns decay into subnormal numbers, on which a CPU is many times slower.
 # Set before torch starts its threads, which inherit it.
 torch.set_flush_denormal(True)
+# Lightning makes PyTorch look for a GPU through NVML. Without a GPU, each step of Adam would load that library anew.
+if not torch.cuda.is_available():
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 
 BAD_INPUT = (UsageError, DataError, CheckpointError, MisconfigurationException)
 

@@ -16,7 +16,8 @@ def run_facts(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
 
     Returns:
         `parameters`: number of values that training changes; `hardware`; `data_fingerprint`, of data with classes;
-        `classifier`: fingerprint of the evaluation classifier, if there is one.
+        `classifier`: fingerprint of the evaluation classifier, if there is one; `compile_seconds`, if networks were
+        compiled.
     """
     data: Any = getattr(trainer, "datamodule", None)
     has_classes = hasattr(type(data), "fingerprint") and data.num_classes > 1
@@ -24,12 +25,14 @@ def run_facts(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
     classifiers: list[Any] = [
         own for callback in callbacks if (own := getattr(callback, "evaluation_classifier", None))
     ]
+    compiling = [taken for callback in callbacks if (taken := getattr(callback, "compile_seconds", None)) is not None]
     measured_by = sorted({classifier.fingerprint for classifier in classifiers})
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "hardware": hardware(trainer),
         **({"data_fingerprint": data.fingerprint[:16]} if has_classes else {}),
         **({"classifier": " ".join(measured_by)} if measured_by else {}),
+        **({"compile_seconds": round(sum(compiling), 1)} if compiling else {}),
     }
 
 

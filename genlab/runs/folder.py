@@ -19,8 +19,12 @@ from filelock import FileLock, Timeout
 from genlab.runs.errors import UsageError
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
+CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
 LoggedCheckpoints = Literal["best", "last", "both", "none"]
-RECORDED = ("parameters", "seconds", "images_seen", "hardware", "data_fingerprint", "classifier", "ended_early")
+RECORDED = (
+    *("parameters", "seconds", "images_seen", "compile_seconds", "hardware", "data_fingerprint", "classifier"),
+    "ended_early",
+)
 """The entries of summary.json beside metrics and config that the summary of the run on W&B has, too."""
 MAX_NAME_LENGTH = 150
 LOCK_FILE = ".lock"
@@ -62,6 +66,10 @@ class RunOptions:
             `pip install 'genlab[tensorboard]'`.
         mlflow: Log metrics and pictures to MLflow, too, in mlflow/mlflow.db of the run folder. It needs
             `pip install 'genlab[mlflow]'`.
+        compile: Mode of torch.compile for the networks. Compiling takes up to minutes; the fit says at its end how long
+            it took. `none` compiles nothing.
+        fast_loop: Train with genlab's loop, which leaves out what does nothing in Lightning's loop. The results are the
+            same; false trains with Lightning's own loop.
     """
 
     experiment: str | None = None
@@ -80,6 +88,8 @@ class RunOptions:
     log_checkpoints: LoggedCheckpoints = "none"
     tensorboard: bool = False
     mlflow: bool = False
+    compile: CompileMode = "none"
+    fast_loop: bool = True
 
 
 def safe_name(text: str) -> str:

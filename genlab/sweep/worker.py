@@ -284,11 +284,19 @@ def serve() -> None:
                 return answer is not None and answer["stop"]
 
             outcome = _run(program, request["args"], report, request["log"])
-        gc.collect()
+        _free_memory()
         busy.clear()
         reply(asdict(outcome))
         if outcome.state == "stopped":
             return
+
+
+def _free_memory() -> None:
+    """Frees what the last run left. Memory that PyTorch keeps on a GPU would be missing to other workers there."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _answer(program: ModuleType, request: Json) -> Any:

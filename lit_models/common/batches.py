@@ -19,13 +19,13 @@ def complete_batch(batch: Any, model: Any) -> tuple[Any, ...] | list[Any]:
     Raises:
         MisconfigurationException: The batch has no images, or lacks what the model learns from.
     """
+    if isinstance(batch, tuple | list) and len(batch) > 1 and isinstance(batch[0], Tensor):
+        return batch
     name, pairs = type(model).__name__, isinstance(model, Translates)
     wanted = "(source, target)" if pairs else "(images, labels)"
     batch = (batch,) if isinstance(batch, Tensor) else batch
     if not isinstance(batch, tuple | list) or not batch or not isinstance(batch[0], Tensor):
         raise MisconfigurationException(f"a batch is a {type(batch).__name__}, and {name} takes {wanted} as tensors")
-    if len(batch) > 1:
-        return batch
     if pairs or model.learns_labels:
         raise MisconfigurationException(f"a batch has images only, and {name} learns from {wanted}")
     return batch[0], torch.zeros(len(batch[0]), dtype=torch.long, device=batch[0].device)
