@@ -38,6 +38,7 @@ from genlab.evaluation.sample_scores import selected_by_frechet
 from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
+from genlab.runs.facts import count_parameters
 from genlab.runs.folder import RunOptions, is_numbered, last_run, write_atomically
 from genlab.runs.other_loggers import check_installed
 from genlab.runs.wandb_checkpoints import (
@@ -362,7 +363,7 @@ class GenlabCLI(LightningCLI):
     def _write_config(self) -> None:
         """Writes config.yaml, and says what is trained, in which folder."""
         write_atomically(self.run.folder / "config.yaml", self._config_yaml())
-        parameters = sum(p.numel() for p in self.model.parameters())
+        parameters = count_parameters(self.model)
         print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
         for note in self.notes:
             print(note, flush=True)

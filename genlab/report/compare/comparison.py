@@ -75,7 +75,7 @@ def _rows(
         key = _key(configurations, asked, "--rows")
         return [key], _sorted(_by(configurations, key)), []
     keys, others = telling_keys(configurations)
-    told = [f"differ too, but tell no more rows apart: {', '.join(others)}"] if others else []
+    told = [f"keys that differ too, but are not needed to tell the rows apart: {', '.join(others)}"] if others else []
     keys = keys or ["model", "data"]
     return keys, _sorted([([c.keys.get(key) for key in keys], [c]) for c in configurations]), told
 
@@ -169,7 +169,7 @@ def _baseline(asked: str, runs: Sequence[Run], configurations: list[Configuratio
 def _notes(
     selection: Selection, configurations: list[Configuration], metrics: list[str], left_out: list[str]
 ) -> list[str]:
-    notes = []
+    notes = [] if metrics else ["these runs have no metric that compares; --metric NAME shows one all the same"]
     single = [metric for metric in left_out if sum(c.fold(metric) is not None for c in configurations) == 1]
     if single:
         notes.append(f"left out, as only one configuration has them: {', '.join(single)}")
@@ -177,7 +177,7 @@ def _notes(
     for metric in left_out:
         if metric not in single:
             scopes.setdefault(metric_of(metric).scope.text, []).append(metric)
-    notes += [f"left out, as no two configurations are of {text}: {', '.join(names)}" for text, names in scopes.items()]
+    notes += [f"left out, as no two configurations have {text}: {', '.join(names)}" for text, names in scopes.items()]
     if selection.left_out:
         parts = ", ".join(f"{len(runs)} {state} ({_names(runs)})" for state, runs in selection.left_out.items())
         notes.append(f"runs left out: {parts}")

@@ -82,7 +82,7 @@ def grid(table: Table) -> Grid:
             if table.baseline:
                 cells.append(_difference(cell))
         rows.append([*cells, *(_fact(row, name, table.texts.get(name, _fact_text)) for name in table.facts)])
-    return Grid(table.title, head, rows, [legend(table), *table.notes])
+    return Grid(table.title, head, rows, [*filter(None, [legend(table)]), *table.notes])
 
 
 def _title(column: Column) -> str:
@@ -91,11 +91,13 @@ def _title(column: Column) -> str:
 
 
 def legend(table: Table) -> str:
-    """Explains the signs of a table."""
+    """Explains the signs of a table; empty if it has none."""
     cells = [cell for row in table.rows for cell in row.cells if cell]
-    parts = ["* best of those that compare"]
+    parts = []
     if any(cell.fold.deviation is not None for cell in cells):
-        parts.insert(0, "± one standard deviation over seeds (n - 1)")
+        parts.append("± one standard deviation over seeds (n - 1)")
+    if any(cell.best for cell in cells):
+        parts.append("* best of those that compare")
     if any(cell.configurations > 1 for cell in cells):
         parts.append("of several configurations: the mean and the deviation of their means")
     if table.baseline:

@@ -83,7 +83,9 @@ def read_folders(folders: Iterable[Path]) -> list[Run]:
     for folder in folders:
         runs = [folder] if (folder / "summary.json").is_file() else _inside(folder)
         if not runs:
-            raise UsageError(f"{folder} contains no runs; give the folder of an experiment or of a run")
+            deeper = sorted({str(run.parent) for inner in folder.glob("[!.]*/") for run in _inside(inner)})
+            choices = f", such as {' '.join(deeper[:3])}" if deeper else ""
+            raise UsageError(f"{folder} contains no runs; give the folder of an experiment or of a run{choices}")
         found |= {run.resolve(): run for run in runs}
     names = _experiments({run.parent for run in found})
     return _with_defaults([_read(run, names[run.parent]) for run in found])

@@ -91,7 +91,7 @@ def test_seeds_are_folded_and_only_metrics_that_mean_the_same_are_ranked(experim
     ]  # equal values have no best
     assert not any(cell and cell.best for cell in cells(table, "test/own"))
     notes = "\n".join(table.notes)
-    assert "test/frechet_classifier: only runs of the same test data, evaluation classifier" in notes
+    assert "test/frechet_classifier: only runs with the same test data, evaluation classifier" in notes
     assert "(rows 1, 3-4; no others)" in notes and "test/own" in notes
     assert "1 unreadable (ddpm/damaged), 1 ended early (ddpm/early), 1 failed (ddpm/failed)" in notes
     assert table.facts == ["parameters", "seconds", "images/s", "hardware"] and table.rows[0].fact("images/s") == 50
@@ -209,8 +209,8 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_folders_without_runs_and_names_that_are_equal(experiments: list[Path], tmp_path: Path):
-    with pytest.raises(UsageError, match="contains no runs"):
-        read_folders([tmp_path])
+    with pytest.raises(UsageError, match=f"contains no runs; .*, such as {experiments[1]} {experiments[0]}"):
+        read_folders([experiments[0].parent])
     write(tmp_path / "copy" / "vae" / "r", "VAE", 0, {})
     runs = read_folders([experiments[0], experiments[0] / "2,0", tmp_path / "copy" / "vae"])
     assert len(runs) == 7 and {run.experiment for run in runs} == {str(experiments[0]), str(tmp_path / "copy" / "vae")}
