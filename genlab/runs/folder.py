@@ -23,6 +23,7 @@ LoggedCheckpoints = Literal["best", "last", "both", "none"]
 RECORDED = ("parameters", "seconds", "images_seen", "hardware", "data_fingerprint", "classifier", "ended_early")
 """The entries of summary.json beside metrics and config that the summary of the run on W&B has, too."""
 MAX_NAME_LENGTH = 150
+MAX_NAME_BYTES = 200
 LOCK_FILE = ".lock"
 """The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""
 LOST_AFTER = 15 * 60.0
@@ -85,9 +86,10 @@ class RunOptions:
 def safe_name(text: str) -> str:
     """Turns a text into a folder name without separators or control characters; a long text is cut and gets a hash."""
     name = re.sub(r"[^\w.,=+@\[\]-]+", "_", text).strip(".") or "_"
-    if len(name) <= MAX_NAME_LENGTH:
+    if len(name) <= MAX_NAME_LENGTH and len(name.encode()) <= MAX_NAME_BYTES:
         return name
-    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    kept = name[: MAX_NAME_LENGTH - 9].encode()[: MAX_NAME_BYTES - 9].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:

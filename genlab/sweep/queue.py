@@ -30,6 +30,7 @@ from genlab.sweep.definition import Definition, Hyperband, Point, differences
 from genlab.sweep.hyperband import should_stop
 from genlab.sweep.search import Search
 from genlab.sweep.storage import Storage, hide_password
+from genlab.words import counted
 
 SECONDS_BETWEEN_CHECKS = 5.0
 """How often to look for runs whose process has died."""
@@ -128,7 +129,8 @@ class Queue:
         """Returns how to delete the queue alone."""
         address = hide_password(self.storage.url)
         command = shlex.join(["optuna", "delete-study", "--study-name", self.definition.name, "--storage", address])
-        if self.storage.kind == "sqlite":
+        alone = len(self._optuna.get_all_studies()) == 1
+        if self.storage.kind == "sqlite" and alone:
             command = shlex.join(["rm", str(self.storage.url.database)])
         elif "***" in address:
             command += " (with the password in place of ***)"
@@ -256,7 +258,7 @@ class Queue:
             return True
         crashes = trial.user_attrs.get("crashes", 0) + (crash is not None)
         if crashes >= self._tries:
-            self._finish(trial._trial_id, None, f"{crash}, {crashes} times", {})
+            self._finish(trial._trial_id, None, f"{crash}, {counted(crashes, 'time')}", {})
             return False
         history = [*trial.system_attrs.get("retry_history", []), trial.number]
         if not any(t.system_attrs.get("retry_history") == history for t in self._trials()):
