@@ -27,7 +27,7 @@ from genlab.sweep.display import Display
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus
 from genlab.sweep.storage import CONNECTION_ERRORS, Storage
-from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker, WorkerDied
+from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
 from genlab.words import counted
 
 POLL_SECONDS = 1.0
@@ -257,7 +257,7 @@ class Engine:
                 job = self._choose_folder(job, worker)
                 self.display.run_started(job)
                 outcome, kept = self._run_job(job, worker)
-            except WorkerDied as error:
+            except WorkerDiedError as error:
                 outcome, kept = Outcome("crashed", error=str(error)), False
             except BaseException:
                 self.queue.requeue(job)

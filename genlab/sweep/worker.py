@@ -58,7 +58,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-class WorkerDied(UsageError):
+class WorkerDiedError(UsageError):
     """The worker process died each time before it answered a question."""
 
 
@@ -162,7 +162,7 @@ class Worker:
             for reply in self._replies(request):
                 return reply["answer"]
             reason = self._exit_reason()
-        raise WorkerDied(f"{self.program} cannot be loaded: {reason}")
+        raise WorkerDiedError(f"{self.program} cannot be loaded: {reason}")
 
     def stop(self) -> None:
         """Tells the current run to write its checkpoint and the process to exit; does not wait."""
