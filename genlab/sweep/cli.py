@@ -101,7 +101,7 @@ def compare(options: argparse.Namespace) -> int:
     chart = choose_chart(tables, options.x, **more) if options.x else None
     pages = [path for path in options.output if path.suffix == ".html"]
     compared = [run for row in tables[0].rows for c in row.configurations for run in c.runs]
-    logged = read_logged(compared, options.embed_pictures) if pages else None
+    logged = read_logged(compared, options.embed_pictures, Path(options.root)) if pages else None
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
         output.write_output(tables, path, chart, logged)
@@ -272,6 +272,12 @@ def _add_compare(one: Parser) -> None:
         default=[],
         metavar="ENTITY/PROJECT[/SWEEP]",
         help="Runs on W&B, besides those of folders; may be repeated.",
+    )
+    one.add_argument(
+        "--root",
+        default="runs",
+        metavar="DIR",
+        help="Where copies of the pictures of W&B's runs go, in wandb/ (default: runs).",
     )
     one.add_argument(
         "--metric",

@@ -22,8 +22,9 @@ FOUR_DIGITS: Callable[[float], str] = "{:.4g}".format
 TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
-    **{"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
+    **{"|": r"\textbar{}", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
 }
+MARKDOWN = re.compile(r"[\\|*`]|(?<=])\(")
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 
 
@@ -209,7 +210,7 @@ def markdown(made: Grid) -> str:
     """Formats a table of texts in Markdown."""
 
     def cell(text: Text) -> str:
-        escaped = text.text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+        escaped = escape_markdown(text.text)
         return f"**{escaped}**" if text.best else escaped
 
     rule = ["---:" if text.number else "---" for text in made.head]
@@ -220,7 +221,16 @@ def markdown(made: Grid) -> str:
 
 
 def _bullets(notes: Iterable[str], best: str) -> str:
-    return "\n".join(f"- {note.replace('* best', best)}" for note in notes)
+    return "\n".join(f"- {escape_markdown(note).replace(escape_markdown('* best'), best)}" for note in notes)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escapes a text for Markdown.
+
+    >>> escape_markdown("a|b <c> [d](e)")
+    'a\\|b &lt;c> [d]\\(e)'
+    """
+    return MARKDOWN.sub(r"\\\g<0>", text).replace("<", "&lt;")
 
 
 def as_latex(tables: Sequence[Table]) -> str:
