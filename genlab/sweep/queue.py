@@ -118,15 +118,15 @@ class Queue:
                 f"the sweep {self.definition.name} was started with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
                 + (
-                    self._delete_command()
+                    self._delete_command(study)
                     if before.get("program") == self.definition.program
                     else "give this one another name and --run.experiment"
                 )
             )
         return study
 
-    def _delete_command(self) -> str:
-        """Returns how to delete the queue alone."""
+    def _delete_command(self, study: int) -> str:
+        """Returns how to delete the queue alone, once no process uses it."""
         address = hide_password(self.storage.url)
         command = shlex.join(["optuna", "delete-study", "--study-name", self.definition.name, "--storage", address])
         alone = len(self._optuna.get_all_studies()) == 1
@@ -134,7 +134,12 @@ class Queue:
             command = shlex.join(["rm", str(self.storage.url.database)])
         elif "***" in address:
             command += " (with the password in place of ***)"
-        return f"delete the old queue (finished runs that this definition asks for are kept): {command}"
+        owners = [
+            t.user_attrs.get("owner", "") for t in self._optuna.get_all_trials(study, False, (TrialState.RUNNING,))
+        ]
+        running = any(not _owner_is_gone(owner) for owner in owners)
+        first = "end the processes that still run the sweep (press Ctrl-C there twice), then " if running else ""
+        return f"{first}delete the old queue (finished runs that this definition asks for are kept): {command}"
 
     def claim(self) -> Job | None:
         """Returns the next run to execute; None if none is waiting. Waits for a storage that does not answer."""

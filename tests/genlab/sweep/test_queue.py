@@ -244,7 +244,8 @@ def test_a_changed_definition_is_an_error_with_the_differences(open_queue):
     advice = shlex.split(str(refused.value).rpartition("): ")[2])  # works as typed, also with a space in the path
     assert advice[:2] == ["rm", queue.storage.url.database] or advice[3] == queue.definition.name
     queue._optuna.create_new_study([StudyDirection.MINIMIZE], "another sweep in the same database")
-    with pytest.raises(UsageError, match="optuna delete-study --study-name"):
+    queue.claim()
+    with pytest.raises(UsageError, match=r"Ctrl-C there twice\), then delete .*: optuna delete-study --study-name"):
         open_queue(metric="{name: test/loss, goal: maximize}")
 
 
