@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from jsonargparse.typing import register_type_on_first_use
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -55,6 +56,8 @@ from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
 
 integers_first(Trainer.__init__)
+# The settings of a W&B logger stay the mapping that was given: as a class they would hold, and record, all of W&B's.
+register_type_on_first_use("wandb.Settings", dict, dict, type_check=lambda value, _: isinstance(value, dict))
 
 _PARSERS: dict[str, dict[str, Any]] = {}
 """What `setup_parser` has built for each subcommand. Building it takes as long as parsing a command line."""
