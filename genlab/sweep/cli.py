@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
   PROG run sweeps/ae_capacity.yaml --workers 2         your own file, or one in this folder
   PROG run quickstart --override seed_everything=0,1   other values of a parameter
-  PROG report runs/quickstart                          its charts, again
-  PROG compare runs/vae_mnist runs/gan_mnist           models against models, seeds folded
+  PROG report runs/quickstart                          draw its charts again
+  PROG compare runs/vae_mnist runs/gan_mnist           models against models in one table
 """
 
 
@@ -112,7 +112,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def board(options: argparse.Namespace) -> int:
-    """Save the same charts as a workspace of a W&B project, or a workspace that compares its experiments."""
+    """Save the charts of the report as a workspace of a W&B project, or a workspace that compares its experiments."""
     if options.compare is None:
         from genlab.report.board import save_board
 
@@ -245,8 +245,8 @@ def _add_run(one: Parser) -> None:
         type=positive,
         default=60,
         metavar="SECONDS",
-        help="Give a run to another machine when its own was silent for this long; the same on all machines "
-        "(default: 60).",
+        help="Give a run to another machine when its own has been silent for this long. All machines need the same "
+        "value (default: 60).",
     )
     one.add_argument(
         "--tries",
