@@ -163,7 +163,7 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
 def state_of(folder: Path, summary: Mapping[str, Any]) -> Any:
     """Returns the state of a run in a report: that of its summary, `ended early` or `lost`."""
     ended_early = summary.get("state") == FINISHED and summary.get("ended_early")
-    return LOST if why_lost(folder, summary) else ENDED_EARLY if ended_early else summary.get("state")
+    return LOST if why_lost(folder, summary) else ENDED_EARLY if ended_early else summary.get("state") or "unknown"
 
 
 def diverged(metrics: Mapping[str, float]) -> dict[str, str]:

@@ -54,7 +54,8 @@ def compare(runs: Sequence[Run], question: Question) -> list[Table]:
     metrics, left_out = _metrics(configurations, question.metrics)
     notes = _notes(selection, configurations, metrics, left_out)
     if copies:
-        notes.append(f"counted once, though also found on W&B: {counted(len(copies), 'run')} ({_names(copies)})")
+        names = f"{counted(len(copies), 'run')} ({_names(copies)})"
+        notes.append(f"counted once, though folders and --wandb name them more than once: {names}")
     if question.columns:
         if not question.metrics:
             raise UsageError(f"--columns shows one metric: name it with --metric, such as {', '.join(metrics)}")

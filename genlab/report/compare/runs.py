@@ -94,11 +94,11 @@ def read_folders(folders: Iterable[Path]) -> list[Run]:
 
 
 def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Returns each run once, and the runs on W&B that are left out: copies of those of folders, or of one another."""
+    """Returns each run once, and those of which a copy on W&B is left out: a folder or another --wandb has the run."""
     found = {run.wandb_id: run for run in reversed(runs) if run.wandb_id}
     found |= {run.wandb_id: run for run in runs if run.folder and run.wandb_id}
     copies = [run for run in runs if run.folder is None and found.get(run.wandb_id, run) is not run]
-    return [run for run in runs if run not in copies], copies
+    return [run for run in runs if run not in copies], list({run.wandb_id: run for run in copies}.values())
 
 
 def _with_defaults(runs: Sequence[Run]) -> list[Run]:
@@ -148,7 +148,7 @@ def _read(folder: Path, experiment: str) -> Run:
         assert summary is not None
         config = {key: _cell(value) for key, value in summary.get("config", {}).items()}
         metrics = {key: float(value) for key, value in summary.get("metrics", {}).items()}  # NaN is a text in JSON
-        state = str(state_of(folder, summary) or "unknown")
+        state = str(state_of(folder, summary))
         facts = facts_of(summary, config)
         return Run(
             experiment, folder.name, state, config, metrics, facts, folder, wandb_id=str(summary.get("wandb_id") or "")

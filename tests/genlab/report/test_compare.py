@@ -244,7 +244,7 @@ def test_runs_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "runs" / "vae" / "seed=1", "VAE", 1, {"test/mse": 0.7}, wandb_id="y")
     [table] = compare([found, *read_folders([tmp_path / "runs" / "vae"]), found], Question())
     assert [row.seeds for row in table.rows] == [2]  # the run on W&B is that of a folder
-    assert "counted once, though also found on W&B: 2 runs (vae/seed=0, vae/seed=0)" in table.notes
+    assert "counted once, though folders and --wandb name them more than once: 1 run (vae/seed=0)" in table.notes
     logged = read_logged([found], False, Path("runs"))
     assert logged.histories[found]["seconds"].tolist() == [0.5, 1.5]
     assert pictures_of([found], logged, Path("out")) == {"grid.gif": {0: "../runs/wandb/e_p/x/media/a.gif"}}
