@@ -116,7 +116,7 @@ def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) 
     name = f"{experiment}/{folder.name}"
     ours = {"project": PROJECT, "group": experiment, "name": name, "id": run_id, "resume": "allow", "save_code": False}
     given = {argument: getattr(options, argument, None) for argument in VARIABLES} | {"name": name if named else None}
-    return ours | _given_by_variables() | {key: value for key, value in given.items() if value not in (None, [])}
+    return ours | _given_by_variables() | {key: value for key, value in given.items() if value is not None}
 
 
 def _given_by_variables() -> dict[str, Any]:

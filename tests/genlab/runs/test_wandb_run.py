@@ -205,7 +205,7 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_our_default(
         for name, (_, value) in [*FROM_VARIABLES.items(), ("SAVE_CODE", ("save_code", "true"))]:
             text = ",".join(value) if isinstance(value, list) else value
             monkeypatch.setenv(f"WANDB_{name}", "" if given == "empty variables" else text)
-    options = {"project": "P", "entity": "E", "group": "G", "tags": ["T"], "notes": "N", "job_type": "J"}
+    options = {"project": "P", "entity": "E", "group": "G", "tags": [], "notes": "N", "job_type": "J"}
     options |= {"save_code": False}
     if given == "variables":
         monkeypatch.setenv("WANDB_RUN_ID", "i")
