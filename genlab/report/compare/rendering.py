@@ -24,7 +24,7 @@ TEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
     **{"|": r"\textbar{}", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
 }
-MARKDOWN = re.compile(r"[\\|*`]|(?<=])\(")
+MARKDOWN = re.compile(r"[\\|*`]")
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 
 
@@ -225,10 +225,10 @@ def _bullets(notes: Iterable[str], best: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escapes a text for Markdown.
+    r"""Escapes a text for Markdown, except links.
 
-    >>> escape_markdown("a|b <c> [d](e)")
-    'a\\|b &lt;c> [d]\\(e)'
+    >>> escape_markdown("a|b <c>")
+    'a\\|b &lt;c>'
     """
     return MARKDOWN.sub(r"\\\g<0>", text).replace("<", "&lt;")
 

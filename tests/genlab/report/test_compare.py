@@ -161,7 +161,7 @@ def test_files_are_escaped_and_have_all_digits(experiments: list[Path], tmp_path
     assert "&lt;b&gt;|_&amp; [x](y)" in html_table(tables[0]) and "<b>" not in html_table(tables[0])
     assert r"$<$b$>$\textbar{}\_\& [x](y)" in as_latex(tables) and r"\textbf{$-$0.5}" in as_latex(tables)
     assert (
-        r"| &lt;b>\|_& [x]\(y) |" in as_markdown(tables)
+        r"| &lt;b>\|_& [x](y) |" in as_markdown(tables)
         and "- of &lt;b>" in as_markdown(tables)
         and "**-0.5**" in as_markdown(tables)
     )
