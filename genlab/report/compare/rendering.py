@@ -19,6 +19,10 @@ from genlab.report.compare.table import Cell, Column, Row, Table
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 ONE_SEED = "one seed"
 FOUR_DIGITS: Callable[[float], str] = "{:.4g}".format
+ROUNDING = 1e-12
+"""A deviation of this share of the mean, or less, is one of rounding."""
+MAX_PLACES = 8
+"""Digits before or behind the decimal point beyond which a mean is written with an exponent."""
 TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
@@ -126,17 +130,23 @@ def _value(cell: Cell | None, single: bool, text: Callable[[float], str]) -> Tex
 def format_fold(fold: Fold, text: Callable[[float], str] = FOUR_DIGITS) -> str:
     """Formats a mean and its deviation, with as many digits as two digits of the deviation have.
 
+    A deviation that is no more than the rounding of the mean is 0.
+
     Args:
         fold: The values.
         text: How a mean without a deviation is written.
 
     >>> format_fold(Fold((0.0121, 0.0125), 2))
     '0.01230 ± 0.00028'
+    >>> format_fold(Fold((1.0e-11, 3.0e-11), 2))
+    '2.000e-11 ± 1.4e-11'
     """
     deviation = fold.deviation
-    if not deviation:
+    if not deviation or deviation <= ROUNDING * abs(fold.mean):
         return text(fold.mean) + ("" if deviation is None else " ± 0")
     places = max(0, 1 - math.floor(math.log10(deviation)))
+    if places > MAX_PLACES or abs(fold.mean) >= 10**MAX_PLACES:
+        return f"{fold.mean:.3e} ± {deviation:.1e}"
     return f"{fold.mean:.{places}f} ± {deviation:.{places}f}"
 
 
