@@ -163,8 +163,13 @@ def test_a_running_run_is_neither_overwritten_nor_resumed(tmp_path: Path):
 
 
 def test_without_a_progress_bar_nothing_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    fit(tmp_path, "--trainer.enable_progress_bar=false")
-    assert "epoch " not in capsys.readouterr().out
+    """Options of W&B that do nothing are named."""
+    of_wandb = ["--run.log_checkpoints=both", "--sample_table.num_images=4"]
+    fit(tmp_path, "--trainer.enable_progress_bar=false", *of_wandb)
+    said = capsys.readouterr().out
+    assert "epoch " not in said
+    for option in of_wandb:
+        assert f"{option.replace('=', ' ')} has no effect: W&B is disabled\n" in said
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])

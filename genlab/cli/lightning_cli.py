@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from jsonargparse.typing import register_type_on_first_use
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -45,6 +46,7 @@ from genlab.evaluation.sample_scores import selected_by_frechet
 from genlab.processes import first_process
 from genlab.runs.config import differing_keys, flatten, recorded_config, run_folder
 from genlab.runs.errors import UsageError
+from genlab.runs.facts import count_parameters
 from genlab.runs.folder import RunOptions, is_numbered, last_run, write_atomically
 from genlab.runs.other_loggers import check_installed
 from genlab.runs.wandb_checkpoints import (
@@ -61,6 +63,8 @@ from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
 
 integers_first(Trainer.__init__)
+# The settings of a W&B logger stay the mapping that was given: as a class they would hold, and record, all of W&B's.
+register_type_on_first_use("wandb.Settings", dict, dict, type_check=lambda value, _: isinstance(value, dict))
 
 _PARSERS: dict[str, dict[str, Any]] = {}
 """What `setup_parser` has built for each subcommand. Building it takes as long as parsing a command line."""
@@ -370,7 +374,7 @@ class GenlabCLI(LightningCLI):
     def _write_config(self) -> None:
         """Writes config.yaml, and says what is trained, in which folder."""
         write_atomically(self.run.folder / "config.yaml", self._config_yaml())
-        parameters = sum(p.numel() for p in self.model.parameters())
+        parameters = count_parameters(self.model)
         print(f"{type(self.model).__name__} of {parameters:,} parameters, in {self.run.folder}", flush=True)
         for note in self.notes:
             print(note, flush=True)

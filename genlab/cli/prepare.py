@@ -21,7 +21,13 @@ from genlab.runs.wandb_checkpoints import checkpoint_file, is_reference, pinned
 from genlab.runs.wandb_variables import with_values_of_agent
 from genlab.trained_on import data_class, training_config
 from genlab.yaml_files import read_yaml
-from lit_models.common.checkpoints import CheckpointError, check_config, command_that_makes, read_checkpoint
+from lit_models.common.checkpoints import (
+    CheckpointError,
+    check_config,
+    command_that_makes,
+    read_checkpoint,
+    refuse_run_folder,
+)
 from lit_models.common.module import GenerativeModule
 
 EVALUATION = ("validate", "test", "predict")
@@ -103,6 +109,7 @@ def check_checkpoint(args: list[str]) -> None:
             raise UsageError("give --ckpt_path RUN/checkpoints/best.ckpt")
     elif checkpoint and checkpoint not in ("last", "null") and "://" not in checkpoint:
         path = checkpoint_file(checkpoint)
+        refuse_run_folder(path)
         if not path.exists():
             raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
         if path.is_file() and not zipfile.is_zipfile(path):

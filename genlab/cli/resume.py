@@ -71,9 +71,10 @@ class ResumePoint:
         """
         contents = read_checkpoint(path)
         if "callbacks" not in contents and "optimizer_states" not in contents:
+            last = path.with_name("last.ckpt")
+            other = f"go on from {last}, or " if last.is_file() else ""
             raise UsageError(
-                f"{path} holds weights only; go on from the last.ckpt beside it, or start a new run from these weights"
-                f" with --init_from {path}"
+                f"{path} holds weights only; {other}start a new run from these weights with --init_from {path}"
             )
         callbacks = contents.get("callbacks") or {}
         own = callbacks.get(ResumedOptions.__qualname__) if isinstance(callbacks, Mapping) else None

@@ -45,6 +45,7 @@ from genlab.runs.progress import TrainingProgress
 from genlab.runs.wandb_checkpoints import artifact_name, is_reference
 from genlab.runs.wandb_run import RunLogger, own_arguments, resolve_mode
 from genlab.runs.wandb_variables import heeded_variables, init_arguments, wandb_folder
+from lit_models.common.capabilities import Samples
 from lit_models.common.checkpoints import CheckpointError, read_checkpoint
 from lit_models.common.module import GenerativeModule
 
@@ -283,7 +284,18 @@ class RunSetup:
             raise UsageError("--trainer.logger has two loggers of W&B, but a run has one; keep one of them")
         if first_process() and trainer.logger is not False:
             self.wandb = self._wandb_logger(self.record, config, own[0] if own else None)
+        self._said += self._without_effect()
         return [self.record.history]
+
+    def _without_effect(self) -> list[str]:
+        """Says which options that were given for W&B do nothing in this run, and why."""
+        log, rows = self.options.log_checkpoints, self.settings.sample_table.num_images
+        off = "W&B is disabled" if self.wandb is None else ""
+        no_pictures = "" if self.options.pictures else "--run.pictures is false"
+        no_samples = "" if isinstance(self.model, Samples) else f"{type(self.model).__name__} generates no samples"
+        given = [(f"--run.log_checkpoints {log}", off)] if log != "none" else []
+        given += [(f"--sample_table.num_images {rows}", off or no_pictures or no_samples)] if rows else []
+        return [f"{option} has no effect: {reason}" for option, reason in given if reason]
 
     def _wandb_logger(
         self, record: callbacks.RunRecord, config: dict[str, Any], own: WandbLogger | None

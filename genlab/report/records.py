@@ -13,7 +13,7 @@ import pandas as pd
 
 from genlab.packaged import command_for_sweep
 from genlab.runs.clock import SECONDS, read_seconds
-from genlab.runs.config import SEED, short_key
+from genlab.runs.config import SEED, UNNAMED_OPTIONS, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary, why_lost
 from genlab.yaml_files import read_yaml
@@ -163,7 +163,7 @@ def _row(path: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
 def state_of(folder: Path, summary: Mapping[str, Any]) -> Any:
     """Returns the state of a run in a report: that of its summary, `ended early` or `lost`."""
     ended_early = summary.get("state") == FINISHED and summary.get("ended_early")
-    return LOST if why_lost(folder, summary) else ENDED_EARLY if ended_early else summary.get("state")
+    return LOST if why_lost(folder, summary) else ENDED_EARLY if ended_early else summary.get("state") or "unknown"
 
 
 def diverged(metrics: Mapping[str, float]) -> dict[str, str]:
@@ -228,7 +228,8 @@ def moved_together(runs: pd.DataFrame, parameters: Sequence[str] = ()) -> dict[s
 
 def _varying(runs: pd.DataFrame, parameters: Sequence[str]) -> list[str]:
     own = [key for key in parameters if key in runs.columns]
-    rest = [k for k in runs.columns if k.startswith(("model", "data.", "trainer.", "encoder."))]
+    groups = ("model", "data", "trainer.", "encoder.")
+    rest = [k for k in runs.columns if k.startswith(groups) and not k.startswith(UNNAMED_OPTIONS)]
     return [k for k in dict.fromkeys([*own, *rest]) if k != SEED and runs[k].nunique(dropna=False) > 1]
 
 
@@ -261,8 +262,18 @@ def _definition(path: Path) -> dict[str, Any]:
 
 
 def _pictures(run: Path) -> list[str]:
-    files = sorted(path.name for path in run.glob("media/*") if path.suffix in PICTURE_TYPES)
-    return [f"../{quote(run.name)}/media/{quote(name)}" for name in files]
+    return [f"../{quote(path.relative_to(run.parent).as_posix())}" for path in picture_files(run).values()]
+
+
+def picture_files(run: Path) -> dict[str, Path]:
+    """Returns the pictures in media/ of a run's folder by their names there, without those that lead out of it."""
+    media = run / "media"
+    inside = media.resolve()
+    return {
+        path.relative_to(media).as_posix().removesuffix(".png"): path
+        for path in sorted(media.rglob("*"))
+        if path.suffix in PICTURE_TYPES and path.is_file() and path.resolve().is_relative_to(inside)
+    }
 
 
 def _links(folder: Path, name: str) -> dict[str, str]:

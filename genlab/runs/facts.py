@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from torch import nn
 
 from genlab.words import counted
 
@@ -28,12 +29,17 @@ def run_facts(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
     compiling = [taken for callback in callbacks if (taken := getattr(callback, "compile_seconds", None)) is not None]
     measured_by = sorted({classifier.fingerprint for classifier in classifiers})
     return {
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": count_parameters(model),
         "hardware": hardware(trainer),
         **({"data_fingerprint": data.fingerprint[:16]} if has_classes else {}),
         **({"classifier": " ".join(measured_by)} if measured_by else {}),
         **({"compile_seconds": round(sum(compiling), 1)} if compiling else {}),
     }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Returns the number of values that training changes, which leaves out frozen networks and EMA copies."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def hardware(trainer: Trainer) -> str:

@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ RECORDED = (
 )
 """The entries of summary.json beside metrics and config that the summary of the run on W&B has, too."""
 MAX_NAME_LENGTH = 150
+MAX_NAME_BYTES = 200
 LOCK_FILE = ".lock"
 """The file that is locked while a process trains in a run folder. A process that was killed leaves it there."""
 LOST_AFTER = 15 * 60.0
@@ -81,7 +82,7 @@ class RunOptions:
     project: str | None = None
     entity: str | None = None
     group: str | None = None
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] | None = None
     notes: str | None = None
     job_type: str | None = None
     save_code: bool | None = None
@@ -95,9 +96,10 @@ class RunOptions:
 def safe_name(text: str) -> str:
     """Turns a text into a folder name without separators or control characters; a long text is cut and gets a hash."""
     name = re.sub(r"[^\w.,=+@\[\]-]+", "_", text).strip(".") or "_"
-    if len(name) <= MAX_NAME_LENGTH:
+    if len(name) <= MAX_NAME_LENGTH and len(name.encode()) <= MAX_NAME_BYTES:
         return name
-    return f"{name[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    kept = name[: MAX_NAME_LENGTH - 9].encode()[: MAX_NAME_BYTES - 9].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:

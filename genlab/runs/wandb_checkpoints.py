@@ -136,7 +136,7 @@ def _downloaded(version: Reference) -> Path | None:
         known = json.loads(entry.read_text(encoding="utf-8"))
         file = entry.parents[1] / known["file"]
         return file if _digest(file, known["algorithm"]) == known["digest"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -21,7 +21,7 @@ from genlab.runs.errors import error_message
 from genlab.runs.folder import WandbMode
 from genlab.runs.wandb_access import check_server, has_key
 from genlab.runs.wandb_checkpoints import PREFIX, log_checkpoint, upload_command
-from genlab.runs.wandb_variables import MODES, SET_BY_AGENT, use_writable_cache, variable
+from genlab.runs.wandb_variables import MODES, SET_BY_AGENT, checked_settings, use_writable_cache, variable
 
 START_SECONDS = 30.0
 FINISH_SECONDS = 60.0
@@ -45,8 +45,14 @@ def resolve_mode(wanted: WandbMode) -> str:
 
 
 def own_arguments(own: WandbLogger) -> dict[str, Any]:
-    """Returns what a user's own logger gives of the arguments of wandb.init, without Lightning's defaults."""
+    """Returns what a user's own logger gives of the arguments of wandb.init, without Lightning's defaults.
+
+    Raises:
+        UsageError: W&B refuses its settings, or they hold a key.
+    """
     defaults, given = WandbLogger()._wandb_init, own._wandb_init
+    if isinstance(settings := given.get("settings"), Mapping):
+        given = {**given, "settings": checked_settings(settings)}
     mode = {"mode": "offline"} if own._offline else {}
     return mode | {key: value for key, value in given.items() if value is not None and value != defaults.get(key)}
 
@@ -227,7 +233,7 @@ class RunLogger(WandbLogger):
         settings = wandb.Settings(**{k: value for k, value in ours.items() if variable(f"WANDB_{k.upper()}") is None})
         init = {**self._wandb_init}
         if theirs := init.pop("settings", None):
-            settings.update_from_settings(theirs if isinstance(theirs, wandb.Settings) else wandb.Settings(**theirs))
+            settings.update_from_settings(theirs)
         if variable("WANDB_SWEEP_ID"):
             for name in SET_BY_AGENT:  # W&B would warn that it ignores ours
                 init.pop(name, None)

@@ -60,13 +60,35 @@ def check_variables() -> None:
         try:
             wandb.Settings().update_from_env_vars({name: value})
         except (ValueError, wandb.errors.Error) as error:  # pydantic's is a ValueError
-            reasons = [found["msg"] for found in error.errors()] if hasattr(error, "errors") else [str(error)]
-            raise UsageError(_refused(name, value, "; ".join(reasons))) from None
+            raise UsageError(_refused(name, value, "; ".join(reason for _, reason in _reasons(error)))) from None
     if "WANDB_DIR" in given:
         try:
             Path(given["WANDB_DIR"]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(_refused("WANDB_DIR", given["WANDB_DIR"], error_message(error))) from None
+
+
+def checked_settings(given: Mapping[str, Any]) -> Any:
+    """Returns the settings that a user's own logger of W&B names, as the client takes them.
+
+    Raises:
+        UsageError: W&B refuses one of them, or one is a key, which config.yaml would keep.
+    """
+    import wandb
+
+    if secret := next((name for name in given if any(word in name.upper() for word in SECRET)), None):
+        raise UsageError(f"settings.{secret} of the logger would be recorded; `wandb login` saves a key")
+    try:
+        return wandb.Settings(**given)
+    except (ValueError, wandb.errors.Error) as error:
+        reason = "; ".join(f"{name}: {text}" for name, text in _reasons(error))
+        raise UsageError(f"the settings of the logger are refused by W&B ({reason}); correct them") from None
+
+
+def _reasons(error: Exception) -> list[tuple[str, str]]:
+    """Returns the settings that W&B refuses, and why."""
+    found: list[Any] = error.errors() if hasattr(error, "errors") else [{"loc": ["settings"], "msg": str(error)}]
+    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found]
 
 
 def _refused(name: str, value: str, reason: str) -> str:
@@ -94,7 +116,7 @@ def init_arguments(options: RunOptions, folder: Path, run_id: str, named: bool) 
     name = f"{experiment}/{folder.name}"
     ours = {"project": PROJECT, "group": experiment, "name": name, "id": run_id, "resume": "allow", "save_code": False}
     given = {argument: getattr(options, argument, None) for argument in VARIABLES} | {"name": name if named else None}
-    return ours | _given_by_variables() | {key: value for key, value in given.items() if value not in (None, [])}
+    return ours | _given_by_variables() | {key: value for key, value in given.items() if value is not None}
 
 
 def _given_by_variables() -> dict[str, Any]:

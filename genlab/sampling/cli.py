@@ -39,10 +39,10 @@ EXAMPLES = """examples:
   PROG CKPT --classifier PROBE --sort            labelled images, sorted by class; labels in samples.csv
   PROG CKPT --classifier PROBE --count 70000 --output made/mnist.npz
                                                  a labelled data set, to train on with --data.root made
-  PROG VAE --input photos --compare              the same as the command reconstruct, of a CycleGAN as translate
+  PROG VAE --input photos --compare              the same as the command reconstruct (for a CycleGAN: translate)
 
-A plain autoencoder has no prior. A mixture of Gaussians is fitted to the codes of its training images instead; the
-config.yaml of the run says which these are, or --data and --data-root. A classifier is a checkpoint of a Classifier,
+A plain autoencoder has no prior. A mixture of Gaussians is fitted to the codes of its training images instead: those of
+the run's config.yaml, or those that --data and --data-root name. A classifier is a checkpoint of a Classifier,
 which labels images, or of a Probe on the frozen encoder of the same model, which labels latent codes. The same seed
 gives the same images.
 """

@@ -33,7 +33,7 @@ def check_program(sweep: Definition, worker: Worker, arguments: Arguments) -> No
     Raises:
         UsageError: The sweep does not fit the program. The message lists all errors with their lines.
     """
-    if errors := _program_errors(sweep, worker, arguments):
+    if errors := _program_errors(sweep, worker, arguments, doubtful=False):
         raise UsageError(format_errors(sweep.path, errors))
 
 
@@ -50,19 +50,31 @@ def with_program_errors(error: DefinitionError) -> UsageError:
     else:
         try:
             if sweep.command:
-                found += _program_errors(replace(sweep, method="random"), worker, sweep.arguments)
+                print(f"{sweep.name}: checking what is valid of it with {sweep.program}", flush=True)
+                doubtful = sweep.paths.keys() != sweep.distributions.keys() or any(
+                    text.startswith("command") for _, text in error.errors
+                )
+                found += _program_errors(replace(sweep, method="random"), worker, sweep.arguments, doubtful)
         finally:
             worker.close()
     return UsageError(format_errors(sweep.path, found))
 
 
-def _program_errors(sweep: Definition, worker: Worker, arguments: Arguments) -> list[LineError]:
+def _program_errors(sweep: Definition, worker: Worker, arguments: Arguments, doubtful: bool) -> list[LineError]:
+    """Returns what the program finds.
+
+    Args:
+        sweep: The definition.
+        worker: A worker process of the program.
+        arguments: Returns the program's arguments for a point, or for a part of one.
+        doubtful: Whether parameters or the command have errors, from which further errors may follow.
+    """
     found: dict[LineError, list[Point]] = {}
     combinations = _classes(sweep)
     for classes in combinations:
-        errors, accepted = _command_errors(sweep, worker, arguments, classes)
+        errors, accepted = _command_errors(sweep, worker, arguments, classes, doubtful)
         if accepted is not None:
-            errors += _metric_errors(sweep, worker, arguments(accepted), bool(errors) or _lacks_parameters(sweep))
+            errors += _metric_errors(sweep, worker, arguments(accepted), doubtful or bool(errors))
         for error in errors:
             found.setdefault(error, []).append(classes)
     every = len(combinations)
@@ -84,7 +96,7 @@ def _classes(sweep: Definition) -> list[Point]:
 
 
 def _command_errors(
-    sweep: Definition, worker: Worker, arguments: Arguments, classes: Point
+    sweep: Definition, worker: Worker, arguments: Arguments, classes: Point, doubtful: bool
 ) -> tuple[list[LineError], Point | None]:
     """Returns the errors of the command and of all values with some classes of model and data.
 
@@ -97,7 +109,7 @@ def _command_errors(
         key = next(named, "command")
         if key != "command":
             return [_at_line(sweep, key, f"{key}: {alone}")], None
-        return [] if _lacks_parameters(sweep) else [_at_line(sweep, key, alone)], None
+        return [] if doubtful else [_at_line(sweep, key, alone)], None
     base = classes if alone is None else point
     tried = [(key, value) for key in sweep.distributions if key not in classes for value in _values_to_try(sweep, key)]
     first = worker.check([arguments({**base, key: value}) for key, value in tried])
@@ -114,11 +126,6 @@ def _command_errors(
     all_wrong = {key for key in errors if len(errors[key]) == len(_values_to_try(sweep, key))}  # report one of them
     lines = [_at_line(sweep, key, text) for key in errors for text in errors[key][: 1 if key in all_wrong else None]]
     return lines, accepted if lines else point
-
-
-def _lacks_parameters(sweep: Definition) -> bool:
-    """Returns whether the definition has parameters with errors, from which further errors may follow."""
-    return sweep.paths.keys() != sweep.distributions.keys()
 
 
 def _values_to_try(sweep: Definition, key: str) -> list[Any]:

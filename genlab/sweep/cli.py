@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
   PROG run sweeps/ae_capacity.yaml --workers 2         your own file, or one in this folder
   PROG run quickstart --override seed_everything=0,1   other values of a parameter
-  PROG report runs/quickstart                          its charts, again
-  PROG compare runs/vae_mnist runs/gan_mnist           models against models, seeds folded
+  PROG report runs/quickstart                          draw its charts again
+  PROG compare runs/vae_mnist runs/gan_mnist           models against models in one table
 """
 
 
@@ -101,7 +101,7 @@ def compare(options: argparse.Namespace) -> int:
     chart = choose_chart(tables, options.x, **more) if options.x else None
     pages = [path for path in options.output if path.suffix == ".html"]
     compared = [run for row in tables[0].rows for c in row.configurations for run in c.runs]
-    logged = read_logged(compared, options.embed_pictures) if pages else None
+    logged = read_logged(compared, options.embed_pictures, Path(options.root)) if pages else None
     print(rendering.as_text(tables, rendering.screen_width()))
     for path in options.output:
         output.write_output(tables, path, chart, logged)
@@ -112,7 +112,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def board(options: argparse.Namespace) -> int:
-    """Save the same charts as a workspace of a W&B project, or a workspace that compares its experiments."""
+    """Save the charts of the report as a workspace of a W&B project, or a workspace that compares its experiments."""
     if options.compare is None:
         from genlab.report.board import save_board
 
@@ -245,8 +245,8 @@ def _add_run(one: Parser) -> None:
         type=positive,
         default=60,
         metavar="SECONDS",
-        help="Give a run to another machine when its own was silent for this long; the same on all machines "
-        "(default: 60).",
+        help="Give a run to another machine when its own has been silent for this long. All machines need the same "
+        "value (default: 60).",
     )
     one.add_argument(
         "--tries",
@@ -272,6 +272,12 @@ def _add_compare(one: Parser) -> None:
         default=[],
         metavar="ENTITY/PROJECT[/SWEEP]",
         help="Runs on W&B, besides those of folders; may be repeated.",
+    )
+    one.add_argument(
+        "--root",
+        default="runs",
+        metavar="DIR",
+        help="Where copies of the pictures of W&B's runs go, in wandb/ (default: runs).",
     )
     one.add_argument(
         "--metric",

@@ -66,8 +66,8 @@ class Definition:
         goal: minimize or maximize.
         target: No new runs are started once the metric of a run reaches this value.
         run_cap: The maximum number of runs, at least 1.
-        repeats: How many runs each point has, with the seeds 0, 1, ...; None if the seed is as any parameter. It is
-            not a key of W&B's: for W&B, the seed is a parameter with these values.
+        repeats: How many runs each point of a random or Bayesian search has, with the seeds 0, 1, ...; None if the
+            seed is as any parameter, as always in a grid. It is not a key of W&B's.
         early_terminate: The rule by which runs are stopped early, if any.
         distributions: The distribution of each parameter under its dotted key, in W&B's order.
         command: The arguments after ${program}, with ${args} or another macro in the place of the parameters.
@@ -176,7 +176,7 @@ class Definition:
                 for key, distribution in self.distributions.items()
             },
             "early_terminate": None if self.early_terminate is None else asdict(self.early_terminate),
-            **({} if self.repeats is None or self.method == "grid" else {"repeats": self.repeats}),
+            **({} if self.repeats is None else {"repeats": self.repeats}),
         }
 
     def line(self, key: str) -> int | None:
@@ -193,6 +193,7 @@ class Definition:
             "method": self.method,
             "metric": _without_none({"name": self.metric, "goal": self.goal, "target": self.target}),
             "run_cap": self.run_cap,
+            "repeats": self.repeats,
             "early_terminate": early,
             "parameters": self._block(()),
             "command": [*self.launcher, *self.command],
@@ -219,7 +220,7 @@ class Definition:
         block: dict[str, Any] = {}
         for key, distribution in self.distributions.items():
             path = self._path(key)
-            if path[:depth] != outer:
+            if path[:depth] != outer or (self.repeats is not None and key == SEED):
                 continue
             named = {} if distribution.kind in ("constant", "categorical") else {"distribution": distribution.kind}
             leaf = len(path) == depth + 1

@@ -27,7 +27,8 @@ from genlab.sweep.display import Display
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus
 from genlab.sweep.storage import CONNECTION_ERRORS, Storage
-from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker
+from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
+from genlab.words import counted
 
 POLL_SECONDS = 1.0
 """How often to ask for a run when none is waiting, because other processes may still return runs to the queue."""
@@ -256,6 +257,8 @@ class Engine:
                 job = self._choose_folder(job, worker)
                 self.display.run_started(job)
                 outcome, kept = self._run_job(job, worker)
+            except WorkerDiedError as error:
+                outcome, kept = Outcome("crashed", error=str(error)), False
             except BaseException:
                 self.queue.requeue(job)
                 raise
@@ -348,7 +351,7 @@ class Engine:
                 if outcome.state == "stopped" and outcome.error is not None:
                     raise UsageError(f"{outcome.error}; free some space and give the same command again")
                 return
-            outcome.state, outcome.error = "failed", f"{outcome.error}, {self.options.tries} times"
+            outcome.state, outcome.error = "failed", f"{outcome.error}, {counted(self.options.tries, 'time')}"
         value = outcome.metrics.get(self.sweep.metric)
         error = outcome.error if outcome.state == "failed" else None
         self.queue.finish(job, value, error, seconds=round(outcome.seconds, 3), early=outcome.early)

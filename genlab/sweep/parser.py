@@ -228,7 +228,7 @@ class _Reader:
             "method": method,
             **self._metric(metric),
             "run_cap": self._integer(self.raw, "run_cap", "run_cap"),
-            "repeats": repeats,
+            "repeats": None if method == "grid" else repeats,
             "early_terminate": self._hyperband(),
             "distributions": valid,
             "command": command,
@@ -386,8 +386,11 @@ class _Reader:
                 self.error(f"{key}: more than {distributions.MAX_CHOICES} values are too many for a grid", *leaf.where)
 
     def _command(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Returns the words of the command up to ${program}, and the words after it; none if they have errors."""
-        before = len(self.errors)
+        """Returns the words of the command up to ${program}, and the words after it.
+
+        With errors, these are words by which the parameters can be checked: without macros that cannot be used, and
+        with ${args}.
+        """
         items = self.raw.get("command")
         if "command" not in self.raw:
             return [], []
@@ -397,18 +400,22 @@ class _Reader:
         words = [str(item) for item in items]
         if "${program}" not in words:
             self.error("command has no ${program}", "command")
-            return [], []
-        start = words.index("${program}") + 1
+        programs = ("${program}", *(word for word in words if word.endswith(".py")))
+        start = next((words.index(program) + 1 for program in programs if program in words), 0)
         macros = [index for index in range(start, len(words)) if words[index] in ARGUMENT_MACROS]
         if not macros:
             self.error("command has no ${args} after ${program}, so that it would receive no parameters", "command")
+        unusable = set()
         for index, word in enumerate(words):
             errors = _word_errors(items[index], LAUNCHER_MACROS if index < start else tuple(ARGUMENT_MACROS))
+            if errors and not VARIABLE.search(word):
+                unusable.add(index)
             if macros and index > macros[0]:
                 errors += _order_errors(word, keys)
             for message in errors:
                 self.error(f"command: {message}", "command", str(index))
-        return (words[:start], words[start:]) if len(self.errors) == before else ([], [])
+        after = [words[index] for index in range(start, len(words)) if index not in unusable]
+        return words[:start], after if macros else [*after, "${args}"]
 
 
 def _same_option(key: str, leaves: Iterable[str]) -> str:

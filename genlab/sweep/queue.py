@@ -30,6 +30,7 @@ from genlab.sweep.definition import Definition, Hyperband, Point, differences
 from genlab.sweep.hyperband import should_stop
 from genlab.sweep.search import Search
 from genlab.sweep.storage import Storage, hide_password
+from genlab.words import counted
 
 SECONDS_BETWEEN_CHECKS = 5.0
 """How often to look for runs whose process has died."""
@@ -117,22 +118,28 @@ class Queue:
                 f"the sweep {self.definition.name} was started with another definition:\n"
                 + "".join(f"  {change}\n" for change in changes)
                 + (
-                    self._delete_command()
+                    self._delete_command(study)
                     if before.get("program") == self.definition.program
                     else "give this one another name and --run.experiment"
                 )
             )
         return study
 
-    def _delete_command(self) -> str:
-        """Returns how to delete the queue alone."""
+    def _delete_command(self, study: int) -> str:
+        """Returns how to delete the queue alone, once no process uses it."""
         address = hide_password(self.storage.url)
         command = shlex.join(["optuna", "delete-study", "--study-name", self.definition.name, "--storage", address])
-        if self.storage.kind == "sqlite":
+        alone = len(self._optuna.get_all_studies()) == 1
+        if self.storage.kind == "sqlite" and alone:
             command = shlex.join(["rm", str(self.storage.url.database)])
         elif "***" in address:
             command += " (with the password in place of ***)"
-        return f"delete the old queue (finished runs that this definition asks for are kept): {command}"
+        owners = [
+            t.user_attrs.get("owner", "") for t in self._optuna.get_all_trials(study, False, (TrialState.RUNNING,))
+        ]
+        running = any(not _owner_is_gone(owner) for owner in owners)
+        first = "end the processes that still run the sweep (press Ctrl-C there twice), then " if running else ""
+        return f"{first}delete the old queue (finished runs that this definition asks for are kept): {command}"
 
     def claim(self) -> Job | None:
         """Returns the next run to execute; None if none is waiting. Waits for a storage that does not answer."""
@@ -256,7 +263,7 @@ class Queue:
             return True
         crashes = trial.user_attrs.get("crashes", 0) + (crash is not None)
         if crashes >= self._tries:
-            self._finish(trial._trial_id, None, f"{crash}, {crashes} times", {})
+            self._finish(trial._trial_id, None, f"{crash}, {counted(crashes, 'time')}", {})
             return False
         history = [*trial.system_attrs.get("retry_history", []), trial.number]
         if not any(t.system_attrs.get("retry_history") == history for t in self._trials()):

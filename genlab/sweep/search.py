@@ -50,7 +50,7 @@ class Search:
         self._distributions = {
             key: distribution for key, distribution in definition.distributions.items() if not distribution.constant
         }
-        self._repeats = 1 if definition.repeats is None or definition.method == "grid" else definition.repeats
+        self._repeats = definition.repeats or 1
         if self._repeats > 1:
             del self._distributions[SEED]
         self._grid = definition.points() if definition.method == "grid" else iter(())

@@ -112,7 +112,8 @@ class Storage:
     @contextlib.contextmanager
     def _process_lock(self, name: str, seconds: int) -> Iterator[None]:
         if self.kind == "sqlite":
-            with FileLock(f"{self.url.database}.lock", timeout=seconds):
+            kind = "tables.lock" if name == TABLES_LOCK else "lock"  # a busy sweep does not keep a new process waiting
+            with FileLock(f"{self.url.database}.{kind}", timeout=seconds):
                 yield
             return
         key = {"key": zlib.crc32(name.encode())}

@@ -66,7 +66,8 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     offline = {run: files for run in sorted(folder.glob("[!.]*/")) if (files := _offline_files(run))}
     if not offline:
         raise UsageError(
-            f"{folder} contains no offline runs of W&B; `{sweep_command('run')}` creates them if no key is configured"
+            f"{folder} contains no offline runs of W&B; `{sweep_command('run')}` creates them, unless WANDB_MODE is"
+            " online or disabled"
         )
     with _lock(folder) as lock:
         result, unsent = _classify(offline)

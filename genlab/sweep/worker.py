@@ -58,6 +58,10 @@ class Outcome:
     seconds: float = 0.0
 
 
+class WorkerDiedError(UsageError):
+    """The worker process died each time before it answered a question."""
+
+
 OnProgress = Callable[[Json], bool]
 """Called after each epoch with `epoch`, `epochs`, `metrics` and, if the program counts them, `step`; returns whether to
 stop the run early."""
@@ -158,7 +162,7 @@ class Worker:
             for reply in self._replies(request):
                 return reply["answer"]
             reason = self._exit_reason()
-        raise UsageError(f"{self.program} cannot be loaded: {reason}")
+        raise WorkerDiedError(f"{self.program} cannot be loaded: {reason}")
 
     def stop(self) -> None:
         """Tells the current run to write its checkpoint and the process to exit; does not wait."""

@@ -98,6 +98,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, or it contains code.
     """
+    refuse_run_folder(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
     try:
@@ -176,6 +177,16 @@ def _shape(value: object) -> str:
 def article(name: str) -> str:
     """The name of a class with its indefinite article."""
     return f"{'an' if name[:1] in 'AEIO' else 'a'} {name}"
+
+
+def refuse_run_folder(path: Path) -> None:
+    """
+    Raises:
+        CheckpointError: the path is the folder of a run or of an experiment, with a checkpoint in it.
+    """
+    for pattern in ("checkpoints/best.ckpt", "*/checkpoints/best.ckpt"):
+        if found := sorted(path.glob(pattern)):
+            raise CheckpointError(f"{path} is a folder; give a checkpoint in it, such as {found[0]}")
 
 
 def command_that_makes(path: Path) -> str:

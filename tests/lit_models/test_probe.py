@@ -67,7 +67,13 @@ def test_placeholders_in_the_path_are_replaced(encoder_checkpoint: Path, tmp_pat
         Probe(f"{tmp_path}/d{{latent_dim}}.ckpt")
 
 
-def test_what_does_not_fit_is_refused(encoder_checkpoint: Path):
+def test_what_does_not_fit_is_refused(encoder_checkpoint: Path, tmp_path: Path):
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    best.touch()
+    for folder in (tmp_path, tmp_path / "run"):
+        with pytest.raises(CheckpointError, match=f"{folder} is a folder; give a checkpoint in it, such as {best}"):
+            Probe(str(folder))
     with pytest.raises(CheckpointError, match="codes of width 3, but model.latent_dim is 4"):
         Probe(str(encoder_checkpoint), latent_dim=4)
     with pytest.raises(CheckpointError, match="cannot take images of 3 x 32 x 32"):

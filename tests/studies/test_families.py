@@ -96,7 +96,7 @@ def test_scores_of_a_runs_own_test_are_used(
     assert row in scores_table([found.run], families.KEYS, families.COLUMNS, families.FACTS)
     fewer = replace(found.run, config={**found.run.config, families.COUNT_OPTION: 500})
     both = scores_table([found.run, fewer], families.KEYS, families.COLUMNS, families.FACTS)
-    assert "only runs of the same test data, evaluation classifier and number of samples compare (no others)" in both
+    assert "only runs with the same test data, evaluation classifier and number of samples compare (no others)" in both
 
 
 @pytest.mark.parametrize("option", ["quality__classifier", "trainer__limit_test_batches"])

@@ -7,8 +7,9 @@ from typing import Any
 
 from genlab.report.compare.comparability import CLASSIFIER, metric_of
 from genlab.report.compare.folding import Configuration, fold_runs, telling_keys
-from genlab.report.compare.runs import UNRECORDED, Run, Selection, find_key, select, short_text
+from genlab.report.compare.runs import UNRECORDED, Run, Selection, find_key, select, short_text, without_copies
 from genlab.report.compare.table import Column, Table, build, comparable_metrics, sort_key
+from genlab.report.records import FINISHED
 from genlab.runs.config import SEED
 from genlab.runs.errors import UsageError
 from genlab.suggestions import did_you_mean
@@ -46,11 +47,15 @@ def compare(runs: Sequence[Run], question: Question) -> list[Table]:
     Raises:
         UsageError: A key, a metric, a filter or the baseline does not exist, or no run has finished.
     """
+    runs, copies = without_copies(runs)
     selection = select(runs, question.where, question.include_early)
     configurations = fold_runs(selection.runs)
     baseline = _baseline(question.baseline, runs, configurations) if question.baseline else None
     metrics, left_out = _metrics(configurations, question.metrics)
     notes = _notes(selection, configurations, metrics, left_out)
+    if copies:
+        names = f"{counted(len(copies), 'run')} ({_names(copies)})"
+        notes.append(f"counted once, though folders and --wandb name them more than once: {names}")
     if question.columns:
         if not question.metrics:
             raise UsageError(f"--columns shows one metric: name it with --metric, such as {', '.join(metrics)}")
@@ -75,7 +80,7 @@ def _rows(
         key = _key(configurations, asked, "--rows")
         return [key], _sorted(_by(configurations, key)), []
     keys, others = telling_keys(configurations)
-    told = [f"differ too, but tell no more rows apart: {', '.join(others)}"] if others else []
+    told = [f"keys that differ too, but are not needed to tell the rows apart: {', '.join(others)}"] if others else []
     keys = keys or ["model", "data"]
     return keys, _sorted([([c.keys.get(key) for key in keys], [c]) for c in configurations]), told
 
@@ -138,8 +143,7 @@ def _has(key: str, value: Any) -> Any:
 
 def _metrics(configurations: list[Configuration], asked: list[str]) -> tuple[list[str], list[str]]:
     """Returns the metrics of the table, and those that are left out because no two configurations compare by them."""
-    found = dict.fromkeys(metric for c in configurations for run in c.runs for metric in run.metrics)
-    logged = [metric for metric in found if metric.startswith(SPLITS)]
+    logged = _logged(configurations)
     for metric in asked:
         if metric not in logged:
             raise UsageError(f"--metric {metric}: no finished run has it{did_you_mean(metric, logged)}")
@@ -152,24 +156,38 @@ def _metrics(configurations: list[Configuration], asked: list[str]) -> tuple[lis
     return [], []
 
 
+def _logged(configurations: list[Configuration]) -> list[str]:
+    found = dict.fromkeys(metric for c in configurations for run in c.runs for metric in run.metrics)
+    return [metric for metric in found if metric.startswith(SPLITS)]
+
+
+def _diverged(configuration: Configuration, metric: str) -> bool:
+    """Returns whether the configuration logged the metric, but has no finite value of it."""
+    return configuration.fold(metric) is None and any(metric in run.metrics for run in configuration.runs)
+
+
 def _baseline(asked: str, runs: Sequence[Run], configurations: list[Configuration]) -> Configuration:
     """Returns the configuration of the run that is named by its folder, as experiment/run, or by its name alone."""
     named = [run for run in runs if run.folder is not None and run.folder.resolve() == Path(asked).resolve()]
     named = named or [run for run in runs if str(run) == asked] or [run for run in runs if run.name == asked]
     if len(named) > 1:
-        raise UsageError(f"--baseline {asked} may be {', '.join(map(str, named[:10]))}; give EXPERIMENT/RUN")
+        same = len({str(run) for run in named}) < len(named)
+        hint = "the folder of the run" if same else "EXPERIMENT/RUN"
+        raise UsageError(f"--baseline {asked} may be {', '.join(map(str, named[:10]))}; give {hint}")
     if not named:
-        raise UsageError(f"--baseline {asked}: there is no such run{did_you_mean(asked, map(str, runs))}")
+        hint = did_you_mean(asked, map(str, runs)) or "; give the folder of a run, or EXPERIMENT/RUN of a compared one"
+        raise UsageError(f"--baseline {asked}: there is no such run{hint}")
     found = next((c for c in configurations if named[0] in c.runs), None)
     if found is None:
-        raise UsageError(f"--baseline {asked} is not compared: its state is {named[0].state}, or --where leaves it out")
+        why = "--where leaves it out" if named[0].state == FINISHED else f"its state is {named[0].state}"
+        raise UsageError(f"--baseline {asked} is not compared: {why}")
     return found
 
 
 def _notes(
     selection: Selection, configurations: list[Configuration], metrics: list[str], left_out: list[str]
 ) -> list[str]:
-    notes = []
+    notes = [] if metrics else ["these runs have no metric that compares; --metric NAME shows one all the same"]
     single = [metric for metric in left_out if sum(c.fold(metric) is not None for c in configurations) == 1]
     if single:
         notes.append(f"left out, as only one configuration has them: {', '.join(single)}")
@@ -177,10 +195,14 @@ def _notes(
     for metric in left_out:
         if metric not in single:
             scopes.setdefault(metric_of(metric).scope.text, []).append(metric)
-    notes += [f"left out, as no two configurations are of {text}: {', '.join(names)}" for text, names in scopes.items()]
+    notes += [f"left out, as no two configurations have {text}: {', '.join(names)}" for text, names in scopes.items()]
     if selection.left_out:
         parts = ", ".join(f"{len(runs)} {state} ({_names(runs)})" for state, runs in selection.left_out.items())
         notes.append(f"runs left out: {parts}")
+    diverged = {name: sum(_diverged(c, name) for c in configurations) for name in metrics or _logged(configurations)}
+    found = ", ".join(f"{name} ({counted(count, 'configuration')})" for name, count in diverged.items() if count)
+    if found:
+        notes.append(f"no finite value: {found}")
     repeated = sum(len(c.seeds) < len(c.runs) for c in configurations)
     if repeated:
         notes.append(f"runs of the same seed count as one, their mean ({counted(repeated, 'configuration')})")

@@ -54,15 +54,22 @@ def write_output(tables: Sequence[Table], path: Path, chart: Chart | None = None
         logged: What the runs logged in training, for a page.
 
     Raises:
-        OSError: The file cannot be written.
+        UsageError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(tables, path, chart, logged or Logged())
+    except OSError as error:
+        raise UsageError(f"--output {path} cannot be written ({error.strerror or error})") from error
+
+
+def _write(tables: Sequence[Table], path: Path, chart: Chart | None, logged: Logged) -> None:
     if path.suffix in TEXTS:
         write_atomically(path, TEXTS[path.suffix](tables).rstrip("\n") + "\n")
     elif path.suffix == ".html":
         from genlab.report.compare.page import write_page
 
-        write_page(tables, TITLE, path, logged or Logged(), chart)
+        write_page(tables, TITLE, path, logged, chart)
     else:
         from genlab.report.compare.chart import bars, picture
         from genlab.report.compare.scatter import scatter

@@ -88,7 +88,7 @@ def page_data(
     return {
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [
-            legend(full).replace("* best of those", "bold: best of the shown ones"),
+            *filter(None, [legend(full).replace("* best of those", "bold: best of the shown ones")]),
             *(full if is_pivot else tables[0]).notes,
         ],
         "metrics": [_metric(column.metric, column.metric in shown) for column in full.columns],

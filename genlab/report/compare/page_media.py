@@ -15,14 +15,12 @@ from genlab.report.compare.comparability import metric_of
 from genlab.report.compare.folding import Configuration
 from genlab.report.compare.runs import Run
 from genlab.report.curves import learning_curves
-from genlab.report.records import PICTURE_TYPES, read_history
+from genlab.report.records import PICTURE_TYPES, picture_files, read_history
 from genlab.report.wandb_records import read_logs
 from genlab.runs.errors import UsageError
 
 MAX_EMBEDDED = 50 * 2**20
 """The largest size of all pictures in a page, in bytes."""
-COPIES = Path("runs/wandb")
-"""The folder of the copies of the pictures of W&B's runs."""
 
 
 @dataclass
@@ -40,39 +38,35 @@ class Logged:
     embed: bool = False
 
 
-def read_logged(runs: Sequence[Run], embed: bool) -> Logged:
+def read_logged(runs: Sequence[Run], embed: bool, root: Path) -> Logged:
     """Reads what runs logged: from their folders, or from W&B.
+
+    Args:
+        runs: The runs.
+        embed: Whether a page shall contain the pictures.
+        root: The folder of all runs; the pictures of W&B's runs are copied to wandb/ in it.
 
     Raises:
         UsageError: W&B cannot be read, or the pictures that a page shall contain are too large.
     """
     local = [(run, run.folder) for run in runs if run.folder]
     logged = Logged(
-        {run: read_history(f / "metrics.csv") for run, f in local}, {run: _media(f) for run, f in local}, embed
+        {run: read_history(f / "metrics.csv") for run, f in local}, {run: picture_files(f) for run, f in local}, embed
     )
     projects = defaultdict(list)
     for run in runs:
         if run.remote:
             projects[run.remote.entity, run.remote.project].append(run)
     for (entity, project), of_project in projects.items():
-        logs = read_logs([run.remote for run in of_project], COPIES / f"{entity}_{project}", f"{entity}/{project}")
+        logs = read_logs(
+            [run.remote for run in of_project], root / "wandb" / f"{entity}_{project}", f"{entity}/{project}"
+        )
         for run, (history, pictures) in zip(of_project, logs, strict=True):
             logged.histories[run] = history
             logged.pictures[run] = {name: copy for name, copy in pictures.items() if isinstance(copy, Path)}
     if embed:
         _check_size([path for pictures in logged.pictures.values() for path in pictures.values()])
     return logged
-
-
-def _media(folder: Path) -> dict[str, Path]:
-    media = folder / "media"
-    inside = media.resolve()
-    found = [path for path in sorted(media.rglob("*")) if path.suffix in PICTURE_TYPES]
-    return {
-        path.relative_to(media).as_posix().removesuffix(".png"): path
-        for path in found
-        if path.resolve().is_relative_to(inside)
-    }
 
 
 def _check_size(pictures: Sequence[Path]) -> None:

@@ -19,11 +19,16 @@ from genlab.report.compare.table import Cell, Column, Row, Table
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 ONE_SEED = "one seed"
 FOUR_DIGITS: Callable[[float], str] = "{:.4g}".format
+ROUNDING = 1e-12
+"""A deviation of this share of the mean, or less, is one of rounding."""
+MAX_PLACES = 8
+"""Digits before or behind the decimal point beyond which a mean is written with an exponent."""
 TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
-    **{"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
+    **{"|": r"\textbar{}", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "Δ": r"$\Delta$"},
 }
+MARKDOWN = re.compile(r"[\\|*`]")
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 
 
@@ -82,7 +87,7 @@ def grid(table: Table) -> Grid:
             if table.baseline:
                 cells.append(_difference(cell))
         rows.append([*cells, *(_fact(row, name, table.texts.get(name, _fact_text)) for name in table.facts)])
-    return Grid(table.title, head, rows, [legend(table), *table.notes])
+    return Grid(table.title, head, rows, [*filter(None, [legend(table)]), *table.notes])
 
 
 def _title(column: Column) -> str:
@@ -91,11 +96,13 @@ def _title(column: Column) -> str:
 
 
 def legend(table: Table) -> str:
-    """Explains the signs of a table."""
+    """Explains the signs of a table; empty if it has none."""
     cells = [cell for row in table.rows for cell in row.cells if cell]
-    parts = ["* best of those that compare"]
+    parts = []
     if any(cell.fold.deviation is not None for cell in cells):
-        parts.insert(0, "± one standard deviation over seeds (n - 1)")
+        parts.append("± one standard deviation over seeds (n - 1)")
+    if any(cell.best for cell in cells):
+        parts.append("* best of those that compare")
     if any(cell.configurations > 1 for cell in cells):
         parts.append("of several configurations: the mean and the deviation of their means")
     if table.baseline:
@@ -123,17 +130,23 @@ def _value(cell: Cell | None, single: bool, text: Callable[[float], str]) -> Tex
 def format_fold(fold: Fold, text: Callable[[float], str] = FOUR_DIGITS) -> str:
     """Formats a mean and its deviation, with as many digits as two digits of the deviation have.
 
+    A deviation that is no more than the rounding of the mean is 0.
+
     Args:
         fold: The values.
         text: How a mean without a deviation is written.
 
     >>> format_fold(Fold((0.0121, 0.0125), 2))
     '0.01230 ± 0.00028'
+    >>> format_fold(Fold((1.0e-11, 3.0e-11), 2))
+    '2.000e-11 ± 1.4e-11'
     """
     deviation = fold.deviation
-    if not deviation:
+    if not deviation or deviation <= ROUNDING * abs(fold.mean):
         return text(fold.mean) + ("" if deviation is None else " ± 0")
     places = max(0, 1 - math.floor(math.log10(deviation)))
+    if places > MAX_PLACES or abs(fold.mean) >= 10**MAX_PLACES:
+        return f"{fold.mean:.3e} ± {deviation:.1e}"
     return f"{fold.mean:.{places}f} ± {deviation:.{places}f}"
 
 
@@ -207,7 +220,7 @@ def markdown(made: Grid) -> str:
     """Formats a table of texts in Markdown."""
 
     def cell(text: Text) -> str:
-        escaped = text.text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+        escaped = escape_markdown(text.text)
         return f"**{escaped}**" if text.best else escaped
 
     rule = ["---:" if text.number else "---" for text in made.head]
@@ -218,7 +231,16 @@ def markdown(made: Grid) -> str:
 
 
 def _bullets(notes: Iterable[str], best: str) -> str:
-    return "\n".join(f"- {note.replace('* best', best)}" for note in notes)
+    return "\n".join(f"- {escape_markdown(note).replace(escape_markdown('* best'), best)}" for note in notes)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escapes a text for Markdown, except links.
+
+    >>> escape_markdown("a|b <c>")
+    'a\\|b &lt;c>'
+    """
+    return MARKDOWN.sub(r"\\\g<0>", text).replace("<", "&lt;")
 
 
 def as_latex(tables: Sequence[Table]) -> str:

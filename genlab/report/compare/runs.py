@@ -37,6 +37,7 @@ class Run:
         facts: `FACTS`, and the fingerprints of its data and of its evaluation classifier, as far as they are recorded.
         folder: Its folder; None for one on W&B.
         remote: The run in W&B's public API; None for one of a folder.
+        wandb_id: Its id on W&B; empty if it is not known.
     """
 
     experiment: str
@@ -47,6 +48,7 @@ class Run:
     facts: Mapping[str, Any]
     folder: Path | None = None
     remote: Any = None
+    wandb_id: str = ""
 
     def __str__(self) -> str:
         return f"{self.experiment}/{self.name}" if self.experiment else self.name
@@ -83,10 +85,20 @@ def read_folders(folders: Iterable[Path]) -> list[Run]:
     for folder in folders:
         runs = [folder] if (folder / "summary.json").is_file() else _inside(folder)
         if not runs:
-            raise UsageError(f"{folder} contains no runs; give the folder of an experiment or of a run")
+            deeper = sorted({str(run.parent) for inner in folder.glob("[!.]*/") for run in _inside(inner)})
+            choices = f", such as {' '.join(deeper[:3])}" if deeper else ""
+            raise UsageError(f"{folder} contains no runs; give the folder of an experiment or of a run{choices}")
         found |= {run.resolve(): run for run in runs}
     names = _experiments({run.parent for run in found})
     return _with_defaults([_read(run, names[run.parent]) for run in found])
+
+
+def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Returns each run once, and those of which a copy on W&B is left out: a folder or another --wandb has the run."""
+    found = {run.wandb_id: run for run in reversed(runs) if run.wandb_id}
+    found |= {run.wandb_id: run for run in runs if run.folder and run.wandb_id}
+    copies = [run for run in runs if run.folder is None and found.get(run.wandb_id, run) is not run]
+    return [run for run in runs if run not in copies], list({run.wandb_id: run for run in copies}.values())
 
 
 def _with_defaults(runs: Sequence[Run]) -> list[Run]:
@@ -137,7 +149,10 @@ def _read(folder: Path, experiment: str) -> Run:
         config = {key: _cell(value) for key, value in summary.get("config", {}).items()}
         metrics = {key: float(value) for key, value in summary.get("metrics", {}).items()}  # NaN is a text in JSON
         state = str(state_of(folder, summary))
-        return Run(experiment, folder.name, state, config, metrics, facts_of(summary, config), folder)
+        facts = facts_of(summary, config)
+        return Run(
+            experiment, folder.name, state, config, metrics, facts, folder, wandb_id=str(summary.get("wandb_id") or "")
+        )
     except (AssertionError, AttributeError, TypeError, ValueError):
         return Run(experiment, folder.name, "unreadable", {}, {}, {}, folder)
 
@@ -228,16 +243,17 @@ def find_key(keys: Collection[str], name: str, option: str) -> str:
         return ending[0]
     if ending:
         raise UsageError(f"{option} {name} may be {', '.join(ending)}; give the whole key")
-    raise UsageError(f"{option} {name}: no run has this key{did_you_mean(name, keys)}")
+    hint = did_you_mean(name, keys) or "; a key is an option, such as model or model.latent_dim"
+    raise UsageError(f"{option} {name}: no run has this key{hint}")
 
 
 def short_text(value: Any) -> str:
-    """Formats a value for a table: a class without its modules, a number with six digits, none for no value."""
+    """Formats a value in one line: a class without its modules, a number with six digits, none for no value."""
     if value is None or value == "":
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else short_class(value)
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(short_class(value)).split())
 
 
 def _number(value: Any) -> float | None:

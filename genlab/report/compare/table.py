@@ -217,7 +217,7 @@ def _notes(table: Table) -> list[str]:
             shown = _groups(list(rows.values())) if single else f"{len(rows)} groups"
             same.setdefault((metric_of(metric).scope.text, shown), []).append(metric)
     return notes + [
-        f"{', '.join(names)}: only runs of {text} compare ({shown})" for (text, shown), names in same.items()
+        f"{', '.join(names)}: only runs with {text} compare ({shown})" for (text, shown), names in same.items()
     ]
 
 

@@ -38,5 +38,6 @@ def wandb_runs(found: Sequence[Any]) -> list[Run]:
         name = str(row["run"]).removeprefix(f"{experiment}/")
         seconds = {"seconds": row["seconds"]} if pd.notna(row["seconds"]) else {}
         facts = facts_of({**run.summary_metrics, **seconds}, config)
-        runs.append(Run(experiment, name, str(row["state"]), config, numbers(run.summary_metrics), facts, remote=run))
+        state, metrics = str(row["state"]), numbers(run.summary_metrics)
+        runs.append(Run(experiment, name, state, config, metrics, facts, remote=run, wandb_id=run.id))
     return runs

@@ -75,7 +75,7 @@ function layout(changes = {}) {
     plot_bgcolor: '#fff',
     hovermode: 'closest',
     hoverlabel: { align: 'left', bgcolor: '#fff', bordercolor: '#9aa1ad', font: { color: '#1a1d24', size: 12 }, namelength: -1 },
-    legend: { orientation: 'h', y: -0.22, yanchor: 'top', font: { size: 11 } },
+    legend: { orientation: 'h', yref: 'container', y: 0, yanchor: 'bottom', font: { size: 11 } },
     ...changes,
     xaxis: { ...axis, ...changes.xaxis },
     yaxis: { ...axis, ...changes.yaxis },

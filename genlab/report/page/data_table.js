@@ -107,10 +107,13 @@ function condition(word) {
     return ({ item }) => column.number(item) !== null && OPERATORS[operator](column.number(item), number);
   }
   if (operator === '=' && column && !column.number) return ({ words }) => words.includes(`${column.name.toLowerCase()}=${text} `);
-  if (!compares || operator === '=') return ({ words }) => words.includes(word); // such as seed=1, which only the run's name has
+  if (operator === '=' && !column) return ({ words }) => wholeWord(`${name}=${text}`).test(words); // such as seed=1, which only the run's name has
+  if (!compares || operator === '=') return ({ words }) => words.includes(word);
   if (operator === '!=' && column) return ({ item }) => column.text(item).toLowerCase() !== text;
   return Object.assign(() => false, { problem: column ? `${word} compares no numbers` : `there is no column ${name}` });
 }
+
+const wholeWord = text => new RegExp(`(?<![\\w.])${text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w.])`);
 
 // The column with a name, a config key, or a last word of these, such as mse for test/mse.
 function columnNamed(name) {

@@ -28,8 +28,8 @@ function importanceCaption(count, noise, kind) {
     'runs; the importance is the share of the reduction of variance that its splits on a hyperparameter achieve, and all ' +
     `sum to 1. Correlation: the ${CORRELATIONS[kind]} correlation over the same runs` +
     (kind === 'spearman' ? ', of the ranks, which is 1 or -1 where the metric only rises or only falls' : '') +
-    '; a hyperparameter with texts as values has one for each text. Even pure noise gets some importance, the more the more ' +
-    'values it has. ' + (noise === null ? '' :
+    '; a hyperparameter with texts as values has one for each text. Even pure noise gets some importance, and more of it if ' +
+    'it has more values. ' + (noise === null ? '' :
       'The importance of the seed estimates this noise floor; hyperparameters that are not more important are pale. ') +
     (data.parameters.length ? 'The parameters of the sweep come first.' : '');
 }

@@ -91,7 +91,7 @@ def test_seeds_are_folded_and_only_metrics_that_mean_the_same_are_ranked(experim
     ]  # equal values have no best
     assert not any(cell and cell.best for cell in cells(table, "test/own"))
     notes = "\n".join(table.notes)
-    assert "test/frechet_classifier: only runs of the same test data, evaluation classifier" in notes
+    assert "test/frechet_classifier: only runs with the same test data, evaluation classifier" in notes
     assert "(rows 1, 3-4; no others)" in notes and "test/own" in notes
     assert "1 unreadable (ddpm/damaged), 1 ended early (ddpm/early), 1 failed (ddpm/failed)" in notes
     assert table.facts == ["parameters", "seconds", "images/s", "hardware"] and table.rows[0].fact("images/s") == 50
@@ -114,6 +114,7 @@ def test_repeated_seeds_and_missing_values_are_counted_once(tmp_path: Path):
     [cell] = cells(table, "test/mse")
     assert cell and cell.fold.values == (2.0, 5.0) and cell.fold.seeds == 3
     assert "(2 of 3)" in as_text([table]) and any("same seed" in note for note in table.notes)
+    assert "no finite value: test/mse (1 configuration)" in one([tmp_path / "e" / "c"]).notes
     write(tmp_path / "e" / "f", "VAE", 3, {"test/mse": 2.0}, config={"trainer.limit": 7, "model.none": None})
     for name in ("a", "f"):  # a default that is given on the command line is as one that is left out
         (tmp_path / "e" / name / "config.yaml").write_text("trainer: {limit: 7}\nmodel: VAE\n")
@@ -154,11 +155,16 @@ def test_a_pivot_by_two_keys(experiments: list[Path]):
 
 
 def test_files_are_escaped_and_have_all_digits(experiments: list[Path], tmp_path: Path):
-    write(tmp_path / "x" / "<b>|_&", "VAE", 0, {"test/mse": -0.5}, config={"model.latent_dim": "<b>|_&"})
+    write(tmp_path / "x" / "<b>|_&", "VAE", 0, {"test/mse": -0.5}, config={"model.latent_dim": "<b>|_&\n[x](y)"})
     tables = [one([*experiments, tmp_path / "x"], metrics=["test/mse"])]
-    assert "&lt;b&gt;|_&amp;" in html_table(tables[0]) and "<b>" not in html_table(tables[0])
-    assert r"$<$b$>$|\_\&" in as_latex(tables) and r"\textbf{$-$0.5}" in as_latex(tables)
-    assert r"&lt;b>\|_&" in as_markdown(tables) and "**-0.5**" in as_markdown(tables)
+    tables[0].notes.append("of <b>")
+    assert "&lt;b&gt;|_&amp; [x](y)" in html_table(tables[0]) and "<b>" not in html_table(tables[0])
+    assert r"$<$b$>$\textbar{}\_\& [x](y)" in as_latex(tables) and r"\textbf{$-$0.5}" in as_latex(tables)
+    assert (
+        r"| &lt;b>\|_& [x](y) |" in as_markdown(tables)
+        and "- of &lt;b>" in as_markdown(tables)
+        and "**-0.5**" in as_markdown(tables)
+    )
     rows = list(csv.DictReader(io.StringIO(as_csv(tables))))
     assert [float(row["test/mse"] or 0) for row in rows] == pytest.approx([0, 0, 0.051, 0.0135, -0.5])
     assert rows[2]["test/mse n"] == "3" and float(rows[2]["test/mse deviation"]) == pytest.approx(0.001)
@@ -183,8 +189,10 @@ def test_the_command_writes_its_files(experiments: list[Path], tmp_path: Path, c
         (["--where", "latent_dim=9"], "leaves no run; the values of model.latent_dim are 2, 8, none"),
         (["--rows", "modle"], "did you mean model?"),
         (["--columns", "model"], "name it with --metric"),
-        (["--baseline", "none"], "there is no such run"),
+        (["--baseline", "none"], "there is no such run; give the folder of a run, or EXPERIMENT/RUN of a compared one"),
         (["--baseline", "ddpm/failed"], "its state is failed"),
+        (["--baseline", "vae/2,0", "--where", "latent_dim=8"], "is not compared: --where leaves it out"),
+        (["--output", "/proc/missing/a.md"], "--output /proc/missing/a.md cannot be written"),
         (["--output", "a.pdf"], "must be one of .html"),
         (["--output", "a.png"], "draws one metric"),
         (["--facet", "model"], "--facet is for a scatter chart: name what is on its x-axis"),
@@ -209,8 +217,8 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_folders_without_runs_and_names_that_are_equal(experiments: list[Path], tmp_path: Path):
-    with pytest.raises(UsageError, match="contains no runs"):
-        read_folders([tmp_path])
+    with pytest.raises(UsageError, match=f"contains no runs; .*, such as {experiments[1]} {experiments[0]}"):
+        read_folders([experiments[0].parent])
     write(tmp_path / "copy" / "vae" / "r", "VAE", 0, {})
     runs = read_folders([experiments[0], experiments[0] / "2,0", tmp_path / "copy" / "vae"])
     assert len(runs) == 7 and {run.experiment for run in runs} == {str(experiments[0]), str(tmp_path / "copy" / "vae")}
@@ -232,7 +240,12 @@ def test_runs_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert str(found) == "vae/seed=0" and found.value("seconds") == 7.0
     assert found.config == {"model": "lit_models.VAE", "model.latent_dim": 2}
     assert found.metrics == {"test/mse": 0.5, "val/mse": 0.25}
-    logged = read_logged([found], embed=False)
+    write(tmp_path / "runs" / "vae" / "seed=0", "VAE", 0, {"test/mse": 0.5}, wandb_id="x")
+    write(tmp_path / "runs" / "vae" / "seed=1", "VAE", 1, {"test/mse": 0.7}, wandb_id="y")
+    [table] = compare([found, *read_folders([tmp_path / "runs" / "vae"]), found], Question())
+    assert [row.seeds for row in table.rows] == [2]  # the run on W&B is that of a folder
+    assert "counted once, though folders and --wandb name them more than once: 1 run (vae/seed=0)" in table.notes
+    logged = read_logged([found], False, Path("runs"))
     assert logged.histories[found]["seconds"].tolist() == [0.5, 1.5]
     assert pictures_of([found], logged, Path("out")) == {"grid.gif": {0: "../runs/wandb/e_p/x/media/a.gif"}}
 

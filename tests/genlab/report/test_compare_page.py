@@ -104,6 +104,10 @@ def test_the_table_and_the_scatter_chart_follow_the_user(page: Path, tab: Any):
     assert shown(tab, "#")[2:] == ["3", "4", "5", "6"] and tab.locator("tr.front").count() == 2
     tab.fill("#table-filter", "latent_dim > 2 model=VAE")
     assert shown(tab, "latent_dim") == ["8", "32"] and sorted(chart(tab)[0][1]["x"]) == [20, 30]
+    tab.select_option("#scatter-x", "test/frechet_classifier")
+    low, high = chart(tab)[1]["xaxis"]["range"]
+    assert low < 5.5 - 0.71 and high > 5.5 + 0.71  # the bars of the points are inside
+    tab.select_option("#scatter-x", "seconds")
 
 
 @NEEDS_CHROMIUM

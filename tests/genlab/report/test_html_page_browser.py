@@ -114,6 +114,8 @@ def test_words_and_states_filter_the_table(index: Path, tab: Any):
     tab.fill("#table-filter", "LATENT_DIM=10, depth=2")
     assert sorted(shown(tab, 0)) == ["depth=2,latent_dim=10,seed=0", "depth=2,latent_dim=10,seed=1"]
     assert tab.inner_text("#table-count") == "2 of 15 runs"
+    tab.fill("#table-filter", "im=10")  # a part of a name and of a number
+    assert shown(tab, 0) == []
     tab.fill("#table-filter", "memory")
     assert set(shown(tab, 0)) == {"bad", "slow"}
     tab.select_option("#table-state", "failed")
@@ -142,6 +144,8 @@ def test_charts_show_runs_and_groups_on_hover(index: Path, tab: Any):
 
 def test_another_metric_changes_every_chart(index: Path, tab: Any):
     tab.goto(index.as_uri())
+    title, legend = (tab.locator(f"#grouped {part}").first.bounding_box() for part in (".g-xtitle", ".legend"))
+    assert title["y"] + title["height"] <= legend["y"] + 1
     before = tab.eval_on_selector("#grouped-charts > div", "node => node.data.at(-1).y[0]")
     tab.select_option("#metric", "test/accuracy")
     after = tab.eval_on_selector("#grouped-charts > div", "node => node.data.at(-1).y[0]")

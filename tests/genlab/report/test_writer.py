@@ -65,6 +65,8 @@ def test_varying_keys_are_found_once(experiment: Path):
     """encoder.latent_dim repeats model.latent_dim, the batch size is constant, and the seed is not a hyperparameter."""
     runs = finished(experiment)
     assert varied(runs) == ["model.latent_dim", "model.depth", "model.channels"]
+    places = {"data": list("AB" * (len(runs) // 2)), "data.root": range(len(runs))}  # which depends on the machine
+    assert varied(runs.assign(**places))[-1] == "data"
     assert moved_together(runs) == {"encoder.latent_dim": "model.latent_dim"}
     write_report(experiment)
     table = pd.read_csv(experiment / "report" / "importances.csv", index_col="hyperparameter")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import multiprocessing
@@ -34,6 +35,7 @@ from genlab.runs.folder import (
         ("", "_"),
         ("depth=3,lr=1e-3", "depth=3,lr=1e-3"),
         ("a\nb c", "a_b_c"),
+        ("汉" * 90, "汉" * 63 + "-" + hashlib.sha256(("汉" * 90).encode()).hexdigest()[:8]),  # 198 bytes
     ],
 )
 def test_a_safe_name_is_one_folder(text: str, name: str):

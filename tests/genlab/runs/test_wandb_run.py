@@ -22,13 +22,14 @@ import numpy as np
 import pytest
 import wandb
 import yaml
+from lightning.pytorch.loggers import WandbLogger
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 import genlab.runs.wandb_run
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, WandbMode
 from genlab.runs.wandb_access import require_wandb
-from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, resolve_mode
+from genlab.runs.wandb_run import FINISH_SECONDS, RunLogger, own_arguments, resolve_mode
 from genlab.runs.wandb_variables import (
     check_variables,
     heeded_variables,
@@ -125,6 +126,7 @@ def train_with_own_logger(folder: str) -> None:
     """Trains for two epochs, and resumes the run for a third one."""
     sys.path.insert(0, folder)
     args = ["--trainer.logger=mine.Shouting", "--trainer.logger.project=p", "--run.notes=why", "--run.save_code=true"]
+    args += ['--trainer.logger.settings={"x_disable_stats": true}']
     args += ["--training_gif.every_n_epochs=9", "--run.name=r"]
     fit(Path(folder), *args, "--run.pictures=true")
     time.sleep(1)
@@ -203,7 +205,7 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_our_default(
         for name, (_, value) in [*FROM_VARIABLES.items(), ("SAVE_CODE", ("save_code", "true"))]:
             text = ",".join(value) if isinstance(value, list) else value
             monkeypatch.setenv(f"WANDB_{name}", "" if given == "empty variables" else text)
-    options = {"project": "P", "entity": "E", "group": "G", "tags": ["T"], "notes": "N", "job_type": "J"}
+    options = {"project": "P", "entity": "E", "group": "G", "tags": [], "notes": "N", "job_type": "J"}
     options |= {"save_code": False}
     if given == "variables":
         monkeypatch.setenv("WANDB_RUN_ID", "i")
@@ -232,6 +234,19 @@ def test_a_variable_that_wandb_refuses_is_named(name: str, value: str, monkeypat
     for check in (check_variables, require_wandb):
         with pytest.raises(UsageError, match=f"the environment variable WANDB_{name}={value} is refused"):
             check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"console": "none", "silentt": True}, r"console: .*'auto'.*; silentt: Extra"),
+        ({"api_key": KEY}, "settings.api_key of the logger would be recorded"),
+    ],
+)
+def test_settings_of_a_users_own_logger_are_checked(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as refused:
+        own_arguments(WandbLogger(settings=settings))
+    assert KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize("macro", ["${args}", "${args_no_equals}"])
@@ -358,6 +373,7 @@ def test_a_users_own_logger_logs_to_our_run(online: Client, server: WandbServer)
     assert (run.project, run.name, run.notes, run.job_type) == ("p", "autoencoder_digits/r", "why", "j")
     assert (run.state, run.config["trainer.max_epochs"], summary["wandb_id"]) == ("finished", 3, run.id)
     assert run.summary["test/mse"] == pytest.approx(summary["metrics"]["test/mse"])
+    assert [key for key in run.config if ".settings." in key] == ["trainer.logger.settings.x_disable_stats"]
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     for name in ("val/mse", "train/mse"):
         logged = [pytest.approx(float(row[name])) for row in rows if row[name]]

@@ -194,6 +194,10 @@ def test_the_repeats_of_a_grid_are_values_of_the_seed(tmp_path: Path):
     path = tmp_path / "sweep.yaml"
     path.write_text(text.replace("z:", "seed_everything: {value: 7}, z:"), encoding="utf-8")
     assert load_definition(path, (), 2).record() == by_values.record()
+    path.write_text(f"repeats: 2\n{text.replace('grid', 'random')}", encoding="utf-8")
+    path.write_text((drawn := load_definition(path)).to_yaml(), encoding="utf-8")
+    assert load_definition(path) == drawn and drawn.repeats == 2
+    path.write_text(text.replace("z:", "seed_everything: {value: 7}, z:"), encoding="utf-8")
     with pytest.raises(UsageError, match="repeats sets seed_everything, which is set as a parameter too"):
         load_definition(path, ("seed_everything=1",), 2)
     assert by_values.to_yaml() == by_repeats.to_yaml() and by_repeats.in_names == ["a", "seed_everything", "z"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import sweep
-from genlab.runs.folder import read_summary
+from genlab.runs.folder import read_summary, write_summary
 from genlab.sweep.worker import Worker
 from tests import HANG_SECONDS, wait_for
 from tests.postgres import cluster, programs
@@ -100,6 +100,17 @@ def test_a_run_that_kills_its_process_fails(tmp_path: Path, capsys: pytest.Captu
     output = capsys.readouterr().out
     assert "2 runs finished, 1 failed" in output and "SIGKILL, 3 times" in output
     assert finished(path) == ["x=1", "x=3"]
+
+
+def test_a_process_that_dies_before_its_run_counts_as_a_crash_of_the_run(tmp_path: Path):
+    """It is asked for the options of a run that is there already."""
+    (tmp_path / "dies.py").write_text(
+        "import os\n\ndef main(args, report): ...\n\ndef differing_options(args, recorded): os.kill(os.getpid(), 9)\n"
+    )
+    path = write_sweep(tmp_path, "model.x: {values: [1]}", program=str(tmp_path / "dies.py"))
+    (sweep_folder(path) / "x=1").mkdir(parents=True)
+    write_summary(sweep_folder(path) / "x=1", {})
+    assert run(path, "--tries=1", "--no-report") == 1
 
 
 def test_ctrl_c_once_finishes_the_current_run(tmp_path: Path):
@@ -254,11 +265,17 @@ def test_the_engine_waits_for_a_database_that_does_not_answer(tmp_path: Path):
 
 def run_with_kills(path: Path, runs: int, workers: int, parents: int, kills: int, *options: str) -> None:
     """Executes a sweep with several processes, while random workers and one whole process are killed."""
+    output: list[str] = []
+
+    def begin() -> subprocess.Popen[str]:
+        process = start(path, f"--workers={workers // parents}", *options)
+        threading.Thread(target=output.extend, args=(process.stdout,), daemon=True).start()
+        return process
+
     random.seed(0)
-    running = [start(path, f"--workers={workers // parents}", *options) for _ in range(parents)]
-    outputs: list[list[str]] = [[] for _ in range(parents)]
-    for process, lines in zip(running, outputs, strict=True):
-        threading.Thread(target=lambda p=process, o=lines: o.extend(p.stdout), daemon=True).start()
+    running = [begin()]
+    wait_for_call(path, "begin")  # a sweep does not start if its workers die during the check before its first run
+    running += [begin() for _ in range(parents - 1)]
     killed = 0
     while any(process.poll() is None for process in running):
         time.sleep(random.uniform(0.05, 0.4))
@@ -267,10 +284,10 @@ def run_with_kills(path: Path, runs: int, workers: int, parents: int, kills: int
             killed += 1
         if killed == kills // 2 and parents > 1:
             running[0].kill()
-            running[0] = start(path, f"--workers={workers // parents}", *options, stdout=subprocess.DEVNULL)
+            running[0] = begin()
             killed += 1
     assert killed >= kills, f"only {killed} were killed"
-    assert [process.wait() for process in running] == [0] * parents, outputs
+    assert [process.wait() for process in running] == [0] * parents, output
     names = [f"x={x},y={y}" for x in range(runs // 10) for y in range(10)]
     assert finished(path) == sorted(names)
     assert not [name for what, name in calls(path) if what == "again"]
@@ -324,10 +341,12 @@ def test_a_sweep_that_does_not_fit_the_program_is_an_error_at_once(tmp_path: Pat
     error = capsys.readouterr().err
     assert "trivial.yaml has 2 errors:" in error
     assert "line 7: model.z: unrecognized arguments" in error and "line 8: w: unrecognized" in error
-    path = write_sweep(tmp_path, "model.x: {values: [1]}, w: {value: 3}", metric="{name: test/los, goal: minimise}")
+    more = {"metric": "{name: test/los, goal: minimise}", "command": '["${program}", --x=1, "${argz}", "${args}"]'}
+    path = write_sweep(tmp_path, "model.x: {values: []}, w: {value: 3}", **more)
     assert run(path) == 2
     error = capsys.readouterr().err
-    assert "trivial.yaml has 3 errors:" in error and "goal minimise is neither" in error and "w: unrecogn" in error
+    assert "trivial.yaml has 5 errors:" in error and "goal minimise is neither" in error and "w: unrecogn" in error
+    assert "model.x: values is empty" in error and "${argz} is not known" in error
     assert "line 4: the runs do not log test/los; did you mean test/loss? they log test/loss, val/loss" in error
     path = write_sweep(tmp_path, "model.x: {values: [1]}", early_terminate="{type: hyperband, min_iter: 2}")
     assert run(path) == 2
@@ -339,7 +358,7 @@ def test_a_sweep_that_does_not_fit_the_program_is_an_error_at_once(tmp_path: Pat
     path = write_sweep(tmp_path, "model.x: {value: x y}, w: {values: []}", program="none.py", command="[fit]")
     assert run(path) == 2
     error = capsys.readouterr().err
-    assert "has 3 errors" in error and "line 2: there is no program none.py" in error and "no ${program}" in error
+    assert "has 4 errors" in error and "line 2: there is no program none.py" in error and "no ${program}" in error
     assert not (tmp_path / "runs").exists()
 
 

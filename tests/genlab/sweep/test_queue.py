@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
@@ -242,6 +243,10 @@ def test_a_changed_definition_is_an_error_with_the_differences(open_queue):
         open_queue(metric="{name: test/loss, goal: maximize}")
     advice = shlex.split(str(refused.value).rpartition("): ")[2])  # works as typed, also with a space in the path
     assert advice[:2] == ["rm", queue.storage.url.database] or advice[3] == queue.definition.name
+    queue._optuna.create_new_study([StudyDirection.MINIMIZE], "another sweep in the same database")
+    queue.claim()
+    with pytest.raises(UsageError, match=r"Ctrl-C there twice\), then delete .*: optuna delete-study --study-name"):
+        open_queue(metric="{name: test/loss, goal: maximize}")
 
 
 def test_run_cap_and_target(open_queue):
@@ -388,6 +393,8 @@ def test_a_storage_that_another_process_keeps_locked_is_an_error(
     monkeypatch.setattr(genlab.sweep.storage, "OPEN_SECONDS", 1)
     url = f"sqlite:///{tmp_path}/my sweep.db" if kind == "sqlite" else request.getfixturevalue("postgres")
     holder = Storage(url, "sweep", 60)
+    with holder.locked():
+        Storage(url, "sweep", 60).close()  # a busy sweep does not keep a new process waiting
     with holder.locked(TABLES_LOCK), pytest.raises(UsageError, match="cannot use the storage"):
         Storage(url, "sweep", 60)
     Storage(url, "sweep", 60).close()

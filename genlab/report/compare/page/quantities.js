@@ -42,8 +42,9 @@ function large(number) {
 
 // Formats a mean and its deviation with as many digits as two digits of the deviation have.
 function formatFold(mean, deviation) {
-  if (!deviation) return format(mean) + (deviation === null ? '' : ' ± 0');
-  const places = Math.min(20, Math.max(0, 1 - Math.floor(Math.log10(deviation))));
+  if (!deviation || deviation <= 1e-12 * Math.abs(mean)) return format(mean) + (deviation === null ? '' : ' ± 0');
+  const places = Math.max(0, 1 - Math.floor(Math.log10(deviation)));
+  if (places > 8 || Math.abs(mean) >= 1e8) return `${mean.toExponential(3)} ± ${deviation.toExponential(1)}`;
   return `${mean.toFixed(places)} ± ${deviation.toFixed(places)}`;
 }
 

@@ -3,7 +3,9 @@
 // The x-axis of numbers: the places of points, and its layout.
 function numberAxisOfX(chart, points) {
   const numbers = points.map(point => point.x);
-  const places = numberPlaces({ numbers, log: chart.logX }, points.map((_, i) => i));
+  const within = numberPlaces({ numbers, log: chart.logX }, points.map((_, i) => i));
+  const ends = chart.x.spread ? endsOf(chart.x, numbers, points).filter(number => !chart.logX || number > 0) : [];
+  const places = { ...within, low: Math.min(within.low, ...ends), high: Math.max(within.high, ...ends) };
   const levels = [...new Set(there(numbers))].sort((a, b) => a - b);
   const isFew = chart.x.kind === 'key' && levels.length <= MAX_LEVELS;
   const ticks = (isFew ? levels : roundNumbers([places.low, places.high], chart.logX)).map(number => [number, large(number)]);
@@ -11,6 +13,10 @@ function numberAxisOfX(chart, points) {
   const layout = numberAxisLayout({ label: titleOf(chart.x), log: chart.logX }, places, ticks);
   return { place: point => point.x ?? places.none, layout };
 }
+
+// The ends of the points' bars, with the points themselves.
+const endsOf = (quantity, numbers, points) =>
+  points.flatMap((point, i) => [-1, 0, 1].map(sign => numbers[i] + sign * (quantity.spread?.(point) ?? 0)));
 
 const titleOf = quantity => [quantity.kind === 'metric' ? quantity.name : quantity.label, quantity.unit].filter(Boolean).join(' ')
   + (ARROWS[quantity.better] ?? '');
@@ -46,7 +52,7 @@ function categoryAxis(chart, panel) {
 }
 
 function yAxis(chart, points) {
-  const ends = points.flatMap(point => [-1, 0, 1].map(sign => point.y + sign * (chart.y.spread?.(point) ?? 0)));
+  const ends = endsOf(chart.y, points.map(point => point.y), points);
   const inside = [...(chart.x.numeric ? [] : [0]), ...ends].filter(number => !chart.logY || number > 0);
   const range = [Math.min(...inside), Math.max(...inside)];
   const [low, high] = chart.logY ? range.map(Math.log10) : range;
