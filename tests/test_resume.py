@@ -245,7 +245,7 @@ LONGER = "--trainer.max_epochs=4"
 @pytest.mark.parametrize(
     ("checkpoint", "options", "complaint"),
     [
-        ("best", [LONGER], "{} holds weights only; go on from the last.ckpt beside it, or start a new run from these"),
+        ("best", [LONGER], "/last.ckpt, or start a new run from these weights with --init_from {}"),
         ("last", ["--trainer.max_epochs=2"], "3 epochs are done in {}; give --trainer.max_epochs above 3"),
         ("last", ["--run.name=new"], "nothing is left to train for a new run in"),
         ("last", ["--trainer.max_steps=26"], "27 steps are done in {}; give --trainer.max_steps above 27"),

@@ -70,6 +70,7 @@ def send_and_take_back() -> None:
     for name in ("none:v1", "a/b", "two", "none-in-it", "link", "outside", "damaged", "code"):
         told[name] = result(sample.main, f"{HOME}{name}")
     told["in a config"] = result(command, "fit", *QUICK, "--model=Probe", f"--model.encoder_checkpoint={HOME}none:v1")
+    told["weights"] = result(command, "fit", *QUICK, *MODEL, f"--ckpt_path={best}")
     told["known"] = result(sample.main, f"{HOME}v-a-b:v1", "--count=2")
     with contextlib.redirect_stderr(errors := io.StringIO()):
         lose_checkpoint()
@@ -123,12 +124,13 @@ def test_checkpoints_go_to_wandb_and_come_back(online: Client, server: WandbServ
         "outside": "cannot be downloaded",
         "damaged": "did not arrive whole",
         "code": "contains code",
+        "weights": "v-a-b.ckpt holds weights only; start a new run from these weights with --init_from",
     }
     for name, reason in reasons.items():
         status, line = told[name]
         assert status == 2 and line.startswith("error: ") and reason in line, (name, line)
     assert [path.name for path in online.home.rglob("a.ckpt")] == ["a.ckpt"]
-    assert server.requests.count("POST /graphql ArtifactMembershipByName") == 13  # none for what is known
+    assert server.requests.count("POST /graphql ArtifactMembershipByName") == 14  # none for what is known
 
     assert (
         "no room" in told["refused"] and "`wandb artifact put --type model --name tester/lab/refused" in told["refused"]
