@@ -6,7 +6,7 @@ from torch import nn
 
 from genlab.callbacks.compiled_networks import networks_in
 from genlab.runs.folder import read_summary
-from lit_models import GAN, CycleGAN, VAE
+from lit_models import GAN, VAE, CycleGAN
 from tests.helpers import fit, weights
 
 
