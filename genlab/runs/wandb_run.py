@@ -32,7 +32,7 @@ TEARDOWN_SECONDS = 5.0
 def resolve_mode(wanted: WandbMode) -> str:
     """Returns online, offline or disabled: what is wanted, else WANDB_MODE, else online if an API key is configured."""
     if wanted != "auto":
-        return wanted
+        return MODES[wanted]  # a user's own logger may have others than the option
     if (from_environment := variable("WANDB_MODE")) is not None:
         return MODES[from_environment]
     import wandb.errors

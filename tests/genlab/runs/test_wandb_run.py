@@ -173,6 +173,7 @@ def assert_resumed(run: Run) -> None:
         ("offline", "online", "offline"),
         ("disabled", "online", "disabled"),
         ("online", "offline", "online"),
+        ("shared", "offline", "online"),
     ],
 )
 def test_the_option_takes_precedence_over_the_variable(
