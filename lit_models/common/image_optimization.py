@@ -155,8 +155,8 @@ class ImageOptimization(GenerativeModule):
         rank, processes = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         if share * processes != len(self.logits):
             raise MisconfigurationException(
-                f"the number of reference images is {len(self.logits)} in {type(self).__name__} and"
-                f" {share * processes} in a batch; a batch must hold all of them"
+                f"in {type(self).__name__} the number of reference images is {len(self.logits)}, and in a batch it is"
+                f" {share * processes}; a batch must hold all of them"
             )
         return self.logits[rank * share : (rank + 1) * share].sigmoid()
 

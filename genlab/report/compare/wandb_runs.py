@@ -23,17 +23,20 @@ def read_wandb(path: str) -> list[Run]:
     filters = {"$and": [{"sweep": parts[2]}]} if len(parts) == 3 else {}
     with api_errors(f"the runs of {path}"):
         found = list(api.runs("/".join(parts[:2]), filters, per_page=RUNS_PER_REQUEST, lazy=False))
-    if not found:
-        raise UsageError(f"{path} has no runs on W&B")
-    return wandb_runs(found)
+    runs = wandb_runs(found)
+    if not runs:
+        raise UsageError(f"{path} has no runs with a config on W&B")
+    return runs
 
 
 def wandb_runs(found: Sequence[Any]) -> list[Run]:
-    """Converts runs of W&B's public API. A group is an experiment."""
+    """Converts runs of W&B's public API. A group is an experiment. Runs without a config are left out."""
     rows = runs_table(found)[["run", "state", "seconds"]].to_dict("records")
     runs = []
     for run, row in zip(found, rows, strict=True):
         config = config_of(run)
+        if not config:  # such as the run that `wandb artifact put` makes
+            continue
         experiment = run.group or ""
         name = str(row["run"]).removeprefix(f"{experiment}/")
         seconds = {"seconds": row["seconds"]} if pd.notna(row["seconds"]) else {}

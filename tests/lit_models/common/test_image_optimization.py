@@ -416,7 +416,7 @@ def test_invalid_options_raise_an_error_of_one_line(args: list[str], complaint: 
 
 def test_a_batch_without_all_reference_images_is_refused():
     model = build_model("texture").train()
-    with pytest.raises(MisconfigurationException, match="has 2 images, and a batch has 3 reference images"):
+    with pytest.raises(MisconfigurationException, match="reference images is 2, and in a batch it is 3"):
         model.loss_terms((torch.rand(3, 3, 8, 8), torch.arange(3)))
     with pytest.raises(ValueError, match="num_images is 0"):
         build_model("texture", num_images=0)
