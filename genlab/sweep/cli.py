@@ -210,10 +210,28 @@ def parser(prog: str = "sweep.py") -> Parser:
     return top
 
 
+def _workers(text: str) -> int | str:
+    """A whole number above 0, or auto.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
+
+
 def _add_run(one: Parser) -> None:
     one.add_argument("file", help="A W&B sweep definition: a file, or the name of one that comes with genlab.")
     one.add_argument(
-        "--workers", type=positive, metavar="N", help="Runs at a time (default: 1, or one for each device)."
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="Runs at a time (default: 1, or one for each device). auto begins so, measures the runs, and adds workers "
+        "while memory, cores and GPUs are free and runs wait.",
     )
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
     one.add_argument(

@@ -78,7 +78,7 @@ class Display:
     def run_requeued(self, job: Job, outcome: Outcome, status: SweepStatus) -> None:
         self._remove_bar(job)
         self._update(status)
-        reason = outcome.error if outcome.state == "crashed" else "stopped"
+        reason = "stopped" if outcome.state == "stopped" else outcome.error
         self.print(f"{job.run}: {reason}; the run is back in the queue", "yellow")
 
     def print(self, message: str, style: str | None = None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.engine import URL
 
@@ -21,11 +21,12 @@ from genlab.runs.config import option, overridden_values, run_folder, short_key
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
 from genlab.runs.wandb_variables import check_variables, variable
+from genlab.sweep.autoscaler import Autoscaler
 from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition, Point
 from genlab.sweep.display import Display
 from genlab.sweep.parser import DefinitionError, load_definition
-from genlab.sweep.queue import Job, Queue, SweepStatus
+from genlab.sweep.queue import Job, Queue, SweepStatus, total_runs
 from genlab.sweep.storage import CONNECTION_ERRORS, Storage
 from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
 from genlab.words import counted
@@ -63,7 +64,7 @@ class Options:
 
     Args:
         root: Folder of all runs.
-        workers: Number of runs at a time. By default one, or one per device.
+        workers: Number of runs at a time. By default one, or one per device; `auto` begins so and adds workers.
         devices: GPUs to distribute among the workers, as in CUDA_VISIBLE_DEVICES.
         storage: Address of the queue. By default the SQLite file <root>/<sweep>/sweep.db.
         count: Maximum number of runs of this process. By default all.
@@ -73,7 +74,7 @@ class Options:
     """
 
     root: str = "runs"
-    workers: int | None = None
+    workers: int | Literal["auto"] | None = None
     devices: Sequence[str] = ()
     storage: str | None = None
     count: int | None = None
@@ -97,7 +98,8 @@ def run_sweep(sweep: Definition, options: Options) -> SweepResult:
 class Engine:
     """Executes the runs of a sweep in worker processes; any number of engines can share one sweep.
 
-    There is one thread per worker and one for heartbeats; the main thread handles signals.
+    There is one thread per worker and one for heartbeats; the main thread handles signals. With `workers="auto"`, the
+    thread of a worker whose run has ended may start more of them.
 
     `engine.run()` executes the runs and returns a SweepResult.
 
@@ -143,6 +145,9 @@ class Engine:
         self._worker_of_trial: dict[int, Worker] = {}
         self._error: BaseException | None = None
         self.workers = [Worker(program, environment) for environment in self._environments()]
+        self._threads: list[threading.Thread] = []
+        automatic = options.workers == "auto"
+        self._scaler = Autoscaler(self.workers, _cores(), self.display.print) if automatic else None
 
     def run(self) -> SweepResult:
         """Executes the runs; see `run_sweep`."""
@@ -151,8 +156,11 @@ class Engine:
                 list(pool.map(Worker.require_gpus, self.workers))
             self.queue = self._open_queue()
             self.display.begin(self.queue.status())
-            with self.display, _collect_signals(self._signals):
+            monitor = self._scaler.monitor if self._scaler is not None else contextlib.nullcontext()
+            with self.display, _collect_signals(self._signals), monitor:
                 self._run_threads()
+            if self._scaler is not None:
+                self.display.print(self._scaler.summary())
         except KeyboardInterrupt:  # before the first run, as Ctrl-C is handled from then on
             for worker in self.workers:
                 worker.kill()
@@ -169,13 +177,17 @@ class Engine:
 
     def _environments(self) -> list[dict[str, str]]:
         """Returns the environment variables of each worker: its share of the cores, its GPU, and W&B's offline mode."""
-        devices = self.options.devices
-        count = self.options.workers or max(1, len(devices))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        common = {"OMP_NUM_THREADS": str(max(1, cores // count)), "WANDB_MODE": "offline"}
+        devices, workers = self.options.devices, self.options.workers
+        count = workers if isinstance(workers, int) else max(1, len(devices))
+        most = max(count, self._number_of_runs()) if workers == "auto" else count
+        common = {"OMP_NUM_THREADS": str(max(1, _cores() // most)), "WANDB_MODE": "offline"}
         common = {name: os.environ.get(name, value) for name, value in common.items()}
         gpus = [{"CUDA_VISIBLE_DEVICES": devices[k % len(devices)]} if devices else {} for k in range(count)]
         return [common | gpu for gpu in gpus]
+
+    def _number_of_runs(self) -> int:
+        """Returns how many runs this process may get."""
+        return min(count for count in (total_runs(self.sweep), self.options.count) if count is not None)
 
     def _open_queue(self) -> Queue:
         """Opens the queue. For a new sweep, first checks the definition against the program; nothing is written yet."""
@@ -215,12 +227,12 @@ class Engine:
             )
 
     def _run_threads(self) -> None:
-        threads = [threading.Thread(target=self._guard, args=(self._run_jobs, worker)) for worker in self.workers]
         ended = threading.Event()
         heartbeats = threading.Thread(target=self._guard, args=(self._send_heartbeats, ended))
-        for thread in (*threads, heartbeats):
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
+        heartbeats.start()
+        for worker in list(self.workers):
+            self._start_thread(worker)
+        while any(thread.is_alive() for thread in self._threads):
             time.sleep(0.05)
             while self._signals:
                 self._handle_signal(self._signals.pop(0))
@@ -231,6 +243,11 @@ class Engine:
         ended.set()
         heartbeats.join()
 
+    def _start_thread(self, worker: Worker) -> None:
+        thread = threading.Thread(target=self._guard, args=(self._work, worker))
+        self._threads.append(thread)
+        thread.start()
+
     def _guard(self, work: Callable[[Any], None], argument: Any) -> None:
         """Calls a function in a thread; an error of the engine itself ends the whole sweep."""
         try:
@@ -238,6 +255,13 @@ class Engine:
         except BaseException as error:
             self._error = self._error or error
             self._closing.set()
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            self._run_jobs(worker)
+        finally:
+            if self._scaler is not None:
+                self._scaler.leave(worker)
 
     def _run_jobs(self, worker: Worker) -> None:
         """Executes runs in one worker, one after the other."""
@@ -264,7 +288,34 @@ class Engine:
                 raise
             finally:
                 self._worker_of_trial.pop(job.trial, None)
-            self._record_outcome(job, outcome, kept)
+            self._record_outcome(job, outcome, kept, self._gives_back(job, outcome, worker))
+            self._adapt_workers(worker, outcome, kept)
+
+    def _gives_back(self, job: Job, outcome: Outcome, worker: Worker) -> bool:
+        """Whether a failed run gets another try, because it shared a GPU whose memory was full."""
+        return self._scaler is not None and outcome.memory_full and self._scaler.gives_back(worker, job.number)
+
+    def _adapt_workers(self, worker: Worker, outcome: Outcome, kept: bool) -> None:
+        """With `workers="auto"`, starts more workers after a run, or waits if this worker is one too many."""
+        if self._scaler is None:
+            return
+        if outcome.memory_full:
+            self._scaler.park(worker)
+        elif outcome.state == "finished" and not kept and not self._closing.is_set():
+            waiting = self._count_waiting() - 1  # one is for this worker
+            new = self._scaler.run_ended(worker, worker.used_resources(), waiting)
+            self.workers += new
+            for other in new:
+                self._start_thread(other)
+
+    def _count_waiting(self) -> float:
+        """Returns how many runs wait for a worker of this process."""
+        status = self.queue.status()
+        waiting = math.inf if status.total is None else status.total - status.finished - status.failed - status.running
+        if self.options.count is None:
+            return waiting
+        begun = self.result.finished + self.result.failed + len(self._worker_of_trial)
+        return min(waiting, self.options.count - begun)
 
     def _take_from_count(self) -> bool:
         """Returns whether `count` allows another run, and reserves it."""
@@ -326,7 +377,8 @@ class Engine:
             return Outcome("failed", error=f"process {before['pid']} is still running in {folder}"), False
         args = [*self._arguments(job.point), f"--run.name={folder.name}"]
         last = folder / "checkpoints" / "last.ckpt"
-        if before.get("state") in ("running", "killed") and last.is_file():
+        goes_on = before.get("state") in ("running", "killed") or self._was_given_back(job)
+        if goes_on and last.is_file():
             args.append(f"--ckpt_path={last}")
         elif folder.exists():
             args.append("--run.overwrite=true")
@@ -341,9 +393,12 @@ class Engine:
 
         return worker.run(args, log, on_progress=on_progress), False
 
-    def _record_outcome(self, job: Job, outcome: Outcome, kept: bool) -> None:
+    def _was_given_back(self, job: Job) -> bool:
+        return self._scaler is not None and self._scaler.was_given_back(job.number)
+
+    def _record_outcome(self, job: Job, outcome: Outcome, kept: bool, given_back: bool) -> None:
         """Records the end of a run in the queue, and counts it."""
-        if outcome.state in ("stopped", "crashed"):
+        if given_back or outcome.state in ("stopped", "crashed"):
             requeued = self.queue.requeue(job, outcome.error if outcome.state == "crashed" else None)
             if requeued:
                 self.display.run_requeued(job, outcome, self.queue.status())
@@ -415,6 +470,10 @@ class Engine:
         values = overridden_values(args) | {short_key(key): value for key, value in point.items()}
         swept = self.sweep.in_names if swept is None else swept
         return run_folder(args, options, {"model": "", "data": "", **values}, swept)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -93,7 +93,7 @@ class Queue:
         self.definition = definition
         self.storage = storage
         self._run_name, self._notify, self._stop = run_name, notify, stop or threading.Event()
-        self.total, self._tries = _total(definition), tries
+        self.total, self._tries = total_runs(definition), tries
         self._optuna = get_storage(storage.optuna)
         self._owner = f"{_machine_id()}:{os.getpid()}"
         self._claimed: dict[int, Job] = {}
@@ -387,7 +387,7 @@ def _history(trial: FrozenTrial) -> list[float]:
     return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
 
 
-def _total(definition: Definition) -> int | None:
+def total_runs(definition: Definition) -> int | None:
     """Returns the number of points of a sweep; None for an unbounded search."""
     cap = definition.run_cap
     if definition.method != "grid":

@@ -48,6 +48,7 @@ class Outcome:
         error: The error message in one line.
         early: Whether it was stopped early at the request of `on_progress`.
         seconds: How long it took.
+        memory_full: Whether it failed because the memory of the GPU was full.
     """
 
     state: Literal["finished", "failed", "stopped", "crashed"]
@@ -56,6 +57,7 @@ class Outcome:
     error: str | None = None
     early: bool = False
     seconds: float = 0.0
+    memory_full: bool = False
 
 
 class WorkerDiedError(UsageError):
@@ -142,6 +144,13 @@ class Worker:
         the command line are compared.
         """
         return self._question({"do": "compare", "args": list(args), "recorded": recorded})
+
+    def used_resources(self) -> Json:
+        """Returns what the process takes of the machine, as the function `used_resources`, or a `problem`."""
+        try:
+            return self._question({"do": "resources"})
+        except WorkerDiedError as error:
+            return {"problem": str(error)}
 
     def require_gpus(self) -> None:
         """Checks that the program sees all GPUs of --devices.
@@ -304,7 +313,7 @@ def _free_memory() -> None:
 
 
 def _answer(program: ModuleType, request: Json) -> Any:
-    """Answers a `check`, `compare`, `gpus` or `logged` request; a program need not have these functions."""
+    """Answers a `check`, `compare`, `gpus`, `resources` or `logged` request, as far as the program has functions."""
     if request["do"] == "check":
         return [program.check(args) if hasattr(program, "check") else None for args in request["commands"]]
     if request["do"] == "compare":
@@ -314,7 +323,20 @@ def _answer(program: ModuleType, request: Json) -> Any:
             return [_reason(error, "")]
     if request["do"] == "gpus":  # a program without PyTorch may use its devices in another way
         return sys.modules["torch"].cuda.device_count() if "torch" in sys.modules else None
+    if request["do"] == "resources":
+        return _used_resources()
     return _logged(program, request["args"]) if hasattr(program, "logged") else None
+
+
+def _used_resources() -> Json:
+    if "torch" not in sys.modules:
+        return {"problem": "the program does not use PyTorch, and only its runs are measured"}
+    try:
+        from genlab.resources import used_resources  # imports PyTorch
+
+        return used_resources()
+    except Exception as error:
+        return {"problem": describe_error(error)}
 
 
 def _logged(program: ModuleType, args: list[str]) -> Json:
@@ -342,8 +364,15 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool], lo
             return Outcome("stopped", error="the disk is full")
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        return Outcome("failed", error=_reason(error, f"see {log}"))
+        return Outcome("failed", error=_reason(error, f"see {log}"), memory_full=_says_memory_is_full(error))
     return Outcome("finished", result.metrics, str(result.folder))
+
+
+def _says_memory_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is CUDA's that the memory of the GPU is full."""
+    while error is not None and "out of memory" not in str(error):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _listen(inbox: IO[str], busy: threading.Event) -> "SimpleQueue[Json | None]":
