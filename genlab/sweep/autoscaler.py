@@ -38,7 +38,7 @@ class Share:
     memory: float = 1.0
     reserved: float = 1.0
     shared: bool = False
-    reason: str = "no run has been measured"
+    reason: str = "no other run waited"
     left: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
 
@@ -93,7 +93,10 @@ class Autoscaler:
         with self._lock:
             share = self._shares[_device(worker)]
             share.measured.add(worker)
-            if not share.measured.issuperset(share.workers) or share.limit <= len(share.workers):
+            share.memory = max(share.memory, used.get("memory", 0))
+            share.reserved = max(share.reserved, *used.get("gpus", {}).values(), 0)
+            known = share.measured.issuperset(share.workers)
+            if not known or waiting <= 0 or share.limit <= len(share.workers):
                 return []
             try:
                 decision = self._decide(share, used, waiting)
@@ -124,9 +127,7 @@ class Autoscaler:
         if len(used["gpus"]) > 1:
             raise UnreadableError("a run uses several GPUs; name those of the workers by --devices")
         gpu = None
-        share.memory = max(share.memory, used["memory"])
-        for uuid, reserved in used["gpus"].items():
-            share.reserved = max(share.reserved, reserved)
+        for uuid in used["gpus"]:
             if (seen := self.monitor.reading(uuid)) is None:
                 return None
             gpu = Gpu(share.reserved + CUDA_MEMORY, seen.free, seen.total, seen.utilisation)

@@ -159,8 +159,6 @@ class Engine:
             monitor = self._scaler.monitor if self._scaler is not None else contextlib.nullcontext()
             with self.display, _collect_signals(self._signals), monitor:
                 self._run_threads()
-            if self._scaler is not None:
-                self.display.print(self._scaler.summary())
         except KeyboardInterrupt:  # before the first run, as Ctrl-C is handled from then on
             for worker in self.workers:
                 worker.kill()
@@ -172,6 +170,8 @@ class Engine:
             if self._error is not None:
                 raise self._error
             self.result.status = self.queue.status()
+            if self._scaler is not None:
+                self.display.print(self._scaler.summary())
         self.queue.storage.close()
         return self.result
 

@@ -67,8 +67,8 @@ class Numbers(GpuMonitor):
         return self.sample
 
 
-def took(*uuids: str) -> dict[str, Any]:
-    return {"memory": GIB, "free": 64 * GIB, "threads": 1, "gpus": dict.fromkeys(uuids, 1.5 * GIB)}
+def took(*uuids: str, gib: float = 1.5) -> dict[str, Any]:
+    return {"memory": GIB, "free": 64 * GIB, "threads": 1, "gpus": dict.fromkeys(uuids, gib * GIB)}
 
 
 def test_each_gpu_gets_its_workers(capsys: pytest.CaptureFixture[str]):
@@ -79,21 +79,24 @@ def test_each_gpu_gets_its_workers(capsys: pytest.CaptureFixture[str]):
     numbers.sample = Sample(80 * GIB, 70 * GIB, 0.2)
     [second] = scaler.run_ended(first[0], took("1f"), 9)
     assert second.environment == first[0].environment
-    assert scaler.run_ended(first[0], took("1f"), 9) == []  # it is not known what the second one takes
-    assert len(scaler.run_ended(second, took("1f"), 9)) == 2
+    assert scaler.run_ended(first[0], took("1f", gib=34), 9) == []  # it is not known what the second one takes
+    assert scaler.run_ended(second, took("1f"), 9) == []  # another run like that of the first one has no room
+    numbers.sample = Sample(800 * GIB, 70 * GIB, 0.2)
+    assert scaler.run_ended(first[0], took("1f"), 0) == scaler.run_ended(first[0], took("1f"), 9) == []
+    assert len(scaler.run_ended(second, took("1f"), 9)) == 1
     assert scaler.run_ended(first[1], took("MIG"), 9) == scaler.run_ended(first[1], took("MIG"), 9) == []
     assert scaler.run_ended(first[2], {"problem": "no numbers"}, 9) == []
 
     assert not scaler.gives_back(first[1], 7)  # it has the GPU for itself
     assert scaler.gives_back(second, 8) and scaler.was_given_back(8) and not scaler.gives_back(second, 8)
-    assert "3 workers on GPU 0 (more did not fit the memory of the GPU), 1 worker on GPU 1 (nvidia" in scaler.summary()
+    assert "2 workers on GPU 0 (more did not fit the memory of the GPU), 1 worker on GPU 1 (nvidia" in scaler.summary()
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "--workers auto: 2 workers on GPU 0 now, 1 more (the GPU is used 20% of the time)",
-        "--workers auto: 4 workers on GPU 0 now, 2 more (the GPU is used 20% of the time)",
+        "--workers auto: 3 workers on GPU 0 now, 1 more (a run takes 34.5 GiB of the GPU, and 70.0 GiB are free)",
         "--workers auto: no more workers on GPU 1: nvidia-smi does not tell memory and utilisation of this GPU",
         "--workers auto: no more workers on GPU 2: no numbers",
-        "--workers auto: 3 workers on GPU 0 from now on, as more did not fit the memory of the GPU",
+        "--workers auto: 2 workers on GPU 0 from now on, as more did not fit the memory of the GPU",
     ]
 
 
