@@ -35,8 +35,9 @@ from lit_models import GenerativeModule
 from lit_models.common.adversarial import AdversarialBase
 from studies.benchmarks import machine
 from studies.benchmarks.overhead import Epoch, epoch_of, measure, wait_for
+from studies.benchmarks.pack import measure as measure_pack
 from studies.command import make_parser, run_command
-from studies.gpu_work import MODELS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
+from studies.gpu_work import MODELS, PACKS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
 from studies.page import DOCS, REPOSITORY
 
 PAGE = DOCS / "results-gpu.md"
@@ -111,6 +112,11 @@ class Study:
                 drawn += size * (round_ > 0)
         return {"samples": drawn / (time.perf_counter() - began)}
 
+    def pack(self, count: int) -> Json:
+        """How many times faster some autoencoders train as one program than one after another."""
+        found = measure_pack(count, torch.device(self.options.device), steps=self.options.steps)
+        return {"ratio": found.ratio, "milliseconds": 1000 * found.packed, "difference": found.difference}
+
     def workers(self, count: int) -> Json:
         """Runs a minute of a short sweep."""
         short = ["trainer.max_epochs=1", f"trainer.limit_train_batches={self.options.steps}", "run.pictures=false"]
@@ -166,6 +172,8 @@ class Study:
                 )
         for name in SAMPLED:
             yield "samples", name, 15, partial(self.samples, name)
+        for count in PACKS:
+            yield "packs", str(count), 20, partial(self.pack, count)
         for count in WORKERS:
             yield "workers", str(count), 60, partial(self.workers, count)
         if self.accelerator == "gpu":
@@ -224,6 +232,14 @@ def page(measured: Mapping[str, Json], left: list[str], command: str) -> str:
         *_table(["model", "fit", "bare loop", "ratio"], _rows(measured.get("speed", {}), ("fit", "bare", "ratio"))),
         *("", "## Samples a second", ""),
         *_table(["model", "samples"], _rows(measured.get("samples", {}), ("samples",))),
+        *("", "## Models packed into one program", ""),
+        "`python -m studies.benchmarks.pack`: how many times faster than one model after another, the milliseconds of a"
+        " step of all of them, and the largest difference of the losses of the first steps.",
+        "",
+        *_table(
+            ["models", "times", "ms", "difference"],
+            _rows(measured.get("packs", {}), ("ratio", "milliseconds", "difference")),
+        ),
         *("", "## Sweeps", "", "Runs a minute of `sweeps/ae_capacity.yaml` with one short epoch, by workers.", ""),
         *_table(["workers", "runs"], _rows(measured.get("workers", {}), ("runs",))),
         *("", "Seconds of whole sweeps with 8 workers.", ""),
