@@ -5,8 +5,9 @@ python -m studies.benchmarks.pack --device cuda --packs 1 4 16 64
 
 The autoencoders of sweeps/ae_capacity.yaml, each with its own seed and its own batches. Packed, their weights are
 stacked (torch.func.stack_module_state), one vmapped call gives the gradients of all of them, and one Adam steps the
-stacked weights. The time of a step is that of all models of the pack; the ratio says how many times faster the pack is than its
-models alone. First, both train a few steps on the same batches, and the largest difference of their losses is printed.
+stacked weights. The time of a step is that of all models of the pack; the ratio says how many times faster the pack is
+than its models alone. First, both train a few steps on the same batches, and the largest difference of their losses is
+printed.
 """
 
 import argparse
