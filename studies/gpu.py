@@ -52,8 +52,8 @@ Measurement = tuple[str, str, float, Callable[[], Json]]
 SECTIONS = {
     "speed": (
         "Training steps a second",
-        "`fit` with logging against an uncompiled loop in plain PyTorch on the model's own loss terms; the ratio is that"
-        f" of the seconds, the median of {PAIRS} pairs.",
+        "`fit` with logging against an uncompiled loop in plain PyTorch on the model's own loss terms; the ratio is"
+        f" that of the seconds, the median of {PAIRS} pairs.",
         ["model", "fit", "bare loop", "ratio"],
         ("fit", "bare", "ratio"),
     ),
