@@ -1,7 +1,8 @@
 """Measures genlab on this machine's GPU, trains what a CPU is too slow for, and writes docs/results-gpu.md.
 
 python -m studies.gpu --minutes 12 --data-root data
-python -m studies.gpu --minutes 2 --device cpu --steps 2 --root /tmp/gpu --output /tmp/gpu/results.md   # a rehearsal
+python -m studies.gpu --minutes 2 --device cpu --steps 1 --root /tmp/gpu --output /tmp/gpu/page.md --models VAE \\
+  --parts speed samples packs                                                     # a rehearsal without a GPU
 
 In this order: the speed of `fit` against a bare loop for each model, in single precision, in bf16-mixed and with
 compiled networks; samples a second; runs a minute of a sweep by the number of workers; then the trainings, the most
@@ -13,10 +14,12 @@ checkpoint. Where one measurement fails, the page says so, and the others go on.
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -35,14 +38,43 @@ from lit_models import GenerativeModule
 from lit_models.common.adversarial import AdversarialBase
 from studies.benchmarks import machine
 from studies.benchmarks.overhead import Epoch, epoch_of, measure, wait_for
+from studies.benchmarks.pack import measure as measure_pack
 from studies.command import make_parser, run_command
-from studies.gpu_work import MODELS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
+from studies.gpu_work import MODELS, PACKS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
 from studies.page import DOCS, REPOSITORY
 
 PAGE = DOCS / "results-gpu.md"
 PAIRS = 3
 """Pairs of epochs of `fit` and of the bare loop, after a first one that does not count."""
 Json = dict[str, Any]
+Measurement = tuple[str, str, float, Callable[[], Json]]
+"""The part of the page, the name in it, about how many seconds it takes, and what measures it."""
+SECTIONS = {
+    "speed": (
+        "Training steps a second",
+        "`fit` with logging against an uncompiled loop in plain PyTorch on the model's own loss terms; the ratio is"
+        f" that of the seconds, the median of {PAIRS} pairs.",
+        ["model", "fit", "bare loop", "ratio"],
+        ("fit", "bare", "ratio"),
+    ),
+    "samples": ("Samples a second", "", ["model", "samples"], ("samples",)),
+    "packs": (
+        "Models packed into one program",
+        "How many times faster than one model after another, the milliseconds of a step of all of them, and the largest"
+        " difference of the losses of the first steps (`python -m studies.benchmarks.pack`).",
+        ["models", "times", "ms", "difference"],
+        ("ratio", "milliseconds", "difference"),
+    ),
+    "workers": (
+        "Workers of a sweep",
+        "Runs a minute of `sweeps/ae_capacity.yaml` with one short epoch.",
+        ["workers", "runs"],
+        ("runs",),
+    ),
+    "sweeps": ("Whole sweeps", "With 8 workers.", ["sweep", "seconds"], ("seconds",)),
+    "trainings": ("Trainings", "", ["run", "seconds", "metrics"], ("seconds", "metrics")),
+}
+"""The parts of the page: title, text, head of the table, and what its columns are."""
 
 
 class Study:
@@ -111,6 +143,11 @@ class Study:
                 drawn += size * (round_ > 0)
         return {"samples": drawn / (time.perf_counter() - began)}
 
+    def pack(self, count: int) -> Json:
+        """How many times faster some autoencoders train as one program than one after another."""
+        found = measure_pack(count, torch.device(self.options.device), steps=self.options.steps)
+        return {"ratio": found.ratio, "milliseconds": 1000 * found.packed, "difference": found.difference}
+
     def workers(self, count: int) -> Json:
         """Runs a minute of a short sweep."""
         short = ["trainer.max_epochs=1", f"trainer.limit_train_batches={self.options.steps}", "run.pictures=false"]
@@ -154,25 +191,37 @@ class Study:
         for part, name, seconds, work in self.plan():
             self.once(part, name, seconds, work)
 
-    def plan(self) -> Iterator[tuple[str, str, float, Callable[[], Json]]]:
-        """What is measured: the part of the page, the name in it, about how many seconds it takes, and how."""
+    def plan(self) -> Iterator[Measurement]:
+        """What is measured, in this order."""
+        for part in self.options.parts:
+            yield from getattr(self, f"_{part}")()
+
+    def _speed(self) -> Iterator[Measurement]:
         for setting in SETTINGS:
-            for name in MODELS:
-                yield (
-                    "speed",
-                    f"{name}, {setting}",
-                    90 if "compiled" in setting else 15,
-                    partial(self.speed, name, setting),
-                )
-        for name in SAMPLED:
-            yield "samples", name, 15, partial(self.samples, name)
+            for name in self.options.models:
+                seconds = 90 if "compiled" in setting else 15
+                yield "speed", f"{name}, {setting}", seconds, partial(self.speed, name, setting)
+
+    def _samples(self) -> Iterator[Measurement]:
+        for name in self.options.models:
+            if name in SAMPLED:
+                yield "samples", name, 15, partial(self.samples, name)
+
+    def _packs(self) -> Iterator[Measurement]:
+        for count in PACKS:
+            yield "packs", str(count), 20, partial(self.pack, count)
+
+    def _workers(self) -> Iterator[Measurement]:
         for count in WORKERS:
             yield "workers", str(count), 60, partial(self.workers, count)
-        if self.accelerator == "gpu":
-            for name, seconds in (("ae_capacity", 120), ("transfer", 40)):
-                yield "sweeps", name, seconds, partial(self.sweep, name, 8)
-            for training in TRAININGS:
-                yield "trainings", training.label, self.seconds_of(training), partial(self.train, training)
+
+    def _sweeps(self) -> Iterator[Measurement]:
+        for name, seconds in (("ae_capacity", 120), ("transfer", 40)):
+            yield "sweeps", name, seconds, partial(self.sweep, name, 8)
+
+    def _trainings(self) -> Iterator[Measurement]:
+        for training in TRAININGS:
+            yield "trainings", training.label, self.seconds_of(training), partial(self.train, training)
 
 
 def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
@@ -217,27 +266,17 @@ def page(measured: Mapping[str, Json], left: list[str], command: str) -> str:
         f"Measured on {name} ({machine()}; {versions}, lightning {lightning.__version__}), on"
         f" {datetime.now(UTC):%Y-%m-%d}, by this command, which goes on where it stopped:",
         *("", "```", command, "```"),
-        *("", "## Training steps a second", ""),
-        "`fit` with logging against a loop in plain PyTorch on the model's own loss terms; the ratio is that of the"
-        f" seconds, the median of {PAIRS} pairs.",
-        "",
-        *_table(["model", "fit", "bare loop", "ratio"], _rows(measured.get("speed", {}), ("fit", "bare", "ratio"))),
-        *("", "## Samples a second", ""),
-        *_table(["model", "samples"], _rows(measured.get("samples", {}), ("samples",))),
-        *("", "## Sweeps", "", "Runs a minute of `sweeps/ae_capacity.yaml` with one short epoch, by workers.", ""),
-        *_table(["workers", "runs"], _rows(measured.get("workers", {}), ("runs",))),
-        *("", "Seconds of whole sweeps with 8 workers.", ""),
-        *_table(["sweep", "seconds"], _rows(measured.get("sweeps", {}), ("seconds",))),
-        *("", "## Trainings", ""),
-        *_table(["run", "seconds", "metrics"], _rows(measured.get("trainings", {}), ("seconds", "metrics"))),
     ]
+    for part, (title, text, head, keys) in SECTIONS.items():
+        rows = [
+            [name, *(_text(values.get(key, values.get("failed"))) for key in keys)]
+            for name, values in measured.get(part, {}).items()
+        ]
+        if rows:
+            lines += ["", f"## {title}", *(["", *textwrap.wrap(text, 120)] if text else []), "", *_table(head, rows)]
     if left:
-        lines += ["", "Not measured, as it would not have ended in time: " + ", ".join(left) + "."]
+        lines += ["", *textwrap.wrap("Not measured, as it would not have ended in time: " + ", ".join(left) + ".", 120)]
     return "\n".join(lines) + "\n"
-
-
-def _rows(found: Mapping[str, Json], keys: tuple[str, ...]) -> list[list[str]]:
-    return [[name, *(_text(values.get(key, values.get("failed"))) for key in keys)] for name, values in found.items()]
 
 
 def _text(value: Any) -> str:
@@ -259,6 +298,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12, help="minutes that it may take (default: %(default)s)")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=100, help="batches of an epoch for the speed (default: 100)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="parts of the page (default: all)"
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models (default: all)")
     parser.add_argument("--output", type=Path, default=PAGE, help="page to write (default: %(default)s)")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -266,7 +309,7 @@ def main() -> None:
     os.environ["WANDB_SILENT"] = "true"
     study = Study(options)
     study.run()
-    command = f"python -m studies.gpu --minutes {options.minutes:g} --steps {options.steps}"
+    command = shlex.join(["python", "-m", "studies.gpu", *sys.argv[1:]])
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.output, page(study.measured, study.left, command))
     print(f"wrote {options.output}")
