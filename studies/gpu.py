@@ -3,16 +3,18 @@
 python -m studies.gpu --minutes 12 --data-root data
 python -m studies.gpu --minutes 2 --device cpu --steps 2 --root /tmp/gpu --output /tmp/gpu/results.md   # a rehearsal
 
-In this order: the speed of `fit` against a bare loop for each model, in single precision, in bf16-mixed and with
-compiled networks; samples a second; runs a minute of a sweep by the number of workers; then the trainings, the most
-important one first. Nothing is begun that would not end within the minutes. What was measured is kept in
-gpu/measured.json in the folder of all runs: the same command goes on from there, and a training goes on from its last
-checkpoint. Where one measurement fails, the page says so, and the others go on.
+In this order: the speed of `fit` against a bare loop for each model, in single precision and in bf16-mixed; samples a
+second; runs a minute of a sweep by the number of workers; the trainings, the most important one first; in the minutes
+that are left the speed with compiled networks, as compiling takes long. Nothing is begun that would not end within the
+minutes. What was measured is kept in gpu/NAME.json in the folder of all runs, where NAME is that of the GPU: the same
+command goes on from there, and a training goes on from its last checkpoint. Where one measurement fails, the page says
+so, and the others go on.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -43,6 +45,8 @@ PAGE = DOCS / "results-gpu.md"
 PAIRS = 3
 """Pairs of epochs of `fit` and of the bare loop, after a first one that does not count."""
 Json = dict[str, Any]
+Step = tuple[str, str, float, Callable[[], Json]]
+"""Part of the page, name in it, about how many seconds it takes, and how it is measured."""
 
 
 class Study:
@@ -54,7 +58,8 @@ class Study:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.file: Path = options.root / "gpu" / "measured.json"
+        self.device = torch.cuda.get_device_name() if options.device == "cuda" else "no GPU"
+        self.file: Path = options.root / "gpu" / f"{re.sub(r'[^0-9A-Za-z]+', '-', self.device)}.json"
         self.measured: dict[str, Json] = json.loads(self.file.read_text("utf-8")) if self.file.is_file() else {}
         self.deadline = time.monotonic() + 60 * options.minutes
         self.left: list[str] = []
@@ -68,7 +73,7 @@ class Study:
         if "failed" not in done.get(name, {"failed": "not yet measured"}):
             return
         if time.monotonic() + seconds > self.deadline:
-            self.left.append(name)
+            self.left.append(f"{part} of {name}")
             return
         print(f"{part}: {name}", flush=True)
         began = time.perf_counter()
@@ -154,18 +159,12 @@ class Study:
         for part, name, seconds, work in self.plan():
             self.once(part, name, seconds, work)
 
-    def plan(self) -> Iterator[tuple[str, str, float, Callable[[], Json]]]:
-        """What is measured: the part of the page, the name in it, about how many seconds it takes, and how."""
-        for setting in SETTINGS:
-            for name in MODELS:
-                yield (
-                    "speed",
-                    f"{name}, {setting}",
-                    90 if "compiled" in setting else 15,
-                    partial(self.speed, name, setting),
-                )
+    def plan(self) -> Iterator[Step]:
+        """What is measured, in this order."""
+        for setting in [*SETTINGS][:-1]:
+            yield from self.speeds(setting, 0)
         for name in SAMPLED:
-            yield "samples", name, 15, partial(self.samples, name)
+            yield "samples", name, 30, partial(self.samples, name)
         for count in WORKERS:
             yield "workers", str(count), 60, partial(self.workers, count)
         if self.accelerator == "gpu":
@@ -173,6 +172,14 @@ class Study:
                 yield "sweeps", name, seconds, partial(self.sweep, name, 8)
             for training in TRAININGS:
                 yield "trainings", training.label, self.seconds_of(training), partial(self.train, training)
+        yield from self.speeds([*SETTINGS][-1], 75)
+
+    def speeds(self, setting: str, more: float) -> Iterator[Step]:
+        """The speed of each model, which takes some seconds more than its last measurement in another setting."""
+        for name in MODELS:
+            before = [found for key, found in self.measured.get("speed", {}).items() if key.startswith(f"{name}, ")]
+            seconds = max([15, *(found["whole_seconds"] for found in before if "failed" not in found)])
+            yield "speed", f"{name}, {setting}", seconds + more, partial(self.speed, name, setting)
 
 
 def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
@@ -206,11 +213,9 @@ def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
     return epoch_of(step, loader, steps)
 
 
-def page(measured: Mapping[str, Json], left: list[str], command: str) -> str:
+def page(measured: Mapping[str, Json], left: list[str], name: str, command: str) -> str:
     """The page in Markdown."""
-    on_gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if on_gpu else "no GPU"
-    versions = f"Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}"
+    versions = f"Python {sys.version.split()[0]}, CUDA {torch.version.cuda or 'none'}"
     lines = [
         "# Results on a GPU",
         "",
@@ -232,7 +237,7 @@ def page(measured: Mapping[str, Json], left: list[str], command: str) -> str:
         *_table(["run", "seconds", "metrics"], _rows(measured.get("trainings", {}), ("seconds", "metrics"))),
     ]
     if left:
-        lines += ["", "Not measured, as it would not have ended in time: " + ", ".join(left) + "."]
+        lines += ["", "Not measured, as it would not have ended in time: " + "; ".join(left) + "."]
     return "\n".join(lines) + "\n"
 
 
@@ -268,7 +273,7 @@ def main() -> None:
     study.run()
     command = f"python -m studies.gpu --minutes {options.minutes:g} --steps {options.steps}"
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.output, page(study.measured, study.left, command))
+    write_atomically(options.output, page(study.measured, study.left, study.device, command))
     print(f"wrote {options.output}")
 
 
