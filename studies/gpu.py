@@ -1,24 +1,27 @@
 """Measures genlab on this machine's GPU, trains what a CPU is too slow for, and writes docs/results-gpu.md.
 
 python -m studies.gpu --minutes 12 --data-root data
-python -m studies.gpu --minutes 2 --device cpu --steps 2 --root /tmp/gpu --output /tmp/gpu/results.md   # a rehearsal
+python -m studies.gpu --minutes 2 --device cpu --steps 1 --root /tmp/gpu --output /tmp/gpu/page.md --models VAE \\
+  --parts speed samples packs                                                     # a rehearsal without a GPU
 
 In this order: the speed of `fit` against a bare loop for each model, in single precision and in bf16-mixed; samples a
-second; runs a minute of a sweep by the number of workers; the trainings, the most important one first; in the minutes
-that are left the speed with compiled networks, as compiling takes long. Nothing is begun that would not end within the
-minutes. What was measured is kept in gpu/NAME.json in the folder of all runs, where NAME is that of the GPU: the same
-command goes on from there, and a training goes on from its last checkpoint. Where one measurement fails, the page says
-so, and the others go on.
+second; models packed into one program; runs a minute of a sweep by the number of workers; whole sweeps; the trainings,
+the most important one first; in the minutes that are left the speed with compiled networks, as compiling takes long.
+Nothing is begun that would not end within the minutes. What was measured is kept in gpu/NAME.json in the folder of all
+runs, where NAME is that of the GPU: the same command goes on from there, and a training goes on from its last
+checkpoint. Where one measurement fails, the page says so, and the others go on.
 """
 
 import argparse
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -37,16 +40,43 @@ from lit_models import GenerativeModule
 from lit_models.common.adversarial import AdversarialBase
 from studies.benchmarks import machine
 from studies.benchmarks.overhead import Epoch, epoch_of, measure, wait_for
+from studies.benchmarks.pack import measure as measure_pack
 from studies.command import make_parser, run_command
-from studies.gpu_work import MODELS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
+from studies.gpu_work import MODELS, PACKS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
 from studies.page import DOCS, REPOSITORY
 
 PAGE = DOCS / "results-gpu.md"
 PAIRS = 3
 """Pairs of epochs of `fit` and of the bare loop, after a first one that does not count."""
 Json = dict[str, Any]
-Step = tuple[str, str, float, Callable[[], Json]]
-"""Part of the page, name in it, about how many seconds it takes, and how it is measured."""
+Measurement = tuple[str, str, float, Callable[[], Json]]
+"""The part of the page, the name in it, about how many seconds it takes, and what measures it."""
+SECTIONS = {
+    "speed": (
+        "Training steps a second",
+        "`fit` with logging against an uncompiled loop in plain PyTorch on the model's own loss terms; the ratio is"
+        f" that of the seconds, the median of {PAIRS} pairs.",
+        ["model", "fit", "bare loop", "ratio"],
+        ("fit", "bare", "ratio"),
+    ),
+    "samples": ("Samples a second", "", ["model", "samples"], ("samples",)),
+    "packs": (
+        "Models packed into one program",
+        "How many times faster than one model after another, the milliseconds of a step of all of them, and the largest"
+        " difference of the losses of the first steps (`python -m studies.benchmarks.pack`).",
+        ["models", "times", "ms", "difference"],
+        ("ratio", "milliseconds", "difference"),
+    ),
+    "workers": (
+        "Workers of a sweep",
+        "Runs a minute of `sweeps/ae_capacity.yaml` with one short epoch.",
+        ["workers", "runs"],
+        ("runs",),
+    ),
+    "sweeps": ("Whole sweeps", "With 8 workers.", ["sweep", "seconds"], ("seconds",)),
+    "trainings": ("Trainings", "", ["run", "seconds", "metrics"], ("seconds", "metrics")),
+}
+"""The parts of the page: title, text, head of the table, and what its columns are."""
 
 
 class Study:
@@ -116,6 +146,11 @@ class Study:
                 drawn += size * (round_ > 0)
         return {"samples": drawn / (time.perf_counter() - began)}
 
+    def pack(self, count: int) -> Json:
+        """How many times faster some autoencoders train as one program than one after another."""
+        found = measure_pack(count, torch.device(self.options.device), steps=self.options.steps)
+        return {"ratio": found.ratio, "milliseconds": 1000 * found.packed, "difference": found.difference}
+
     def workers(self, count: int) -> Json:
         """Runs a minute of a short sweep."""
         short = ["trainer.max_epochs=1", f"trainer.limit_train_batches={self.options.steps}", "run.pictures=false"]
@@ -159,27 +194,50 @@ class Study:
         for part, name, seconds, work in self.plan():
             self.once(part, name, seconds, work)
 
-    def plan(self) -> Iterator[Step]:
+    def plan(self) -> Iterator[Measurement]:
         """What is measured, in this order."""
-        for setting in [*SETTINGS][:-1]:
-            yield from self.speeds(setting, 0)
-        for name in SAMPLED:
-            yield "samples", name, 30, partial(self.samples, name)
+        for part in self.options.parts:
+            yield from getattr(self, f"_{part}")()
+        if "speed" in self.options.parts:
+            yield from self._speed(compiled=True)
+
+    def _speed(self, compiled: bool = False) -> Iterator[Measurement]:
+        for setting in SETTINGS:
+            if ("compiled" in setting) == compiled:
+                for name in self.options.models:
+                    yield (
+                        "speed",
+                        f"{name}, {setting}",
+                        self._seconds(name, compiled),
+                        partial(self.speed, name, setting),
+                    )
+
+    def _seconds(self, name: str, compiled: bool) -> float:
+        """How long the speed of a model takes to measure, by the time that it took in other settings."""
+        found = self.measured.get("speed", {}).items()
+        before = [one["whole_seconds"] for key, one in found if key.startswith(f"{name}, ") and "failed" not in one]
+        return max([15, *before]) + 75 * compiled
+
+    def _samples(self) -> Iterator[Measurement]:
+        for name in self.options.models:
+            if name in SAMPLED:
+                yield "samples", name, 30, partial(self.samples, name)
+
+    def _packs(self) -> Iterator[Measurement]:
+        for count in PACKS:
+            yield "packs", str(count), 20, partial(self.pack, count)
+
+    def _workers(self) -> Iterator[Measurement]:
         for count in WORKERS:
             yield "workers", str(count), 60, partial(self.workers, count)
-        if self.accelerator == "gpu":
-            for name, seconds in (("ae_capacity", 120), ("transfer", 40)):
-                yield "sweeps", name, seconds, partial(self.sweep, name, 8)
-            for training in TRAININGS:
-                yield "trainings", training.label, self.seconds_of(training), partial(self.train, training)
-        yield from self.speeds([*SETTINGS][-1], 75)
 
-    def speeds(self, setting: str, more: float) -> Iterator[Step]:
-        """The speed of each model, which takes some seconds more than its last measurement in another setting."""
-        for name in MODELS:
-            before = [found for key, found in self.measured.get("speed", {}).items() if key.startswith(f"{name}, ")]
-            seconds = max([15, *(found["whole_seconds"] for found in before if "failed" not in found)])
-            yield "speed", f"{name}, {setting}", seconds + more, partial(self.speed, name, setting)
+    def _sweeps(self) -> Iterator[Measurement]:
+        for name, seconds in (("ae_capacity", 120), ("transfer", 40)):
+            yield "sweeps", name, seconds, partial(self.sweep, name, 8)
+
+    def _trainings(self) -> Iterator[Measurement]:
+        for training in TRAININGS:
+            yield "trainings", training.label, self.seconds_of(training), partial(self.train, training)
 
 
 def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
@@ -213,36 +271,26 @@ def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
     return epoch_of(step, loader, steps)
 
 
-def page(measured: Mapping[str, Json], left: list[str], name: str, command: str) -> str:
+def page(measured: Mapping[str, Json], left: list[str], command: str, device: str = "no GPU") -> str:
     """The page in Markdown."""
     versions = f"Python {sys.version.split()[0]}, CUDA {torch.version.cuda or 'none'}"
     lines = [
         "# Results on a GPU",
         "",
-        f"Measured on {name} ({machine()}; {versions}, lightning {lightning.__version__}), on"
+        f"Measured on {device} ({machine()}; {versions}, lightning {lightning.__version__}), on"
         f" {datetime.now(UTC):%Y-%m-%d}, by this command, which goes on where it stopped:",
         *("", "```", command, "```"),
-        *("", "## Training steps a second", ""),
-        "`fit` with logging against a loop in plain PyTorch on the model's own loss terms; the ratio is that of the"
-        f" seconds, the median of {PAIRS} pairs.",
-        "",
-        *_table(["model", "fit", "bare loop", "ratio"], _rows(measured.get("speed", {}), ("fit", "bare", "ratio"))),
-        *("", "## Samples a second", ""),
-        *_table(["model", "samples"], _rows(measured.get("samples", {}), ("samples",))),
-        *("", "## Sweeps", "", "Runs a minute of `sweeps/ae_capacity.yaml` with one short epoch, by workers.", ""),
-        *_table(["workers", "runs"], _rows(measured.get("workers", {}), ("runs",))),
-        *("", "Seconds of whole sweeps with 8 workers.", ""),
-        *_table(["sweep", "seconds"], _rows(measured.get("sweeps", {}), ("seconds",))),
-        *("", "## Trainings", ""),
-        *_table(["run", "seconds", "metrics"], _rows(measured.get("trainings", {}), ("seconds", "metrics"))),
     ]
+    for part, (title, text, head, keys) in SECTIONS.items():
+        rows = [
+            [name, *(_text(values.get(key, values.get("failed"))) for key in keys)]
+            for name, values in measured.get(part, {}).items()
+        ]
+        if rows:
+            lines += ["", f"## {title}", *(["", *textwrap.wrap(text, 120)] if text else []), "", *_table(head, rows)]
     if left:
-        lines += ["", "Not measured, as it would not have ended in time: " + "; ".join(left) + "."]
+        lines += ["", *textwrap.wrap("Not measured, as it would not have ended in time: " + ", ".join(left) + ".", 120)]
     return "\n".join(lines) + "\n"
-
-
-def _rows(found: Mapping[str, Json], keys: tuple[str, ...]) -> list[list[str]]:
-    return [[name, *(_text(values.get(key, values.get("failed"))) for key in keys)] for name, values in found.items()]
 
 
 def _text(value: Any) -> str:
@@ -264,6 +312,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12, help="minutes that it may take (default: %(default)s)")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=100, help="batches of an epoch for the speed (default: 100)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="parts of the page (default: all)"
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models (default: all)")
     parser.add_argument("--output", type=Path, default=PAGE, help="page to write (default: %(default)s)")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -271,9 +323,9 @@ def main() -> None:
     os.environ["WANDB_SILENT"] = "true"
     study = Study(options)
     study.run()
-    command = f"python -m studies.gpu --minutes {options.minutes:g} --steps {options.steps}"
+    command = shlex.join(["python", "-m", "studies.gpu", *sys.argv[1:]])
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.output, page(study.measured, study.left, study.device, command))
+    write_atomically(options.output, page(study.measured, study.left, command, study.device))
     print(f"wrote {options.output}")
 
 

@@ -23,6 +23,7 @@ MODELS = {
 """Models whose speed is measured, the most important first, each with its options of train.py."""
 SAMPLED = ("VAE", "GAN", "AC-GAN on CIFAR-10", "DDPM", "ScoreModel", "Glow")
 WORKERS = (1, 2, 4, 8, 16)
+PACKS = (1, 4, 16, 64)
 
 
 @dataclass(frozen=True)

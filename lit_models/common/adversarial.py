@@ -242,7 +242,8 @@ class AdversarialBase(GenerativeModule):
         part_size, rest = divmod(batch_size, parts)
         if rest or part_size < min_part_size:
             raise MisconfigurationException(
-                f"a batch of size {batch_size} cannot be split into {parts} equal parts of {min_part_size} or more;"
+                f"a batch of size {batch_size} cannot be split evenly: number of parts {parts}, size of a part at least"
+                f" {min_part_size};"
                 f" change data.batch_size{'' if min_part_size == 1 else ', model.pack'} or"
                 " model.recipe.accumulate_grad_batches"
             )

@@ -109,7 +109,9 @@ def test_spectral_norm_applies_to_the_label_embedding():
 @pytest.mark.parametrize(("options", "parts"), [({}, 3), ({"pack": 3}, 20)])
 def test_a_batch_that_cannot_be_split_is_an_error(options: dict[str, int], parts: int, tmp_path: Path):
     model = gan(**options, recipe=AdversarialRecipe(accumulate_grad_batches=parts))
-    with pytest.raises(MisconfigurationException, match=f"a batch of size 40 cannot be split into {parts}"):
+    with pytest.raises(
+        MisconfigurationException, match=f"a batch of size 40 cannot be split evenly: number of parts {parts}"
+    ):
         trained(MODELS["gan"], model, tmp_path)
 
 
