@@ -6,7 +6,9 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
+from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -46,13 +48,19 @@ class FastEpochLoop(_TrainingEpochLoop):
         'FastEpochLoop'
     """
 
-    _is_fast = _steps_itself = False
+    _is_fast = _steps_itself = _takes_index = False
     _hooks: Mapping[str, list[Callable[..., Any]]] = {}
     """The hooks of a batch that callbacks define, by name."""
     _complete: Callable[[Any, int], Any] | None = None
     """What is done with a batch that is on the device already; None if Lightning has to move it there."""
     _validates: bool | None = None
-    """Whether validation belongs to this epoch; None before it begins."""
+    """Whether validation belongs to this epoch; None before it begins and after its end."""
+
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        try:
+            super().run(data_fetcher)
+        finally:
+            self._validates = None
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
@@ -61,6 +69,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         self._hooks = {name: self._hooks_of_callbacks(name) for name in BATCH_HOOKS}
         self._complete = self._completion()
         self._validates = super()._should_check_val_epoch()
+        self._takes_index = "batch_idx" in super()._build_kwargs(OrderedDict(), None, 0)
         self._is_fast = (
             type(trainer.strategy) is SingleDeviceStrategy
             and type(trainer.precision_plugin) in (Precision, MixedPrecision)
@@ -69,7 +78,8 @@ class FastEpochLoop(_TrainingEpochLoop):
         )
         self._steps_itself = (
             module.automatic_optimization
-            and trainer.accumulate_grad_batches == 1
+            and not isinstance(trainer.optimizers[0], LightningOptimizer)
+            and not self.automatic_optimization._skip_backward
             and getattr(trainer.precision_plugin, "scaler", None) is None
             and not any(self._hooks_of_callbacks(name) for name in STEP_HOOKS)
             and not any(_defines(module, LightningModule, name) for name in (*STEP_HOOKS, *STEP_METHODS))
@@ -86,7 +96,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         if not isinstance(loader, BatchLoader) or loader.device != self.trainer.strategy.root_device:
             return None
         for name in ("on_before_batch_transfer", "transfer_batch_to_device"):
-            if getattr(type(hooks.get_instance(name)), name) is not getattr(LightningModule, name):
+            if _defines(hooks.get_instance(name), LightningModule, name):
                 return None
         return hooks.get_instance("on_after_batch_transfer").on_after_batch_transfer
 
@@ -107,15 +117,20 @@ class FastEpochLoop(_TrainingEpochLoop):
         self.batch_progress.increment_ready()
         connector.on_batch_start(batch)
         connector._current_fx = None  # until something is logged
-        if self._call("on_train_batch_start", batch, batch_idx) == -1:
+        outputs = None
+        if batch is None:
+            self._warning_cache.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
+        elif self._call("on_train_batch_start", batch, batch_idx) == -1:
             self._skip_rest_of_epoch()
-        self.batch_progress.increment_started()
-        outputs = self._optimize(batch, batch_idx)
+        else:
+            self.batch_progress.increment_started()
+            outputs = self._optimize(batch, batch_idx)
         self.batch_progress.increment_processed()
         self._update_lr_schedulers()
         self._call("on_train_batch_end", outputs, batch, batch_idx)
         if connector._current_fx is not None:
             connector.on_batch_end()
+        self._results.batch = self._results.batch_size = None
         self.batch_progress.increment_completed()
         connector.update_train_step_metrics()
 
@@ -149,44 +164,51 @@ class FastEpochLoop(_TrainingEpochLoop):
             if self._num_ready_batches_reached():
                 self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
 
+    def _build_kwargs(self, kwargs: "OrderedDict[str, Any]", batch: Any, batch_idx: int) -> "OrderedDict[str, Any]":
+        kwargs["batch"] = batch
+        if self._takes_index:
+            kwargs["batch_idx"] = batch_idx
+        return kwargs
+
     def _optimize(self, batch: Any, batch_idx: int) -> Any:
         """Forward pass, backward pass and optimizer's step; returns the outputs of the training step."""
-        if self._steps_itself:
-            return self._step(batch, batch_idx)
         kwargs = self._build_kwargs(OrderedDict(), batch, batch_idx)
+        if self._steps_itself and self.trainer.accumulate_grad_batches == 1:
+            return self._step(*kwargs.values())
         if self.trainer.lightning_module.automatic_optimization:
             return self.automatic_optimization.run(self.trainer.optimizers[0], batch_idx, kwargs)
         return self.manual_optimization.run(kwargs)
 
-    def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def _step(self, *batch: Any) -> dict[str, Any]:
         """As `_AutomaticOptimization.run`, for a step in which nobody else takes part."""
         trainer, module = self.trainer, self.trainer.lightning_module
         optimizer, progress = trainer.optimizers[0], self.automatic_optimization.optim_progress.optimizer
-        outputs: dict[str, Any] = {}
 
-        def closure() -> Tensor | None:
+        def forward() -> ClosureResult:
             vars(module)["_current_fx_name"] = "training_step"
             with trainer.precision_plugin.train_step_context():
-                made = module.training_step(batch, batch_idx)
+                made = module.training_step(*batch)
             vars(module)["_current_fx_name"] = None
-            outputs.update(made if isinstance(made, Mapping) else {"loss": made})
-            loss: Tensor | None = outputs["loss"]
+            return ClosureResult(made) if isinstance(made, Tensor) else ClosureResult.from_training_step_output(made)
+
+        def zero_grad() -> None:
             progress.zero_grad.increment_ready()
             progress.zero_grad.increment_started()
             optimizer.zero_grad()
             progress.zero_grad.increment_completed()
-            if loss is None:
-                return None
-            outputs["loss"] = loss.detach()
-            loss.backward()
+
+        def clipped() -> Tensor | None:
+            loss = closure()
             if trainer.gradient_clip_val:
                 module.clip_gradients(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
             return loss
 
+        closure = Closure(forward, Tensor.backward, zero_grad)
         progress.step.increment_ready()
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure=clipped)  # type: ignore[arg-type]
         progress.step.increment_completed()
-        return outputs
+        result = closure.consume_result()
+        return {} if result.loss is None else result.asdict()
 
 
 def _defines(own: object, kind: type, name: str) -> bool:

@@ -4,16 +4,18 @@ python -m studies.gpu --minutes 12 --data-root data
 python -m studies.gpu --minutes 2 --device cpu --steps 1 --root /tmp/gpu --output /tmp/gpu/page.md --models VAE \\
   --parts speed samples packs                                                     # a rehearsal without a GPU
 
-In this order: the speed of `fit` against a bare loop for each model, in single precision, in bf16-mixed and with
-compiled networks; samples a second; runs a minute of a sweep by the number of workers; then the trainings, the most
-important one first. Nothing is begun that would not end within the minutes. What was measured is kept in
-gpu/measured.json in the folder of all runs: the same command goes on from there, and a training goes on from its last
+In this order: the speed of `fit` against a bare loop for each model, in single precision and in bf16-mixed; samples a
+second; models packed into one program; runs a minute of a sweep by the number of workers; whole sweeps; the trainings,
+the most important one first; in the minutes that are left the speed with compiled networks, as compiling takes long.
+Nothing is begun that would not end within the minutes. What was measured is kept in gpu/NAME.json in the folder of all
+runs, where NAME is that of the GPU: the same command goes on from there, and a training goes on from its last
 checkpoint. Where one measurement fails, the page says so, and the others go on.
 """
 
 import argparse
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -86,7 +88,8 @@ class Study:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.file: Path = options.root / "gpu" / "measured.json"
+        self.device = torch.cuda.get_device_name() if options.device == "cuda" else "no GPU"
+        self.file: Path = options.root / "gpu" / f"{re.sub(r'[^0-9A-Za-z]+', '-', self.device)}.json"
         self.measured: dict[str, Json] = json.loads(self.file.read_text("utf-8")) if self.file.is_file() else {}
         self.deadline = time.monotonic() + 60 * options.minutes
         self.left: list[str] = []
@@ -100,7 +103,7 @@ class Study:
         if "failed" not in done.get(name, {"failed": "not yet measured"}):
             return
         if time.monotonic() + seconds > self.deadline:
-            self.left.append(name)
+            self.left.append(f"{part} of {name}")
             return
         print(f"{part}: {name}", flush=True)
         began = time.perf_counter()
@@ -195,17 +198,30 @@ class Study:
         """What is measured, in this order."""
         for part in self.options.parts:
             yield from getattr(self, f"_{part}")()
+        if "speed" in self.options.parts:
+            yield from self._speed(compiled=True)
 
-    def _speed(self) -> Iterator[Measurement]:
+    def _speed(self, compiled: bool = False) -> Iterator[Measurement]:
         for setting in SETTINGS:
-            for name in self.options.models:
-                seconds = 90 if "compiled" in setting else 15
-                yield "speed", f"{name}, {setting}", seconds, partial(self.speed, name, setting)
+            if ("compiled" in setting) == compiled:
+                for name in self.options.models:
+                    yield (
+                        "speed",
+                        f"{name}, {setting}",
+                        self._seconds(name, compiled),
+                        partial(self.speed, name, setting),
+                    )
+
+    def _seconds(self, name: str, compiled: bool) -> float:
+        """How long the speed of a model takes to measure, by the time that it took in other settings."""
+        found = self.measured.get("speed", {}).items()
+        before = [one["whole_seconds"] for key, one in found if key.startswith(f"{name}, ") and "failed" not in one]
+        return max([15, *before]) + 75 * compiled
 
     def _samples(self) -> Iterator[Measurement]:
         for name in self.options.models:
             if name in SAMPLED:
-                yield "samples", name, 15, partial(self.samples, name)
+                yield "samples", name, 30, partial(self.samples, name)
 
     def _packs(self) -> Iterator[Measurement]:
         for count in PACKS:
@@ -255,15 +271,13 @@ def bare_loop(trainer: Trainer, steps: int, half: bool) -> Epoch:
     return epoch_of(step, loader, steps)
 
 
-def page(measured: Mapping[str, Json], left: list[str], command: str) -> str:
+def page(measured: Mapping[str, Json], left: list[str], command: str, device: str = "no GPU") -> str:
     """The page in Markdown."""
-    on_gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if on_gpu else "no GPU"
-    versions = f"Python {sys.version.split()[0]}, torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}"
+    versions = f"Python {sys.version.split()[0]}, CUDA {torch.version.cuda or 'none'}"
     lines = [
         "# Results on a GPU",
         "",
-        f"Measured on {name} ({machine()}; {versions}, lightning {lightning.__version__}), on"
+        f"Measured on {device} ({machine()}; {versions}, lightning {lightning.__version__}), on"
         f" {datetime.now(UTC):%Y-%m-%d}, by this command, which goes on where it stopped:",
         *("", "```", command, "```"),
     ]
@@ -311,7 +325,7 @@ def main() -> None:
     study.run()
     command = shlex.join(["python", "-m", "studies.gpu", *sys.argv[1:]])
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.output, page(study.measured, study.left, command))
+    write_atomically(options.output, page(study.measured, study.left, command, study.device))
     print(f"wrote {options.output}")
 
 

@@ -34,6 +34,7 @@ from genlab.cli.preflight import (
     callback_refusal,
     check_seed,
     check_training,
+    compile_refusal,
     memory_refusal,
     trial_trainer,
 )
@@ -366,7 +367,7 @@ class GenlabCLI(LightningCLI):
         except Exception as error:
             misfitting = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
             refusal = callback_refusal(error) or batch_norm_refusal(error) or memory_refusal(error, self.datamodule)
-            reason = misfitting or refusal
+            reason = misfitting or refusal or compile_refusal(error)
             if reason is None:
                 raise
             raise reason from error

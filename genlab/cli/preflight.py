@@ -208,12 +208,15 @@ def check_training(trainer: Trainer, model: GenerativeModule, data: ImageDataMod
     Raises:
         UsageError, MisconfigurationException: it cannot; says which option is wrong.
     """
-    with _attached(trainer, model, data):
-        model.check_trainer(trainer)
-        if not forks(trainer):
-            _check_batches(trainer, model, data)
-            _check_limit(trainer.limit_test_batches, "limit_test_batches", data.test_dataloader)
-            _check_optimizers(trainer, model)
+    try:
+        with _attached(trainer, model, data):
+            model.check_trainer(trainer)
+            if not forks(trainer):
+                _check_batches(trainer, model, data)
+                _check_limit(trainer.limit_test_batches, "limit_test_batches", data.test_dataloader)
+                _check_optimizers(trainer, model)
+    except torch.OutOfMemoryError as error:
+        raise memory_refusal(error, data) or error from error
 
 
 def forks(trainer: Trainer) -> bool:
@@ -288,6 +291,8 @@ def _check_optimizers(trainer: Trainer, model: GenerativeModule) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{option} is {value}")
         _step_once(model, [_stand_in(parameter, trainer.strategy.root_device) for parameter in trained])
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         raise UsageError(f"--model.optimizer{name} cannot train {type(model).__name__}: {_plain(error)}") from error
     try:
@@ -343,12 +348,22 @@ def batch_norm_refusal(error: Exception) -> UsageError | None:
 
 def memory_refusal(error: Exception, data: ImageDataModule) -> UsageError | None:
     """What to do if the memory of a GPU is full; None for another error."""
-    if not isinstance(error, torch.OutOfMemoryError):
+    if not isinstance(error, RuntimeError) or not re.search("out of memory|CUBLAS_STATUS_ALLOC_FAILED", str(error)):
         return None
-    reason = " ".join(str(error).split()).partition(". ")[0]
+    reason = str(error).partition("\n")[0].partition(". ")[0]
     return UsageError(
         f"the memory of the GPU is too small for --data.batch_size {data.batch_size} and --data.eval_batch_size"
         f" {data.eval_batch_size} ({reason}); give smaller ones, or --trainer.precision bf16-mixed"
+    )
+
+
+def compile_refusal(error: Exception) -> UsageError | None:
+    """What to do if compiled networks have no second derivatives; None for another error."""
+    if not isinstance(error, RuntimeError) or "does not currently support double backward" not in str(error):
+        return None
+    return UsageError(
+        "--run.compile cannot be used: this loss contains derivatives of a network, and torch.compile gives only first"
+        " derivatives; give --run.compile none"
     )
 
 

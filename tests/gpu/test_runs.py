@@ -1,5 +1,6 @@
 """Whole runs on a GPU: resumed ones, their checkpoints, two processes, sweeps, too little memory."""
 
+import gc
 import re
 import subprocess
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_a_checkpoint_gives_the_same_images_on_the_cpu(tmp_path: Path):
     with torch.no_grad():
         on_cpu = model.decode(codes)
         on_device = model.to(DEVICE).decode(codes.to(DEVICE)).cpu()
-    torch.testing.assert_close(on_cpu, on_device, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(on_cpu, on_device, rtol=0, atol=5e-3)  # a GPU's convolutions round to TF32
 
 
 def test_a_run_goes_on_from_a_device_to_another(tmp_path: Path):
@@ -143,8 +144,10 @@ def test_too_little_memory_is_one_line_and_the_next_run_goes_on(
     args = ["fit", "--model=Autoencoder", "--model.latent_dim=3", *SHORT, f"--run.root={tmp_path}"]
     with monkeypatch.context() as patched:
         if ON_CUDA:
+            gc.collect()
             torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(2**26 / torch.cuda.get_device_properties(0).total_memory)
+            limit = torch.cuda.memory_reserved() + 2**26  # cuBLAS keeps its workspace of earlier tests
+            torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
         else:
             patched.setattr(Autoencoder, "training_step", too_small)
         try:

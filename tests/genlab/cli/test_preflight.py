@@ -1,7 +1,9 @@
 """Settings that the trainer, the optimizer or the model cannot use are one line, and nothing is left behind."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules import DigitsDataModule
-from genlab.cli.preflight import check_seed, check_training, trial_trainer
+from genlab.cli.preflight import check_seed, check_training, compile_refusal, memory_refusal, trial_trainer
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import read_summary
 from lit_models import GAN, GLO, Autoencoder, GenerativeModule
@@ -223,3 +225,24 @@ def test_a_finished_run_is_left_alone(tmp_path: Path):
                 fit(tmp_path, "--run.name=a", f"--{wrong}", *how)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
     assert (read_summary(finished) or {})["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error", "said"),
+    [
+        (
+            memory_refusal,
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "(CUDA out of memory)",
+        ),
+        (memory_refusal, RuntimeError("CUDA error: out of memory\nCUDA kernel errors"), "(CUDA error: out of memory)"),
+        (
+            compile_refusal,
+            RuntimeError("aot_autograd does not currently support double backward"),
+            "--run.compile none",
+        ),
+    ],
+)
+def test_errors_of_torch_that_options_cause_are_one_line(refusal: Callable[..., Any], error: Exception, said: str):
+    data = [DigitsDataModule()] if refusal is memory_refusal else []
+    assert said in str(refusal(error, *data)) and refusal(RuntimeError("another one"), *data) is None
