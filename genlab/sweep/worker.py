@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -370,7 +371,7 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool], lo
 
 def _says_memory_is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is CUDA's that the memory of the GPU is full."""
-    while error is not None and "out of memory" not in str(error):
+    while error is not None and not re.search("out of memory|CUBLAS_STATUS_ALLOC_FAILED", str(error)):
         error = error.__cause__ or error.__context__
     return error is not None
 
