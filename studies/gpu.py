@@ -41,6 +41,7 @@ from lit_models.common.adversarial import AdversarialBase
 from studies.benchmarks import machine
 from studies.benchmarks.overhead import Epoch, epoch_of, measure, wait_for
 from studies.benchmarks.pack import measure as measure_pack
+from studies.benchmarks.sweep import ENCODER
 from studies.command import make_parser, run_command
 from studies.gpu_work import MODELS, PACKS, SAMPLED, SETTINGS, TRAININGS, WORKERS, Training
 from studies.page import DOCS, REPOSITORY
@@ -158,12 +159,14 @@ class Study:
         return {"runs": 12 / self._sweep("ae_capacity", count, short) * 60}
 
     def sweep(self, name: str, count: int) -> Json:
-        """Seconds of a whole sweep of this repository."""
-        return {"seconds": self._sweep(name, count, [], self.options.root)}
+        """Seconds of a whole sweep of this repository; the encoders of `transfer` are those of `ae_capacity`."""
+        root: Path = self.options.root.resolve()
+        encoder = f'model.encoder_checkpoint="{root / "ae_capacity" / ENCODER}"'
+        return {"seconds": self._sweep(name, count, [encoder] if name == "transfer" else [], root)}
 
     def _sweep(self, name: str, count: int, overrides: list[str], root: Path | None = None) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            fixed = [f"data.root={self.options.data_root}", f"trainer.accelerator={self.accelerator}", *overrides]
+            fixed = [f"data.root={self.options.data_root.resolve()}", *overrides]
             command = [sys.executable, "sweep.py", "run", f"sweeps/{name}.yaml", f"--workers={count}", "--no-report"]
             command += [f"--root={root or folder}", *(f"--override={value}" for value in fixed)]
             command += ["--devices=0"] if self.accelerator == "gpu" else []
