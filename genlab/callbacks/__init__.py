@@ -10,6 +10,7 @@ from genlab.callbacks.compiled_networks import CompiledNetworks
 from genlab.callbacks.denoising import Denoising
 from genlab.callbacks.exact_resume import ExactResume
 from genlab.callbacks.filters import Filters
+from genlab.callbacks.fused_optimizers import FusedOptimizers
 from genlab.callbacks.generated_images import GeneratedImages
 from genlab.callbacks.interpolation import Interpolation
 from genlab.callbacks.latent_arithmetic import LatentArithmetic
@@ -47,6 +48,7 @@ __all__ = [
     "Denoising",
     "ExactResume",
     "Filters",
+    "FusedOptimizers",
     "GeneratedImages",
     "Interpolation",
     "LastCheckpoint",

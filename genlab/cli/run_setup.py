@@ -113,7 +113,7 @@ class RunSetup:
         self.resumed = resumed
         self._own_loggers: list[Logger] = []
         self._said: list[str] = []
-        self._callbacks: list[Callback] = [callbacks.ExactResume()]
+        self._callbacks: list[Callback] = [callbacks.ExactResume(), callbacks.FusedOptimizers()]
         if report is not None:
             self._callbacks.append(callbacks.ProgressReporter(report))
         self._new: list[Path] = []
