@@ -29,15 +29,7 @@ from genlab.cli.integers_first import integers_first
 from genlab.cli.options import MEASURES, NUM_IMAGES, PICTURES, SET_BY_DATA
 from genlab.cli.parameter_bound import MAX_PARAMETERS, MAX_PARAMETERS_HELP, ParameterBound
 from genlab.cli.parser import Parser, one_line
-from genlab.cli.preflight import (
-    batch_norm_refusal,
-    callback_refusal,
-    check_seed,
-    check_training,
-    compile_refusal,
-    memory_refusal,
-    trial_trainer,
-)
+from genlab.cli.preflight import check_seed, check_training, training_refusal, trial_trainer
 from genlab.cli.prepare import prepare_args, read_configs, refuse_what_data_set
 from genlab.cli.resume import ResumePoint, misfit, training_options
 from genlab.cli.run_setup import Report, RunSetup
@@ -366,8 +358,7 @@ class GenlabCLI(LightningCLI):
             return getattr(self.trainer, subcommand)(model, **kwargs)
         except Exception as error:
             misfitting = misfit(Path(str(kwargs["ckpt_path"])), error, model) if kwargs.get("ckpt_path") else None
-            refusal = callback_refusal(error) or batch_norm_refusal(error) or memory_refusal(error, self.datamodule)
-            reason = misfitting or refusal or compile_refusal(error)
+            reason = misfitting or training_refusal(error, self.datamodule)
             if reason is None:
                 raise
             raise reason from error

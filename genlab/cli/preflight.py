@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from datamodules import ImageDataModule
 from datamodules.loader import BatchLoader
-from genlab.runs.errors import UsageError
+from genlab.runs.errors import UsageError, is_full_gpu_memory
 from genlab.suggestions import did_you_mean
 from genlab.words import counted
 from lit_models.common.batches import check_range
@@ -322,6 +322,12 @@ def _step_once(model: GenerativeModule, parameters: list[torch.nn.Parameter]) ->
         optimizer.step()
 
 
+def training_refusal(error: Exception, data: ImageDataModule) -> UsageError | None:
+    """What an error of a training means for its options, in one line; None for an error that no option causes."""
+    refusal = callback_refusal(error) or batch_norm_refusal(error)
+    return refusal or memory_refusal(error, data) or compile_refusal(error)
+
+
 def callback_refusal(error: Exception) -> UsageError | None:
     """What a callback of Lightning's that options name complains of; None for an error of another origin."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -348,7 +354,7 @@ def batch_norm_refusal(error: Exception) -> UsageError | None:
 
 def memory_refusal(error: Exception, data: ImageDataModule) -> UsageError | None:
     """What to do if the memory of a GPU is full; None for another error."""
-    if not isinstance(error, RuntimeError) or not re.search("out of memory|CUBLAS_STATUS_ALLOC_FAILED", str(error)):
+    if not isinstance(error, RuntimeError) or not is_full_gpu_memory(error):
         return None
     reason = str(error).partition("\n")[0].partition(". ")[0]
     return UsageError(

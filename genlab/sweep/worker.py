@@ -11,7 +11,6 @@ import importlib.util
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from types import ModuleType
 from typing import IO, Any, Literal
 
 from genlab.runs.config import differing_values
-from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.errors import UsageError, describe_error, is_full_gpu_memory
 
 Json = dict[str, Any]
 STOP_SECONDS = 60.0
@@ -371,7 +370,7 @@ def _run(program: ModuleType, args: list[str], report: Callable[[Any], bool], lo
 
 def _says_memory_is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is CUDA's that the memory of the GPU is full."""
-    while error is not None and not re.search("out of memory|CUBLAS_STATUS_ALLOC_FAILED", str(error)):
+    while error is not None and not is_full_gpu_memory(error):
         error = error.__cause__ or error.__context__
     return error is not None
 

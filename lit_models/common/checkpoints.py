@@ -98,8 +98,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, or it contains code.
     """
-    refuse_run_folder(path)
     if not path.is_file():
+        refuse_run_folder(path)
         raise CheckpointError(f"there is no checkpoint {path}{command_that_makes(path)}")
     try:
         with zipfile.ZipFile(path) as archive:
