@@ -81,7 +81,7 @@ def test_the_runs_that_are_named_by_other_sweeps_and_configs_exist_after_their_s
     assert len(of_sweeps) > 3
     for path, run in of_sweeps:
         engine = Engine(load_definition(path), Options())
-        made = [engine._run_folder(point).name for point in engine.sweep.points()]
+        made = [engine.folders.planned(point).name for point in engine.sweep.points()]
         pattern = re.sub(r"\\{.*?\\}", "[^,]+", re.escape(run))
         assert any(re.fullmatch(pattern, name) for name in made), (path, run, made)
 

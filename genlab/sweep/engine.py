@@ -1,40 +1,35 @@
 """The offline engine: runs a sweep without a W&B server, in persistent worker processes that share a queue."""
 
 import contextlib
-import itertools
 import math
-import os
-import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy.engine import URL
 
 from genlab.packaged import find_program
-from genlab.runs.config import option, overridden_values, run_folder, short_key
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import RunOptions, is_running, read_summary, write_atomically
+from genlab.runs.folder import is_running, write_atomically
 from genlab.runs.wandb_variables import check_variables, variable
-from genlab.sweep.autoscaler import Autoscaler
-from genlab.sweep.checks import check_program, first_point
-from genlab.sweep.definition import Definition, Point
+from genlab.sweep.checks import check_program
+from genlab.sweep.definition import Definition
 from genlab.sweep.display import Display
+from genlab.sweep.fleet import Fleet, LocalFleet
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus, total_runs
+from genlab.sweep.run_folders import RunFolders, settled_summary
 from genlab.sweep.storage import CONNECTION_ERRORS, Storage
-from genlab.sweep.worker import ORPHAN_SECONDS, STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
+from genlab.sweep.worker import STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
 from genlab.words import counted
 
 POLL_SECONDS = 1.0
 """How often to ask for a run when none is waiting, because other processes may still return runs to the queue."""
 GRACE_SECONDS = 60
-_NUMBER = re.compile(r"-\d+$")
 
 
 @dataclass
@@ -96,10 +91,9 @@ def run_sweep(sweep: Definition, options: Options) -> SweepResult:
 
 
 class Engine:
-    """Executes the runs of a sweep in worker processes; any number of engines can share one sweep.
+    """Executes the runs of a sweep in the workers of a fleet; any number of engines can share one sweep.
 
-    There is one thread per worker and one for heartbeats; the main thread handles signals. With `workers="auto"`, the
-    thread of a worker whose run has ended may start more of them.
+    There is one thread per worker and one for heartbeats; the main thread handles signals and asks for more workers.
 
     `engine.run()` executes the runs and returns a SweepResult.
 
@@ -121,7 +115,7 @@ class Engine:
         ... command: ["${program}", "${args}"]
         ... ''')
         >>> engine = Engine(load_definition(Path("small.yaml")), Options(workers=2))
-        >>> len(engine.sweep), len(engine.workers), str(engine.folder)
+        >>> len(engine.sweep), len(engine.fleet.workers), str(engine.folder)
         (2, 2, 'runs/small')
     """
 
@@ -134,7 +128,8 @@ class Engine:
             raise UsageError("the environment variable WANDB_RUN_ID names one run, and a sweep has many; unset it")
         program = find_program(sweep.program, sweep.path)
         self.sweep, self.options = sweep, options
-        self.folder = self._run_folder(first_point(sweep)).parent
+        self.folders = RunFolders(sweep, options.root)
+        self.folder = self.folders.folder
         self.result = SweepResult(self.folder)
         self.display = Display(sweep)
         self._closing = threading.Event()
@@ -142,52 +137,41 @@ class Engine:
         self._kill_at = math.inf
         self._signals: list[int] = []
         self._remaining = threading.Semaphore(options.count) if options.count is not None else None
+        self._idle = threading.Lock()
         self._worker_of_trial: dict[int, Worker] = {}
         self._error: BaseException | None = None
-        self.workers = [Worker(program, environment) for environment in self._environments()]
         self._threads: list[threading.Thread] = []
-        automatic = options.workers == "auto"
-        self._scaler = Autoscaler(self.workers, _cores(), self.display.print) if automatic else None
+        self.fleet: Fleet = LocalFleet(
+            program, options.workers, options.devices, self._number_of_runs(), self.display.print
+        )
 
     def run(self) -> SweepResult:
         """Executes the runs; see `run_sweep`."""
         try:
-            with ThreadPoolExecutor() as pool:  # each worker imports its program
-                list(pool.map(Worker.require_gpus, self.workers))
+            self.fleet.open()
             self.queue = self._open_queue()
             self.display.begin(self.queue.status())
-            monitor = self._scaler.monitor if self._scaler is not None else contextlib.nullcontext()
-            with self.display, _collect_signals(self._signals), monitor:
+            with self.display, _collect_signals(self._signals):
                 self._run_threads()
         except KeyboardInterrupt:  # before the first run, as Ctrl-C is handled from then on
-            for worker in self.workers:
+            for worker in self.fleet.workers:
                 worker.kill()
             raise
         finally:
-            for worker in self.workers:
-                worker.close()
+            self.fleet.close()
         if self.result.signal is None:
             if self._error is not None:
                 raise self._error
             self.result.status = self.queue.status()
-            if self._scaler is not None:
-                self.display.print(self._scaler.summary())
+            if summary := self.fleet.summary():
+                self.display.print(summary)
         self.queue.storage.close()
         return self.result
 
-    def _environments(self) -> list[dict[str, str]]:
-        """Returns the environment variables of each worker: its share of the cores, its GPU, and W&B's offline mode."""
-        devices, workers = self.options.devices, self.options.workers
-        count = workers if isinstance(workers, int) else max(1, len(devices))
-        most = max(count, self._number_of_runs()) if workers == "auto" else count
-        common = {"OMP_NUM_THREADS": str(max(1, _cores() // most)), "WANDB_MODE": "offline"}
-        common = {name: os.environ.get(name, value) for name, value in common.items()}
-        gpus = [{"CUDA_VISIBLE_DEVICES": devices[k % len(devices)]} if devices else {} for k in range(count)]
-        return [common | gpu for gpu in gpus]
-
-    def _number_of_runs(self) -> int:
+    def _number_of_runs(self) -> float:
         """Returns how many runs this process may get."""
-        return min(count for count in (total_runs(self.sweep), self.options.count) if count is not None)
+        bounds = (total_runs(self.sweep), self.options.count)
+        return min((bound for bound in bounds if bound is not None), default=math.inf)
 
     def _open_queue(self) -> Queue:
         """Opens the queue. For a new sweep, first checks the definition against the program; nothing is written yet."""
@@ -197,7 +181,7 @@ class Engine:
             self._check()
         address = self.options.storage or URL.create("sqlite", database=str(database))
         storage = Storage(address, self.sweep.name, self.options.grace)
-        run_name, notify = (lambda point: self._run_folder(point).name), self.display.print
+        run_name, notify = (lambda point: self.folders.planned(point).name), self.display.print
         if not checked and not storage.retry(lambda: storage.contains(self.sweep.name), notify, self._stopping):
             self._check()
         queue = Queue(self.sweep, storage, run_name, notify, self._stopping, self.options.tries)
@@ -212,7 +196,7 @@ class Engine:
         self.display.print(
             f"{self.sweep.name}: checking all parameters and the metric with {self.sweep.program}", "dim"
         )
-        check_program(self.sweep, self.workers[0], self._arguments)
+        check_program(self.sweep, self.fleet.workers[0], self.folders.arguments)
 
     def _compare_with_folder(self) -> None:
         """Checks that existing runs in the folder, which may be kept, are runs of the same program."""
@@ -230,23 +214,25 @@ class Engine:
         ended = threading.Event()
         heartbeats = threading.Thread(target=self._guard, args=(self._send_heartbeats, ended))
         heartbeats.start()
-        for worker in list(self.workers):
-            self._start_thread(worker)
-        while any(thread.is_alive() for thread in self._threads):
+        while self._add_workers() or any(thread.is_alive() for thread in self._threads):
             time.sleep(0.05)
             while self._signals:
                 self._handle_signal(self._signals.pop(0))
             if time.monotonic() > self._kill_at:
                 self._kill_at = math.inf
-                for worker in self.workers:
+                for worker in self.fleet.workers:
                     worker.kill()
         ended.set()
         heartbeats.join()
 
-    def _start_thread(self, worker: Worker) -> None:
-        thread = threading.Thread(target=self._guard, args=(self._work, worker))
-        self._threads.append(thread)
-        thread.start()
+    def _add_workers(self) -> bool:
+        """Starts the threads of new workers; returns whether there are any."""
+        new = [] if self._closing.is_set() else self.fleet.add(self._count_waiting)
+        for worker in new:
+            thread = threading.Thread(target=self._guard, args=(self._work, worker))
+            self._threads.append(thread)
+            thread.start()
+        return bool(new)
 
     def _guard(self, work: Callable[[Any], None], argument: Any) -> None:
         """Calls a function in a thread; an error of the engine itself ends the whole sweep."""
@@ -260,25 +246,21 @@ class Engine:
         try:
             self._run_jobs(worker)
         finally:
-            if self._scaler is not None:
-                self._scaler.leave(worker)
+            self.fleet.leave(worker)
 
     def _run_jobs(self, worker: Worker) -> None:
         """Executes runs in one worker, one after the other."""
-        while not self._closing.is_set() and self._take_from_count():
-            job = self.queue.claim()
+        while worker.wait_until_ready(self._closing) and self._take_from_count():
+            job = self._next_job(worker)
             if job is None:
                 self._return_to_count()
-                if not self.queue.status().running:
-                    return
-                self._closing.wait(POLL_SECONDS)
-                continue
+                return
             if self._closing.is_set():
                 self.queue.requeue(job)
                 return
             self._worker_of_trial[job.trial] = worker
             try:
-                job = self._choose_folder(job, worker)
+                job = self.folders.choose(job, worker, self.queue.rename, self.display.print)
                 self.display.run_started(job)
                 outcome, kept = self._run_job(job, worker)
             except WorkerDiedError as error:
@@ -288,25 +270,25 @@ class Engine:
                 raise
             finally:
                 self._worker_of_trial.pop(job.trial, None)
-            self._record_outcome(job, outcome, kept, self._gives_back(job, outcome, worker))
-            self._adapt_workers(worker, outcome, kept)
+            given_back = outcome.state == "failed" and self.fleet.gives_back(worker, job.number, outcome)
+            self._record_outcome(job, outcome, kept, given_back)
+            if not self._closing.is_set():
+                self.fleet.run_ended(worker, outcome, kept, self._count_waiting)
 
-    def _gives_back(self, job: Job, outcome: Outcome, worker: Worker) -> bool:
-        """Whether a failed run gets another try, because it shared a GPU whose memory was full."""
-        return self._scaler is not None and outcome.memory_full and self._scaler.gives_back(worker, job.number)
+    def _next_job(self, worker: Worker) -> Job | None:
+        """Returns the next run; None if this worker can end.
 
-    def _adapt_workers(self, worker: Worker, outcome: Outcome, kept: bool) -> None:
-        """With `workers="auto"`, starts more workers after a run, or waits if this worker is one too many."""
-        if self._scaler is None:
-            return
-        if outcome.memory_full:
-            self._scaler.park(worker)
-        elif outcome.state == "finished" and not kept and not self._closing.is_set():
-            waiting = self._count_waiting() - 1  # one is for this worker
-            new = self._scaler.run_ended(worker, worker.used_resources(), waiting)
-            self.workers += new
-            for other in new:
-                self._start_thread(other)
+        While none waits, others may still return theirs. One worker of this process at a time asks again and again.
+        """
+        job = self.queue.claim()
+        if job is not None or (self._idle.locked() and self.fleet.is_spare(worker)):
+            return job
+        with self._idle:
+            while not self._closing.is_set():
+                if (job := self.queue.claim()) is not None or not self.queue.status().running:
+                    return job
+                self._closing.wait(POLL_SECONDS)
+        return None
 
     def _count_waiting(self) -> float:
         """Returns how many runs wait for a worker of this process."""
@@ -325,59 +307,22 @@ class Engine:
         if self._remaining is not None:
             self._remaining.release()
 
-    def _choose_folder(self, job: Job, worker: Worker) -> Job:
-        """Returns the job with the name of a run that has the config of its point, else of a folder that is free.
-
-        The run in a folder of the point's name can have another config, because the definition or a config file was
-        changed since. A run that is older than the sweep of a key has a name without it, or with all options.
-        """
-        args, names = self._arguments(job.point), [self._run_folder(job.point, swept).name for swept in (None, ())]
-        differing: dict[str, list[str]] = {}
-        for name in dict.fromkeys([job.run, *self._held_names(names)]):
-            summary = read_summary(self.folder / name)
-            if summary is None:
-                continue
-            recorded = summary.get("config") or {}
-            differing[name] = worker.differing_options(args, recorded)
-            if not name.startswith((job.run, *names)):  # a name without some values: the record tells them
-                differing[name] += [key for key in map(short_key, job.point) if key not in recorded]
-            if summary.get("ended_early") and self.sweep.early_terminate is None:
-                differing[name].append("early_terminate")
-            if not differing[name] and (name == job.run or self.queue.rename(job, name)):
-                return replace(job, run=name)
-        if job.run not in differing:
-            return job
-        free = (name for name in _numbered(names[0]) if not self._is_held(name) and self.queue.rename(job, name))
-        other = replace(job, run=next(free))
-        reason = f"the run there has other options ({', '.join(differing[job.run])})"
-        self.display.print(f"{job.run} is kept and not counted, as {reason}; this run is {other.run}")
-        return other
-
-    def _held_names(self, names: Sequence[str]) -> list[str]:
-        """Returns the folders whose names have no other values than these names, with a number or without."""
-        values = {"default"}.union(*(name.split(",") for name in names))
-        held = sorted(os.listdir(self.folder))
-        return [name for name in held if any(values.issuperset(n.split(",")) for n in (name, _NUMBER.sub("", name)))]
-
-    def _is_held(self, name: str) -> bool:
-        return (self.folder / name).exists()
-
     def _run_job(self, job: Job, worker: Worker) -> tuple[Outcome, bool]:
         """Executes a run, from its checkpoint if it has one. A run that has finished before is kept.
 
         Returns:
             The outcome, and whether the run was kept.
         """
-        folder = self.folder_of(job)
-        before = _settled_summary(folder)
+        folder = self.folders.of(job)
+        before = settled_summary(folder)
         if before.get("state") == "finished":
             metrics = {name: float(value) for name, value in before.get("metrics", {}).items()}
             return Outcome("finished", metrics, str(folder), early=bool(before.get("ended_early"))), True
         if is_running(before):
             return Outcome("failed", error=f"process {before['pid']} is still running in {folder}"), False
-        args = [*self._arguments(job.point), f"--run.name={folder.name}"]
+        args = [*self.folders.arguments(job.point), f"--run.name={folder.name}"]
         last = folder / "checkpoints" / "last.ckpt"
-        goes_on = before.get("state") in ("running", "killed") or self._was_given_back(job)
+        goes_on = before.get("state") in ("running", "killed") or self.fleet.was_given_back(job.number)
         if goes_on and last.is_file():
             args.append(f"--ckpt_path={last}")
         elif folder.exists():
@@ -392,9 +337,6 @@ class Engine:
             return value is not None and self.queue.report(job, step, value)
 
         return worker.run(args, log, on_progress=on_progress), False
-
-    def _was_given_back(self, job: Job) -> bool:
-        return self._scaler is not None and self._scaler.was_given_back(job.number)
 
     def _record_outcome(self, job: Job, outcome: Outcome, kept: bool, given_back: bool) -> None:
         """Records the end of a run in the queue, and counts it."""
@@ -443,53 +385,8 @@ class Engine:
             return
         self._stopping.set()
         self._kill_at = time.monotonic() + STOP_SECONDS
-        for worker in self.workers:
+        for worker in self.fleet.workers:
             worker.stop()
-
-    def folder_of(self, job: Job) -> Path:
-        """Returns the run folder of a job."""
-        return self._run_folder(job.point).with_name(job.run)
-
-    def _arguments(self, point: Point) -> list[str]:
-        """Returns the program's arguments for one point, including those that say where the run is stored."""
-        args = self.sweep.arguments(point)
-        ours = {
-            "run.experiment": self.sweep.name,
-            "run.project": None if variable("WANDB_PROJECT") else self.sweep.project,  # as for `wandb sweep`
-            "run.entity": None if variable("WANDB_ENTITY") else self.sweep.entity,
-        }
-        for name, value in ours.items():
-            if value is not None and option(args, name) is None:
-                args.append(f"--{name}={value}")
-        return [*args, f"--run.root={self.options.root}"]
-
-    def _run_folder(self, point: Point, swept: Sequence[str] | None = None) -> Path:
-        """Returns the folder of a run, named by the same rule as in the program, by what differs between the runs."""
-        args = self._arguments(point)
-        options = RunOptions(root=self.options.root, experiment=option(args, "run.experiment"))
-        values = overridden_values(args) | {short_key(key): value for key, value in point.items()}
-        swept = self.sweep.in_names if swept is None else swept
-        return run_folder(args, options, {"model": "", "data": "", **values}, swept)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """Yields name, name-2, name-3, ..."""
-    yield name
-    yield from (f"{name}-{number}" for number in itertools.count(2))
-
-
-def _settled_summary(folder: Path) -> Json:
-    """Returns the summary of a run, after waiting for a process that is still running there without its parent."""
-    deadline = time.monotonic() + 2 * ORPHAN_SECONDS
-    while True:
-        summary = read_summary(folder) or {}
-        if not is_running(summary) or time.monotonic() > deadline:
-            return summary
-        time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -88,6 +88,10 @@ class Worker:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    def wait_until_ready(self, closing: threading.Event) -> bool:
+        """Waits until the worker can take a run; returns False if none shall begin any more."""
+        return not closing.is_set()
+
     def run(
         self,
         args: Sequence[str],

@@ -158,7 +158,7 @@ def test_the_engine_adds_workers_and_gives_runs_back(
     numbers = {"memory": GIB, "free": 64 * GIB, "threads": 1, "gpus": {}}
     monkeypatch.setattr(Worker, "run", run_or_fail)
     monkeypatch.setattr(Worker, "used_resources", lambda worker: numbers)
-    monkeypatch.setattr("genlab.sweep.engine._cores", lambda: 3)
+    monkeypatch.setattr("genlab.sweep.fleet.cores", lambda: 3)
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4, 5]}")
     assert run(path, "--workers=auto", "--no-report") == 1
     output = capsys.readouterr().out
