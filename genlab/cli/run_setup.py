@@ -270,8 +270,8 @@ class RunSetup:
         found = "none" if self.resumed is None else f"after {counted(self.resumed.steps, 'step')}"
         if not trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(found) == found):
             raise UsageError(
-                f"the machines find different checkpoints of {self.folder} (this machine: {found}); copy the run's folder"
-                " to the same path on all machines, or put --run.root on a file system that they share"
+                f"the machines find different checkpoints of {self.folder} (this machine: {found}); copy the"
+                " run's folder to the same path on all machines, or put --run.root on a file system that they share"
             )
 
     def _max_epochs(self) -> int | None:
