@@ -3,11 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genlab.arguments import Parser, discard_output, find_in_current_folder, positive
+from genlab.arguments import Parser, discard_output, find_in_current_folder, positive, share
 from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
 from genlab.words import counted
+
+if TYPE_CHECKING:
+    from genlab.sweep.fleet import RayOptions
 
 EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
@@ -26,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
-    how = Options(devices=devices, **{name: getattr(options, name) for name in own})
+    how = Options(devices=devices, ray=_ray_options(options), **{name: getattr(options, name) for name in own})
     try:
         sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
         result = run_sweep(sweep, how)
@@ -47,6 +51,25 @@ def run(options: argparse.Namespace) -> int:
         print(f"{result.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
         return 1
     return 0
+
+
+def _ray_options(options: argparse.Namespace) -> "RayOptions | None":
+    """Returns how to use a Ray cluster; None without --ray.
+
+    Raises:
+        UsageError: Options exclude each other.
+    """
+    from genlab.sweep.fleet import RayOptions
+
+    only_with = {"--cpus-per-run": options.cpus_per_run, "--gpus-per-run": options.gpus_per_run, "--send": options.send}
+    if options.ray is None:
+        if given := [name for name, value in only_with.items() if value not in (None, [])]:
+            raise UsageError(f"{given[0]} is for runs on a Ray cluster; add --ray auto, or leave it out")
+        return None
+    if options.devices:
+        raise UsageError("--devices is for this machine; with --ray, give the GPUs of a run by --gpus-per-run")
+    cpus = 1.0 if options.cpus_per_run is None else options.cpus_per_run
+    return RayOptions(options.ray, cpus, options.gpus_per_run, tuple(options.send))
 
 
 def agent(options: argparse.Namespace) -> int:
@@ -234,6 +257,7 @@ def _add_run(one: Parser) -> None:
         "while memory, cores and GPUs are free and runs wait.",
     )
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
+    _add_ray(one)
     one.add_argument(
         "--storage",
         metavar="URL",
@@ -274,6 +298,31 @@ def _add_run(one: Parser) -> None:
         help="Count a run as failed when its process has died N times (default: 3).",
     )
     one.add_argument("--root", default="runs", metavar="DIR", help="Folder of all runs (default: runs).")
+
+
+def _add_ray(one: Parser) -> None:
+    one.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="Execute the runs on a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto for the cluster of this machine, "
+        "which starts one here if there is none. --workers is then the maximum (default: as many as fit, more when "
+        "nodes come). Needs pip install 'genlab[ray]'.",
+    )
+    one.add_argument("--cpus-per-run", type=share, metavar="N", help="CPUs of a run on Ray (default: 1).")
+    one.add_argument(
+        "--gpus-per-run",
+        type=share,
+        metavar="N",
+        help="GPUs of a run on Ray; 0.25 lets four runs share one (default: 1 if the cluster has any GPU, else 0).",
+    )
+    one.add_argument(
+        "--send",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="Send this file or folder once to each Ray node that does not share this file system; may be repeated. "
+        "The code, the folder of data up to 4 GiB, and files that the runs' arguments name are sent without it.",
+    )
 
 
 def _add_compare(one: Parser) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,23 @@ from genlab.sweep.autoscaler import Autoscaler
 from genlab.sweep.worker import Outcome, Worker
 
 Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How to use a Ray cluster.
+
+    Args:
+        address: Its address, as `ray.init` takes it; `auto` is the cluster of this machine, or a new one here.
+        cpus: CPUs of a worker.
+        gpus: GPUs of a worker, or a part of one. By default one if the cluster has any.
+        send: Files and folders for nodes that do not share this file system.
+    """
+
+    address: str = "auto"
+    cpus: float = 1.0
+    gpus: float | None = None
+    send: tuple[str, ...] = ()
 
 
 class Fleet(Protocol):
@@ -28,7 +46,7 @@ class Fleet(Protocol):
     def close(self) -> None:
         """Ends all workers."""
 
-    def add(self, waiting: Callable[[], float]) -> list[Worker]:
+    def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
         """Returns new workers; the engine asks at the start, and then each second.
 
         Args:
@@ -95,7 +113,7 @@ class LocalFleet:
             worker.close()
         self._stack.close()
 
-    def add(self, waiting: Callable[[], float]) -> list[Worker]:
+    def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
         new, self._new = self._new, []
         return new
 
