@@ -73,10 +73,12 @@ def _ray_options(options: argparse.Namespace) -> "RayOptions | None":
 
 
 def agent(options: argparse.Namespace) -> int:
-    """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs."""
+    """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs, or as agents on Ray."""
     from genlab.sweep.agent import run_agent
 
-    result = run_agent(options.sweep, options.count, options.devices or None)
+    if options.workers is not None and options.ray is None:
+        raise UsageError("--workers is for agents on Ray; start the command several times, or add --ray auto")
+    result = run_agent(options.sweep, options.count, options.devices or None, _ray_options(options), options.workers)
     print(f"{counted(result.finished, 'run')} finished, {result.failed} failed")
     if result.signal is not None:
         return 128 + result.signal
@@ -191,6 +193,8 @@ def parser(prog: str = "sweep.py") -> Parser:
     two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="The sweep, as `wandb sweep` prints its name.")
     two.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use (default: all).")
+    two.add_argument("--workers", type=positive, metavar="N", help="Agents on Ray (default: as many as fit).")
+    _add_ray(two)
 
     three = command(report, "report")
     three.add_argument(
@@ -305,8 +309,8 @@ def _add_ray(one: Parser) -> None:
         "--ray",
         metavar="ADDRESS",
         help="Execute the runs on a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto for the cluster of this machine, "
-        "which starts one here if there is none. --workers is then the maximum (default: as many as fit, more when "
-        "nodes come). Needs pip install 'genlab[ray]'.",
+        "which starts one here if there is none. --workers is then the maximum (default: as many as fit). Needs "
+        "pip install 'genlab[ray]'.",
     )
     one.add_argument("--cpus-per-run", type=share, metavar="N", help="CPUs of a run on Ray (default: 1).")
     one.add_argument(

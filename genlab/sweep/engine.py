@@ -20,7 +20,7 @@ from genlab.runs.wandb_variables import check_variables, variable
 from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition
 from genlab.sweep.display import Display
-from genlab.sweep.fleet import Fleet, LocalFleet, RayOptions
+from genlab.sweep.fleet import Fleet, LocalFleet, RayOptions, ray_fleet
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus, total_runs
 from genlab.sweep.run_folders import RunFolders, settled_summary
@@ -175,13 +175,10 @@ class Engine:
         options, most = self.options, self._number_of_runs()
         if options.ray is None:
             return LocalFleet(program, options.workers, options.devices, most, self.display.print)
-        try:
-            from genlab.sweep.ray_fleet import RayFleet
-        except ModuleNotFoundError:
-            raise UsageError("--ray needs the package ray: pip install 'genlab[ray]'") from None
         limit = options.workers if isinstance(options.workers, int) else None
         data = option(self.folders.arguments(first_point(self.sweep)), "data.root") or "data"
-        return RayFleet(program, options.root, options.ray, limit, data, self.display.print)
+        variables = {"WANDB_MODE": variable("WANDB_MODE") or "offline"}
+        return ray_fleet(program, options.root, options.ray, limit, data, variables, self.display.print)
 
     def _number_of_runs(self) -> float:
         """Returns how many runs this process may get."""

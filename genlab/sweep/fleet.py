@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from genlab.runs.errors import UsageError
 from genlab.sweep.autoscaler import Autoscaler
 from genlab.sweep.worker import Outcome, Worker
+
+if TYPE_CHECKING:
+    from genlab.sweep.ray_fleet import RayFleet
 
 Notify = Callable[[str], None]
 
@@ -143,6 +147,19 @@ class LocalFleet:
 
     def summary(self) -> str | None:
         return None if self._scaler is None else self._scaler.summary()
+
+
+def ray_fleet(*arguments: Any) -> "RayFleet":
+    """Returns the workers on a Ray cluster, as the class RayFleet.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    try:
+        from genlab.sweep.ray_fleet import RayFleet
+    except ModuleNotFoundError:
+        raise UsageError("--ray needs the package ray: pip install 'genlab[ray]'") from None
+    return RayFleet(*arguments)
 
 
 def cores() -> int:

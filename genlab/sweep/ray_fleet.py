@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class RayFleet:
         options: How to use the cluster.
         workers: The maximum number of workers; None is as many as fit.
         data: The folder of data.
+        variables: Environment variables of the workers, in addition to W&B's of this process.
         notify: Called with a message for the user.
     """
 
@@ -55,6 +56,7 @@ class RayFleet:
         options: RayOptions,
         workers: int | None,
         data: str,
+        variables: Mapping[str, str],
         notify: Notify,
     ) -> None:
         for path in options.send:
@@ -64,6 +66,10 @@ class RayFleet:
         self._program, self._root, self._options, self._limit, self._notify = program, root, options, workers, notify
         send = [*options.send, *([data] if _can_be_sent(data) else [])]
         self._sender = Sender(dict.fromkeys(send))
+        wandb = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+        wandb.pop("WANDB_SERVICE", None)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, int(options.cpus))))
+        self._variables = {"OMP_NUM_THREADS": threads, **wandb, **variables}
         self._marks: list[Path] = []
         self._new: list[RayWorker] = []
         self._next = 0.0
@@ -107,7 +113,7 @@ class RayFleet:
         if self._limit is not None:
             return self._make(min(left, self._limit - len(self.workers)))
         placed = len(self.workers) - len(pending)
-        return self._make(min(left, max(1, placed, self._room() - placed)) - len(pending))
+        return self._make(min(left, max(1, placed, self.room() - placed)) - len(pending))
 
     def is_spare(self, worker: Worker) -> bool:
         return True
@@ -172,25 +178,20 @@ class RayFleet:
         return ray.remote(RayActor).options(**common, max_concurrency=CALLS)
 
     def _make(self, count: float) -> list[RayWorker]:
-        """Returns new workers. Each asks Ray for a place when its thread begins."""
-        environment = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-        environment.setdefault("WANDB_MODE", "offline")
-        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, int(self._options.cpus))))
-        environment.pop("WANDB_SERVICE", None)
+        return [self.new_worker() for _ in range(int(max(0, count)))]
 
-        def ask() -> Any:
-            return self._actor.remote(self._home, environment)
-
-        new = [RayWorker(ask, self._home, self._sender, self._notify) for _ in range(int(max(0, count)))]
-        self.workers += new
+    def new_worker(self) -> RayWorker:
+        """Returns a worker that asks Ray for a place when it is needed."""
+        new = RayWorker(lambda: self._actor.remote(self._home, self._variables), self._home, self._sender, self._notify)
+        self.workers.append(new)
         return new
 
     def _ray_workers(self) -> list[RayWorker]:
         return [worker for worker in self.workers if isinstance(worker, RayWorker)]
 
-    def _room(self) -> int:
-        """Returns how many workers fit on the nodes of the cluster, if nobody else uses them."""
-        return sum(self._fitting(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    def room(self) -> int:
+        """Returns how many workers fit on the nodes of the cluster, if nobody else uses them; at least one."""
+        return max(1, sum(self._fitting(node["Resources"]) for node in ray.nodes() if node["Alive"]))
 
     def _fitting(self, resources: dict[str, float]) -> int:
         cpus, gpus = self._options.cpus, self._gpus

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genlab.runs.folder import read_summary
-from tests.genlab.sweep.test_engine import calls, finished, start, sweep_folder, wait_for_call, write_sweep
+from tests.genlab.sweep.test_engine import calls, finished, start, wait_for_call, write_sweep
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
