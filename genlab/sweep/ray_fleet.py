@@ -4,6 +4,8 @@ import contextlib
 import logging
 import math
 import os
+import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 from ray.exceptions import RayError
 
-from genlab.runs.errors import UsageError, describe_error
+from genlab.runs.errors import UsageError, error_message
 from genlab.sweep.fleet import Notify, RayOptions
 from genlab.sweep.ray_actor import PACKAGE, STORE, Home, RayActor
 from genlab.sweep.ray_worker import RayWorker, Sender
@@ -26,6 +29,8 @@ ADD_SECONDS = 1.0
 """How often the number of workers is considered."""
 WAIT_SECONDS = 10.0
 """After this time without a place for the first worker, a message says what it waits for."""
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 STEADY = 3
 """After this number of times without a change, a message says how many workers there are."""
 CALLS = 8
@@ -141,16 +146,17 @@ class RayFleet:
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+        ray_worker.print_to_stdstream = lambda *_, **__: None  # long advice for each worker that dies
+        given = self._options.address
+        address = _address_here() if given == "auto" else given
         try:
-            ray.init(address=self._options.address, runtime_env=_project(), **quiet)
-            return
-        except ConnectionError as error:
-            if self._options.address != "auto":
-                raise UsageError(
-                    f"--ray {self._options.address}: no cluster answers ({describe_error(error)})"
-                ) from None
+            if address is not None:
+                _require_answer(address)
+                ray.init(address=address, runtime_env=_project(), **quiet)
+                return
         except (RayError, RuntimeError, ValueError, OSError) as error:
-            raise UsageError(f"--ray {self._options.address}: {describe_error(error)}") from None
+            if given != "auto" or not isinstance(error, OSError):
+                raise UsageError(f"--ray {given}: no cluster can be used there ({error_message(error)})") from None
         ray.init(address="local", include_dashboard=False, **quiet)
         cpus = ray.cluster_resources().get("CPU", 0)
         self._notify(f"--ray: no cluster runs on this machine, so Ray has been started here ({cpus:g} CPUs)")
@@ -215,6 +221,21 @@ class RayFleet:
             self._nodes = set(placed)
             self._notify(f"--ray: {counted(len(placed), 'worker')} on {counted(len(self._nodes), 'node')}")
         self._seen = placed
+
+
+def _address_here() -> str | None:
+    """Returns the address of the cluster of this machine, where `ray start` has written it; None without one."""
+    file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    named = os.environ.get("RAY_ADDRESS")
+    return named or (file.read_text(encoding="utf-8").strip() if file.is_file() else None)
+
+
+def _require_answer(address: str) -> None:
+    """Raises an OSError or ValueError if nothing answers at an address; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("write HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
 
 
 def _project() -> dict[str, Any] | None:
