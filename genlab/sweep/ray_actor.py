@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import ray
 from filelock import FileLock
 
-from genlab.runs.errors import describe_error
+from genlab.runs.errors import UsageError, error_message
 from genlab.sweep.parcels import pack, unpack
 from genlab.sweep.worker import Json, Worker, WorkerDiedError
 
@@ -122,8 +122,8 @@ class RayActor:
             return {"answer": self._worker._question(request)}
         except WorkerDiedError as error:
             return {"died": str(error)}
-        except Exception as error:  # the program cannot be loaded
-            return {"error": describe_error(error)}
+        except UsageError as error:
+            return {"error": str(error)}
 
     def start(self, args: Sequence[str], log: str, environment: Mapping[str, str], files: Mapping[str, bytes]) -> None:
         """Begins a run.
@@ -150,8 +150,8 @@ class RayActor:
             if outcome.folder is not None:
                 outcome.folder = os.path.relpath(outcome.folder, self._root)
             self._add({"outcome": asdict(outcome), "runs": {} if self._same_root else self._pack_runs()})
-        except Exception as error:  # the program cannot be loaded, or the disk is full
-            self._add({"error": describe_error(error)})
+        except (UsageError, OSError) as error:  # the program cannot be loaded, or the disk is full
+            self._add({"error": error_message(error)})
 
     def _here(self, path: str) -> Path:
         """Returns a path in the folder of all runs as it is on this machine."""

@@ -169,9 +169,10 @@ class RayFleet:
         for mark in self._marks:
             mark.write_text(text, encoding="utf-8")
         program, folder = self._program.absolute(), Path.cwd()
-        for parent in (folder, PACKAGE.parent):
-            if program.is_relative_to(parent):
-                program = program.relative_to(parent)
+        if program.is_relative_to(folder):
+            program = program.relative_to(folder)
+        elif program.is_relative_to(PACKAGE):
+            program = program.relative_to(PACKAGE.parent)
         folder_mark, root_mark = map(str, self._marks)
         return Home(str(folder), str(program), self._root, folder_mark, root_mark, text)
 
