@@ -24,7 +24,8 @@ from genlab.sweep.fleet import Fleet, LocalFleet, RayOptions, ray_fleet
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus, total_runs
 from genlab.sweep.run_folders import RunFolders, settled_summary
-from genlab.sweep.storage import CONNECTION_ERRORS, Storage
+from genlab.sweep.storage import open_storage
+from genlab.sweep.storage_base import CONNECTION_ERRORS
 from genlab.sweep.worker import STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError, WorkerLostError
 from genlab.words import counted
 
@@ -192,7 +193,7 @@ class Engine:
         if checked:
             self._check()
         address = self.options.storage or URL.create("sqlite", database=str(database))
-        storage = Storage(address, self.sweep.name, self.options.grace)
+        storage = open_storage(address, self.sweep.name, self.options.grace)
         run_name, notify = (lambda point: self.folders.planned(point).name), self.display.print
         if not checked and not storage.retry(lambda: storage.contains(self.sweep.name), notify, self._stopping):
             self._check()

@@ -8,28 +8,26 @@ at any moment.
 
 import contextlib
 import math
-import os
 import shlex
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from genlab.runs.errors import UsageError
-from genlab.runs.folder import is_alive
 from genlab.sweep.definition import Definition, Hyperband, Point, differences
 from genlab.sweep.hyperband import should_stop
+from genlab.sweep.owner import is_gone, this_process
 from genlab.sweep.search import Search
-from genlab.sweep.storage import Storage, hide_password
+from genlab.sweep.storage_base import Storage
 from genlab.words import counted
 
 SECONDS_BETWEEN_CHECKS = 5.0
@@ -95,7 +93,7 @@ class Queue:
         self._run_name, self._notify, self._stop = run_name, notify, stop or threading.Event()
         self.total, self._tries = total_runs(definition), tries
         self._optuna = get_storage(storage.optuna)
-        self._owner = f"{_machine_id()}:{os.getpid()}"
+        self._owner = this_process(storage.mark)
         self._claimed: dict[int, Job] = {}
         self._last_check = 0.0
         self._study = self._under_lock(self._open)
@@ -127,17 +125,17 @@ class Queue:
 
     def _delete_command(self, study: int) -> str:
         """Returns how to delete the queue alone, once no process uses it."""
-        address = hide_password(self.storage.url)
+        address = self.storage.optuna_address
         command = shlex.join(["optuna", "delete-study", "--study-name", self.definition.name, "--storage", address])
         alone = len(self._optuna.get_all_studies()) == 1
-        if self.storage.kind == "sqlite" and alone:
-            command = shlex.join(["rm", str(self.storage.url.database)])
+        if self.storage.file and alone:
+            command = shlex.join(["rm", str(self.storage.file)])
         elif "***" in address:
             command += " (with the password in place of ***)"
         owners = [
             t.user_attrs.get("owner", "") for t in self._optuna.get_all_trials(study, False, (TrialState.RUNNING,))
         ]
-        running = any(not _owner_is_gone(owner) for owner in owners)
+        running = any(not is_gone(owner) for owner in owners)
         first = "end the processes that still run the sweep (press Ctrl-C there twice), then " if running else ""
         return f"{first}delete the old queue (finished runs that this definition asks for are kept): {command}"
 
@@ -159,13 +157,20 @@ class Queue:
         attributes = trial.user_attrs
         if "point" not in attributes:
             attributes = self._choose_point(trial)
-        self.storage.optuna.record_heartbeat(trial._trial_id)  # before it is running, so that each running one has one
+        self.storage.heartbeat([trial._trial_id])  # before it is running, so that each running one has one
         run = attributes.get("run") or self._free_name(attributes["point"], trials)
         for name, value in (("owner", self._owner), ("run", run)):
             if attributes.get(name) != value:
                 self._optuna.set_trial_user_attr(trial._trial_id, name, value)
-        self._optuna.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._start(trial._trial_id)
         return Job(trial._trial_id, attributes["number"], attributes["point"], run)
+
+    def _start(self, trial: int) -> None:
+        """Marks a waiting trial as running. Of two processes that do so, because a lock was broken, one succeeds."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            if self._optuna.set_trial_state_values(trial, TrialState.RUNNING):
+                return
+        raise StorageInternalError("another process has claimed the same run")
 
     def _next_point(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """Creates a waiting trial for the first point that has none."""
@@ -291,28 +296,27 @@ class Queue:
 
     def heartbeat(self) -> list[Job]:
         """Records that this process is alive; returns the runs that others took over after too long without one."""
+        self.storage.heartbeat(list(self._claimed))
         lost = []
         for job in list(self._claimed.values()):
-            if self._optuna.get_trial(job.trial).state == TrialState.RUNNING:
-                self.storage.optuna.record_heartbeat(job.trial)
-            elif self._claimed.pop(job.trial, None) is not None:
+            ended = self._optuna.get_trial(job.trial).state != TrialState.RUNNING
+            if ended and self._claimed.pop(job.trial, None) is not None:
                 lost.append(job)
         return lost
 
     @property
     def heartbeat_seconds(self) -> float:
-        return float(self.storage.optuna.heartbeat_interval or 1)
+        return float(self.storage.heartbeat_seconds)
 
     def _requeue_abandoned(self) -> None:
         """Requeues the runs of processes that sent no heartbeat for too long, or that do not exist on this host."""
         if time.monotonic() - self._last_check < SECONDS_BETWEEN_CHECKS:
             return
         self._last_check = time.monotonic()
-        silent = set(self.storage.optuna._get_stale_trial_ids(self._study))
-        for trial in self._trials():
-            if trial.state != TrialState.RUNNING or trial._trial_id in self._claimed:
-                continue
-            if trial._trial_id in silent or _owner_is_gone(trial.user_attrs.get("owner", "")):
+        running = [t for t in self._trials() if t.state == TrialState.RUNNING and t._trial_id not in self._claimed]
+        silent = self.storage.silent(self._study, running)
+        for trial in running:
+            if trial._trial_id in silent or is_gone(trial.user_attrs.get("owner", "")):
                 self._requeue(trial, "the process that claimed it died")
 
     def report(self, job: Job, step: int, value: float) -> bool:
@@ -327,7 +331,8 @@ class Queue:
 
     def _compare(self, hyperband: Hyperband, job: Job, step: int, value: float) -> bool:
         try:
-            self._optuna.set_trial_intermediate_value(job.trial, step, value)
+            with self.storage.single_change():
+                self._optuna.set_trial_intermediate_value(job.trial, step, value)
         except optuna.exceptions.UpdateFinishedTrialError:
             return True  # another process has this run now
         histories = {t._trial_id: _history(t) for t in self._latest()}
@@ -393,19 +398,3 @@ def total_runs(definition: Definition) -> int | None:
     if definition.method != "grid":
         return cap
     return len(definition) if cap is None else min(cap, len(definition))
-
-
-def _machine_id() -> str:
-    """Identifies the space of process ids: this host since it was booted, or this container."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)
-
-
-def _owner_is_gone(owner: str) -> bool:
-    """Returns whether an owner, written machine:process, is a process of this machine that no longer exists."""
-    machine, _, number = owner.rpartition(":")
-    here = machine == _machine_id() and number.isdigit() and int(number) != os.getpid()
-    return here and not is_alive(int(number))

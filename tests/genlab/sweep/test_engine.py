@@ -278,7 +278,7 @@ def run_with_kills(path: Path, runs: int, workers: int, parents: int, kills: int
     running += [begin() for _ in range(parents - 1)]
     killed = 0
     while any(process.poll() is None for process in running):
-        time.sleep(random.uniform(0.05, 0.4))
+        time.sleep(random.uniform(0.05, 0.25))
         if killed < kills and (victims := children(running)):
             os.kill(random.choice(victims), signal.SIGKILL)
             killed += 1
@@ -305,7 +305,7 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("storage", ["sqlite", "journal", "postgresql"])
 @pytest.mark.parametrize(
     ("runs", "workers", "kills"),
     [(30, 4, 3), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
@@ -317,8 +317,8 @@ def test_random_kills(
     count = f"{{distribution: int_uniform, min: 0, max: {runs // 10 - 1}}}"
     parameters = f"model.x: {count}, model.y: {{values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}, seconds: {{value: 0.1}}"
     path = write_sweep(tmp_path, parameters, name=f"{storage}{runs}")
-    options = ["--tries=20"] + ([] if storage == "sqlite" else [f"--storage={request.getfixturevalue('postgres')}"])
-    run_with_kills(path, runs, workers, 2, kills, *options)
+    url = request.getfixturevalue("postgres") if storage == "postgresql" else f"{storage}:///{tmp_path}/queue"
+    run_with_kills(path, runs, workers, 2, kills, "--tries=20", f"--storage={url}")
 
 
 def test_early_termination(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,12 +2,16 @@
 
 import contextlib
 import itertools
+import os
 import shlex
 import socket
+import subprocess
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -16,14 +20,20 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
+import genlab.sweep.database
+import genlab.sweep.journal
+import genlab.sweep.owner
 import genlab.sweep.queue
-import genlab.sweep.storage
 from genlab.runs.errors import UsageError
+from genlab.sweep.database import TABLES_LOCK
 from genlab.sweep.definition import Definition
+from genlab.sweep.journal import LinkLock, SignsOfLife
+from genlab.sweep.owner import this_process
 from genlab.sweep.parser import load_definition
 from genlab.sweep.queue import Queue, _waiting
 from genlab.sweep.search import Search
-from genlab.sweep.storage import TABLES_LOCK, Storage
+from genlab.sweep.storage import open_storage
+from genlab.sweep.storage_base import CONNECTION_ERRORS, Storage
 from tests import HANG_SECONDS
 
 WRITES = ("create_new_trial", "record_heartbeat", "set_trial_state_values", "set_trial_user_attr", "set_trial_param")
@@ -48,20 +58,22 @@ def run_name(point: dict) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(point.items()))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
 def open_queue(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Queue]]:
     """Opens the same queue at each call, as another process would."""
-    url = f"sqlite:///{tmp_path}/my sweep.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
-    name = request.node.name  # the same at each call, because random points depend on it
+    kind = request.param
+    url = f"{kind}:///{tmp_path}/my sweep.db" if kind != "postgresql" else request.getfixturevalue("postgres")
+    name = request.node.name.replace(kind, "sqlite")  # random points depend on it, and not on the storage
     monkeypatch.setattr(genlab.sweep.queue, "SECONDS_BETWEEN_CHECKS", 0.0)
 
     storages: list[Storage] = []
 
     def open_queue(grace: int = 60, **changes: object) -> Queue:
-        storages.append(Storage(url, name, grace))
-        return Queue(definition(tmp_path / "sweep.yaml", name, **changes), storages[-1], run_name)
+        storages.append(open_storage(url, name, grace))
+        path = tmp_path / f"{threading.get_ident()}.yaml"
+        return Queue(definition(path, name, **changes), storages[-1], run_name)
 
     yield open_queue
     for storage in storages:
@@ -74,6 +86,66 @@ def finish_all(queue: Queue) -> list[int]:
         assert queue.finish(job, float(job.number))
         done.append(job.number)
     return done
+
+
+def test_a_journal_does_not_depend_on_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each process believes that it has the lock, as one that was suspended in the meantime."""
+    monkeypatch.setattr(genlab.sweep.journal.LinkLock, "__enter__", lambda lock: None)
+    parameters = "{model.x: {distribution: int_uniform, min: 0, max: 19}}"
+    url, taken = f"journal:///{tmp_path}/queue", []
+
+    def work(path: Path) -> None:
+        storage = open_storage(url, "unlocked", 60)
+        monkeypatch.setattr(storage, "retry", lambda action, *_: again(action))
+        queue = Queue(definition(path, "unlocked", parameters=parameters), storage, run_name)
+        while (job := queue.claim()) is not None:
+            taken.append(job.number)
+            assert queue.finish(job, 1.0)
+
+    def again(action: Callable) -> object:
+        while True:
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                return action()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, [tmp_path / f"{k}.yaml" for k in range(3)]))
+    assert sorted(taken) == list(range(20))
+
+
+def test_a_journal_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path: Path):
+    """Its last line, by which a run was finished, is half-written, and the lock is still there."""
+    url, path = f"journal:///{tmp_path}/queue", tmp_path / "queue"
+    queue, other = (
+        Queue(definition(tmp_path / "sweep.yaml", "torn"), open_storage(url, "torn", 60), run_name) for _ in range(2)
+    )
+    first = queue.claim()
+    queue.finish(first, 1.0)
+    os.truncate(path, path.stat().st_size - 7)
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    (tmp_path / "queue.lock").symlink_to(f"1@{this_process().rpartition(':')[0]}:{killed.pid}")
+    assert finish_all(other) == [1, 2, 3, 4, 5]
+    queue = Queue(other.definition, open_storage(url, "torn", 60), run_name)
+    assert queue.status().running == 1 and queue.finish(first, 1.0) and other.status().finished == 6
+
+
+def test_the_lock_of_a_journal_is_broken_if_its_owner_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The owner is on another machine. It gives a sign of life every 10 seconds, and is killed after 200."""
+    signs, now = SignsOfLife(tmp_path / "alive", 60), itertools.count(0, 10)
+    seconds = [next(now)]
+
+    def sleep(_: float) -> None:
+        seconds[0] = next(now)
+        if seconds[0] <= 200:
+            os.utime(tmp_path / "alive" / "mark", ns=(seconds[0], seconds[0]))
+
+    signs.give("mark")
+    (tmp_path / "lock").symlink_to("1@mark@elsewhere:1")
+    clock = types.SimpleNamespace(sleep=sleep, monotonic=lambda: seconds[0])
+    monkeypatch.setattr(genlab.sweep.journal, "time", clock)
+    with LinkLock(tmp_path / "lock", "own", signs):
+        assert seconds[0] == 280 and "own@" in os.readlink(tmp_path / "lock")
+    assert not os.path.lexists(tmp_path / "lock")
 
 
 def test_each_point_is_claimed_once_in_the_order_of_wandb(open_queue):
@@ -97,19 +169,15 @@ def test_concurrent_queues_never_claim_the_same_point(open_queue):
     def work() -> None:
         taken.extend(finish_all(open_queue(parameters="{model.x: {distribution: int_uniform, min: 0, max: 59}}")))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        for worker in [pool.submit(work) for _ in range(4)]:
+            worker.result()
     assert sorted(taken) == list(range(60))
 
 
 def test_a_kill_before_any_write_loses_no_run(open_queue, monkeypatch: pytest.MonkeyPatch):
     """A process that dies before any of its writes (claim, finish, requeue) loses no run and repeats none."""
-    monkeypatch.setattr(
-        genlab.sweep.queue, "_owner_is_gone", lambda owner: True
-    )  # the process of each running run has died
+    monkeypatch.setattr(genlab.sweep.queue, "is_gone", lambda owner: True)  # the process of each running run has died
     done: Counter[int] = Counter()
 
     def run_until_killed(kill_at: int) -> bool:
@@ -176,7 +244,7 @@ def test_a_run_that_kills_its_process_too_often_fails(open_queue):
 
 
 def test_a_process_without_heartbeats_loses_its_runs(open_queue, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(genlab.sweep.queue, "_machine_id", lambda: "elsewhere")
+    monkeypatch.setattr(genlab.sweep.owner, "_machine_id", lambda: "elsewhere")
     silent = open_queue(grace=1)
     job = silent.claim()
     monkeypatch.undo()
@@ -184,10 +252,11 @@ def test_a_process_without_heartbeats_loses_its_runs(open_queue, monkeypatch: py
     alive = open_queue(grace=1)
     other = alive.claim()
     assert other.number == 1
-    for _ in range(30):
-        threading.Event().wait(0.15)
+    deadline = time.monotonic() + HANG_SECONDS
+    while (taken := alive.claim()).number != job.number and time.monotonic() < deadline:
+        alive.requeue(taken)
+        time.sleep(0.15)
         alive.heartbeat()
-    taken = alive.claim()
     assert taken.number == job.number
     assert silent.heartbeat() == [job] and not silent.finish(job, 1.0)
     assert alive.heartbeat() == [] and alive.finish(taken, 1.0) and alive.finish(other, 1.0)
@@ -242,8 +311,9 @@ def test_a_changed_definition_is_an_error_with_the_differences(open_queue):
     with pytest.raises(UsageError, match="(?s)another definition.*maximize") as refused:
         open_queue(metric="{name: test/loss, goal: maximize}")
     advice = shlex.split(str(refused.value).rpartition("): ")[2])  # works as typed, also with a space in the path
-    assert advice[:2] == ["rm", queue.storage.url.database] or advice[3] == queue.definition.name
-    queue._optuna.create_new_study([StudyDirection.MINIMIZE], "another sweep in the same database")
+    assert advice[:2] == ["rm", str(queue.storage.file)] or advice[3] == queue.definition.name
+    with queue.storage.locked():
+        queue._optuna.create_new_study([StudyDirection.MINIMIZE], "another sweep in the same storage")
     queue.claim()
     with pytest.raises(UsageError, match=r"Ctrl-C there twice\), then delete .*: optuna delete-study --study-name"):
         open_queue(metric="{name: test/loss, goal: maximize}")
@@ -359,12 +429,17 @@ def test_hyperband_compares_with_all_runs(open_queue):
     [
         ("nonsense", "is not an address"),
         ("nonsense:secret@host", "is not an address"),
-        ("mysql://user:secret@host/name", "is neither sqlite:///FILE nor postgresql"),
-        ("sqlite://", "is neither sqlite:///FILE nor postgresql"),
-        ("sqlite:///sweep.db?mode=ro", "which an SQLite file does not take"),
+        ("mysql://user:secret@host/name", "is not of the form sqlite:///FILE"),
+        ("sqlite://", "is not of the form sqlite:///FILE"),
+        ("sqlite:///sweep.db?mode=ro", "which a file does not take"),
         ("sqlite:///text.txt", "file is not a database"),
         ("sqlite:///text.txt/sweep.db", "File exists"),
         ("sqlite:////proc/sweep.db", "No such file or directory"),
+        ("sqlite://text.txt/sweep.db", "write three slashes before a file: sqlite:///FILE"),
+        ("journal:///text.txt", "the file is not a journal of Optuna"),
+        ("journal:///text.txt/sweep.log", "Not a directory"),
+        ("journal:///none/sweep.log", "No such file or directory); give another file"),
+        ("journal:////proc/sweep.log", "No such file or directory"),
         ("postgresql://127.0.0.1:1/none", "refused"),
         ("postgresql://user:secret@127.0.0.1:1/none", "refused"),
         ("postgresql://user@127.0.0.1:1/none?password=secret", "refused"),
@@ -380,7 +455,7 @@ def test_an_unusable_storage_is_an_error_in_one_line(
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("words")
     with pytest.raises(UsageError, match="storage") as error:
-        Storage(url, "sweep", 60)
+        open_storage(url, "sweep", 60)
     message = str(error.value)
     assert reason in message and "secret" not in message and "\n" not in message
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
@@ -390,18 +465,18 @@ def test_an_unusable_storage_is_an_error_in_one_line(
 def test_a_storage_that_another_process_keeps_locked_is_an_error(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(genlab.sweep.storage, "OPEN_SECONDS", 1)
+    monkeypatch.setattr(genlab.sweep.database, "OPEN_SECONDS", 1)
     url = f"sqlite:///{tmp_path}/my sweep.db" if kind == "sqlite" else request.getfixturevalue("postgres")
-    holder = Storage(url, "sweep", 60)
+    holder = open_storage(url, "sweep", 60)
     with holder.locked():
-        Storage(url, "sweep", 60).close()  # a busy sweep does not keep a new process waiting
-    with holder.locked(TABLES_LOCK), pytest.raises(UsageError, match="cannot use the storage"):
-        Storage(url, "sweep", 60)
-    Storage(url, "sweep", 60).close()
+        open_storage(url, "sweep", 60).close()  # a busy sweep does not keep a new process waiting
+    with holder._process_lock(TABLES_LOCK), pytest.raises(UsageError, match="cannot use the storage"):
+        open_storage(url, "sweep", 60)
+    open_storage(url, "sweep", 60).close()
     holder.close()
 
 
 def test_the_options_of_an_address_are_respected():
     """A server that never answers is given up after the seconds of connect_timeout."""
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(UsageError, match="timeout expired"):
-        Storage(f"postgresql://127.0.0.1:{server.getsockname()[1]}/none?connect_timeout=2", "sweep", 60)
+        open_storage(f"postgresql://127.0.0.1:{server.getsockname()[1]}/none?connect_timeout=2", "sweep", 60)
