@@ -87,7 +87,7 @@ class RayFleet:
         self._connect()
         self._home = self._mark()
         self._actor = self._describe_actor()
-        self._new = self._make(1)
+        self._new = [self.new_worker()]
         ready, notice = threading.Event(), threading.Timer(WAIT_SECONDS, self._say_what_is_missing)
         notice.daemon = True
         notice.start()
@@ -188,7 +188,9 @@ class RayFleet:
         return [self.new_worker() for _ in range(int(max(0, count)))]
 
     def new_worker(self) -> RayWorker:
-        """Returns a worker that asks Ray for a place when it is needed."""
+        """Returns a worker that asks Ray for a place when it is needed, or the one that `open` made."""
+        if self._new:
+            return self._new.pop()
         new = RayWorker(lambda: self._actor.remote(self._home, self._variables), self._home, self._sender, self._notify)
         self.workers.append(new)
         return new
