@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,7 @@ from genlab.runs.folder import write_atomically
 
 SIGNAL_SECONDS = 120
 """A job is told to stop this long before its time is over."""
+POLL_SECONDS = 0.1
 STOP_SECONDS = 90.0
 """How long a job may take to write its checkpoints before its process is killed."""
 SHORT = {"-p": "partition", "-t": "time", "-A": "account", "-q": "qos", "-c": "cpus-per-task", "-C": "constraint"}
@@ -51,6 +53,8 @@ class Task(Checkpointable):
     def __call__(self) -> int:
         signal.signal(signal.SIGTERM, self._end)  # by scancel, or by a preemption after which Slurm itself requeues
         self._process = subprocess.Popen(self.command, cwd=self.folder, start_new_session=True)
+        while not self._has_ended():
+            time.sleep(POLL_SECONDS)
         return self._process.wait()
 
     def checkpoint(self) -> DelayedSubmission:
@@ -63,12 +67,21 @@ class Task(Checkpointable):
         sys.exit(128 + number)
 
     def _stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        if self._process is None:
+            return
+        self._process.terminate()
+        until = time.monotonic() + STOP_SECONDS
+        while not self._has_ended() and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+        self._process.kill()
+
+    def _has_ended(self) -> bool:
+        """Whether the command has ended. A signal handler may ask while another call waits, unlike `Popen.wait`."""
+        assert self._process is not None
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
 
 def parse_options(text: str) -> dict[str, Any]:
