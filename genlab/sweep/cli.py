@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from genlab.arguments import Parser, discard_output, find_in_current_folder, positive, share
@@ -11,6 +12,8 @@ from genlab.runs.errors import UsageError
 from genlab.words import counted
 
 if TYPE_CHECKING:
+    from genlab.sweep.definition import Definition
+    from genlab.sweep.engine import Options, SweepResult
     from genlab.sweep.fleet import RayOptions
 
 EXAMPLES = """examples:
@@ -33,12 +36,14 @@ def run(options: argparse.Namespace) -> int:
     how = Options(devices=devices, ray=_ray_options(options), **{name: getattr(options, name) for name in own})
     try:
         sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
-        result = run_sweep(sweep, how)
+        result = run_sweep(sweep, how) if options.slurm is None else _run_on_slurm(sweep, how, options)
     except DefinitionError as error:
         raise with_program_errors(error) from None
     kept = f", {result.kept} kept from before" if result.kept else ""
     failed = f", {result.failed} failed" if result.failed else ""
     print(f"{sweep.name}: {counted(result.finished, 'run')} finished{kept}{failed}")
+    if result.goes_on:
+        return 0 if result.signal is None else 128 + result.signal
     if result.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + result.signal
@@ -51,6 +56,31 @@ def run(options: argparse.Namespace) -> int:
         print(f"{result.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
         return 1
     return 0
+
+
+def _run_on_slurm(sweep: "Definition", how: "Options", options: argparse.Namespace) -> "SweepResult":
+    """Runs a sweep in jobs of a Slurm cluster.
+
+    Raises:
+        UsageError: Options exclude each other, or submitit is not installed.
+    """
+    if options.workers == "auto" or options.devices or options.ray is not None or options.count is not None:
+        given = {"--ray": options.ray, "--devices": options.devices, "--count": options.count}
+        name = next((name for name, value in given.items() if value), "--workers auto")
+        raise UsageError(f"{name} does not go with --slurm; --workers N is the number of jobs, run_cap that of runs")
+    slurm = _slurm()
+    task = [options.file, *(f"--override={override}" for override in options.override)]
+    task += [f"--{name}={getattr(options, name)}" for name in ("root", "grace", "tries")]
+    task += [] if options.repeats is None else [f"--repeats={options.repeats}"]
+    return slurm.run_on_slurm(sweep, how, options.slurm, task, options.detach)
+
+
+def _slurm() -> ModuleType:
+    try:
+        from genlab.sweep import slurm
+    except ModuleNotFoundError:
+        raise UsageError("--slurm needs the package submitit: pip install 'genlab[slurm]'") from None
+    return slurm
 
 
 def _ray_options(options: argparse.Namespace) -> "RayOptions | None":
@@ -76,8 +106,12 @@ def agent(options: argparse.Namespace) -> int:
     """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs, or as agents on Ray."""
     from genlab.sweep.agent import run_agent
 
+    if options.slurm is not None:
+        share = [] if options.count is None else [f"--count={-(-options.count // (options.workers or 1))}"]
+        print(_slurm().submit_agents(options.sweep, options.slurm, options.workers or 1, share, options.root))
+        return 0
     if options.workers is not None and options.ray is None:
-        raise UsageError("--workers is for agents on Ray; start the command several times, or add --ray auto")
+        raise UsageError("--workers is for a cluster; add --ray or --slurm, or start the command several times")
     result = run_agent(options.sweep, options.count, options.devices or None, _ray_options(options), options.workers)
     print(f"{counted(result.finished, 'run')} finished, {result.failed} failed")
     if result.signal is not None:
@@ -193,8 +227,17 @@ def parser(prog: str = "sweep.py") -> Parser:
     two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="The sweep, as `wandb sweep` prints its name.")
     two.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use (default: all).")
-    two.add_argument("--workers", type=positive, metavar="N", help="Agents on Ray (default: as many as fit).")
+    two.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="Agents on the cluster (default: one on Slurm, as many as fit on Ray).",
+    )
     _add_ray(two)
+    _add_slurm(two)
+    two.add_argument(
+        "--root", default="runs", metavar="DIR", help="Where the output of the jobs of --slurm goes (default: runs)."
+    )
 
     three = command(report, "report")
     three.add_argument(
@@ -262,6 +305,8 @@ def _add_run(one: Parser) -> None:
     )
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
     _add_ray(one)
+    _add_slurm(one)
+    one.add_argument("--detach", action="store_true", help="With --slurm, return as soon as the jobs are submitted.")
     one.add_argument(
         "--storage",
         metavar="URL",
@@ -326,6 +371,17 @@ def _add_ray(one: Parser) -> None:
         metavar="PATH",
         help="Send this file or folder once to each Ray node that does not share this file system; may be repeated. "
         "The code, the folder of data up to 4 GiB, and files that the runs' arguments name are sent without it.",
+    )
+
+
+def _add_slurm(one: Parser) -> None:
+    one.add_argument(
+        "--slurm",
+        metavar="OPTIONS",
+        help="Submit --workers jobs to Slurm with these options of sbatch, such as '--partition=gpu --gres=gpu:1 "
+        "--time=4:00:00'. Each executes one run after the other and goes on in a new job when its time is over. The "
+        "queue is a journal in the sweep's folder, which all nodes must see, or that of --storage. Needs pip install "
+        "'genlab[slurm]'.",
     )
 
 
