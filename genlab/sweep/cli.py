@@ -36,14 +36,16 @@ def run(options: argparse.Namespace) -> int:
     how = Options(devices=devices, ray=_ray_options(options), **{name: getattr(options, name) for name in own})
     try:
         sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
+        if options.detach and options.slurm is None:
+            raise UsageError("--detach is for jobs on a Slurm cluster; add --slurm, or leave it out")
         result = run_sweep(sweep, how) if options.slurm is None else _run_on_slurm(sweep, how, options)
     except DefinitionError as error:
         raise with_program_errors(error) from None
+    if result.exit_status is not None:
+        return result.exit_status
     kept = f", {result.kept} kept from before" if result.kept else ""
     failed = f", {result.failed} failed" if result.failed else ""
     print(f"{sweep.name}: {counted(result.finished, 'run')} finished{kept}{failed}")
-    if result.goes_on:
-        return 0 if result.signal is None else 128 + result.signal
     if result.signal is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + result.signal
@@ -64,15 +66,22 @@ def _run_on_slurm(sweep: "Definition", how: "Options", options: argparse.Namespa
     Raises:
         UsageError: Options exclude each other, or submitit is not installed.
     """
-    if options.workers == "auto" or options.devices or options.ray is not None or options.count is not None:
-        given = {"--ray": options.ray, "--devices": options.devices, "--count": options.count}
-        name = next((name for name, value in given.items() if value), "--workers auto")
-        raise UsageError(f"{name} does not go with --slurm; --workers N is the number of jobs, run_cap that of runs")
-    slurm = _slurm()
-    task = [options.file, *(f"--override={override}" for override in options.override)]
-    task += [f"--{name}={getattr(options, name)}" for name in ("root", "grace", "tries")]
-    task += [] if options.repeats is None else [f"--repeats={options.repeats}"]
-    return slurm.run_on_slurm(sweep, how, options.slurm, task, options.detach)
+    _require_alone(options)
+    words = [options.file, *(f"--override={override}" for override in options.override)]
+    words += [f"--{name}={getattr(options, name)}" for name in ("root", "grace", "tries")]
+    words += [] if options.repeats is None else [f"--repeats={options.repeats}"]
+    return _slurm().run_on_slurm(sweep, how, options.slurm, words, options.detach)
+
+
+def _require_alone(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option has no meaning beside --slurm."""
+    if options.workers == "auto":
+        raise UsageError("with --slurm, --workers is the number of jobs; give a number in place of auto")
+    if options.count is not None:
+        raise UsageError("--count is for one process; with --slurm, limit the whole sweep by run_cap in its file")
+    for name, value in (("--ray", options.ray), ("--devices", options.devices)):
+        if value:
+            raise UsageError(f"{name} does not go with --slurm; leave it out")
 
 
 def _slurm() -> ModuleType:
@@ -107,8 +116,8 @@ def agent(options: argparse.Namespace) -> int:
     from genlab.sweep.agent import run_agent
 
     if options.slurm is not None:
-        share = [] if options.count is None else [f"--count={-(-options.count // (options.workers or 1))}"]
-        print(_slurm().submit_agents(options.sweep, options.slurm, options.workers or 1, share, options.root))
+        _require_alone(options)
+        _slurm().submit_agents(options.sweep, options.slurm, options.workers or 1, options.root)
         return 0
     if options.workers is not None and options.ray is None:
         raise UsageError("--workers is for a cluster; add --ray or --slurm, or start the command several times")
@@ -378,10 +387,10 @@ def _add_slurm(one: Parser) -> None:
     one.add_argument(
         "--slurm",
         metavar="OPTIONS",
-        help="Submit --workers jobs to Slurm with these options of sbatch, such as '--partition=gpu --gres=gpu:1 "
-        "--time=4:00:00'. Each executes one run after the other and goes on in a new job when its time is over. The "
-        "queue is a journal in the sweep's folder, which all nodes must see, or that of --storage. Needs pip install "
-        "'genlab[slurm]'.",
+        help="Submit an array of --workers jobs to Slurm with these options of sbatch, such as '--partition=gpu "
+        "--gres=gpu:1 --time=4:00:00'. Each job executes one run after the other, or as many at a time as it has GPUs, "
+        "and is queued again when its time is over or it is preempted. All nodes must see this folder. Needs pip "
+        "install 'genlab[slurm]'.",
     )
 
 

@@ -45,7 +45,7 @@ class SweepResult:
         kept: Number of runs that had finished before and were kept.
         failed: Number of runs that failed.
         signal: The signal that stopped this process, if any.
-        goes_on: Whether jobs of a cluster go on with the sweep.
+        exit_status: Exit status of a command that ended before the sweep, whose jobs a cluster executes.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class SweepResult:
     kept: int = 0
     failed: int = 0
     signal: int | None = None
-    goes_on: bool = False
+    exit_status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,11 @@ class Engine:
         return min((bound for bound in bounds if bound is not None), default=math.inf)
 
     def address(self) -> str | URL:
-        """Returns the address of the queue."""
-        kind, suffix = ("journal", "journal") if self.options.shared_queue else ("sqlite", "db")
-        file = self.folder.absolute() / f"sweep.{suffix}"
-        return self.options.storage or URL.create(kind, database=str(file))
+        """Returns the address of the queue: by default a journal if it is shared, or is there already."""
+        folder = self.folder.absolute()
+        shared = self.options.shared_queue or (folder / "sweep.journal").exists()
+        kind, name = ("journal", "sweep.journal") if shared else ("sqlite", "sweep.db")
+        return self.options.storage or URL.create(kind, database=str(folder / name))
 
     def open_queue(self) -> Queue:
         """Opens the queue. For a new sweep, first checks the definition against the program; nothing is written yet."""

@@ -1,5 +1,6 @@
 """Sweeps on a Slurm cluster: an array of jobs, each of which is a whole `sweep.py run` or `sweep.py agent`."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -8,22 +9,25 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from genlab.runs.config import option
 from genlab.runs.errors import UsageError
+from genlab.sweep.checks import first_point
 from genlab.sweep.definition import Definition
 from genlab.sweep.engine import Engine, Options, SweepResult, collect_signals
 from genlab.sweep.queue import Queue
-from genlab.sweep.slurm_jobs import Array, parse_options, require_slurm, submit
-from genlab.sweep.worker import Outcome
+from genlab.sweep.slurm_jobs import Array, Job, describe, parse_options, require_slurm
+from genlab.sweep.slurm_task import Task
+from genlab.sweep.worker import Outcome, search_path
 from genlab.words import counted
 
 WATCH_SECONDS = 2.0
 """How often the queue is read."""
 JOBS_SECONDS = 15.0
-"""How often Slurm is asked for the states of the jobs."""
+"""How often Slurm is asked for the jobs."""
 
 
 def run_on_slurm(
-    sweep: Definition, options: Options, slurm: str, task: Sequence[str], detach: bool = False
+    sweep: Definition, options: Options, slurm: str, words: Sequence[str], detach: bool = False
 ) -> SweepResult:
     """Executes the runs of a sweep in jobs of a Slurm cluster.
 
@@ -34,7 +38,7 @@ def run_on_slurm(
         sweep: The definition of the sweep.
         options: How to run it; `workers` is the number of jobs.
         slurm: Options of sbatch.
-        task: Options of `sweep.py run` in each job, without those that follow from `options`.
+        words: The command line of `sweep.py run` in each job, without what follows from `options`.
         detach: Whether to return when the jobs are submitted.
 
     Raises:
@@ -42,44 +46,60 @@ def run_on_slurm(
     """
     accepted = parse_options(slurm)
     require_slurm()
-    workers = options.workers if isinstance(options.workers, int) else 1
     engine = Engine(sweep, replace(options, workers=1, shared_queue=True))
+    array = Array(engine.folder / "slurm")
+    before = array.jobs()
     try:
         queue = engine.open_queue()
     finally:
         engine.fleet.close()
-    array = Array(engine.folder / "slurm")
-    missing = min(workers - len(array.states()), queue.open_runs())
-    if missing > 0:
-        command = [*command_line("run"), *task, f"--storage={_text(engine.address())}", "--no-report", "--workers=1"]
-        array.add(submit(accepted, command, int(missing), array.folder, sweep.name))
-    jobs = counted(len(array.states()), "job")
-    print(f"--slurm: {jobs} in {', '.join(array.ids)}; their output is in {array.folder}")
-    if detach:
-        return SweepResult(engine.folder, goes_on=True)
-    return Watcher(engine, queue, array).watch()
+    with contextlib.closing(queue.storage):
+        missing = min(int(options.workers or 1), queue.open_runs()) - len(before)
+        if missing > 0:
+            command = ["run", *words, f"--storage={_text(engine.address())}", "--no-report"]
+            devices = option(engine.folders.arguments(first_point(sweep)), "trainer.devices")
+            task = _task(command, per_gpu="--devices" if devices in (None, "1") else None)
+            array.submit(task, accepted, int(missing), sweep.name)
+        if detach:
+            print(_about(array.jobs()), "The same command without --detach shows the runs.")
+            return SweepResult(engine.folder, exit_status=0)
+        return Watcher(engine, queue, array).watch()
 
 
-def submit_agents(path: str, slurm: str, workers: int, task: Sequence[str], root: str) -> str:
-    """Submits an array of agents of a W&B sweep; returns a line about it.
+def submit_agents(path: str, slurm: str, workers: int, root: str) -> None:
+    """Submits an array of agents of a W&B sweep, without those that are there already.
 
     Raises:
-        UsageError: Slurm does not accept the jobs.
+        UsageError: There is no such sweep, or Slurm does not accept the jobs.
     """
+    from genlab.sweep.agent_server import SweepServer
+
     accepted = parse_options(slurm)
     require_slurm()
-    folder = Path(root) / "slurm" / path.replace("/", "_")
-    array = submit(accepted, [*command_line("agent"), path, *task], workers, folder, path.rpartition("/")[2])
-    return f"--slurm: {counted(workers, 'agent')} in job array {array}; their output is in {folder}"
+    SweepServer(path)
+    array = Array(Path(root) / "slurm" / path.replace("/", "_"))
+    missing = workers - len(array.jobs())
+    if missing > 0:
+        array.submit(_task(["agent", path]), accepted, missing, path.rpartition("/")[2])
+    print(_about(array.jobs()), f"Their output is in {array.folder}.")
 
 
-def command_line(verb: str) -> list[str]:
-    """Returns the command of `sweep.py VERB` with this Python."""
-    return [sys.executable, "-m", "genlab", "sweep", verb]
+def _task(words: Sequence[str], per_gpu: str | None = None) -> Task:
+    command = [sys.executable, "-m", "genlab", "sweep", *words]
+    return Task(command, {"PYTHONPATH": search_path(), "PYTHONUNBUFFERED": "1"}, per_gpu)
+
+
+def _about(jobs: list[Job]) -> str:
+    """Returns how many jobs there are, and how to stop them."""
+    return f"Slurm: {describe(jobs)}. `scancel {_arrays(jobs)}` stops them; the runs are kept, and go on later."
+
+
+def _arrays(jobs: list[Job]) -> str:
+    return " ".join(dict.fromkeys(job.array for job in jobs))
 
 
 class Watcher:
-    """Shows the progress of a sweep that other processes execute, from its queue.
+    """Shows the progress of a sweep that jobs execute.
 
     Args:
         engine: Its display and its folder.
@@ -89,56 +109,63 @@ class Watcher:
 
     def __init__(self, engine: Engine, queue: Queue, array: Array) -> None:
         self._display, self._queue, self._array = engine.display, queue, array
-        self.result = SweepResult(engine.folder)
+        self._result = SweepResult(engine.folder)
         self._known = {ended.job.number for ended in queue.ended()}
-        self._asked = time.monotonic()
+        self._jobs: list[Job] = []
+        self._ask_at = 0.0
+        self._said = ""
 
     def watch(self) -> SweepResult:
-        """Shows runs until none is left.
-
-        Raises:
-            UsageError: All jobs have ended, and runs are left.
-        """
-        self._display.begin(self._queue.status())
+        """Shows the runs until none is left, no job is left, or a signal arrives."""
         received: list[int] = []
+        status = self._queue.status()
+        self._display.begin(status)
         with self._display, collect_signals(received):
-            while (self._show_ended() or self._queue.open_runs()) and not received:
-                self._require_jobs()
+            while self._update() and not received:
                 self._wait(received)
         if received:
-            ids = " ".join(self._array.ids)
-            print(f"the jobs go on; the same command shows them again, and `scancel {ids}` stops them (runs are kept)")
-            self.result.signal, self.result.goes_on = received[0], True
-            return self.result
-        self._array.cancel_waiting()
-        self.result.status = self._queue.status()
-        self._queue.storage.close()
-        return self.result
+            print(_about(self._jobs), "The same command shows the runs again.")
+            self._result.exit_status = 128 + received[0]
+        elif self._queue.open_runs():
+            left = counted(int(self._queue.open_runs()), "run")
+            print(f"error: no job is left, but {left}; {self._array.last_words()}", file=sys.stderr)
+            self._result.exit_status = 1
+        else:
+            with contextlib.suppress(UsageError):
+                self._array.cancel_waiting(self._array.jobs())
+            self._result.status = self._queue.status()
+        return self._result
+
+    def _update(self) -> bool:
+        """Shows what is new; returns whether there are jobs and runs left."""
+        if time.monotonic() > self._ask_at:
+            self._ask()
+        status = self._queue.status()
+        for ended in self._queue.ended():
+            if ended.job.number not in self._known:
+                self._known.add(ended.job.number)
+                outcome = Outcome("finished" if ended.error is None else "failed", error=ended.error)
+                outcome.early, outcome.seconds = ended.early, ended.seconds
+                self._display.run_ended(ended.job, outcome, False, ended.value, status)
+                self._result.finished += ended.error is None
+                self._result.failed += ended.error is not None
+        self._display.show(status, f"{status.running} running in {describe(self._jobs)}")
+        return bool(self._jobs and self._queue.open_runs())
+
+    def _ask(self) -> None:
+        """Asks for the jobs, unless Slurm does not answer; if none of them runs, shows why they wait."""
+        self._ask_at = time.monotonic() + JOBS_SECONDS
+        with contextlib.suppress(UsageError):
+            self._jobs = self._array.jobs()
+        waiting = describe(self._jobs)
+        if all(job.state == "PD" for job in self._jobs) and waiting != self._said:
+            self._said = waiting
+            self._display.print(waiting, "dim")
 
     def _wait(self, received: list[int]) -> None:
         until = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < until and not received:
             time.sleep(0.05)
-
-    def _show_ended(self) -> bool:
-        """Prints a line for each run that has ended since the last call; returns whether there was one."""
-        new = [ended for ended in self._queue.ended() if ended.job.number not in self._known]
-        for ended in new:
-            self._known.add(ended.job.number)
-            outcome = Outcome("finished" if ended.error is None else "failed", error=ended.error)
-            outcome.early, outcome.seconds = ended.early, ended.seconds
-            self._display.run_ended(ended.job, outcome, False, ended.value, self._queue.status())
-            self.result.finished += outcome.state == "finished"
-            self.result.failed += outcome.state == "failed"
-        return bool(new)
-
-    def _require_jobs(self) -> None:
-        if time.monotonic() < self._asked + JOBS_SECONDS:
-            return
-        self._asked = time.monotonic()
-        if not self._array.states() and self._queue.open_runs():
-            left = counted(int(self._queue.open_runs()), "run")
-            raise UsageError(f"--slurm: all jobs have ended, and {left} wait; {self._array.last_words()}")
 
 
 def _text(address: str | URL) -> str:

@@ -1,237 +1,190 @@
-"""Jobs of Slurm that execute a command: submitted as an array, counted, and cancelled.
+"""Jobs of Slurm that execute a command: their options, how they are submitted as an array, and which are there."""
 
-submitit writes the batch script, and requeues a job when its time is over or it is preempted.
-"""
-
-import json
+import contextlib
+import io
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
+import cloudpickle
 from submitit import SlurmExecutor
-from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
-from submitit.helpers import Checkpointable
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from genlab.runs.errors import UsageError, error_message
-from genlab.runs.folder import write_atomically
+from genlab.sweep import slurm_task
+from genlab.sweep.slurm_task import Task
+from genlab.words import counted
 
 SIGNAL_SECONDS = 120
-"""A job is told to stop this long before its time is over."""
-POLL_SECONDS = 0.1
-STOP_SECONDS = 90.0
-"""How long a job may take to write its checkpoints before its process is killed."""
+"""A job is told to stop this long before its time is over, or after three quarters of a short time."""
 SHORT = {"-p": "partition", "-t": "time", "-A": "account", "-q": "qos", "-c": "cpus-per-task", "-C": "constraint"}
-SHORT |= {"-G": "gpus", "-w": "nodelist", "-x": "exclude", "-J": "job-name", "-M": "clusters", "-d": "dependency"}
-OURS = (
-    *("array", "output", "error", "input", "open-mode", "signal", "requeue", "no-requeue", "nodes", "ntasks", "wrap"),
-    *("ntasks-per-node", "chdir", "parsable", "wait", "test-only", "-N", "-n", "-a", "-o", "-e", "-i", "-D"),
-)
-"""Options of sbatch that a sweep sets itself."""
+SHORT |= {"-G": "gpus", "-w": "nodelist", "-x": "exclude", "-J": "job-name", "-d": "dependency", "-N": "nodes"}
+SHORT |= {"-n": "ntasks", "-a": "array", "-o": "output", "-e": "error", "-D": "chdir", "-M": "clusters"}
+ONE = ("nodes", "ntasks", "ntasks-per-node")
+OURS = ("array", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "chdir", "wrap", "wait", "parsable")
+"""Options that are set here, or that change what sbatch does."""
+Options = Mapping[str, str | bool]
 
 
-class Task(Checkpointable):
-    """Executes a command in a job. The command is told to stop when the job must end, and begins again when it goes on.
+@dataclass(frozen=True)
+class Job:
+    """A job that waits or runs: its id, such as 12_3, Slurm's short name of its state, and why it waits."""
 
-    Args:
-        command: The command.
-        folder: The folder in which it is executed.
-    """
+    name: str
+    state: str
+    reason: str
 
-    def __init__(self, command: Sequence[str], folder: str) -> None:
-        self.command, self.folder = list(command), folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> int:
-        signal.signal(signal.SIGTERM, self._end)  # by scancel, or by a preemption after which Slurm itself requeues
-        self._process = subprocess.Popen(self.command, cwd=self.folder, start_new_session=True)
-        while not self._has_ended():
-            time.sleep(POLL_SECONDS)
-        return self._process.wait()
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Stops the command; returns what goes on after the job was requeued."""
-        self._stop()
-        return DelayedSubmission(Task(self.command, self.folder))
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        self._stop()
-        sys.exit(128 + number)
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        until = time.monotonic() + STOP_SECONDS
-        while not self._has_ended() and time.monotonic() < until:
-            time.sleep(POLL_SECONDS)
-        self._process.kill()
-
-    def _has_ended(self) -> bool:
-        """Whether the command has ended. A signal handler may ask while another call waits, unlike `Popen.wait`."""
-        assert self._process is not None
-        try:
-            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
+    @property
+    def array(self) -> str:
+        return self.name.partition("_")[0]
 
 
-def parse_options(text: str) -> dict[str, Any]:
+def parse_options(text: str) -> dict[str, str | bool]:
     """Returns the options of sbatch in a text, by their long names; True is the value of one without a value.
 
     Raises:
-        UsageError: It is no list of options, one of them is set by the sweep itself, or there is no time limit.
+        UsageError: It is no list of options, or one of them is set by the sweep itself.
 
     Examples:
-        >>> parse_options("--partition=gpu -t 4:00:00 --exclusive")
+        >>> parse_options("--partition=gpu -t 4:00:00 --nodes=1 --exclusive")
         {'partition': 'gpu', 'time': '4:00:00', 'exclusive': True}
     """
-    options: dict[str, Any] = {}
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--slurm {text!r}: {error}") from None
+    options: dict[str, str | bool] = {}
     while words:
         word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if name in OURS or name.removeprefix("--") in OURS:
-            raise UsageError(f"--slurm: leave out {name}, which a sweep sets itself; --workers is the number of jobs")
-        if not re.fullmatch(r"--[a-z][a-z-]+", name) and name not in SHORT:
-            raise UsageError(f"--slurm: {word} is not an option of sbatch in its long form, such as --partition=gpu")
-        if not equals and words and not words[0].startswith("-"):
+        option, _, value = word.partition("=")
+        name = SHORT.get(option, option.removeprefix("--"))
+        if not re.fullmatch(r"--[a-z][a-z0-9-]+", option) and option not in SHORT:
+            raise UsageError(f"--slurm: {word} is not a long option of sbatch, such as --partition=gpu")
+        if not value and words and not words[0].startswith("-"):
             value = words.pop(0)
-        options[SHORT.get(name, name.removeprefix("--"))] = value or True
-    if "time" not in options:
-        raise UsageError("--slurm: add --time, such as --time=4:00:00; a worker goes on in a new job after it")
-    minutes(str(options["time"]))
+        if name in ONE and value != "1":
+            raise UsageError(f"--slurm: leave out {option}: each job is one process, and --workers is their number")
+        if name in (*OURS, "clusters"):
+            raise UsageError(f"--slurm: leave out {option}, which sweep.py sets itself, or cannot use")
+        if name not in ONE:
+            options[name] = value or True
     return options
 
 
-def minutes(text: str) -> int:
-    """Returns the minutes of a time limit of Slurm, at least one: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
-
-    Raises:
-        UsageError: It is none of these.
+def seconds(limit: str) -> int | None:
+    """Returns the seconds of a time limit of Slurm: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S; None for any other text.
 
     Examples:
-        >>> minutes("90"), minutes("4:00:00"), minutes("1-12")
-        (90, 240, 2160)
+        >>> seconds("90"), seconds("4:00:00"), seconds("1-12"), seconds("UNLIMITED")
+        (5400, 14400, 129600, None)
     """
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
     if found is None:
-        raise UsageError(f"--slurm: --time={text} is no time limit of Slurm, such as 4:00:00 or 1-12:00:00")
-    days, *parts = found.groups()
-    first, second, third = (int(part or 0) for part in parts)
-    if days is not None:
-        seconds = int(days) * 86400 + first * 3600 + second * 60 + third
-    elif parts[2] is not None:
-        seconds = first * 3600 + second * 60 + third
-    else:
-        seconds = first * 60 + second
-    return max(1, seconds // 60)
-
-
-def submit(options: Mapping[str, Any], command: Sequence[str], count: int, folder: Path, name: str) -> str:
-    """Submits an array of jobs that execute the same command in the current folder.
-
-    Args:
-        options: Options of sbatch.
-        command: The command.
-        count: Number of jobs.
-        folder: Folder of their output.
-        name: Name of the jobs.
-
-    Returns:
-        The id of the array.
-
-    Raises:
-        UsageError: There is no Slurm on this machine, or it refuses the jobs.
-    """
-    limit = minutes(str(options["time"]))
-    delay = min(SIGNAL_SECONDS, limit * 15)
-    is_new = not folder.exists()
-    own = {"requeue": True, **options}
-    srun = [f"--cpus-per-task={options['cpus-per-task']}"] if "cpus-per-task" in options else []
-    try:
-        executor = SlurmExecutor(folder, max_num_timeout=10**6)
-        executor.update_parameters(
-            job_name=f"genlab-{name}",
-            time=limit,
-            array_parallelism=count,
-            signal_delay_s=delay,
-            stderr_to_stdout=True,
-            wckey=None,
-            additional_parameters=own,
-            srun_args=srun,
-        )
-        with executor.batch():
-            jobs = [executor.submit(Task(command, os.getcwd())) for _ in range(count)]
-        return jobs[0].job_id.partition("_")[0]
-    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise UsageError(f"--slurm: the jobs were not accepted ({_reason(error)})") from None
+        return None
+    days, *parts = [int(part) for part in found.groups("0")]
+    if found[1] is None and found[4] is None:  # without days and hours
+        parts = [0, *parts[:2]]
+    return days * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2]
 
 
 def require_slurm() -> None:
-    """Raises UsageError if this machine has no commands of Slurm."""
-    missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
-    if missing:
-        raise UsageError(f"--slurm: there is no {missing[0]} here; start the command on a login node of the cluster")
+    """Checks that this machine has the commands of Slurm.
 
-
-def alive(arrays: Sequence[str]) -> dict[str, str] | None:
-    """Returns the state of each job of these arrays that waits or runs; None if Slurm does not answer."""
-    if not arrays:
-        return {}
-    command = ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(arrays)}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        return {} if "Invalid job id" in answer.stderr else None
-    return dict(line.split()[:2] for line in answer.stdout.splitlines() if len(line.split()) >= 2)
+    Raises:
+        UsageError: It has not.
+    """
+    if missing := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
+        raise UsageError(f"--slurm: there is no {missing[0]} on this machine; give the command on a login node")
 
 
 class Array:
-    """The arrays of jobs that have been submitted for a sweep.
+    """The jobs of one sweep, and the folder of their scripts and output.
 
     Args:
-        folder: Folder of their output, and of the file that names them.
+        folder: The folder. Slurm tells for each job where its script is.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._file = folder / "jobs.json"
-        self.ids: list[str] = json.loads(self._file.read_text(encoding="utf-8")) if self._file.is_file() else []
-        self.ids = [array for array in self.ids if alive([array]) != {}]
+        self.folder = folder.absolute()
 
-    def add(self, array: str) -> None:
-        self.ids.append(array)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._file, json.dumps(self.ids))
+    def jobs(self) -> list[Job]:
+        """Returns the jobs that wait or run.
 
-    def states(self) -> dict[str, str]:
-        """Returns the state of each job that waits or runs."""
-        states = alive(self.ids)
-        return dict.fromkeys(self.ids, "UNKNOWN") if states is None else states
+        Raises:
+            UsageError: Slurm does not answer.
+        """
+        command = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--format=%i|%t|%r|%o"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise UsageError(f"--slurm: squeue fails ({_one_line(answer.stderr)}); give the same command again later")
+        lines = [line.split("|", 3) for line in answer.stdout.splitlines()]
+        return [Job(*line[:3]) for line in lines if Path(line[3]).parent == self.folder]
 
-    def cancel_waiting(self) -> None:
-        """Cancels the jobs that have not begun, as no run is left for them."""
-        subprocess.run(["scancel", "--state=PENDING", *self.ids], capture_output=True, check=False)
+    def submit(self, task: Task, options: Options, count: int, name: str) -> None:
+        """Submits an array of jobs, in the current folder.
+
+        Args:
+            task: What each of them executes.
+            options: Options of sbatch.
+            count: Number of jobs.
+            name: Name of the jobs.
+
+        Raises:
+            UsageError: Slurm does not accept them.
+        """
+        before = set(self.folder.iterdir()) if self.folder.exists() else None
+        cloudpickle.register_pickle_by_value(slurm_task)
+        limit = seconds(str(options.get("time", "")))
+        executor = SlurmExecutor(self.folder)
+        executor.update_parameters(
+            job_name=f"genlab-{name}",
+            time=None,
+            wckey=None,
+            array_parallelism=count,
+            signal_delay_s=SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4),
+            stderr_to_stdout=True,
+            srun_args=[f"--{key}={options[key]}" for key in ("cpus-per-task",) if key in options],
+            additional_parameters={"requeue": True, **{key.replace("-", "_"): options[key] for key in options}},
+        )
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints the message of sbatch, too
+                executor.submit_array([task] * count)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            for file in set(self.folder.iterdir()).difference(before or ()):
+                file.unlink()
+            if before is None:
+                self.folder.rmdir()
+            raise UsageError(f"--slurm: the jobs are not accepted ({_one_line(error_message(error))})") from None
+
+    def cancel_waiting(self, jobs: list[Job]) -> None:
+        """Cancels those of the jobs that have not begun."""
+        waiting = [job.name for job in jobs if job.state == "PD"]
+        if waiting:
+            subprocess.run(["scancel", "--state=PENDING", *waiting], capture_output=True, check=False)
 
     def last_words(self) -> str:
-        """Returns the file with the newest output of a job, and its last line."""
+        """Returns where the newest output of a job is, and its last line."""
         files = sorted(self.folder.glob("*.out"), key=lambda file: file.stat().st_mtime)
-        lines = files[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines() if files else []
-        return f"{files[-1]} ends with: {lines[-1]}" if lines else f"there is no output in {self.folder}"
+        text = files[-1].read_text(encoding="utf-8", errors="replace") if files else ""
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("srun: ")]
+        if not lines:
+            return f"they wrote nothing into {self.folder}, which all nodes must see"
+        return f"{files[-1]} ends with: {lines[-1].strip()}"
 
 
-def _reason(error: Exception) -> str:
-    """Returns the message of sbatch in one line."""
-    said = getattr(error, "stderr", None) or error.__cause__ or error
-    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-    return " ".join(text.removeprefix("sbatch: error: ").split()) or error_message(error)
+def describe(jobs: list[Job]) -> str:
+    """Returns the numbers of jobs, as in `2 jobs run, 3 wait (Priority)`."""
+    waiting = Counter(job.reason for job in jobs if job.state == "PD")
+    running = len(jobs) - waiting.total()
+    text = f"{counted(running, 'job')} run{'s' if running == 1 else ''}"
+    return text + (f", {waiting.total()} wait ({', '.join(waiting)})" if waiting else "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("sbatch: error: ", "").replace("squeue: error: ", "").split())
