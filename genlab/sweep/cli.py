@@ -237,8 +237,8 @@ def _add_run(one: Parser) -> None:
     one.add_argument(
         "--storage",
         metavar="URL",
-        help="Where the queue is: sqlite:///FILE for one machine; for several machines journal:///FILE in a folder that "
-        "they share, or postgresql://USER:PASSWORD@HOST/NAME (default: sqlite, sweep.db in the sweep's folder).",
+        help="Where the queue is: sqlite:///FILE for one machine; for several machines journal:///FILE in a folder "
+        "that they share, or postgresql://USER:PASSWORD@HOST/NAME (default: sqlite, sweep.db in the sweep's folder).",
     )
     one.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     one.add_argument(
