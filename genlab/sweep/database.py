@@ -88,6 +88,8 @@ class Database(Storage):
             )
 
     def heartbeat(self, trials: Collection[int]) -> None:
+        if not trials:
+            return
         with self._engine.begin() as connection:
             connection.execute(RECORD_HEARTBEAT, [{"trial": trial} for trial in trials])
 

@@ -240,15 +240,12 @@ class Queue:
 
     def _finish(self, trial: int, value: float | None, error: str | None, attributes: Mapping[str, Any]) -> bool:
         result = {"outcome": "finished" if error is None else "failed", "error": error, **attributes}
-        valued = (
-            error is None and value is not None and math.isfinite(value)
-        )  # a complete trial of Optuna needs a value
         try:
             self._optuna.set_trial_user_attr(trial, "result", result)
-            if valued:
-                self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])
+            if error is not None or value is None or not math.isfinite(value):
+                self._optuna.set_trial_state_values(trial, TrialState.FAIL)  # a complete trial of Optuna needs a value
             else:
-                self._optuna.set_trial_state_values(trial, TrialState.FAIL)
+                self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
         return True

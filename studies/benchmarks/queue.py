@@ -1,4 +1,4 @@
-"""The cost of a sweep's queue in one process that serves many workers. Threads take the place of workers, nothing trains.
+"""The cost of a sweep's queue in one process that serves many workers; threads take their place, and nothing trains.
 
 python -m studies.benchmarks.queue                                            # SQLite: 100, 500 and 2,000 runs
 python -m studies.benchmarks.queue --storage journal --runs 2000 --workers 100 1000
@@ -50,9 +50,9 @@ def simulate(definition: Definition, url: str, workers: int, pause: float) -> No
     assert sum(done) == runs == queue.status().finished, "runs were lost, or executed twice"
     queue.storage.close()
     print(
-        f"{queue.storage.url.get_backend_name():10} {runs:5} runs {workers:5} workers {1000 * (claims + others) / runs:7.1f}"
-        f" ms per run, the first claims {1000 * claims / len(first):6.1f} ms each;"
-        f" heartbeats {heartbeats:6.3f} s, search for silent runs {checks:6.3f} s",
+        f"{queue.storage.url.get_backend_name():10} {runs:5} runs {len(first):5} workers "
+        f"{1000 * (claims + others) / runs:7.1f} ms per run; heartbeats {heartbeats:6.3f} s a round, "
+        f"search for silent runs {checks:6.3f} s",
         flush=True,
     )
 
