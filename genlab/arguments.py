@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -56,6 +57,18 @@ def positive(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0: a whole number, or below 1 a part of one.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    number = float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) else -1.0
+    if number < 0 or (number > 1 and not number.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor a part of one, such as 0.25")
     return number
 
 

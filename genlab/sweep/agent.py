@@ -7,14 +7,13 @@ resumes it from its last.ckpt.
 
 import collections
 import contextlib
-import json
-import os
+import copy
+import functools
 import signal
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,29 +22,25 @@ from types import FrameType
 from typing import Any
 
 import rich.console
-import wandb
-import wandb.errors
 import yaml
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from genlab.packaged import find_program, sweep_command
-from genlab.runs.config import flatten, option, overridden_values, run_folder, run_name, short_key
-from genlab.runs.errors import UsageError, describe_error, error_message
+from genlab.packaged import find_program
+from genlab.runs.config import option, overridden_values, run_folder
+from genlab.runs.errors import describe_error, error_message
 from genlab.runs.folder import RunOptions, read_summary, safe_name
-from genlab.runs.wandb_access import require_wandb
-from genlab.runs.wandb_variables import MODES, variable, varied_keys
-from genlab.sweep.definition import PROGRAM, command_arguments, refuse_booleans
+from genlab.runs.wandb_variables import varied_keys
+from genlab.sweep.agent_server import AssignedRun, SweepServer
+from genlab.sweep.definition import PROGRAM, command_arguments
+from genlab.sweep.fleet import RayOptions, ray_fleet
 from genlab.sweep.sync import sync
 from genlab.sweep.worker import Outcome, Worker
-from genlab.yaml_files import load_yaml
 
 Json = dict[str, Any]
 HEARTBEAT_SECONDS = 5.0
 """Time between two heartbeats, as in `wandb agent`."""
 FIRST_IDLE_SECONDS = 0.25
 """How soon an idle agent asks again. The time doubles with each request, up to HEARTBEAT_SECONDS."""
-REQUEST_SECONDS = 30.0
-"""How long a request may take, including the attempts that W&B's client repeats after 429 and 5xx."""
 KILL_SECONDS = 30.0
 """A run that W&B stops ends with its epoch. If W&B repeats the command this much later, the run is stopped at once; if
 it does so again after twice this time, the run is killed."""
@@ -70,7 +65,13 @@ class AgentResult:
         return self.finished + self.failed + self.stopped
 
 
-def run_agent(path: str, count: int | None = None, devices: str | None = None) -> AgentResult:
+def run_agent(
+    path: str,
+    count: int | None = None,
+    devices: str | None = None,
+    ray: RayOptions | None = None,
+    workers: int | None = None,
+) -> AgentResult:
     """Executes runs of a W&B sweep until W&B has no more runs, or `count` are done.
 
     After Ctrl-C the current run finishes and no new one starts. A second Ctrl-C or SIGTERM stops the current run, and a
@@ -80,177 +81,117 @@ def run_agent(path: str, count: int | None = None, devices: str | None = None) -
         path: ENTITY/PROJECT/ID, PROJECT/ID or ID of the sweep. W&B's settings give the parts that are left out.
         count: The maximum number of runs.
         devices: CUDA_VISIBLE_DEVICES of the worker.
+        ray: The Ray cluster whose nodes execute the runs, each worker as an agent of its own; None for one worker here.
+        workers: Number of workers on Ray. By default as many as fit.
 
     Raises:
         UsageError: There is no key, no server, or no such sweep, or its command has no ${program}.
     """
-    server = _Server(path)
+    server = SweepServer(path)
     program = find_program(server.config.get("program") or PROGRAM)
-    with tempfile.TemporaryDirectory(prefix="genlab-agent-") as folder:
-        agent = _Agent(server, program, Path(folder), count, devices)
-        with agent.handle_signals():
-            return agent.work()
+    with tempfile.TemporaryDirectory(prefix="genlab-agent-") as folder, contextlib.ExitStack() as stack:
+        number = 1
+        environment = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
+        new_worker: Callable[[], Worker] = functools.partial(Worker, program, environment)
+        if ray is not None:
+            command = [str(word) for word in server.config["command"]]
+            root, data = option(command, "run.root") or "runs", option(command, "data.root") or "data"
+            variables = {"WANDB_API_KEY": server.key} if server.key else {}
+            fleet = ray_fleet(program, root, ray, workers, data, variables, print)
+            stack.callback(fleet.close)
+            fleet.open()
+            number, new_worker = workers or fleet.room(), fleet.new_worker
+        budget = None if count is None else threading.Semaphore(count)
+        agents = [_Agent(copy.copy(server), Path(folder), budget, new_worker) for _ in range(number)]
+        with _handle_signals(agents):
+            return _work_together(agents)
 
 
-@dataclass
-class _AssignedRun:
-    """A run that W&B assigned to this agent, and how it ended."""
+def _work_together(agents: Sequence["_Agent"]) -> AgentResult:
+    """Lets each agent work in a thread of its own; returns the sums of their results."""
+    errors: list[BaseException] = []
 
-    id: str
-    values: Json
-    swept: list[str]
-    resumed: bool
-    outcome: Outcome | None = None
-    log: Path | None = None
-    stop_time: float | None = None
-    """When W&B commanded to stop it, by time.monotonic()."""
-
-    @property
-    def name(self) -> str:
-        values = {short_key(key): value for key, value in flatten(self.values).items()}
-        name = run_name(values, values, self.swept)
-        return self.id if name == "default" else f"{self.id} {name}"
-
-
-class _Server:
-    """The requests of an agent to the W&B server.
-
-    Args:
-        path: The path of the sweep.
-
-    Raises:
-        UsageError: W&B cannot be used, or the sweep does not exist.
-    """
-
-    def __init__(self, path: str) -> None:
-        entity, project, self.sweep = _parse(path)
-        _require_online()
-        self._api = wandb.Api()
-        os.environ.pop("WANDB_SERVICE", None)  # so that the worker starts a W&B service of its own
-        self.entity = entity or self._api.settings["entity"]
-        self.project = project or self._api.settings["project"] or "uncategorized"
-        self._project: Json = {"entity": self.entity, "project": self.project}
-        self.config = self._definition()
-        self._agent = ""
-
-    def register(self) -> None:
-        query = """mutation CreateAgent($host: String!, $project: String, $entity: String, $sweep: String!) {
-            createAgent(input: {host: $host, projectName: $project, entityName: $entity, sweep: $sweep}) {
-                agent { id }
-            }
-        }"""
-        answer = self._require(query, host=socket.gethostname(), sweep=self.sweep, **self._project)
-        self._agent = answer["createAgent"]["agent"]["id"]
-
-    def heartbeat(self, running: Sequence[str]) -> list[Json]:
-        """Sends a heartbeat and returns W&B's commands.
-
-        Args:
-            running: Ids of the current runs.
-
-        Raises:
-            WandbApiFailedError: The server did not answer, or it refused the request.
-        """
-        query = """mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSONString) {
-            agentHeartbeat(input: {id: $id, metrics: $metrics, runState: $runState}) { agent { id } commands }
-        }"""
-        states = json.dumps(dict.fromkeys(running, True))
-        answer = self._execute(query, id=self._agent, metrics="{}", runState=states)
-        return json.loads(answer["agentHeartbeat"]["commands"])
-
-    def state(self, run: str) -> str | None:
-        """Returns W&B's state of a run; None for an unknown run."""
-        query = """query RunState($project: String!, $entity: String, $name: String!) {
-            project(name: $project, entityName: $entity) { run(name: $name) { state } }
-        }"""
-        found = (self._execute(query, name=run, **self._project)["project"] or {}).get("run")
-        return found and found["state"]
-
-    def end(self, run: _AssignedRun, text: str, preempted: bool) -> None:
-        """Reports to W&B the end of a run whose own process could not do so.
-
-        Args:
-            run: The run.
-            text: Why it ended, for W&B's log of the run.
-            preempted: Whether the next agent may resume it.
-        """
-        started = self.state(run.id) != "pending"
-        settings = wandb.Settings(
-            sweep_id=self.sweep,
-            console="off",
-            silent=True,
-            x_disable_stats=True,
-            init_timeout=REQUEST_SECONDS,
-            finish_timeout=REQUEST_SECONDS,
-            stop_fn=lambda: None,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            config = None if started else run.values
-            init: Json = {"id": run.id, "resume": "allow", "mode": "online", "dir": folder, "config": config}
-            resumed = wandb.init(**self._project, **init, settings=settings)
-            if preempted:
-                resumed.mark_preempting()
-            resumed.write_logs(text)
-            resumed.finish(exit_code=1)
-
-    def _definition(self) -> Json:
-        query = """query SweepWithRuns($entity: String, $project: String, $sweep: String!) {
-            project(name: $project, entityName: $entity) { sweep(sweepName: $sweep) { id name state config } }
-        }"""
-        project = self._require(query, sweep=self.sweep, **self._project)["project"]
-        if not project or not project["sweep"]:
-            where = "/".join(filter(None, [self.entity, self.project]))
-            raise UsageError(
-                f"W&B has no sweep {self.sweep} in {where}; give ENTITY/PROJECT/ID as `wandb sweep` printed it"
-            )
-        config = load_yaml(project["sweep"]["config"])
-        if "repeats" in config:
-            advice = "give the seeds as values of seed_everything in a new sweep"
-            raise UsageError(f"the sweep {self.sweep} has repeats, which W&B does not know and ignores; {advice}")
-        command = config.get("command") or ["${program}", "${args}"]
-        if "${program}" not in command:
-            raise UsageError(f"the command of sweep {self.sweep} has no ${{program}}; use `wandb agent` for it")
-        values = {key: spec.get("values", [spec.get("value")]) for key, spec in config.get("parameters", {}).items()}
-        if error := refuse_booleans(command, config.get("program") or PROGRAM, values):
-            raise UsageError(f"the command of sweep {self.sweep} cannot work: {error} in a new sweep")
-        return {**config, "command": command[command.index("${program}") + 1 :]}
-
-    def _require(self, query: str, **variables: Any) -> Json:
-        """As `_execute`, for requests that must succeed before the first run."""
+    def work(agent: _Agent) -> None:
         try:
-            return self._execute(query, **variables)
-        except WandbApiFailedError as error:
-            reason = error_message(error)
-            raise UsageError(f"W&B refuses the sweep {self.sweep} ({reason}); check the path and the key") from None
+            agent.work()
+        except BaseException as error:
+            errors.append(error)
+            for other in agents:
+                other.exit(other.result.signal)
 
-    def _execute(self, query: str, **variables: Any) -> Json:
-        return self._api._service_api.execute_graphql(query, variables, REQUEST_SECONDS)
+    threads = [threading.Thread(target=work, args=(agent,), daemon=True) for agent in agents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.05)
+    if errors:
+        raise errors[0]
+    results = [agent.result for agent in agents]
+    sums = {name: sum(getattr(one, name) for one in results) for name in ("finished", "failed", "stopped")}
+    return AgentResult(**sums, signal=results[0].signal)
+
+
+@contextmanager
+def _handle_signals(agents: Sequence["_Agent"]) -> Iterator[None]:
+    """Passes on Ctrl-C and SIGTERM."""
+    interrupts = 0
+    plural = "s" if len(agents) > 1 else ""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        busy = [agent for agent in agents if agent.current is not None]
+        for agent in agents:
+            agent.exit(number)
+        if number == signal.SIGTERM or interrupts > 1:
+            for agent in busy:
+                (agent.kill if interrupts > 2 else agent.stop)()
+        if number == signal.SIGTERM:
+            return
+        if not busy and interrupts > 1:
+            raise KeyboardInterrupt
+        if not busy:
+            print("exiting")
+        elif interrupts == 1:
+            print(f"finishing the current run{plural}; press Ctrl-C again to stop")
+        elif interrupts == 2:
+            print(f"stopping the current run{plural}; press Ctrl-C again to kill")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Agent:
-    """Executes one run at a time in a worker. A thread waits for the run; the main thread communicates with W&B.
+    """Executes one run at a time in a worker. A thread waits for the run, another one communicates with W&B.
 
     Args:
         server: The W&B server, for one sweep.
-        program: The program of the sweep.
         folder: Folder of the parameter files that wandb.init reads.
-        count: The maximum number of runs.
-        devices: CUDA_VISIBLE_DEVICES of the worker.
+        budget: How many runs all agents of this process may still begin; None without a limit.
+        new_worker: Returns a new worker of the sweep's program.
     """
 
-    def __init__(self, server: _Server, program: Path, folder: Path, count: int | None, devices: str | None) -> None:
+    def __init__(
+        self,
+        server: SweepServer,
+        folder: Path,
+        budget: threading.Semaphore | None,
+        new_worker: Callable[[], Worker],
+    ) -> None:
         self.server = server
         self.swept = varied_keys(server.config.get("parameters", {}))
-        self.program = program
         self.folder = folder
-        self.count = count
-        self.environment = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
         self.result = AgentResult()
-        self.current: _AssignedRun | None = None
-        self.assigned: collections.deque[_AssignedRun] = collections.deque()
-        self._worker = Worker(program, self.environment)
-        self._exiting = False
-        self._interrupts = 0
+        self.current: AssignedRun | None = None
+        self.assigned: collections.deque[AssignedRun] = collections.deque()
+        self._budget, self._reserved = budget, False
+        self._new_worker = new_worker
+        self._worker = new_worker()
+        self._exiting = threading.Event()
         self._server_answers = True
         self._wake_up: SimpleQueue[None] = SimpleQueue()  # unlike an Event, a signal handler may use it
         self._console = rich.console.Console(highlight=False, markup=False, soft_wrap=True)
@@ -258,6 +199,8 @@ class _Agent:
     def work(self) -> AgentResult:
         """Executes runs; see `run_agent`."""
         try:
+            if not self._worker.wait_until_ready(self._exiting):
+                return self.result
             self._worker.check([])  # imports the program, so that no run waits for it
             self._worker.require_gpus()
             self.server.register()
@@ -274,23 +217,32 @@ class _Agent:
             self._worker.close()
         return self.result
 
-    @contextmanager
-    def handle_signals(self) -> Iterator[None]:
-        handlers = {signal.SIGINT: self._on_interrupt, signal.SIGTERM: self._on_terminate}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def exit(self, number: int | None = None) -> None:
+        """Lets the agent end after its current run."""
+        self.result.signal = number
+        self._exiting.set()
+        self._wake_up.put(None)
+
+    def stop(self) -> None:
+        """Stops the current run."""
+        self._worker.stop()
+
+    def kill(self) -> None:
+        self._worker.kill()
 
     def _is_done(self) -> bool:
         """Finishes a run that has ended; returns whether the agent is done."""
         if self.current is not None and self.current.outcome is not None:
             self._finish(self.current, self.current.outcome)
-            self.current = None
-        enough = self.count is not None and self.result.runs >= self.count
-        return self.current is None and (self._exiting or enough)
+            self.current, self._reserved = None, False
+        if self.current is not None:
+            return False
+        return self._exiting.is_set() or not self._reserve() or not self._worker.wait_until_ready(self._exiting)
+
+    def _reserve(self) -> bool:
+        """Returns whether another run may begin."""
+        self._reserved = self._reserved or self._budget is None or self._budget.acquire(blocking=False)
+        return self._reserved
 
     def _heartbeat(self) -> list[Json]:
         """Returns W&B's commands; an empty list while the server does not answer, which is printed once."""
@@ -299,11 +251,11 @@ class _Agent:
         except WandbApiFailedError as error:
             status = error.response.http_status if error.response is not None else None
             if status in FINAL_STATUSES:
-                if not self._exiting:
+                if not self._exiting.is_set():
                     self._console.print(
                         f"W&B does not accept this agent any more ({error_message(error)})", style="red"
                     )
-                self._exiting = True
+                self._exiting.set()
             elif self._server_answers:
                 self._console.print(f"W&B does not answer ({error_message(error)}); trying again", style="yellow")
             self._server_answers = False
@@ -317,16 +269,16 @@ class _Agent:
         match command["type"]:
             case "run" | "resume" as kind:
                 values = {key: item["value"] for key, item in command["args"].items()}
-                self.assigned.append(_AssignedRun(command["run_id"], values, self.swept, kind == "resume"))
+                self.assigned.append(AssignedRun(command["run_id"], values, self.swept, kind == "resume"))
             case "stop" if self.current is not None and command["run_id"] == self.current.id:
                 self._stop_run(self.current)
             case "exit":
-                self._exiting = True
+                self._exiting.set()
                 if self.current is not None:
                     self.current.stop_time = time.monotonic()
                     self._worker.stop()
 
-    def _stop_run(self, run: _AssignedRun) -> None:
+    def _stop_run(self, run: AssignedRun) -> None:
         """Stops a run at the end of its epoch, so that the worker stays alive; if W&B repeats the command, at once."""
         now = time.monotonic()
         if run.stop_time is None:
@@ -337,11 +289,11 @@ class _Agent:
             self._worker.stop()
 
     def _start_next(self) -> None:
-        if self.current is None and self.assigned and not self._exiting:
+        if self.current is None and self.assigned and not self._exiting.is_set():
             self.current = self.assigned.popleft()
             threading.Thread(target=self._execute_run, args=(self.current,), daemon=True).start()
 
-    def _execute_run(self, run: _AssignedRun) -> None:
+    def _execute_run(self, run: AssignedRun) -> None:
         """Executes a whole run, in a thread."""
         try:
             args = command_arguments(self.server.config["command"], run.values)
@@ -354,7 +306,7 @@ class _Agent:
         run.outcome = outcome
         self._wake_up.put(None)
 
-    def _run_environment(self, run: _AssignedRun) -> dict[str, str]:
+    def _run_environment(self, run: AssignedRun) -> dict[str, str]:
         """Returns the environment variables by which `wandb agent` configures the wandb.init of a run."""
         parameters = self.folder / f"{run.id}.yaml"
         wrapped = {key: {"value": value} for key, value in run.values.items()}
@@ -367,13 +319,13 @@ class _Agent:
             **({"WANDB_ENTITY": self.server.entity} if self.server.entity else {}),
         }
 
-    def _finish(self, run: _AssignedRun, outcome: Outcome) -> None:
+    def _finish(self, run: AssignedRun, outcome: Outcome) -> None:
         """Counts the run, prints how it ended, and reports it to W&B."""
         state = "stopped" if outcome.state == "finished" and outcome.early else outcome.state
         line = f"{run.name}  {state}"
         if state == "finished":
             self.result.finished += 1
-        elif state == "stopped":
+        elif state in ("stopped", "lost"):
             self.result.stopped += 1
         else:
             self.result.failed += 1
@@ -381,16 +333,16 @@ class _Agent:
         metric = (self.server.config.get("metric") or {}).get("name")
         if metric in outcome.metrics:
             line += f"  {metric} {outcome.metrics[metric]:.4g}"
-        style = {"finished": "green", "stopped": "yellow"}.get(state, "red")
+        style = {"finished": "green", "stopped": "yellow", "lost": "yellow"}.get(state, "red")
         self._console.print(f"{line}  {outcome.seconds:.1f} s", style=style)
         self._report_end(run, outcome)
         if outcome.state == "stopped":
             self._worker.close()
-            self._worker = Worker(self.program, self.environment)
+            self._worker = self._new_worker()
 
-    def _report_end(self, run: _AssignedRun, outcome: Outcome) -> None:
+    def _report_end(self, run: AssignedRun, outcome: Outcome) -> None:
         """Reports the end of a run to W&B, unless the run's own process has done so."""
-        preempted = outcome.state == "stopped" and run.stop_time is None
+        preempted = outcome.state in ("stopped", "lost") and run.stop_time is None
         try:
             if not preempted and self.server.state(run.id) not in ACTIVE_STATES:
                 return
@@ -406,46 +358,6 @@ class _Agent:
         """Waits until the time is over, the run ends, or a signal arrives."""
         with contextlib.suppress(Empty):
             self._wake_up.get(timeout=seconds)
-
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.result.signal, self._exiting = number, True
-        self._interrupts += 1
-        if self.current is None and self._interrupts > 1:
-            raise KeyboardInterrupt
-        if self.current is None:
-            self._console.print("exiting")
-        elif self._interrupts == 1:
-            self._console.print("finishing the current run; press Ctrl-C again to stop it")
-        elif self._interrupts == 2:
-            self._console.print("stopping the current run; press Ctrl-C again to kill it")
-            self._worker.stop()
-        else:
-            self._worker.kill()
-        self._wake_up.put(None)
-
-    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        self.result.signal, self._exiting = number, True
-        if self.current is not None:
-            self._worker.stop()
-        self._wake_up.put(None)
-
-
-def _parse(path: str) -> tuple[str | None, str | None, str]:
-    """Splits the path of a sweep into entity, project and id."""
-    *outer, sweep = path.split("/")
-    if len(outer) > 2 or not sweep:
-        raise UsageError(f"{path!r} is not the path of a sweep; give ENTITY/PROJECT/ID as `wandb sweep` printed it")
-    entity, project = [None, None, *(part or None for part in outer)][-2:]
-    return entity, project, sweep
-
-
-def _require_online() -> None:
-    """Raises UsageError if W&B cannot be used from this process."""
-    mode = variable("WANDB_MODE") or "online"
-    if MODES.get(mode, "online") != "online":
-        raise UsageError(f"WANDB_MODE is {mode}, but an agent needs W&B; unset it, or use `{sweep_command('run')}`")
-    command = sweep_command("run")
-    require_wandb(f", or use `{command}`, which needs none", f"; `{command}` needs no server")
 
 
 def _resume_arguments(args: list[str], run: str) -> list[str]:

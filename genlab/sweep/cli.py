@@ -3,11 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genlab.arguments import Parser, discard_output, find_in_current_folder, positive
+from genlab.arguments import Parser, discard_output, find_in_current_folder, positive, share
 from genlab.packaged import find_file
 from genlab.runs.errors import UsageError
 from genlab.words import counted
+
+if TYPE_CHECKING:
+    from genlab.sweep.fleet import RayOptions
 
 EXAMPLES = """examples:
   PROG run quickstart                                  a sweep that comes with genlab
@@ -26,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     devices = [name for name in options.devices.split(",") if name]
     own = ("root", "workers", "storage", "count", "retry", "grace", "tries")
-    how = Options(devices=devices, **{name: getattr(options, name) for name in own})
+    how = Options(devices=devices, ray=_ray_options(options), **{name: getattr(options, name) for name in own})
     try:
         sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
         result = run_sweep(sweep, how)
@@ -49,11 +53,32 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ray_options(options: argparse.Namespace) -> "RayOptions | None":
+    """Returns how to use a Ray cluster; None without --ray.
+
+    Raises:
+        UsageError: Options exclude each other.
+    """
+    from genlab.sweep.fleet import RayOptions
+
+    only_with = {"--cpus-per-run": options.cpus_per_run, "--gpus-per-run": options.gpus_per_run, "--send": options.send}
+    if options.ray is None:
+        if given := [name for name, value in only_with.items() if value not in (None, [])]:
+            raise UsageError(f"{given[0]} is for runs on a Ray cluster; add --ray auto, or leave it out")
+        return None
+    if options.devices:
+        raise UsageError("--devices is for this machine; with --ray, give the GPUs of a run by --gpus-per-run")
+    cpus = 1.0 if options.cpus_per_run is None else options.cpus_per_run
+    return RayOptions(options.ray, cpus, options.gpus_per_run, tuple(options.send))
+
+
 def agent(options: argparse.Namespace) -> int:
-    """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs."""
+    """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs, or as agents on Ray."""
     from genlab.sweep.agent import run_agent
 
-    result = run_agent(options.sweep, options.count, options.devices or None)
+    if options.workers is not None and options.ray is None:
+        raise UsageError("--workers is for agents on Ray; start the command several times, or add --ray auto")
+    result = run_agent(options.sweep, options.count, options.devices or None, _ray_options(options), options.workers)
     print(f"{counted(result.finished, 'run')} finished, {result.failed} failed")
     if result.signal is not None:
         return 128 + result.signal
@@ -168,6 +193,8 @@ def parser(prog: str = "sweep.py") -> Parser:
     two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="The sweep, as `wandb sweep` prints its name.")
     two.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use (default: all).")
+    two.add_argument("--workers", type=positive, metavar="N", help="Agents on Ray (default: as many as fit).")
+    _add_ray(two)
 
     three = command(report, "report")
     three.add_argument(
@@ -234,10 +261,11 @@ def _add_run(one: Parser) -> None:
         "while memory, cores and GPUs are free and runs wait.",
     )
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
+    _add_ray(one)
     one.add_argument(
         "--storage",
         metavar="URL",
-        help="Where the queue is: sqlite:///FILE for one machine; for several machines journal:///FILE in a folder "
+        help="Where the queue is: sqlite:///FILE for one machine; for several machines, journal:///FILE in a folder "
         "that they share, or postgresql://USER:PASSWORD@HOST/NAME (default: sqlite, sweep.db in the sweep's folder).",
     )
     one.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
@@ -274,6 +302,31 @@ def _add_run(one: Parser) -> None:
         help="Count a run as failed when its process has died N times (default: 3).",
     )
     one.add_argument("--root", default="runs", metavar="DIR", help="Folder of all runs (default: runs).")
+
+
+def _add_ray(one: Parser) -> None:
+    one.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="Execute the runs on a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto for the cluster of this machine, "
+        "which starts one here if there is none. --workers is then the maximum (default: as many as fit). Needs "
+        "pip install 'genlab[ray]'.",
+    )
+    one.add_argument("--cpus-per-run", type=share, metavar="N", help="CPUs of a run on Ray (default: 1).")
+    one.add_argument(
+        "--gpus-per-run",
+        type=share,
+        metavar="N",
+        help="GPUs of a run on Ray; 0.25 lets four runs share one (default: 1 if the cluster has any GPU, else 0).",
+    )
+    one.add_argument(
+        "--send",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="Send this file or folder once to each Ray node that does not share this file system; may be repeated. "
+        "The code, the folder of data up to 4 GiB, and files that the runs' arguments name are sent without it.",
+    )
 
 
 def _add_compare(one: Parser) -> None:

@@ -13,19 +13,20 @@ from typing import Any, Literal
 from sqlalchemy.engine import URL
 
 from genlab.packaged import find_program
+from genlab.runs.config import option
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import is_running, write_atomically
 from genlab.runs.wandb_variables import check_variables, variable
-from genlab.sweep.checks import check_program
+from genlab.sweep.checks import check_program, first_point
 from genlab.sweep.definition import Definition
 from genlab.sweep.display import Display
-from genlab.sweep.fleet import Fleet, LocalFleet
+from genlab.sweep.fleet import Fleet, LocalFleet, RayOptions, ray_fleet
 from genlab.sweep.parser import DefinitionError, load_definition
 from genlab.sweep.queue import Job, Queue, SweepStatus, total_runs
 from genlab.sweep.run_folders import RunFolders, settled_summary
 from genlab.sweep.storage import open_storage
 from genlab.sweep.storage_base import CONNECTION_ERRORS
-from genlab.sweep.worker import STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError
+from genlab.sweep.worker import STOP_SECONDS, Json, Outcome, Worker, WorkerDiedError, WorkerLostError
 from genlab.words import counted
 
 POLL_SECONDS = 1.0
@@ -67,6 +68,7 @@ class Options:
         retry: Repeat the runs that failed earlier.
         grace: Seconds without a heartbeat after which a run is given to another process.
         tries: A run has failed when its process has died this many times.
+        ray: The Ray cluster whose nodes execute the runs; None for this machine.
     """
 
     root: str = "runs"
@@ -77,6 +79,7 @@ class Options:
     retry: bool = False
     grace: int = GRACE_SECONDS
     tries: int = 3
+    ray: RayOptions | None = None
 
 
 def run_sweep(sweep: Definition, options: Options) -> SweepResult:
@@ -139,12 +142,11 @@ class Engine:
         self._signals: list[int] = []
         self._remaining = threading.Semaphore(options.count) if options.count is not None else None
         self._idle = threading.Lock()
+        self._no_new_points = False
         self._worker_of_trial: dict[int, Worker] = {}
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
-        self.fleet: Fleet = LocalFleet(
-            program, options.workers, options.devices, self._number_of_runs(), self.display.print
-        )
+        self.fleet = self._make_fleet(program)
 
     def run(self) -> SweepResult:
         """Executes the runs; see `run_sweep`."""
@@ -159,7 +161,8 @@ class Engine:
                 worker.kill()
             raise
         finally:
-            self.fleet.close()
+            with _collect_signals(self._signals):
+                self.fleet.close()
         if self.result.signal is None:
             if self._error is not None:
                 raise self._error
@@ -168,6 +171,15 @@ class Engine:
                 self.display.print(summary)
         self.queue.storage.close()
         return self.result
+
+    def _make_fleet(self, program: Path) -> Fleet:
+        options, most = self.options, self._number_of_runs()
+        if options.ray is None:
+            return LocalFleet(program, options.workers, options.devices, most, self.display.print)
+        limit = options.workers if isinstance(options.workers, int) else None
+        data = option(self.folders.arguments(first_point(self.sweep)), "data.root") or "data"
+        variables = {"WANDB_MODE": variable("WANDB_MODE") or "offline"}
+        return ray_fleet(program, options.root, options.ray, limit, data, variables, self.display.print)
 
     def _number_of_runs(self) -> float:
         """Returns how many runs this process may get."""
@@ -266,6 +278,8 @@ class Engine:
                 outcome, kept = self._run_job(job, worker)
             except WorkerDiedError as error:
                 outcome, kept = Outcome("crashed", error=str(error)), False
+            except WorkerLostError as error:
+                outcome, kept = Outcome("lost", error=str(error)), False
             except BaseException:
                 self.queue.requeue(job)
                 raise
@@ -282,6 +296,7 @@ class Engine:
         While none waits, others may still return theirs. One worker of this process at a time asks again and again.
         """
         job = self.queue.claim()
+        self._no_new_points |= job is None
         if job is not None or (self._idle.locked() and self.fleet.is_spare(worker)):
             return job
         with self._idle:
@@ -294,7 +309,9 @@ class Engine:
     def _count_waiting(self) -> float:
         """Returns how many runs wait for a worker of this process."""
         status = self.queue.status()
-        waiting = math.inf if status.total is None else status.total - status.finished - status.failed - status.running
+        done = status.finished + status.failed + status.running
+        total = math.inf if status.total is None else status.total
+        waiting = status.waiting if self._no_new_points else total - done
         if self.options.count is None:
             return waiting
         begun = self.result.finished + self.result.failed + len(self._worker_of_trial)
@@ -341,7 +358,7 @@ class Engine:
 
     def _record_outcome(self, job: Job, outcome: Outcome, kept: bool, given_back: bool) -> None:
         """Records the end of a run in the queue, and counts it."""
-        if given_back or outcome.state in ("stopped", "crashed"):
+        if given_back or outcome.state in ("stopped", "crashed", "lost"):
             requeued = self.queue.requeue(job, outcome.error if outcome.state == "crashed" else None)
             if requeued:
                 self.display.run_requeued(job, outcome, self.queue.status())

@@ -4,13 +4,35 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from genlab.runs.errors import UsageError
 from genlab.sweep.autoscaler import Autoscaler
 from genlab.sweep.worker import Outcome, Worker
 
+if TYPE_CHECKING:
+    from genlab.sweep.ray_fleet import RayFleet
+
 Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How to use a Ray cluster.
+
+    Args:
+        address: Its address, as `ray.init` takes it; `auto` is the cluster of this machine, or a new one here.
+        cpus: CPUs of a worker.
+        gpus: GPUs of a worker, or a part of one. By default one if the cluster has any.
+        send: Files and folders for nodes that do not share this file system.
+    """
+
+    address: str = "auto"
+    cpus: float = 1.0
+    gpus: float | None = None
+    send: tuple[str, ...] = ()
 
 
 class Fleet(Protocol):
@@ -28,7 +50,7 @@ class Fleet(Protocol):
     def close(self) -> None:
         """Ends all workers."""
 
-    def add(self, waiting: Callable[[], float]) -> list[Worker]:
+    def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
         """Returns new workers; the engine asks at the start, and then each second.
 
         Args:
@@ -95,7 +117,7 @@ class LocalFleet:
             worker.close()
         self._stack.close()
 
-    def add(self, waiting: Callable[[], float]) -> list[Worker]:
+    def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
         new, self._new = self._new, []
         return new
 
@@ -125,6 +147,19 @@ class LocalFleet:
 
     def summary(self) -> str | None:
         return None if self._scaler is None else self._scaler.summary()
+
+
+def ray_fleet(*arguments: Any) -> "RayFleet":
+    """Returns the workers on a Ray cluster, as the class RayFleet.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    try:
+        from genlab.sweep.ray_fleet import RayFleet
+    except ModuleNotFoundError:
+        raise UsageError("--ray needs the package ray: pip install 'genlab[ray]'") from None
+    return RayFleet(*arguments)
 
 
 def cores() -> int:

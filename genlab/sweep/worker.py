@@ -42,7 +42,7 @@ class Outcome:
 
     Args:
         state: `finished`; `failed`, if it raised an error; `stopped`, by a signal or a full disk, if it can resume from
-            its last checkpoint; or `crashed`, if its process died.
+            its last checkpoint; `crashed`, if its process died; or `lost`, if its machine is gone.
         metrics: The metrics that it measured.
         folder: Its run folder, if it is known.
         error: The error message in one line.
@@ -51,7 +51,7 @@ class Outcome:
         memory_full: Whether it failed because the memory of the GPU was full.
     """
 
-    state: Literal["finished", "failed", "stopped", "crashed"]
+    state: Literal["finished", "failed", "stopped", "crashed", "lost"]
     metrics: dict[str, float] = field(default_factory=dict)
     folder: str | None = None
     error: str | None = None
@@ -62,6 +62,10 @@ class Outcome:
 
 class WorkerDiedError(UsageError):
     """The worker process died each time before it answered a question."""
+
+
+class WorkerLostError(UsageError):
+    """The machine of the worker is gone."""
 
 
 OnProgress = Callable[[Json], bool]

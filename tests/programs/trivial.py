@@ -1,7 +1,9 @@
 """A program for sweeps in tests: it writes a run folder like train.py, with (x - 3)^2 as `test/loss`, in no time.
 
 Options: --x and --y, numbers; --epochs; --seconds, the duration; --fail, --die and --hang, the value of x at which it
-fails, kills its process or hangs; --deaf, the value of x at which it hangs and ignores SIGTERM.
+fails, kills its process or hangs; --deaf, the value of x at which it hangs and ignores SIGTERM; --crash and --orphan,
+the value of x at which it kills its process after a checkpoint, or its parent, if it does not continue a run; --weights,
+a file that it reads.
 """
 
 import contextlib
@@ -15,7 +17,22 @@ from genlab.runs.config import option, overridden_values, run_folder
 from genlab.runs.errors import UsageError
 from genlab.runs.folder import RunOptions, claim, read_summary, write_summary
 
-KNOWN = ("x", "y", "epochs", "seconds", "fail", "die", "hang", "deaf", "run.root", "run.experiment", "run.name")
+KNOWN = (
+    "x",
+    "y",
+    "epochs",
+    "seconds",
+    "fail",
+    "die",
+    "hang",
+    "deaf",
+    "crash",
+    "orphan",
+    "weights",
+    "run.root",
+    "run.experiment",
+    "run.name",
+)
 KNOWN += ("run.overwrite", "run.project", "run.entity", "ckpt_path", "seed_everything", "model.x", "model.y")
 
 
@@ -52,11 +69,16 @@ def main(args, report):
     folder = claim(planned) if not planned.exists() else planned
     if (checkpoint := option(args, "ckpt_path")) is not None:
         folder = Path(checkpoint).parents[1]
+        assert Path(checkpoint).is_file()
         note(planned, f"resume-in-{folder.name}")
     summary = {"state": "running", "metrics": {}, "config": given, "seconds": given.get("seconds", 0.0)}
     summary |= {"pid": os.getpid(), "host": os.uname().nodename}
     write_summary(folder, summary)
     try:
+        if checkpoint is None:
+            break_down(folder, x, given)
+        if (weights := option(args, "weights")) is not None:
+            Path(weights).read_bytes()
         metrics = train(x, given, report)
     except Exception:
         write_summary(folder, summary | {"state": "failed", "error": "planned"})
@@ -71,6 +93,17 @@ def main(args, report):
     return Result(folder, metrics)
 
 
+def break_down(folder, x, given):
+    if given.get("crash") == x:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "checkpoints" / "last.ckpt").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if given.get("orphan") == x:
+        with signals():
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1000)
+
+
 def train(x, given, report):
     if given.get("fail") == x:
         raise UsageError("x is not allowed")
@@ -83,6 +116,7 @@ def train(x, given, report):
     epochs = int(given.get("epochs", 1))
     with signals():
         for epoch in range(1, epochs + 1):
+            print("epoch", epoch, flush=True)
             time.sleep(1000 if given.get("hang") == x else given.get("seconds", 0.0) / epochs)
             if report(Progress(epoch, epochs, {"val/loss": loss})):
                 break

@@ -18,6 +18,7 @@ import genlab.sweep.agent
 from genlab.runs.errors import UsageError
 from genlab.sweep.agent import run_agent
 from genlab.sweep.definition import command_arguments
+from genlab.sweep.fleet import RayOptions
 from tests import HANG_SECONDS, wait_for
 from tests.wandb_client import Client, finished, run_names, small_sweep
 from tests.wandb_server import Run, Sweep, WandbServer
@@ -25,11 +26,12 @@ from tests.wandb_server import Run, Sweep, WandbServer
 STUB = Path(__file__).parents[2] / "programs" / "wandb_stub.py"
 
 
-def agent(path: str, count: int | None = None) -> None:
-    """Runs an agent with frequent heartbeats; the last line of output is its result."""
+def agent(path: str, count: int | None = None, ray: str | None = None) -> None:
+    """Runs an agent with frequent heartbeats, or two on Ray; the last line of output is its result."""
     genlab.sweep.agent.HEARTBEAT_SECONDS = 1.0
+    how = {} if ray is None else {"ray": RayOptions(ray), "workers": 2}
     try:
-        print(json.dumps(asdict(run_agent(path, count))))
+        print(json.dumps(asdict(run_agent(path, count, **how))))
     except UsageError as error:
         print(f"error: {error}")
         sys.exit(2)
@@ -209,6 +211,21 @@ def test_two_agents_share_a_sweep(online: Client, server: WandbServer) -> None:
     assert sorted(run.config["a"] for run in runs) == [1, 2, 3, 4, 5, 6]
     assert len({run.config["pid"] for run in runs}) == 2
     assert all((run.state, run.times_ended) == ("finished", 1) for run in runs)
+
+
+@pytest.mark.slow
+def test_agents_on_ray_share_a_sweep_and_its_number_of_runs(online: Client, server: WandbServer) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    sweep = add_sweep(server, a=[1, 2, 3, 4, 5, 6], how=["wait"])
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        path = f"tester/genlab/{sweep.id}"
+        counted = [result(online.run(agent, path, count, cluster.address)) for count in (3, None)]
+    finally:
+        cluster.shutdown()
+    assert counted == [{"finished": 3}, {"finished": 3}]
+    assert sorted(run.config["a"] for run in server.runs_of(sweep.id)) == [1, 2, 3, 4, 5, 6]
+    assert len({run.config["pid"] for run in server.runs_of(sweep.id)}) > 2
 
 
 @pytest.mark.parametrize(

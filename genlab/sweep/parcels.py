@@ -1,0 +1,97 @@
+"""Parcels: folders and files as tar archives in pieces, which go from one machine to another."""
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+PIECE_BYTES = 32 * 2**20
+Piece = TypeVar("Piece")
+
+
+def pack(folder: Path, path: Path, put: Callable[[bytes], Piece], follow: bool = False) -> list[Piece]:
+    """Packs a file or folder.
+
+    Args:
+        folder: The path in the parcel is relative to this folder.
+        path: The file or folder, below `folder`.
+        put: Called with each piece.
+        follow: Whether a symbolic link becomes what it points to. Otherwise it stays a link.
+
+    Returns:
+        What `put` returned for each piece, in order.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    sink = _Sink(put)
+    with tarfile.open(fileobj=sink, mode="w|", dereference=follow) as archive:  # type: ignore[call-overload]
+        archive.add(folder / path, arcname=str(path))
+    sink.flush()
+    return sink.pieces
+
+
+def unpack(pieces: Iterable[bytes], folder: Path) -> None:
+    """Writes the contents of a parcel into a folder.
+
+    Raises:
+        OSError: They cannot be written.
+        tarfile.TarError: A path or link of the parcel would lie outside of the folder, or the parcel is not whole.
+    """
+    with tarfile.open(fileobj=_Source(iter(pieces)), mode="r|") as archive:  # type: ignore[call-overload]
+        archive.extractall(folder, filter="data")
+
+
+def unpack_whole(pieces: Iterable[bytes], folder: Path, path: Path) -> Path:
+    """Puts the file or folder `path` of a parcel below a folder, in place of what is there: whole, or not at all.
+
+    Returns:
+        The new file or folder.
+    """
+    new, target = folder / f".{os.getpid()}-{path.name}.arriving", folder / path
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        unpack(pieces, new)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        old = new / ".replaced"
+        if target.exists():
+            target.rename(old)
+        (new / path).rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return target
+
+
+class _Sink:
+    """A file that passes on what is written to it, in pieces."""
+
+    def __init__(self, put: Callable[[bytes], Piece]) -> None:
+        self._put, self._rest = put, bytearray()
+        self.pieces: list = []
+
+    def write(self, data: bytes) -> int:
+        self._rest += data
+        if len(self._rest) >= PIECE_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        if self._rest:
+            self.pieces.append(self._put(bytes(self._rest)))
+            self._rest = bytearray()
+
+
+class _Source:
+    """A file that is read from pieces, one after the other."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._rest = iter(pieces), memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Returns at most `size` bytes, none only at the end."""
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(part)
