@@ -157,10 +157,10 @@ class Watcher:
         self._ask_at = time.monotonic() + JOBS_SECONDS
         with contextlib.suppress(UsageError):
             self._jobs = self._array.jobs()
-        waiting = describe(self._jobs)
-        if all(job.state == "PD" for job in self._jobs) and waiting != self._said:
-            self._said = waiting
-            self._display.print(waiting, "dim")
+        known = all(job.state == "PD" and job.reason != "None" for job in self._jobs)
+        if self._jobs and known and (text := f"Slurm: {describe(self._jobs)}") != self._said:
+            self._said = text
+            self._display.print(text, "dim")
 
     def _wait(self, received: list[int]) -> None:
         until = time.monotonic() + WATCH_SECONDS
