@@ -29,6 +29,8 @@ SIGNAL_SECONDS = 120
 POLL_SECONDS = 0.1
 STOP_SECONDS = 90.0
 """How long a job may take to write its checkpoints before its process is killed."""
+TASK_VARIABLES = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
+"""By these, Lightning would take a run for one of several processes that Slurm has started together."""
 SHORT = {"-p": "partition", "-t": "time", "-A": "account", "-q": "qos", "-c": "cpus-per-task", "-C": "constraint"}
 SHORT |= {"-G": "gpus", "-w": "nodelist", "-x": "exclude", "-J": "job-name", "-M": "clusters", "-d": "dependency"}
 OURS = (
@@ -52,7 +54,8 @@ class Task(Checkpointable):
 
     def __call__(self) -> int:
         signal.signal(signal.SIGTERM, self._end)  # by scancel, or by a preemption after which Slurm itself requeues
-        self._process = subprocess.Popen(self.command, cwd=self.folder, start_new_session=True)
+        environment = {name: value for name, value in os.environ.items() if name not in TASK_VARIABLES}
+        self._process = subprocess.Popen(self.command, cwd=self.folder, env=environment, start_new_session=True)
         while not self._has_ended():
             time.sleep(POLL_SECONDS)
         return self._process.wait()
