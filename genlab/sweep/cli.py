@@ -484,8 +484,14 @@ def _add_compare(one: Parser) -> None:
     )
 
 
+def _join_slurm(args: list[str]) -> list[str]:
+    """Joins --slurm and its value, which begins with a dash, so that argparse does not take it for an option."""
+    at = args.index("--slurm") if "--slurm" in args[:-1] else len(args)
+    return [*args[:at], *(["=".join(args[at : at + 2])] if at < len(args) else []), *args[at + 2 :]]
+
+
 def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
-    options = parser(prog).parse_args(args)
+    options = parser(prog).parse_args(_join_slurm(sys.argv[1:] if args is None else args))
     find_in_current_folder()
     try:
         return options.command(options)

@@ -65,9 +65,11 @@ def parse_options(text: str) -> dict[str, str | bool]:
         option, _, value = word.partition("=")
         name = SHORT.get(option, option.removeprefix("--"))
         if not re.fullmatch(r"--[a-z][a-z0-9-]+", option) and option not in SHORT:
-            raise UsageError(f"--slurm: {word} is not a long option of sbatch, such as --partition=gpu")
+            raise UsageError(f"--slurm: write {word} as a long option of sbatch, such as --partition=gpu")
         if not value and words and not words[0].startswith("-"):
             value = words.pop(0)
+        if option in SHORT and not value:
+            raise UsageError(f"--slurm: {option} needs a value")
         if name in ONE and value != "1":
             raise UsageError(f"--slurm: leave out {option}: each job is one process, and --workers is their number")
         if name in (*OURS, "clusters"):
