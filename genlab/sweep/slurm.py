@@ -127,7 +127,7 @@ class Watcher:
             print(_about(self._jobs), "The same command shows the runs again.")
             self._result.exit_status = 128 + received[0]
         elif self._queue.open_runs():
-            left = f"all jobs have ended, and {counted(int(self._queue.open_runs()), 'run')} left"
+            left = f"all jobs have ended, with {counted(int(self._queue.open_runs()), 'run')} left"
             print(f"error: {left}; the same command submits new jobs; {self._array.last_words()}", file=sys.stderr)
             self._result.exit_status = 1
         else:
