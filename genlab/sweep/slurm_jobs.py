@@ -55,7 +55,13 @@ class Task(Checkpointable):
     def __call__(self) -> int:
         signal.signal(signal.SIGTERM, self._end)  # by scancel, or by a preemption after which Slurm itself requeues
         environment = {name: value for name, value in os.environ.items() if name not in TASK_VARIABLES}
-        self._process = subprocess.Popen(self.command, cwd=self.folder, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(
+            self.command,
+            cwd=self.folder,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_ignore_signals,  # noqa: PLW1509
+        )
         while not self._has_ended():
             time.sleep(POLL_SECONDS)
         return self._process.wait()
@@ -85,6 +91,12 @@ class Task(Checkpointable):
             return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
+
+
+def _ignore_signals() -> None:
+    """Lets a process ignore the signal that announces the end of a job, which Slurm sends to all of its processes."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def parse_options(text: str) -> dict[str, Any]:
