@@ -1,6 +1,8 @@
 """Two gloo processes on the CPU against one process on the joined batches."""
 
+import shutil
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,34 @@ def test_two_processes_resume_exactly(tmp_path: Path):
     assert sorted(path.name for path in folder.iterdir()) == ["part", "whole"]
     for a, b in zip(weights(folder / "whole").values(), weights(folder / "part").values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_two_machines_without_a_shared_file_system_need_a_copy_of_the_run_to_resume_it(tmp_path: Path):
+    """Two processes, each of which believes to be alone on its machine, with folders of their own."""
+    roots = [tmp_path / "first", tmp_path / "second"]
+
+    def fit_on_both(*args: str) -> tuple[list[int], str]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        two = ["--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--run.name=x", *args]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        nodes = [
+            start_program(
+                "train.py", "fit", *small_autoencoder(), *two, f"--run.root={root}", **place, NODE_RANK=str(rank)
+            )
+            for rank, root in enumerate(roots)
+        ]
+        said = [node.communicate(timeout=HANG_SECONDS)[0] for node in nodes]
+        return [node.returncode for node in nodes], "".join(said)
+
+    assert fit_on_both()[0] == [0, 0]
+    folder = roots[0] / "autoencoder_digits" / "x"
+    assert read_summary(folder)["state"] == "finished" and not roots[1].exists()
+    longer = ["--trainer.max_epochs=3", "--ckpt_path=last"]
+    codes, said = fit_on_both(*longer)
+    assert codes == [2, 2] and "(this machine: after" in said and "(this machine: none)" in said
+    assert read_summary(folder)["state"] == "finished"
+    shutil.copytree(*roots)
+    codes, said = fit_on_both(*longer)
+    assert codes == [0, 0], said

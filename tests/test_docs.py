@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from genlab import callbacks
 from genlab.cli.options import MEASURES, PICTURES
 from genlab.cli.train import check
 from genlab.cli.train import main as train
-from genlab.runs.folder import RunOptions
+from genlab.runs.folder import RunOptions, read_summary
 from genlab.sampling import cli as sampling
 from genlab.sweep import cli as sweeps
 from genlab.sweep.parser import load_definition
@@ -59,11 +60,11 @@ STANDS_FOR = {
 """Placeholders in commands, and what is parsed in their place."""
 ELSEWHERE = {
     *("None", "LightningModule", "LightningDataModule", "ModelCheckpoint", "ValueError", "DataLoader"),
-    *("WandbLogger", "TensorBoardLogger", "MLFlowLogger"),
+    *("WandbLogger", "TensorBoardLogger", "MLFlowLogger", "RayDDPStrategy", "RayLightningEnvironment"),
     *("TinyAutoencoder", "ShapesDataModule", "PetsDataModule"),
 }
 """Classes of other packages, and of the recipes."""
-EXAMPLES = re.compile(r"tiny|shapes|pets|my_", re.IGNORECASE)
+EXAMPLES = re.compile(r"tiny|shapes|pets|my_|--slurm", re.IGNORECASE)
 """Names of the recipes' examples, which are run by tests of their own."""
 BLOCK = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -329,6 +330,24 @@ def test_every_command_for_your_own_images_runs(workplace: Path):
     assert len(ran) == 6
     for made in ("grid.png", "again/flower/0000.png", "codes.csv", "between.png"):
         assert (workplace / made).is_file()
+
+
+@pytest.mark.slow
+def test_the_program_for_ray_train_trains_on_two_workers(workplace: Path):
+    pytest.importorskip("pyarrow", reason="Ray Train needs pip install 'ray[train]'")
+    (workplace / "ray_train.py").write_text(file_of("cluster.md", "ray_train.py"))
+    args = ["fit", "--config=configs/autoencoder_digits.yaml", "--trainer.max_epochs=1", "--run.pictures=false"]
+    subprocess.run(
+        [sys.executable, "ray_train.py", "2", "cpu", *args, "--run.name=two"],
+        cwd=workplace,
+        env={**os.environ, "HOME": str(workplace), "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"},
+        timeout=HANG_SECONDS,
+        check=True,
+    )
+    (folder,) = (workplace / "runs" / "autoencoder_digits").iterdir()
+    summary = read_summary(folder)
+    assert folder.name == "two" and summary["state"] == "finished" and summary["hardware"].startswith("2 x")
+    assert summary["metrics"].keys() == {"train/mse", "val/mse", "test/mse"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python-api.md"])

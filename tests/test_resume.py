@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 import train
 from genlab.callbacks import RunRecord
@@ -287,6 +288,15 @@ def test_a_refused_resume_is_one_line_and_leaves_the_run_as_it_was(
     assert command(["fit", f"--ckpt_path={path}", *options]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert complaint.replace("{}", str(path)) in said
+    assert snapshot(whole.folder.parent) == before
+
+
+def test_machines_that_find_different_checkpoints_do_not_train(whole: train.Result, capsys, monkeypatch):
+    """The first machine, which broadcasts, finds none."""
+    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", lambda strategy, found: "none")
+    before = snapshot(whole.folder.parent)
+    assert command(["fit", f"--ckpt_path={whole.folder}/checkpoints/last.ckpt", LONGER]) == 2
+    assert f"different checkpoints of {whole.folder} (this machine: after 27 steps); copy" in capsys.readouterr().err
     assert snapshot(whole.folder.parent) == before
 
 

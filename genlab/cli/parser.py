@@ -34,6 +34,7 @@ NOISE = (
     ".*args parameter is intended to run from within Python.*",
     ".*treespec, LeafSpec.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*`srun` command is available.*",  # on the login node of a SLURM cluster
     r"\s*``instantiate_classes`` was deprecated",
 )
 KEY = r'(?:Parser key "|--)((?:\w+\.)*?\w+)(?:"|\.help:)[^$]*'

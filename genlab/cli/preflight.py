@@ -182,7 +182,8 @@ def _check_processes(trainer: Trainer) -> None:
     if trainer.num_nodes > 1 and alone:
         raise UsageError(
             f"--trainer.num_nodes {trainer.num_nodes} would wait for the other machines for ever; start the command on"
-            " each of them by Slurm or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+            " each of them by Slurm or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK; on one machine give"
+            " --trainer.num_nodes 1"
         )
 
 

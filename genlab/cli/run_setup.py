@@ -45,6 +45,7 @@ from genlab.runs.progress import TrainingProgress
 from genlab.runs.wandb_checkpoints import artifact_name, is_reference
 from genlab.runs.wandb_run import RunLogger, own_arguments, resolve_mode
 from genlab.runs.wandb_variables import heeded_variables, init_arguments, wandb_folder
+from genlab.words import counted
 from lit_models.common.capabilities import Samples
 from lit_models.common.checkpoints import CheckpointError, read_checkpoint
 from lit_models.common.module import GenerativeModule
@@ -261,6 +262,18 @@ class RunSetup:
             resumed.check_finished(changes, self.folder)
         self._said.append(resumed.message(changes))
 
+    def _check_same_start(self, trainer: Trainer) -> None:
+        """
+        Raises:
+            UsageError: a machine without the first one's file system finds another checkpoint than that, or none.
+        """
+        found = "none" if self.resumed is None else f"after {counted(self.resumed.steps, 'step')}"
+        if not trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(found) == found):
+            raise UsageError(
+                f"the machines find different checkpoints of {self.folder} (this machine: {found}); copy the"
+                " run's folder to the same path on all machines, or put --run.root on a file system that they share"
+            )
+
     def _max_epochs(self) -> int | None:
         """Epochs to train; None where another limit is given."""
         trainer = self.settings.trainer
@@ -272,7 +285,13 @@ class RunSetup:
         """Adds the callbacks that keep the run; returns its logger of metrics.csv. `begin` adds the others."""
         trainer = self.settings.trainer
         self.record = callbacks.RunRecord(self.folder, config)
-        self._callbacks += [LambdaCallback(on_train_start=lambda trainer, module: self.begin(trainer)), self.record]
+        self._callbacks += [
+            LambdaCallback(
+                setup=lambda trainer, module, stage: self._check_same_start(trainer) if stage == "fit" else None,
+                on_train_start=lambda trainer, module: self.begin(trainer),
+            ),
+            self.record,
+        ]
         chosen_by = self._chosen_by()
         if trainer.enable_checkpointing is not False:
             self.best = callbacks.BestCheckpoint(self.folder / "checkpoints", *(chosen_by or ()))

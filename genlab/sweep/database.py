@@ -14,12 +14,12 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from genlab.sweep.storage_base import Storage, unusable
+from genlab.sweep.tables import Tables
 
 SQLITE_TIMEOUT_SECONDS = 60
 """How long to wait while another process writes to the file."""
@@ -36,6 +36,11 @@ POSTGRES_OPTIONS = {
     "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
 }
 """With these options, client and server notice within about a minute that the other machine is gone."""
+RECORD_HEARTBEAT = sqlalchemy.text(
+    "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (:trial, CURRENT_TIMESTAMP) "
+    "ON CONFLICT (trial_id) DO UPDATE SET heartbeat = CURRENT_TIMESTAMP"
+)
+RUNNING_TRIALS = sqlalchemy.text("SELECT trial_id FROM trials WHERE state = 'RUNNING'")
 
 
 class Database(Storage):
@@ -50,7 +55,7 @@ class Database(Storage):
         UsageError: The database cannot be reached.
     """
 
-    optuna: RDBStorage
+    optuna: Tables
 
     def __init__(self, url: URL, sweep: str, grace: int) -> None:
         super().__init__(url, sweep, grace)
@@ -72,10 +77,10 @@ class Database(Storage):
         except (SQLAlchemyError, StorageInternalError, ImportError, OSError, sqlite3.Error) as error:
             raise unusable(self.name, error, advice) from None
 
-    def _open(self) -> RDBStorage:
+    def _open(self) -> Tables:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
+            return Tables(
                 self.url.render_as_string(hide_password=False),
                 engine_kwargs=self._options,
                 heartbeat_interval=self.heartbeat_seconds,
@@ -83,8 +88,16 @@ class Database(Storage):
             )
 
     def heartbeat(self, trials: Collection[int]) -> None:
-        for trial in trials:
-            self.optuna.record_heartbeat(trial)
+        if not trials:
+            return
+        with self._engine.begin() as connection:
+            connection.execute(RECORD_HEARTBEAT, [{"trial": trial} for trial in trials])
+
+    def taken_over(self, trials: Collection[int]) -> set[int]:
+        with self._engine.connect() as connection:
+            running = set(connection.scalars(RUNNING_TRIALS)).intersection(trials)
+        self.optuna.keep_own(running)
+        return set(trials) - running
 
     def silent(self, study: int, running: Sequence[FrozenTrial]) -> set[int]:
         return set(self.optuna._get_stale_trial_ids(study))

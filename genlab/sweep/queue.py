@@ -18,7 +18,6 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages import get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -92,7 +91,7 @@ class Queue:
         self.storage = storage
         self._run_name, self._notify, self._stop = run_name, notify, stop or threading.Event()
         self.total, self._tries = total_runs(definition), tries
-        self._optuna = get_storage(storage.optuna)
+        self._optuna = storage.optuna
         self._owner = this_process(storage.mark)
         self._claimed: dict[int, Job] = {}
         self._last_check = 0.0
@@ -240,14 +239,15 @@ class Queue:
         return self._under_lock(lambda: self._finish(job.trial, value, error, attributes))
 
     def _finish(self, trial: int, value: float | None, error: str | None, attributes: Mapping[str, Any]) -> bool:
-        if self._optuna.get_trial(trial).state != TrialState.RUNNING:
-            return False
         result = {"outcome": "finished" if error is None else "failed", "error": error, **attributes}
-        self._optuna.set_trial_user_attr(trial, "result", result)
-        if error is not None or value is None or not math.isfinite(value):  # a complete trial of Optuna needs a value
-            self._optuna.set_trial_state_values(trial, TrialState.FAIL)
-        else:
-            self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])
+        try:
+            self._optuna.set_trial_user_attr(trial, "result", result)
+            if error is not None or value is None or not math.isfinite(value):
+                self._optuna.set_trial_state_values(trial, TrialState.FAIL)  # a complete trial of Optuna needs a value
+            else:
+                self._optuna.set_trial_state_values(trial, TrialState.COMPLETE, [value])
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
         return True
 
     def requeue(self, job: Job, crash: str | None = None) -> bool:
@@ -268,8 +268,7 @@ class Queue:
             return True
         crashes = trial.user_attrs.get("crashes", 0) + (crash is not None)
         if crashes >= self._tries:
-            self._finish(trial._trial_id, None, f"{crash}, {counted(crashes, 'time')}", {})
-            return False
+            return not self._finish(trial._trial_id, None, f"{crash}, {counted(crashes, 'time')}", {})
         history = [*trial.system_attrs.get("retry_history", []), trial.number]
         if not any(t.system_attrs.get("retry_history") == history for t in self._trials()):
             attributes = {k: v for k, v in trial.user_attrs.items() if k not in ("owner", "result")}
@@ -277,8 +276,9 @@ class Queue:
             copy.system_attrs = {"failed_trial": history[0], "retry_history": history}  # the names that Optuna uses
             copy.intermediate_values = trial.intermediate_values
             self._optuna.create_new_trial(self._study, template_trial=copy)
-        self._optuna.set_trial_user_attr(trial._trial_id, "result", {"outcome": "requeued", "error": crash})
-        self._optuna.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was first
+            self._optuna.set_trial_user_attr(trial._trial_id, "result", {"outcome": "requeued", "error": crash})
+            self._optuna.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return True
 
     def retry_failed(self) -> int:
@@ -296,13 +296,10 @@ class Queue:
 
     def heartbeat(self) -> list[Job]:
         """Records that this process is alive; returns the runs that others took over after too long without one."""
-        self.storage.heartbeat(list(self._claimed))
-        lost = []
-        for job in list(self._claimed.values()):
-            ended = self._optuna.get_trial(job.trial).state != TrialState.RUNNING
-            if ended and self._claimed.pop(job.trial, None) is not None:
-                lost.append(job)
-        return lost
+        claimed = list(self._claimed)
+        self.storage.heartbeat(claimed)
+        lost = [self._claimed.pop(trial, None) for trial in self.storage.taken_over(claimed)]
+        return [job for job in lost if job is not None]
 
     @property
     def heartbeat_seconds(self) -> float:

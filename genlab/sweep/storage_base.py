@@ -12,7 +12,7 @@ from typing import TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -63,6 +63,10 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def heartbeat(self, trials: Collection[int]) -> None:
         """Records a sign of life of this process, which executes these trials."""
+
+    def taken_over(self, trials: Collection[int]) -> set[int]:
+        """Returns which of these trials, which this process executes, are not running any more."""
+        return {trial for trial in trials if self.optuna.get_trial(trial).state != TrialState.RUNNING}
 
     @abc.abstractmethod
     def silent(self, study: int, running: Sequence[FrozenTrial]) -> set[int]:

@@ -260,6 +260,7 @@ def test_a_process_without_heartbeats_loses_its_runs(open_queue, monkeypatch: py
     assert taken.number == job.number
     assert silent.heartbeat() == [job] and not silent.finish(job, 1.0)
     assert alive.heartbeat() == [] and alive.finish(taken, 1.0) and alive.finish(other, 1.0)
+    assert alive.heartbeat() == [] and silent.status().finished == 2
 
 
 def test_an_interrupted_claim_is_claimed_by_another_process(open_queue, monkeypatch: pytest.MonkeyPatch):
