@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from genlab.runs.folder import claim
+
 PIECE_BYTES = 32 * 2**20
 Piece = TypeVar("Piece")
 
@@ -44,20 +46,26 @@ def unpack(pieces: Iterable[bytes], folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def unpack_whole(pieces: Iterable[bytes], folder: Path, path: Path) -> Path:
-    """Puts the file or folder `path` of a parcel below a folder, in place of what is there: whole, or not at all.
+def unpack_whole(pieces: Iterable[bytes], folder: Path, path: Path, replace: bool) -> Path:
+    """Puts the folder `path` of a parcel below a folder: whole, or not at all.
+
+    Args:
+        pieces: The pieces of the parcel.
+        folder: The path in the parcel is relative to this folder.
+        path: The folder in the parcel.
+        replace: Whether to replace what is there. Otherwise, the new folder gets the next free number, if necessary.
 
     Returns:
-        The new file or folder.
+        The new folder.
     """
-    new, target = folder / f".{os.getpid()}-{path.name}.arriving", folder / path
+    target = folder / path
+    new = target.with_name(f".{path.name}.arriving-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     try:
         unpack(pieces, new)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        old = new / ".replaced"
-        if target.exists():
-            target.rename(old)
+        if replace and target.exists():
+            target.rename(new / ".replaced")
+        target = claim(target)
         (new / path).rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The workers of a sweep on a Ray cluster: as many as fit, more when nodes come and fewer when nodes go."""
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -37,8 +38,12 @@ CALLS = 8
 """How many calls an actor answers at a time: one waits for events, others stop the run."""
 SENT_BYTES = 4 * 2**30
 """The folder of data goes to the nodes by itself up to this size."""
-NOT_SENT = [".git", ".venv", "venv", "wandb", "runs", "data", STORE, "*.ckpt", "*.npz"]
+NOT_SENT = (".git", ".venv", "/venv", "/wandb", "/runs", "/data", f"/{STORE}", "*.ckpt", "*.npz")
 """What does not belong to the code of a project, in the syntax of .gitignore."""
+TOO_LARGE = (
+    "--ray: Ray sends the code of the current folder to the nodes, up to 500 MiB, and here is more; name large files "
+    "in .gitignore and those that runs need by --send, or move them out of this folder"
+)
 
 
 class RayFleet:
@@ -65,12 +70,13 @@ class RayFleet:
         notify: Notify,
     ) -> None:
         for path in options.send:
-            if os.path.isabs(path) or ".." in Path(path).parts or not Path(path).exists():
+            if not _is_inside(path) or not Path(path).exists():
                 raise UsageError(f"--send {path}: give a file or folder in the current folder, by its relative path")
         self.workers: list[Worker] = []
         self._program, self._root, self._options, self._limit, self._notify = program, root, options, workers, notify
         send = [*options.send, *([data] if _can_be_sent(data) else [])]
         self._sender = Sender(dict.fromkeys(send))
+        self._not_sent = [*NOT_SENT, *(f"/{Path(path)}" for path in (root, data) if _is_inside(path))]
         wandb = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
         wandb.pop("WANDB_SERVICE", None)
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, int(options.cpus))))
@@ -110,10 +116,8 @@ class RayFleet:
         self._next = time.monotonic() + ADD_SECONDS
         pending = [worker for worker in self._ray_workers() if not worker.placed]
         left = waiting()
-        if left <= 0:
-            for worker in pending:
-                worker.cancel()
-            return []
+        for worker in pending[int(max(0, min(left, len(pending)))) :]:
+            worker.cancel()
         self._say_where()
         if self._limit is not None:
             return self._make(min(left, self._limit - len(self.workers)))
@@ -148,18 +152,32 @@ class RayFleet:
         quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
         ray_worker.print_to_stdstream = lambda *_, **__: None  # long advice for each worker that dies
         given = self._options.address
+        given = os.environ.get("RAY_ADDRESS", given) if given == "auto" else given
         address = _address_here() if given == "auto" else given
         try:
             if address is not None:
                 _require_answer(address)
-                ray.init(address=address, runtime_env=_project(), **quiet)
+                ray.init(address=address, runtime_env=self._project(), **quiet)
                 return
         except (RayError, RuntimeError, ValueError, OSError) as error:
+            if "exceeds the maximum" in str(error):
+                raise UsageError(TOO_LARGE) from None
             if given != "auto" or not isinstance(error, OSError):
                 raise UsageError(f"--ray {given}: no cluster can be used there ({error_message(error)})") from None
         ray.init(address="local", include_dashboard=False, **quiet)
         cpus = ray.cluster_resources().get("CPU", 0)
         self._notify(f"--ray: no cluster runs on this machine, so Ray has been started here ({cpus:g} CPUs)")
+
+    def _project(self) -> dict[str, Any] | None:
+        """Returns Ray's description of the code, which goes to the nodes; None if a Ray job has sent it."""
+        job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        if "working_dir" in job.get("runtime_env", {}):
+            return None
+        project: dict[str, Any] = {"working_dir": ".", "excludes": self._not_sent}
+        if not PACKAGE.is_relative_to(Path.cwd()):
+            names = ("genlab", "lit_models", "datamodules")
+            project["py_modules"] = [str(PACKAGE.parent / name) for name in names if (PACKAGE.parent / name).is_dir()]
+        return project
 
     def _mark(self) -> Home:
         """Writes files by which a node sees which folders it shares with this machine."""
@@ -229,32 +247,25 @@ class RayFleet:
 def _address_here() -> str | None:
     """Returns the address of the cluster of this machine, where `ray start` has written it; None without one."""
     file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
-    named = os.environ.get("RAY_ADDRESS")
-    return named or (file.read_text(encoding="utf-8").strip() if file.is_file() else None)
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def _require_answer(address: str) -> None:
     """Raises an OSError or ValueError if nothing answers at an address; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or "/" in host or not port.isdecimal():
         raise ValueError("write HOST:PORT, ray://HOST:PORT or auto")
-    socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
 
 
-def _project() -> dict[str, Any] | None:
-    """Returns Ray's description of the project's code, which goes to the nodes; None if a Ray job has sent it."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return None
-    project: dict[str, Any] = {"working_dir": ".", "excludes": NOT_SENT}
-    if not PACKAGE.is_relative_to(Path.cwd()):
-        names = ("genlab", "lit_models", "datamodules")
-        project["py_modules"] = [str(PACKAGE.parent / name) for name in names if (PACKAGE.parent / name).is_dir()]
-    return project
+def _is_inside(path: str) -> bool:
+    """Whether a path leads into the current folder."""
+    return not os.path.isabs(path) and ".." not in Path(path).parts and path != "."
 
 
 def _can_be_sent(data: str) -> bool:
     """Whether the folder of data is in the current folder and not too large."""
-    if os.path.isabs(data) or ".." in Path(data).parts or not Path(data).exists():
+    if not _is_inside(data) or not Path(data).exists():
         return False
     with contextlib.suppress(OSError):
         return sum(file.stat().st_size for file in Path(data).rglob("*") if file.is_file()) <= SENT_BYTES

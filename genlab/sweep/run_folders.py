@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from genlab.runs.config import option, overridden_values, run_folder, short_key
-from genlab.runs.folder import RunOptions, is_running, read_summary
+from genlab.runs.folder import RunOptions, read_summary, why_lost
 from genlab.runs.wandb_variables import variable
 from genlab.sweep.checks import first_point
 from genlab.sweep.definition import Definition, Point
@@ -113,11 +113,15 @@ class RunFolders:
 
 
 def settled_summary(folder: Path) -> Json:
-    """Returns the summary of a run, after waiting for a process that is still running there without its parent."""
+    """Returns the summary of a run, after waiting for a process that may still be running there without its parent.
+
+    Of a process on another machine it is only known that it has given no sign of life for long, if that is so.
+    """
     deadline = time.monotonic() + 2 * ORPHAN_SECONDS
     while True:
         summary = read_summary(folder) or {}
-        if not is_running(summary) or time.monotonic() > deadline:
+        ended = summary.get("state") != "running" or "host" not in summary or why_lost(folder, summary) is not None
+        if ended or time.monotonic() > deadline:
             return summary
         time.sleep(0.2)
 
