@@ -41,8 +41,11 @@ SENT_BYTES = 4 * 2**30
 NOT_SENT = (".git", ".venv", "/venv", "/wandb", "/runs", "/data", f"/{STORE}", "*.ckpt", "*.npz")
 """What does not belong to the code of a project, in the syntax of .gitignore."""
 TOO_LARGE = (
-    "--ray: Ray sends the code of the current folder to the nodes, up to 500 MiB, and here is more; name large files "
+    "Ray sends the code of the current folder to the nodes, up to 500 MiB, and here is more; name large files "
     "in .gitignore and those that runs need by --send, or move them out of this folder"
+)
+WRONG_TOKEN = (
+    "the cluster asks for its token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine to here"
 )
 
 
@@ -154,16 +157,12 @@ class RayFleet:
         given = self._options.address
         given = os.environ.get("RAY_ADDRESS", given) if given == "auto" else given
         address = _address_here() if given == "auto" else given
-        try:
-            if address is not None:
-                _require_answer(address)
-                ray.init(address=address, runtime_env=self._project(), **quiet)
-                return
-        except (RayError, RuntimeError, ValueError, OSError) as error:
-            if "exceeds the maximum" in str(error):
-                raise UsageError(TOO_LARGE) from None
-            if given != "auto" or not isinstance(error, OSError):
-                raise UsageError(f"--ray {given}: no cluster can be used there ({error_message(error)})") from None
+        if address is not None and _answers(address, given):
+            try:  # by the word auto, Ray finds the token of a cluster of this machine, too
+                ray.init(address="auto" if given == "auto" else address, runtime_env=self._project(), **quiet)
+            except (RayError, RuntimeError, ValueError, OSError) as error:
+                raise UsageError(f"--ray {given}: {_why_not_connected(error)}") from None
+            return
         ray.init(address="local", include_dashboard=False, **quiet)
         cpus = ray.cluster_resources().get("CPU", 0)
         self._notify(f"--ray: no cluster runs on this machine, so Ray has been started here ({cpus:g} CPUs)")
@@ -250,12 +249,33 @@ def _address_here() -> str | None:
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
-def _require_answer(address: str) -> None:
-    """Raises an OSError or ValueError if nothing answers at an address; Ray itself would try for minutes."""
+def _answers(address: str, given: str) -> bool:
+    """Returns whether a cluster answers at an address; Ray itself would try for minutes.
+
+    Raises:
+        UsageError: The user has given an address at which nothing answers.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or "/" in host or not port.isdecimal():
-        raise ValueError("write HOST:PORT, ray://HOST:PORT or auto")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+        raise UsageError(f"--ray {given}: write HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        if given == "auto":
+            return False
+        raise UsageError(f"--ray {given}: no cluster can be used there ({error_message(error)})") from None
+    return True
+
+
+def _why_not_connected(error: BaseException) -> str:
+    reason: BaseException | None = error
+    while reason is not None:
+        if "AuthToken" in str(reason):
+            return WRONG_TOKEN
+        if "exceeds the maximum" in str(reason):
+            return TOO_LARGE
+        reason = reason.__cause__ or reason.__context__
+    return f"no cluster can be used there ({error_message(error)})"
 
 
 def _is_inside(path: str) -> bool:
