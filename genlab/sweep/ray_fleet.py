@@ -44,9 +44,6 @@ TOO_LARGE = (
     "Ray sends the code of the current folder to the nodes, up to 500 MiB, and here is more; name large files "
     "in .gitignore and those that runs need by --send, or move them out of this folder"
 )
-WRONG_TOKEN = (
-    "the cluster asks for its token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first machine to here"
-)
 
 
 class RayFleet:
@@ -271,7 +268,10 @@ def _why_not_connected(error: BaseException) -> str:
     reason: BaseException | None = error
     while reason is not None:
         if "AuthToken" in str(reason):
-            return WRONG_TOKEN
+            return (
+                "the cluster asks for its token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from its first "
+                "machine to this one"
+            )
         if "exceeds the maximum" in str(reason):
             return TOO_LARGE
         reason = reason.__cause__ or reason.__context__
