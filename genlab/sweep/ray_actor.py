@@ -27,7 +27,7 @@ LOG_BYTES = 2**20
 """How much of a log one answer has at most."""
 PACKAGE = Path(__file__).parents[1]
 STORE = ".genlab"
-"""The folder of files that came from the head, in the copy of the project that all actors of a node share."""
+"""The folder of a node, beside Ray's copies of projects, for the files that sweeps send and the folders of actors."""
 Pieces = list["ray.ObjectRef[bytes]"]
 
 
@@ -74,6 +74,7 @@ class RayActor:
     def __init__(self, home: Home, environment: Mapping[str, str]) -> None:
         self._home = home
         self._project = Path.cwd()
+        self._store = self._project.parent / STORE
         self._same_root = home.is_seen(home.root_mark)
         self._private = not (self._same_root and home.is_seen(home.folder_mark))
         self._root = self._find_root()
@@ -102,8 +103,7 @@ class RayActor:
             key: Names the parcel.
             parcel: Its pieces.
         """
-        store = self._project / STORE / key
-        store.parent.mkdir(exist_ok=True)
+        store = self._store / key
         with FileLock(f"{store}.lock"):
             if not store.exists():
                 part = store.with_name(f"{key}.part")
@@ -236,15 +236,12 @@ class RayActor:
 
     def _make_folder(self) -> Path:
         """Returns a new folder with links to all files of the project's copy, and to the folder of all runs."""
-        store = self._project / STORE
-        store.mkdir(exist_ok=True)
-        for old in store.glob("actor-*"):
+        self._store.mkdir(exist_ok=True)
+        for old in self._store.glob("actor-*"):
             if not is_alive(int(old.name.split("-")[1])):
                 shutil.rmtree(old, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=store, prefix=f"actor-{os.getpid()}-"))
-        for entry in self._project.iterdir():
-            if entry != store:
-                _link(entry, folder / entry.name)
+        folder = Path(tempfile.mkdtemp(dir=self._store, prefix=f"actor-{os.getpid()}-"))
+        _link(self._project, folder)
         if self._same_root and not self._root.is_absolute():
             shutil.rmtree(folder / self._root, ignore_errors=True)
             (folder / self._root).parent.mkdir(parents=True, exist_ok=True)

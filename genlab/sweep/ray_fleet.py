@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 
 from genlab.runs.errors import UsageError, error_message
 from genlab.sweep.fleet import Notify, RayOptions
-from genlab.sweep.ray_actor import PACKAGE, STORE, Home, RayActor
+from genlab.sweep.ray_actor import PACKAGE, Home, RayActor
 from genlab.sweep.ray_worker import RayWorker, Sender
 from genlab.sweep.worker import Outcome, Worker
 from genlab.words import counted
@@ -38,7 +38,7 @@ CALLS = 8
 """How many calls an actor answers at a time: one waits for events, others stop the run."""
 SENT_BYTES = 4 * 2**30
 """The folder of data goes to the nodes by itself up to this size."""
-NOT_SENT = (".git", ".venv", "/venv", "/wandb", "/runs", "/data", f"/{STORE}", "*.ckpt", "*.npz")
+NOT_SENT = (".git", ".venv", "/venv", "/wandb", "/runs", "/data", "*.ckpt", "*.npz")
 """What does not belong to the code of a project, in the syntax of .gitignore."""
 TOO_LARGE = (
     "Ray sends the code of the current folder to the nodes, up to 500 MiB, and here is more; name large files "
@@ -118,6 +118,8 @@ class RayFleet:
         left = waiting()
         for worker in pending[int(max(0, min(left, len(pending)))) :]:
             worker.cancel()
+        if left <= 0:
+            return []
         self._say_where()
         if self._limit is not None:
             return self._make(min(left, self._limit - len(self.workers)))

@@ -195,6 +195,7 @@ class RayWorker(Worker):
                     outcome = self._receive(event, args)
             if outcome is not None and not text:
                 outcome.early = early
+                outcome.error = outcome.error and self._with_advice(outcome.error)
                 return outcome
 
     def _events(self, count: int, size: int, stop: bool | None) -> tuple[list[Json], bytes]:
@@ -263,6 +264,20 @@ class RayWorker(Worker):
             self._forget()
             raise WorkerLostError("its worker was lost")
         return reply["answer"]
+
+    def logged(self, args: Sequence[str]) -> Json | None:
+        answer = super().logged(args)
+        if answer is not None and "error" in answer:
+            answer["error"] = self._with_advice(answer["error"])
+        return answer
+
+    def _with_advice(self, error: str) -> str:
+        """Adds what to do about a file that is on this machine only."""
+        words = [word.strip("'\":;,.()") for word in error.split()]
+        here = [word for word in words if "/" in word and not os.path.isabs(word) and os.path.exists(word)]
+        if not here or self._place is None or not self._place["private"]:
+            return error
+        return f"{error}; {here[0]} is on this machine, but not on the node: add --send {here[0]}, or --send its folder"
 
     def require_gpus(self) -> None:
         """Does nothing: Ray says which GPUs a worker has."""
