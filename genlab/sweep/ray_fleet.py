@@ -20,6 +20,7 @@ from ray._private import worker as ray_worker
 from ray.exceptions import RayError
 
 from genlab.runs.errors import UsageError, error_message
+from genlab.runs.folder import remove_empty
 from genlab.sweep.fleet import Notify, RayOptions
 from genlab.sweep.ray_actor import PACKAGE, Home, RayActor
 from genlab.sweep.ray_worker import RayWorker, Sender
@@ -82,6 +83,7 @@ class RayFleet:
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, int(options.cpus))))
         self._variables = {"OMP_NUM_THREADS": threads, **wandb, **variables}
         self._marks: list[Path] = []
+        self._made: list[Path] = []
         self._new: list[RayWorker] = []
         self._next = 0.0
         self._nodes: set[str] = set()
@@ -107,6 +109,7 @@ class RayFleet:
             list(pool.map(Worker.close, self.workers))
         for mark in self._marks:
             mark.unlink(missing_ok=True)
+        remove_empty(*self._made)
         ray.shutdown()
 
     def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
@@ -180,6 +183,7 @@ class RayFleet:
     def _mark(self) -> Home:
         """Writes files by which a node sees which folders it shares with this machine."""
         root, text = Path(self._root), uuid.uuid4().hex
+        self._made = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         self._marks = [folder.absolute() / f".ray-{text}" for folder in (Path(), root)]
         for mark in self._marks:

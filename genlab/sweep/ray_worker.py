@@ -277,7 +277,7 @@ class RayWorker(Worker):
         here = [word for word in words if "/" in word and not os.path.isabs(word) and os.path.exists(word)]
         if not here or self._place is None or not self._place["private"]:
             return error
-        return f"{error}; {here[0]} is on this machine, but not on the node: add --send {here[0]}, or --send its folder"
+        return f"{error}; the node does not have it: add --send {here[0]}, or --send its folder"
 
     def require_gpus(self) -> None:
         """Does nothing: Ray says which GPUs a worker has."""
