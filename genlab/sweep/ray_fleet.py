@@ -121,9 +121,9 @@ class RayFleet:
         left = waiting()
         for worker in pending[int(max(0, min(left, len(pending)))) :]:
             worker.cancel()
+        self._say_where()
         if left <= 0:
             return []
-        self._say_where()
         if self._limit is not None:
             return self._make(min(left, self._limit - len(self.workers)))
         placed = len(self.workers) - len(pending)
@@ -240,7 +240,7 @@ class RayFleet:
         placed = [worker.node for worker in self._ray_workers() if worker.placed]
         self._most = max(self._most, len(placed))
         self._steady = self._steady + 1 if placed == self._seen else 0
-        if set(placed) != self._nodes and self._steady == STEADY:
+        if placed and set(placed) != self._nodes and self._steady == STEADY:
             self._nodes = set(placed)
             self._notify(f"--ray: {counted(len(placed), 'worker')} on {counted(len(self._nodes), 'node')}")
         self._seen = placed
