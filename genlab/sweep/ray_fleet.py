@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 from genlab.runs.errors import UsageError, error_message
 from genlab.runs.folder import remove_empty
 from genlab.sweep.fleet import Notify, RayOptions
+from genlab.sweep.owner import is_gone, this_process
 from genlab.sweep.ray_actor import PACKAGE, Home, RayActor
 from genlab.sweep.ray_worker import RayWorker, Sender
 from genlab.sweep.worker import Outcome, Worker
@@ -182,10 +183,14 @@ class RayFleet:
 
     def _mark(self) -> Home:
         """Writes files by which a node sees which folders it shares with this machine."""
-        root, text = Path(self._root), uuid.uuid4().hex
+        root, name = Path(self._root), uuid.uuid4().hex
+        text = this_process(name)
         self._made = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
-        self._marks = [folder.absolute() / f".ray-{text}" for folder in (Path(), root)]
+        self._marks = [folder.absolute() / f".ray-{name}" for folder in (Path(), root)]
+        for old in (*Path().glob(".ray-*"), *root.glob(".ray-*")):
+            if is_gone(old.read_text(encoding="utf-8")):  # its process was killed
+                old.unlink(missing_ok=True)
         for mark in self._marks:
             mark.write_text(text, encoding="utf-8")
         program, folder = self._program.absolute(), Path.cwd()
