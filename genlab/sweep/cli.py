@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from genlab.arguments import Parser, discard_output, find_in_current_folder, positive, share
@@ -11,6 +12,8 @@ from genlab.runs.errors import UsageError
 from genlab.words import counted
 
 if TYPE_CHECKING:
+    from genlab.sweep.definition import Definition
+    from genlab.sweep.engine import Options, SweepResult
     from genlab.sweep.fleet import RayOptions
 
 EXAMPLES = """examples:
@@ -33,9 +36,13 @@ def run(options: argparse.Namespace) -> int:
     how = Options(devices=devices, ray=_ray_options(options), **{name: getattr(options, name) for name in own})
     try:
         sweep = load_definition(find_file(options.file, "sweeps"), options.override, options.repeats)
-        result = run_sweep(sweep, how)
+        if options.detach and options.slurm is None:
+            raise UsageError("--detach is for jobs on a Slurm cluster; add --slurm, or leave it out")
+        result = run_sweep(sweep, how) if options.slurm is None else _run_on_slurm(sweep, how, options)
     except DefinitionError as error:
         raise with_program_errors(error) from None
+    if result.exit_status is not None:
+        return result.exit_status
     kept = f", {result.kept} kept from before" if result.kept else ""
     failed = f", {result.failed} failed" if result.failed else ""
     print(f"{sweep.name}: {counted(result.finished, 'run')} finished{kept}{failed}")
@@ -51,6 +58,38 @@ def run(options: argparse.Namespace) -> int:
         print(f"{result.status.failed} of the sweep's runs have failed; --retry runs them again", file=sys.stderr)
         return 1
     return 0
+
+
+def _run_on_slurm(sweep: "Definition", how: "Options", options: argparse.Namespace) -> "SweepResult":
+    """Runs a sweep in jobs of a Slurm cluster.
+
+    Raises:
+        UsageError: Options exclude each other, or submitit is not installed.
+    """
+    _require_alone(options)
+    words = [options.file, *(f"--override={override}" for override in options.override)]
+    words += [f"--{name}={getattr(options, name)}" for name in ("root", "grace", "tries")]
+    words += [] if options.repeats is None else [f"--repeats={options.repeats}"]
+    return _slurm().run_on_slurm(sweep, how, options.slurm, words, options.detach)
+
+
+def _require_alone(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option has no meaning beside --slurm."""
+    if options.workers == "auto":
+        raise UsageError("with --slurm, --workers is the number of jobs; give a number in place of auto")
+    if options.count is not None:
+        raise UsageError("--count is for one process; with --slurm, limit the whole sweep by run_cap in its file")
+    for name, value in (("--ray", options.ray), ("--devices", options.devices)):
+        if value:
+            raise UsageError(f"{name} does not go with --slurm; leave it out")
+
+
+def _slurm() -> ModuleType:
+    try:
+        from genlab.sweep import slurm
+    except ModuleNotFoundError:
+        raise UsageError("--slurm needs the package submitit: pip install 'genlab[slurm]'") from None
+    return slurm
 
 
 def _ray_options(options: argparse.Namespace) -> "RayOptions | None":
@@ -76,8 +115,12 @@ def agent(options: argparse.Namespace) -> int:
     """Run a W&B sweep as its agent, as `wandb agent` does, with one process for all runs, or as agents on Ray."""
     from genlab.sweep.agent import run_agent
 
+    if options.slurm is not None:
+        _require_alone(options)
+        _slurm().submit_agents(options.sweep, options.slurm, options.workers or 1, options.root)
+        return 0
     if options.workers is not None and options.ray is None:
-        raise UsageError("--workers is for agents on Ray; start the command several times, or add --ray auto")
+        raise UsageError("--workers is for a cluster; add --ray or --slurm, or start the command several times")
     result = run_agent(options.sweep, options.count, options.devices or None, _ray_options(options), options.workers)
     print(f"{counted(result.finished, 'run')} finished, {result.failed} failed")
     if result.signal is not None:
@@ -193,8 +236,17 @@ def parser(prog: str = "sweep.py") -> Parser:
     two.add_argument("sweep", metavar="ENTITY/PROJECT/ID", help="The sweep, as `wandb sweep` prints its name.")
     two.add_argument("--count", type=positive, metavar="N", help="Do at most N runs (default: all).")
     two.add_argument("--devices", default="", metavar="0,1", help="GPUs that the runs may use (default: all).")
-    two.add_argument("--workers", type=positive, metavar="N", help="Agents on Ray (default: as many as fit).")
+    two.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="Agents on the cluster (default: one on Slurm, as many as fit on Ray).",
+    )
     _add_ray(two)
+    _add_slurm(two)
+    two.add_argument(
+        "--root", default="runs", metavar="DIR", help="Where the output of the jobs of --slurm goes (default: runs)."
+    )
 
     three = command(report, "report")
     three.add_argument(
@@ -262,6 +314,8 @@ def _add_run(one: Parser) -> None:
     )
     one.add_argument("--devices", default="", metavar="0,1", help="GPUs to share out among the workers.")
     _add_ray(one)
+    _add_slurm(one)
+    one.add_argument("--detach", action="store_true", help="With --slurm, return as soon as the jobs are submitted.")
     one.add_argument(
         "--storage",
         metavar="URL",
@@ -326,6 +380,17 @@ def _add_ray(one: Parser) -> None:
         metavar="PATH",
         help="Send this file or folder once to each Ray node that does not share this file system; may be repeated. "
         "The code, the folder of data up to 4 GiB, and files that the runs' arguments name are sent without it.",
+    )
+
+
+def _add_slurm(one: Parser) -> None:
+    one.add_argument(
+        "--slurm",
+        metavar="OPTIONS",
+        help="Submit an array of --workers jobs to Slurm with these options of sbatch, such as '--partition=gpu "
+        "--gres=gpu:1 --time=4:00:00'. Each job executes one run after the other, or as many at a time as it has GPUs, "
+        "and is queued again when its time is over or it is preempted. All nodes must see this folder. Needs pip "
+        "install 'genlab[slurm]'.",
     )
 
 
@@ -419,8 +484,14 @@ def _add_compare(one: Parser) -> None:
     )
 
 
+def _join_slurm(args: list[str]) -> list[str]:
+    """Joins --slurm and its value, which begins with a dash, so that argparse does not take it for an option."""
+    at = args.index("--slurm") if "--slurm" in args[:-1] else len(args)
+    return [*args[:at], *(["=".join(args[at : at + 2])] if at < len(args) else []), *args[at + 2 :]]
+
+
 def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
-    options = parser(prog).parse_args(args)
+    options = parser(prog).parse_args(_join_slurm(sys.argv[1:] if args is None else args))
     find_in_current_folder()
     try:
         return options.command(options)

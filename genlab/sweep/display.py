@@ -35,6 +35,7 @@ class Display:
         self._sweep_bar: TaskID | None = None
         self._run_bars: dict[int, TaskID] = {}
         self._status: SweepStatus | None = None
+        self._elsewhere = ""
         self._began, self._done_before = time.monotonic(), 0
 
     def __enter__(self) -> Self:
@@ -49,6 +50,11 @@ class Display:
         if self._done_before:
             self.print(f"{self.sweep.name}: {counted(status.finished, 'run')} finished before, {status.failed} failed")
         self._sweep_bar = self._bars.add_task(self.sweep.name, total=status.total, note="")
+        self._update(status)
+
+    def show(self, status: SweepStatus, running: str) -> None:
+        """Shows the status of a sweep whose runs are executed elsewhere, and what is running there."""
+        self._elsewhere = running
         self._update(status)
 
     def run_started(self, job: Job) -> None:
@@ -94,7 +100,8 @@ class Display:
             return
         best = "" if status.best is None else f"  best {self.sweep.metric} {status.best:.4g} ({status.best_run})"
         failed = f", {status.failed} failed" if status.failed else ""
-        note = Text(f"{len(self._run_bars)} running here{failed}{best}  {self._time_left(status)}").markup
+        running = self._elsewhere or f"{len(self._run_bars)} running here"
+        note = Text(f"{running}{failed}{best}  {self._time_left(status)}").markup
         self._bars.update(
             self._sweep_bar, completed=status.finished + status.failed, total=status.total, note=note.rstrip()
         )

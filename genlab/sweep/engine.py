@@ -45,6 +45,7 @@ class SweepResult:
         kept: Number of runs that had finished before and were kept.
         failed: Number of runs that failed.
         signal: The signal that stopped this process, if any.
+        exit_status: Exit status of a command that ended before the sweep, whose jobs a cluster executes.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class SweepResult:
     kept: int = 0
     failed: int = 0
     signal: int | None = None
+    exit_status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Options:
         retry: Repeat the runs that failed earlier.
         grace: Seconds without a heartbeat after which a run is given to another process.
         tries: A run has failed when its process has died this many times.
+        shared_queue: Whether the queue is by default a journal, which processes of several machines can share.
         ray: The Ray cluster whose nodes execute the runs; None for this machine.
     """
 
@@ -79,6 +82,7 @@ class Options:
     retry: bool = False
     grace: int = GRACE_SECONDS
     tries: int = 3
+    shared_queue: bool = False
     ray: RayOptions | None = None
 
 
@@ -152,16 +156,16 @@ class Engine:
         """Executes the runs; see `run_sweep`."""
         try:
             self.fleet.open()
-            self.queue = self._open_queue()
+            self.queue = self.open_queue()
             self.display.begin(self.queue.status())
-            with self.display, _collect_signals(self._signals):
+            with self.display, collect_signals(self._signals):
                 self._run_threads()
         except KeyboardInterrupt:  # before the first run, as Ctrl-C is handled from then on
             for worker in self.fleet.workers:
                 worker.kill()
             raise
         finally:
-            with _collect_signals(self._signals):
+            with collect_signals(self._signals):
                 self.fleet.close()
         if self.result.signal is None:
             if self._error is not None:
@@ -186,13 +190,20 @@ class Engine:
         bounds = (total_runs(self.sweep), self.options.count)
         return min((bound for bound in bounds if bound is not None), default=math.inf)
 
-    def _open_queue(self) -> Queue:
+    def address(self) -> str | URL:
+        """Returns the address of the queue: by default a journal if it is shared, or is there already."""
+        folder = self.folder.absolute()
+        shared = self.options.shared_queue or (folder / "sweep.journal").exists()
+        kind, name = ("journal", "sweep.journal") if shared else ("sqlite", "sweep.db")
+        return self.options.storage or URL.create(kind, database=str(folder / name))
+
+    def open_queue(self) -> Queue:
         """Opens the queue. For a new sweep, first checks the definition against the program; nothing is written yet."""
-        database = self.folder / "sweep.db"
-        checked = self.options.storage is None and not database.exists()
+        address = self.address()
+        checked = isinstance(address, URL) and not Path(str(address.database)).exists()
         if checked:
             self._check()
-        address = self.options.storage or URL.create("sqlite", database=str(database))
+            self.folder.mkdir(parents=True, exist_ok=True)
         storage = open_storage(address, self.sweep.name, self.options.grace)
         run_name, notify = (lambda point: self.folders.planned(point).name), self.display.print
         if not checked and not storage.retry(lambda: storage.contains(self.sweep.name), notify, self._stopping):
@@ -408,7 +419,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _collect_signals(received: list[int]) -> Iterator[None]:
+def collect_signals(received: list[int]) -> Iterator[None]:
     """Appends each SIGINT and SIGTERM to a list, which the main thread reads."""
     if threading.current_thread() is not threading.main_thread():
         yield

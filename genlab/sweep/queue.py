@@ -51,6 +51,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class EndedRun:
+    """A run that has finished or failed, whichever process executed it."""
+
+    job: Job
+    value: float | None
+    error: str | None
+    early: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class SweepStatus:
     """The numbers of runs of a sweep in each state, and its best run. `total` is None for an unbounded sweep."""
 
@@ -345,6 +356,18 @@ class Queue:
         counts = {state: states.count(state) for state in ("finished", "failed", "running", "waiting")}
         return SweepStatus(**counts, total=self.total, best=best[0], best_run=best[1])
 
+    def ended(self) -> list[EndedRun]:
+        """Returns the last runs of all points that have finished or failed."""
+        ended = [t for t in self._retry(self._latest) if _outcome(t) in ("finished", "failed")]
+        return [_ended_run(t) for t in ended]
+
+    def open_runs(self) -> float:
+        """Returns how many runs have not ended; infinity for an unbounded search."""
+        status = self.status()
+        if self._reached_target(self._retry(self._trials)):
+            return status.waiting + status.running
+        return math.inf if self.total is None else self.total - status.finished - status.failed
+
     def _latest(self) -> list[FrozenTrial]:
         """Returns the last trial of each point."""
         return list({t.user_attrs["number"]: t for t in self._trials()}.values())
@@ -374,6 +397,13 @@ def _waiting(
         distributions=dict(distributions or {}),
         user_attrs=dict(attributes),
     )
+
+
+def _ended_run(trial: FrozenTrial) -> EndedRun:
+    attributes = trial.user_attrs
+    result = attributes["result"]
+    job = Job(trial._trial_id, attributes["number"], attributes["point"], attributes["run"])
+    return EndedRun(job, trial.value, result["error"], result.get("early", False), result.get("seconds", 0.0))
 
 
 def _outcome(trial: FrozenTrial) -> str:

@@ -228,7 +228,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": _search_path(), **self.environment},
+                env={**os.environ, "PYTHONPATH": search_path(), **self.environment},
                 text=True,
                 start_new_session=True,  # so that Ctrl-C in the terminal does not reach it
             )
@@ -260,7 +260,8 @@ class Worker:
         return f"its process was killed by {signal.Signals(-status).name}"
 
 
-def _search_path() -> str:
+def search_path() -> str:
+    """Returns the PYTHONPATH of a process that imports genlab from here."""
     here = str(Path(__file__).parents[2])
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 

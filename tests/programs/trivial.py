@@ -2,8 +2,8 @@
 
 Options: --x and --y, numbers; --epochs; --seconds, the duration; --fail, --die and --hang, the value of x at which it
 fails, kills its process or hangs; --deaf, the value of x at which it hangs and ignores SIGTERM; --crash and --orphan,
-the value of x at which it kills its process after a checkpoint, or its parent, if it does not continue a run; --weights,
-a file that it reads.
+the value of x at which it kills its process after a checkpoint, or its parent, unless it continues a run;
+--weights, a file that it reads.
 """
 
 import contextlib

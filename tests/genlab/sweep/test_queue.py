@@ -1,4 +1,4 @@
-"""The queue on SQLite and PostgreSQL: each point is run once, whichever process dies at any moment."""
+"""The queue on SQLite, in a journal and on PostgreSQL: each point is run once, whichever process dies at any moment."""
 
 import contextlib
 import itertools
@@ -288,6 +288,7 @@ def test_an_interrupted_claim_is_claimed_by_another_process(open_queue, monkeypa
     assert 0 in numbers
 
 
+@pytest.mark.parametrize("open_queue", ["journal"], indirect=True)
 def test_the_queue_waits_for_a_storage_that_does_not_answer(open_queue):
     queue, messages, tries = open_queue(), [], itertools.count()
 
@@ -365,6 +366,7 @@ def test_equal_random_points_get_different_folders(open_queue):
     assert runs == ["model.x=1,model.y=a", *(f"model.x=1,model.y=a-{k}" for k in (2, 3, 4, 5))]
 
 
+@pytest.mark.parametrize("open_queue", ["journal"], indirect=True)
 def test_bayes_finds_the_minimum_and_avoids_runs_that_diverge(open_queue):
     """(x - 0.3)^2 + (kind is not b) up to x = 0.5, where runs diverge: a Gaussian process soon stays near 0.3."""
     queue = open_queue(
