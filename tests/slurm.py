@@ -21,9 +21,10 @@ COMMANDS = {
         for task in $(seq 0 "${last:-0}"); do
             job=$FAKE_SLURM/${id}_$task; mkdir "$job"; realpath -s "$1" > "$job/script"
             grep -q partition=full "$1" && continue
+            grep -q gres=gpu:2 "$1" && export CUDA_VISIBLE_DEVICES=0,1
             export SLURM_JOB_ID=$id$task SLURM_ARRAY_JOB_ID=$id SLURM_ARRAY_TASK_ID=$task SLURM_NTASKS=1 SLURM_PROCID=0
             (
-                while bash "$1"; [ $? = 137 ] || [ -e "$job/requeue" ]; do rm -f "$job/requeue"; done
+                while bash "$FAKE_SLURM/$id.sh"; [ $? = 137 ] || [ -e "$job/requeue" ]; do rm -f "$job/requeue"; done
                 rm -r "$job"
             ) > "$FAKE_SLURM/$id.txt" 2>&1 < /dev/null &
         done
@@ -36,7 +37,7 @@ COMMANDS = {
         done
         job=$FAKE_SLURM/${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
         [[ $(cat "$FAKE_SLURM/$SLURM_ARRAY_JOB_ID.sh") == *partition=broken* ]] && set -- sh -c "echo no GPU; exit 1"
-        echo $$ > "$job/pid"
+        echo $$ > "$job/new"; mv "$job/new" "$job/pid"
         exec "$@" >> "$output" 2>&1
     """,
     "squeue": """

@@ -42,8 +42,7 @@ class Task:
                 process.terminate()
                 told = True
             time.sleep(POLL_SECONDS)
-        stopped = process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
-        if stopped and (TIME_IS_OVER in received or _is_preempted()):
+        if told and process.returncode and (TIME_IS_OVER in received or _is_preempted()):
             subprocess.run(["scontrol", "requeue", _job()], check=False)
         if process.returncode:
             sys.exit(process.returncode if process.returncode > 0 else 128 - process.returncode)

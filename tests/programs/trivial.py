@@ -3,7 +3,7 @@
 Options: --x and --y, numbers; --epochs; --seconds, the duration; --fail, --die and --hang, the value of x at which it
 fails, kills its process or hangs; --deaf, the value of x at which it hangs and ignores SIGTERM; --crash and --orphan,
 the value of x at which it kills its process after a checkpoint, or its parent, unless it continues a run;
---weights, a file that it reads.
+--pause, the value of x at which it hangs unless it continues a run; --weights, a file that it reads.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ KNOWN = (
     "deaf",
     "crash",
     "orphan",
+    "pause",
     "weights",
     "run.root",
     "run.experiment",
@@ -98,9 +99,11 @@ def break_down(folder, x, given):
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "checkpoints" / "last.ckpt").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    if given.get("orphan") == x:
+    if x in (given.get("orphan"), given.get("pause")):
         with signals():
-            os.kill(os.getppid(), signal.SIGKILL)
+            note(folder, "pause")
+            if given.get("orphan") == x:
+                os.kill(os.getppid(), signal.SIGKILL)
             while True:  # a signal that comes at the beginning of a long sleep would not end it
                 time.sleep(0.01)
 

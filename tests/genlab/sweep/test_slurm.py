@@ -43,7 +43,7 @@ def test_a_sweep_in_jobs(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Jobs that are refused, fail, wait, are watched again and are preempted; each run is executed once."""
-    path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 1.0}")
+    path = write_sweep(tmp_path, "model.x: {values: [1, 2]}, model.y: {values: [1, 2]}, pause: {value: 1}")
     files = sweep_folder(path) / "slurm"
     assert run(path, "--slurm", "--partition=closed", "--workers=2") == 2
     assert capsys.readouterr().err == (
@@ -58,7 +58,7 @@ def test_a_sweep_in_jobs(
 
     assert run(path, "--slurm", "-p full", "--workers=1", "--detach") == 0
     assert "Slurm: 0 jobs run, 1 wait (Priority). `scancel 11` stops them" in capsys.readouterr().out
-    asked = "-p gpu --nodes=1 --cpus-per-task 2 --gres=gpu:1 --time=0:10 --job-name=mine --exclusive"
+    asked = "-p gpu --nodes=1 --cpus-per-task 2 --gres=gpu:2 --time=0:10 --job-name=mine --exclusive"
     assert run(path, "--slurm", asked, "--workers=3", "--detach", "--tries=5") == 0
     assert "`scancel 11 12` stops them" in capsys.readouterr().out
     lines = fake.script(12).splitlines()
@@ -70,14 +70,14 @@ def test_a_sweep_in_jobs(
         patch.setattr(slurm.Watcher, "_wait", lambda watcher, received: received.append(signal.SIGINT))
         assert run(path, "--slurm", "", "--workers=3") == 130
     assert "`scancel 11 12` stops them" in capsys.readouterr().out
-    wait_for_call(path, "begin", times=2)
+    wait_for_call(path, "pause", times=2)
     fake.send("12_0", signal.SIGTERM)
     fake.send("12_1", signal.SIGUSR2)
     assert run(path, "--slurm", "", "--workers=3", "--no-report") == 0
     output = capsys.readouterr().out
-    assert output.count("test/loss") == 4 and "trivial: 4 runs finished" in output, output
+    assert "x=1,y=1  test/loss 4" in output and "x=1,y=2  test/loss 4" in output, output
     assert (fake.folder / "cancelled").read_text() == "--state=PENDING 11_0\n"
-    assert_each_ran_once(path, [f"x={x}" for x in (1, 2, 3, 4)])
+    assert_each_ran_once(path, [f"x={x},y={y}" for x in (1, 2) for y in (1, 2)])
     assert sum(count for (what, _), count in calls(path).items() if what.startswith("resume")) == 2
     assert run(path, "--no-report") == 0  # the same queue, without Slurm
     assert "4 runs finished before" in capsys.readouterr().out
