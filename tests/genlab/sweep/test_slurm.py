@@ -108,6 +108,7 @@ def test_agents_are_submitted_once(
         (["--slurm", "", "--devices=0"], "--devices does not go with --slurm"),
         (["--slurm", "", "--workers=auto"], "with --slurm, --workers is the number of jobs"),
         (["--slurm", "", "--count=3"], "--count is for one process; with --slurm, limit the whole sweep by run_cap"),
+        (["--slurm", "", "--storage=sqlite:///queue.db"], "--storage: SQLite is for one machine; leave it out"),
         (["--detach"], "--detach is for jobs on a Slurm cluster"),
     ],
 )
