@@ -146,7 +146,7 @@ class RayFleet:
         worker.close()
 
     def summary(self) -> str | None:
-        return f"--ray: at most {counted(self._most, 'worker')} at a time"
+        return f"--ray: at most {counted(self._most, 'worker')} at a time" if self._most else None
 
     def _connect(self) -> None:
         """Connects to the cluster; for `auto`, starts Ray on this machine if it does not run.
