@@ -93,11 +93,9 @@ def _task(words: Sequence[str], per_gpu: str | None = None) -> Task:
 
 def _about(jobs: list[Job]) -> str:
     """Returns how many jobs there are, and how to stop them."""
-    return f"Slurm: {describe(jobs)}. `scancel {_arrays(jobs)}` stops them; the runs are kept, and go on later."
-
-
-def _arrays(jobs: list[Job]) -> str:
-    return " ".join(dict.fromkeys(job.array for job in jobs))
+    arrays = " ".join(dict.fromkeys(job.array for job in jobs))
+    stop = f" `scancel {arrays}` stops them; the runs are kept, and go on later." if jobs else ""
+    return f"Slurm: {describe(jobs)}.{stop}"
 
 
 class Watcher:

@@ -149,7 +149,7 @@ class Array:
             time=None,
             wckey=None,
             array_parallelism=count,
-            signal_delay_s=SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4),
+            signal_delay_s=min(SIGNAL_SECONDS, limit // 4) if limit else SIGNAL_SECONDS,
             stderr_to_stdout=True,
             srun_args=[f"--{key}={options[key]}" for key in ("cpus-per-task",) if key in options],
             additional_parameters={"requeue": True, **{key.replace("-", "_"): options[key] for key in options}},
