@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -84,8 +84,11 @@ class FakeSlurm:
 
     def jobs(self) -> dict[str, int | None]:
         """Returns the jobs that wait or run, with their process ids."""
-        files = {job.name: job / "pid" for job in sorted(self.folder.glob("*_*"))}
-        return {name: int(file.read_text()) if file.exists() else None for name, file in files.items()}
+        pids: dict[str, int | None] = {job.name: None for job in sorted(self.folder.glob("*_*"))}
+        for name in pids:
+            with suppress(FileNotFoundError):  # it has not begun, or has ended meanwhile
+                pids[name] = int((self.folder / name / "pid").read_text())
+        return pids
 
     def send(self, job: str, number: signal.Signals) -> None:
         pid = self.jobs()[job]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,12 @@ from genlab.sweep import slurm
 
 
 @pytest.fixture
-def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
     monkeypatch.setattr(slurm, "WATCH_SECONDS", 0.1)
     monkeypatch.setattr(slurm, "JOBS_SECONDS", 0.2)
-    return FakeSlurm(tmp_path_factory.mktemp("slurm"), monkeypatch)
+    made = FakeSlurm(tmp_path_factory.mktemp("slurm"), monkeypatch)
+    yield made
+    wait_for(lambda: not any(made.jobs().values()), "jobs still run")
 
 
 def test_a_sweep_in_jobs(
