@@ -16,20 +16,32 @@ WHERE_PACKAGES_ARE = "start in the folder that holds it, or install it"
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports what is wrong in one line, and suggests the option that was probably meant."""
+    """Reports what is wrong in one line, and suggests the option that was probably meant.
+
+    Attributes:
+        dashed: An option whose value may begin with a dash.
+    """
+
+    dashed: str | None = None
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        args = self._join_dashed(sys.argv[1:] if args is None else args)
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            parser = self.chosen(sys.argv[1:] if args is None else args)
+            parser = self.chosen(args)
             word = next((arg for arg in unknown if arg.startswith("-")), unknown[0]).partition("=")[0]
             what = "option" if word.startswith("-") else "argument"
             parser.error(f"there is no {what} {word}{did_you_mean(word, parser._option_string_actions)}")
         return options
+
+    def _join_dashed(self, args: Sequence[str]) -> list[str]:
+        """Writes OPTION=VALUE for `dashed`, as argparse takes a separate word with a dash for another option."""
+        at = args.index(self.dashed) if self.dashed in args[:-1] else len(args)
+        return [*args[:at], *filter(None, ["=".join(args[at : at + 2])]), *args[at + 2 :]]
 
     def chosen(self, args: Sequence[str]) -> "Parser":
         """The parser of the subcommand that the arguments name, or this one."""

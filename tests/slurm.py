@@ -1,15 +1,17 @@
-"""A Slurm for tests: `sbatch` starts the jobs of an array as processes, and the other commands show and change them.
-
-The partition `closed` accepts no jobs, those in `broken` have a faulty environment, and those in `full` wait for ever. A
-job whose file `requeue` exists, or that was killed by SIGKILL like one of a node that is gone, begins again when it has
-ended. All jobs are in the grace time of a preemption.
-"""
+"""Slurm for tests: `FakeSlurm` has commands that start and show jobs, and `start_slurm` starts Slurm itself."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests import wait_for
 
 COMMANDS = {
     "sbatch": """
@@ -57,7 +59,11 @@ COMMANDS = {
 
 
 class FakeSlurm:
-    """The commands, in front of all others in PATH.
+    """Commands in front of all others in PATH. `sbatch` starts the jobs of an array as processes.
+
+    The partition `closed` accepts no jobs, those in `broken` have a faulty environment, and those in `full` wait for
+    ever. A job that is requeued, or whose command was killed by SIGKILL as on a node that is gone, begins again. All
+    jobs are in the grace time of a preemption.
 
     Args:
         folder: An empty folder for them.
@@ -84,3 +90,82 @@ class FakeSlurm:
         pid = self.jobs()[job]
         assert pid is not None
         os.kill(pid, number)
+
+
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=2,bf_interval=3
+ReturnToService=2
+MpiDefault=none
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1} CPUs=4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} CPUs=4
+PartitionName=low Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=grace Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
+PartitionName=high Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=10
+"""
+
+
+@contextmanager
+def start_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Starts the daemons, with two nodes on this machine, and lets the commands of Slurm use them."""
+    with ExitStack() as sockets:
+        ports = [sockets.enter_context(socket.socket()) for _ in range(3)]
+        for port in ports:
+            port.bind(("127.0.0.1", 0))
+        numbers = dict(zip(("port", "port1", "port2"), (port.getsockname()[1] for port in ports), strict=True))
+    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=socket.gethostname(), **numbers))
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    (folder / "state").mkdir()
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o600)
+    munge = {
+        "key-file": "key",
+        "socket": "munge.sock",
+        "pid-file": "munged.pid",
+        "log-file": "log",
+        "seed-file": "seed",
+    }
+    try:
+        slurm("munged", "--force", *(f"--{option}={folder / name}" for option, name in munge.items()))
+        slurm("slurmctld")
+        for node in ("n1", "n2"):
+            slurm("slurmd", "-N", node)
+        wait_for(lambda: slurm("sinfo", "--noheader", "--format=%D %t", "--partition=low") == "2 idle")
+        yield
+    finally:
+        slurm("scancel", f"--user={os.getuid()}")
+        wait_for(lambda: not slurm("squeue", "--noheader"))
+        for file in folder.glob("*.pid"):
+            os.kill(int(file.read_text()), signal.SIGTERM)
+
+
+def slurm(*command: str) -> str:
+    """Executes a command of Slurm; returns its output."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+NEEDS_SLURM = pytest.mark.skipif(
+    os.getuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))),
+    reason="needs slurmctld, slurmd and munged, started by root",
+)

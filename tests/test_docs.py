@@ -64,7 +64,7 @@ ELSEWHERE = {
     *("TinyAutoencoder", "ShapesDataModule", "PetsDataModule"),
 }
 """Classes of other packages, and of the recipes."""
-EXAMPLES = re.compile(r"tiny|shapes|pets|my_|--slurm", re.IGNORECASE)
+EXAMPLES = re.compile(r"tiny|shapes|pets|my_", re.IGNORECASE)
 """Names of the recipes' examples, which are run by tests of their own."""
 BLOCK = re.compile(r"^( *)```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 

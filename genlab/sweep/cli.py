@@ -221,6 +221,7 @@ def parser(prog: str = "sweep.py") -> Parser:
     description = "Runs, reports and sends sweeps, with or without a W&B server."
     examples = EXAMPLES.replace("PROG", prog if " " in prog else f"python {prog}")
     top = Parser(prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.dashed = "--slurm"
     commands = top.add_subparsers(
         required=True, metavar="run | agent | report | compare | board | sync", title="commands"
     )
@@ -484,14 +485,8 @@ def _add_compare(one: Parser) -> None:
     )
 
 
-def _join_slurm(args: list[str]) -> list[str]:
-    """Joins --slurm and its value, which begins with a dash, so that argparse does not take it for an option."""
-    at = args.index("--slurm") if "--slurm" in args[:-1] else len(args)
-    return [*args[:at], *(["=".join(args[at : at + 2])] if at < len(args) else []), *args[at + 2 :]]
-
-
 def main(args: list[str] | None = None, prog: str = "sweep.py") -> int:
-    options = parser(prog).parse_args(_join_slurm(sys.argv[1:] if args is None else args))
+    options = parser(prog).parse_args(args)
     find_in_current_folder()
     try:
         return options.command(options)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,10 +156,13 @@ def ray_fleet(*arguments: Any) -> "RayFleet":
     Raises:
         UsageError: Ray is not installed.
     """
+    hook = sys.excepthook
     try:
         from genlab.sweep.ray_fleet import RayFleet
     except ModuleNotFoundError:
         raise UsageError("--ray needs the package ray: pip install 'genlab[ray]'") from None
+    finally:
+        sys.excepthook = hook  # Ray's own would keep errors from being printed
     return RayFleet(*arguments)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from genlab.runs.folder import claim
+
 PIECE_BYTES = 32 * 2**20
 Piece = TypeVar("Piece")
 
@@ -18,7 +20,8 @@ def pack(folder: Path, path: Path, put: Callable[[bytes], Piece], follow: bool =
         folder: The path in the parcel is relative to this folder.
         path: The file or folder, below `folder`.
         put: Called with each piece.
-        follow: Whether a symbolic link becomes what it points to. Otherwise it stays a link.
+        follow: Whether each symbolic link becomes what it points to. Otherwise, it stays a link if it leads into
+            the parcel, becomes a file if it leads to one elsewhere, and is left out if it leads to a folder or nowhere.
 
     Returns:
         What `put` returned for each piece, in order.
@@ -27,10 +30,22 @@ def pack(folder: Path, path: Path, put: Callable[[bytes], Piece], follow: bool =
         OSError: It cannot be read.
     """
     sink = _Sink(put)
-    with tarfile.open(fileobj=sink, mode="w|", dereference=follow) as archive:  # type: ignore[call-overload]
-        archive.add(folder / path, arcname=str(path))
+    with tarfile.open(fileobj=sink, mode="w|") as archive:  # type: ignore[call-overload]
+        _add(archive, path, folder, (folder / path).resolve(), follow)
     sink.flush()
     return sink.pieces
+
+
+def _add(archive: tarfile.TarFile, path: Path, folder: Path, all_of_it: Path, follow: bool) -> None:
+    file = folder / path
+    leaves = file.is_symlink() and (os.path.isabs(os.readlink(file)) or not file.resolve().is_relative_to(all_of_it))
+    if not file.exists() or (leaves and not follow and not file.is_file()):
+        return
+    archive.dereference = follow or leaves
+    archive.add(file, arcname=str(path), recursive=False)
+    if file.is_dir() and (follow or not file.is_symlink()):
+        for name in sorted(os.listdir(file)):
+            _add(archive, path / name, folder, all_of_it, follow)
 
 
 def unpack(pieces: Iterable[bytes], folder: Path) -> None:
@@ -44,20 +59,26 @@ def unpack(pieces: Iterable[bytes], folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def unpack_whole(pieces: Iterable[bytes], folder: Path, path: Path) -> Path:
-    """Puts the file or folder `path` of a parcel below a folder, in place of what is there: whole, or not at all.
+def unpack_whole(pieces: Iterable[bytes], folder: Path, path: Path, replace: bool) -> Path:
+    """Puts the folder `path` of a parcel below a folder: whole, or not at all.
+
+    Args:
+        pieces: The pieces of the parcel.
+        folder: The path in the parcel is relative to this folder.
+        path: The folder in the parcel.
+        replace: Whether to replace what is there. Otherwise, the new folder gets the next free number, if necessary.
 
     Returns:
-        The new file or folder.
+        The new folder.
     """
-    new, target = folder / f".{os.getpid()}-{path.name}.arriving", folder / path
+    target = folder / path
+    new = target.with_name(f".{path.name}.arriving-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     try:
         unpack(pieces, new)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        old = new / ".replaced"
-        if target.exists():
-            target.rename(old)
+        if replace and target.exists():
+            target.rename(new / ".replaced")
+        target = claim(target)
         (new / path).rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

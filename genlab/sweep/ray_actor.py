@@ -5,6 +5,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import ray
 from filelock import FileLock
 
 from genlab.runs.errors import UsageError, error_message
+from genlab.runs.folder import is_alive
 from genlab.sweep.parcels import pack, unpack
 from genlab.sweep.worker import Json, Worker, WorkerDiedError
 
@@ -25,7 +27,7 @@ LOG_BYTES = 2**20
 """How much of a log one answer has at most."""
 PACKAGE = Path(__file__).parents[1]
 STORE = ".genlab"
-"""The folder of files that came from the head, in the copy of the project that all actors of a node share."""
+"""The folder of a node, beside Ray's copies of projects, for the files that sweeps send and the folders of actors."""
 Pieces = list["ray.ObjectRef[bytes]"]
 
 
@@ -72,17 +74,16 @@ class RayActor:
     def __init__(self, home: Home, environment: Mapping[str, str]) -> None:
         self._home = home
         self._project = Path.cwd()
+        self._store = self._project.parent / STORE
         self._same_root = home.is_seen(home.root_mark)
         self._private = not (self._same_root and home.is_seen(home.folder_mark))
-        inside = not Path(home.root).is_absolute() and ".." not in Path(home.root).parts
-        self._root = Path(home.root if self._same_root or inside else "runs")
+        self._root = self._find_root()
         self._folder = self._make_folder() if self._private else Path(home.folder)
         os.chdir(self._folder)
+        self._sent: set[Path] = set()
         program = Path(home.program)
         self._worker = Worker(program if program.is_file() else PACKAGE.parent / program, environment)
         self._changed = threading.Condition()
-        self._events: list[Json] = []
-        self._answers: SimpleQueue[bool] = SimpleQueue()
         self._log = Path(os.devnull)
 
     def place(self) -> Json:
@@ -102,8 +103,7 @@ class RayActor:
             key: Names the parcel.
             parcel: Its pieces.
         """
-        store = self._project / STORE / key
-        store.parent.mkdir(exist_ok=True)
+        store = self._store / key
         with FileLock(f"{store}.lock"):
             if not store.exists():
                 part = store.with_name(f"{key}.part")
@@ -111,6 +111,7 @@ class RayActor:
                 unpack(map(ray.get, parcel), part)
                 part.rename(store)
         _link(store / path, self._folder / path)
+        self._sent |= self._folders()
 
     def receive_run(self, parcel: Pieces) -> None:
         """Puts a run that this actor will continue into its folder of runs."""
@@ -134,7 +135,11 @@ class RayActor:
             environment: Environment variables for this run.
             files: Contents of a file for each further variable, whose value is the path of the file.
         """
-        self._events, self._answers, self._log = [], SimpleQueue(), self._here(log)
+        self._log = self._here(log)
+        self._events: list[Json] = []
+        self._ended = False
+        self._answers: SimpleQueue[bool] = SimpleQueue()
+        self._answered = 0
         if not self._same_root:
             self._log.unlink(missing_ok=True)
         args = [self._in_argument(arg) for arg in args]
@@ -149,15 +154,17 @@ class RayActor:
                 outcome = self._worker.run(args, self._log, environment, self._on_progress)
             if outcome.folder is not None:
                 outcome.folder = os.path.relpath(outcome.folder, self._root)
-            self._add({"outcome": asdict(outcome), "runs": {} if self._same_root else self._pack_runs()})
-        except (UsageError, OSError) as error:  # the program cannot be loaded, or the disk is full
-            self._add({"error": error_message(error)})
+            self._add({"outcome": asdict(outcome), "runs": {} if self._same_root else self._pack_runs()}, ended=True)
+        except Exception as error:  # the program cannot be loaded, or the disk is full
+            self._add({"error": f"{socket.gethostname()}: {error_message(error)}"}, ended=True)
 
     def _here(self, path: str) -> Path:
         """Returns a path in the folder of all runs as it is on this machine."""
         return self._root / Path(path).relative_to(self._home.root)
 
     def _in_argument(self, arg: str) -> str:
+        if self._root == Path(self._home.root):
+            return arg
         name, equals, value = arg.partition("=")
         inside = equals and Path(value).is_relative_to(self._home.root)
         return f"{name}={self._here(value)}" if inside else arg
@@ -166,41 +173,45 @@ class RayActor:
         self._add({"progress": progress})
         return self._answers.get()
 
-    def _add(self, event: Json) -> None:
+    def _add(self, event: Json, ended: bool = False) -> None:
         with self._changed:
             self._events.append(event)
+            self._ended = ended
             self._changed.notify_all()
+
+    def _folders(self) -> set[Path]:
+        """Returns the folders of runs that are there."""
+        return {folder for folder in self._root.glob("*/*") if folder.is_dir() and folder.name != "logs"}
 
     def _pack_runs(self) -> dict[str, Pieces]:
         """Returns the parcels of the runs that this actor has made, and removes their folders."""
-        summaries = [file for file in self._root.glob("*/*/summary.json") if not file.is_symlink()]
-        runs = [file.parent.relative_to(self._root) for file in summaries]
+        folders = self._folders() - self._sent
+        runs = [folder.relative_to(self._root) for folder in folders]
         parcels = {str(run): pack(self._root, run, ray.put) for run in runs}
-        for run in runs:
-            shutil.rmtree(self._root / run)
+        for folder in folders:
+            shutil.rmtree(folder)
         return parcels
 
-    def events(self, after: int, log_after: int) -> tuple[list[Json], bytes]:
+    def events(self, after: int, log_after: int, stop: bool | None) -> tuple[list[Json], bytes]:
         """Waits for events of the run, or for output in its log if the log is not on a file system that all share.
 
         Args:
             after: Number of events that the caller has.
             log_after: Number of bytes of the log that the caller has.
+            stop: Whether a run that waits after an epoch, the last of these events, shall end early; None if none does.
         """
-        waited = 0.0
+        if stop is not None and self._answered < after:  # a call that fails on its way is repeated
+            self._answered = after
+            self._answers.put(stop)
+        deadline = time.monotonic() + EVENT_SECONDS
         while True:
             with self._changed:
-                if len(self._events) <= after:
+                if len(self._events) <= after and not self._ended:
                     self._changed.wait(EVENT_SECONDS if self._same_root else LOG_SECONDS)
-                events = self._events[after:]
+                events, ended = self._events[after:], self._ended
             text = b"" if self._same_root else _read(self._log, log_after)
-            waited += EVENT_SECONDS if self._same_root else LOG_SECONDS
-            if events or text or waited >= EVENT_SECONDS:
+            if events or text or ended or time.monotonic() > deadline:
                 return events, text
-
-    def answer(self, stop: bool) -> None:
-        """Tells the run, which waits after an epoch, whether to stop early."""
-        self._answers.put(stop)
 
     def stop(self) -> None:
         self._worker.stop()
@@ -216,14 +227,23 @@ class RayActor:
         if self._private:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _find_root(self) -> Path:
+        """Returns the folder of all runs on this machine."""
+        root = Path(self._home.root)
+        if not self._private or not (root.is_absolute() or ".." in root.parts):
+            return root
+        return Path(self._home.root_mark).parent if self._same_root else Path("runs")
+
     def _make_folder(self) -> Path:
-        """Returns a new folder with links to all that the copy of the project has, and to the folder of all runs."""
-        (self._project / STORE).mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self._project / STORE, prefix="actor-"))
-        for entry in self._project.iterdir():
-            if entry.name not in (STORE, self._root.parts[0]):
-                (folder / entry.name).symlink_to(entry)
+        """Returns a new folder with links to all files of the project's copy, and to the folder of all runs."""
+        self._store.mkdir(exist_ok=True)
+        for old in self._store.glob("actor-*"):
+            if not is_alive(int(old.name.split("-")[1])):
+                shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=self._store, prefix=f"actor-{os.getpid()}-"))
+        _link(self._project, folder)
         if self._same_root and not self._root.is_absolute():
+            shutil.rmtree(folder / self._root, ignore_errors=True)
             (folder / self._root).parent.mkdir(parents=True, exist_ok=True)
             (folder / self._root).symlink_to(Path(self._home.root_mark).parent)
         return folder
@@ -231,14 +251,14 @@ class RayActor:
 
 def _link(source: Path, target: Path) -> None:
     """Makes `target` look like `source`, with folders of its own and a link for each file."""
-    if not source.is_dir():
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in source.iterdir():
+            _link(entry, target / entry.name)
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(source)
-        return
-    for file in source.rglob("*"):
-        if not file.is_dir():
-            _link(file, target / file.relative_to(source))
+        target.unlink(missing_ok=True)
+        target.symlink_to(source)
 
 
 def _read(log: Path, after: int) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from genlab.runs.config import option, overridden_values, run_folder, short_key
-from genlab.runs.folder import RunOptions, is_running, read_summary
+from genlab.runs.folder import RunOptions, is_running, read_summary, why_lost
 from genlab.runs.wandb_variables import variable
 from genlab.sweep.checks import first_point
 from genlab.sweep.definition import Definition, Point
@@ -113,11 +113,16 @@ class RunFolders:
 
 
 def settled_summary(folder: Path) -> Json:
-    """Returns the summary of a run, after waiting for a process that is still running there without its parent."""
-    deadline = time.monotonic() + 2 * ORPHAN_SECONDS
+    """Returns the summary of a run, after waiting for a process that may still be running there without its parent.
+
+    A process of this host can be seen. One of another host gets the time in which it ends at the latest, unless it has
+    given no sign of life for long.
+    """
+    began = time.monotonic()
     while True:
         summary = read_summary(folder) or {}
-        if not is_running(summary) or time.monotonic() > deadline:
+        ended = summary.get("state") != "running" or "host" not in summary or why_lost(folder, summary) is not None
+        if ended or time.monotonic() - began > ORPHAN_SECONDS * (2.0 if is_running(summary) else 1.25):
             return summary
         time.sleep(0.2)
 

@@ -46,6 +46,8 @@ def run_on_slurm(
     """
     accepted = parse_options(slurm)
     require_slurm()
+    if (options.storage or "").startswith("sqlite"):
+        raise UsageError("--storage: SQLite is for one machine; leave it out, or give journal:///FILE or postgresql://")
     engine = Engine(sweep, replace(options, workers=1, shared_queue=True))
     array = Array(engine.folder / "slurm")
     before = array.jobs()

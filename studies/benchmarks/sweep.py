@@ -2,6 +2,8 @@
 
 python -m studies.benchmarks.sweep rate --root data --encoders runs/ae_capacity   # 24 runs of sweeps/transfer.yaml
 python -m studies.benchmarks.sweep engine                                         # 100, 500 and 2,000 trivial runs
+python -m studies.benchmarks.sweep engine --workers 2 --ray auto                  # the same on Ray
+python -m studies.benchmarks.sweep start --ray auto                               # seconds until a worker has begun
 python -m studies.benchmarks.sweep memory                                         # 200 short runs in one worker
 python -m studies.benchmarks.sweep parts                                          # a run's seconds by part
 
@@ -10,7 +12,11 @@ run`; and, if asked, by one process per run without the waiting times of `wandb 
 Where each run has a process of its own, the rounds share the runs, as the rate does not depend on their number. The W&B
 server is the mock server of the tests on loopback, so that the network takes no time.
 
-`engine` measures the whole time of `sweep.py run`; the runs themselves take a few milliseconds.
+`engine` measures the whole time of `sweep.py run`; the runs themselves take a few milliseconds. Its runs begin when
+Ray is connected, which is a part of the time too.
+
+`start` measures the seconds until a new worker, which is a process on this machine or an actor on Ray, has imported its
+program and answers.
 
 `parts` executes the same run again and again in one worker, and prints the median seconds of its parts. A run costs all
 of them beside the training steps, the steps of its validations and those of its test: pictures, checkpoints and the
@@ -19,6 +25,7 @@ codes that callbacks compute too.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -26,6 +33,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -35,6 +43,7 @@ from genlab.runs.config import option
 from genlab.runs.folder import read_summary
 from genlab.sweep.definition import Definition
 from genlab.sweep.engine import Engine, Options
+from genlab.sweep.fleet import RayOptions, ray_fleet
 from genlab.sweep.parser import load_definition
 from genlab.sweep.worker import Worker
 from studies.benchmarks import machine
@@ -65,14 +74,14 @@ def rate(options: argparse.Namespace) -> None:
             runs, seconds, accuracy = _measure(METHODS[name], dims, options)
             rates[name].append(60 * runs / seconds)
             print(
-                f"round {round_ + 1}  {name:26}{runs:3} runs  {seconds:7.1f} s  {rates[name][-1]:6.1f} runs/min"
+                f"round {round_ + 1}  {name:36}{runs:3} runs  {seconds:7.1f} s  {rates[name][-1]:6.1f} runs/min"
                 f"  accuracy {accuracy:.4f}",
                 flush=True,
             )
     medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
     first = next(iter(medians.values()))
     for name, median in medians.items():
-        print(f"median   {name:26}{median:29.1f} runs/min  {median / first:.1f} times the first")
+        print(f"median   {name:36}{median:29.1f} runs/min  {median / first:.1f} times the first")
 
 
 def _measure(
@@ -101,10 +110,10 @@ def by_processes(sweep: Definition, root: Path) -> None:
         _run([sys.executable, "train.py", *sweep.arguments(point)], os.environ | {"WANDB_MODE": "offline"})
 
 
-def by_engine(sweep: Definition, root: Path, workers: int) -> None:
+def by_engine(sweep: Definition, root: Path, workers: int, *more: str) -> None:
     path = root / "sweep.yaml"
     path.write_text(sweep.to_yaml())
-    options = [f"--root={root}", f"--workers={workers}", "--no-report"]
+    options = [f"--root={root}", f"--workers={workers}", "--no-report", *more]
     _run([sys.executable, "sweep.py", "run", str(path), *options], os.environ)
 
 
@@ -148,6 +157,7 @@ METHODS: dict[str, Callable[[Definition, Path], None]] = {
     "sweep.py agent": by_agent,
     "sweep.py run": lambda sweep, root: by_engine(sweep, root, 1),
     "sweep.py run --workers 2": lambda sweep, root: by_engine(sweep, root, 2),
+    "sweep.py run --workers 2 --ray auto": lambda sweep, root: by_engine(sweep, root, 2, "--ray=auto"),
 }
 PROCESS_PER_RUN = ("wandb agent", "process per run")
 
@@ -158,13 +168,39 @@ def engine(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as root:
             sweep = _trivial(Path(root), count)
             began = time.perf_counter()
-            offline = Engine(sweep, Options(root=root, workers=options.workers, storage=options.storage))
+            how = Options(root=root, workers=options.workers, storage=options.storage, ray=_ray(options))
+            offline = Engine(sweep, how)
             with contextlib.redirect_stdout(None), open(os.devnull, "w", encoding="utf-8") as nowhere:
                 offline.display.console.file = nowhere
                 result = offline.run()
             seconds = time.perf_counter() - began
         assert result.finished == count
         print(f"{count:5} runs  {seconds:6.1f} s  {1000 * seconds / count:5.1f} ms per run", flush=True)
+
+
+def _ray(options: argparse.Namespace) -> RayOptions | None:
+    return None if options.ray is None else RayOptions(options.ray)
+
+
+def start(options: argparse.Namespace) -> None:
+    """Prints the seconds until a new worker can take its first run, for a trivial program and for train.py."""
+    print(machine())
+    for program in (TRIVIAL, HERE / "train.py"):
+        with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
+            new: Callable[[], Worker] = functools.partial(Worker, program, {"OMP_NUM_THREADS": "1"})
+            if options.ray is not None:
+                fleet = ray_fleet(program, root, _ray(options), None, "data", {}, print)
+                stack.callback(fleet.close)
+                fleet.open()
+                fleet.new_worker()
+                new = fleet.new_worker
+            for _ in range(options.count):
+                began = time.perf_counter()
+                worker = new()
+                assert worker.wait_until_ready(threading.Event())
+                worker.check([])
+                print(f"{program.name}  {time.perf_counter() - began:.2f} s", flush=True)
+                worker.close()
 
 
 def _trivial(root: Path, count: int) -> Definition:
@@ -268,6 +304,7 @@ def main() -> None:
     two.add_argument("--runs", type=int, nargs="*", default=[100, 500, 2000], help="numbers of runs")
     two.add_argument("--workers", type=int, default=1, help="number of workers (default: 1)")
     two.add_argument("--storage", help="address of the queue, as in sweep.py run")
+    two.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster, as in sweep.py run")
     two.set_defaults(part=engine)
     three = parts_of.add_parser("memory", help="the memory of a worker")
     three.add_argument("--runs", type=int, default=200, help="number of runs (default: 200)")
@@ -278,6 +315,10 @@ def main() -> None:
     four.add_argument("--runs", type=int, default=9, help="measured runs of each (default: 9)")
     four.add_argument("--wandb", choices=["disabled", "offline"], default="disabled", help="W&B (default: disabled)")
     four.set_defaults(part=parts)
+    five = parts_of.add_parser("start", help="seconds until a new worker can take a run")
+    five.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster, as in sweep.py run")
+    five.add_argument("--count", type=int, default=5, help="number of workers, one after the other (default: 5)")
+    five.set_defaults(part=start)
     options = parser.parse_args()
     options.part(options)
 

@@ -2,24 +2,32 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import sweep
+from genlab.runs.folder import write_summary
+from genlab.sweep import run_folders
+from genlab.sweep.parcels import pack, unpack_whole
+from genlab.sweep.run_folders import settled_summary
+from genlab.sweep.worker import WorkerDiedError
 from tests.genlab.sweep.test_engine import PROGRAM, calls, finished, run, start, wait_for_call, write_sweep
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from genlab.sweep.ray_actor import Home  # noqa: E402
 from genlab.sweep.ray_fleet import RayFleet  # noqa: E402
+from genlab.sweep.ray_worker import RayWorker, Sender  # noqa: E402
 
 HEAD = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
 NODE = {"num_cpus": 3, "object_store_memory": 80_000_000}
@@ -93,11 +101,14 @@ def test_runs_on_nodes_that_share_the_file_system(cluster: Cluster, tmp_path: Pa
 def test_runs_on_nodes_with_other_files(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """Code and files travel to the node, and runs and logs come home; a crashed run takes its checkpoint along."""
+    """Code and files travel to the node, and runs, what they link to and logs come home; a crashed run takes its
+    checkpoint along.
+    """
     mark = RayFleet._mark
     monkeypatch.setattr(RayFleet, "_mark", lambda fleet: replace(mark(fleet), text="what no node reads"))
     monkeypatch.chdir(tmp_path)
-    shutil.copy(PROGRAM, "own.py")
+    link = f"os.symlink({str(tmp_path / 'data/weights.npz')!r}, folder / 'link')"
+    Path("own.py").write_text(PROGRAM.read_text().replace('note(planned, "end")', link))
     Path("data").mkdir()
     Path("data", "weights.npz").write_text("numbers")
     Path("large").mkdir()
@@ -110,12 +121,53 @@ def test_runs_on_nodes_with_other_files(
     assert finished(path) == [f"x={x}" for x in range(4)]
     assert Path("runs/trivial/x=1/checkpoints/last.ckpt").is_file()
     assert Path("runs/trivial/logs/x=0.txt").read_text() == "epoch 1\n"
+    copied = Path("runs/trivial/x=0/link")
+    assert copied.read_text() == "numbers" and not copied.is_symlink()
     assert {file.name for file in tmp_path.iterdir()} == {"own.py", "data", "large", "runs", "trivial.yaml"}
+
+
+def test_parcels_are_whole_and_replace_nothing_unasked(tmp_path: Path):
+    run, home = tmp_path / "node" / "s" / "x=1", tmp_path / "home"
+    (run / "media").mkdir(parents=True)
+    (run / "media" / "1.png").write_bytes(b"picture" * 3000)
+    (run / "inside").symlink_to("media")
+    (run / "outside").symlink_to(tmp_path)
+    pieces = pack(tmp_path / "node", Path("s/x=1"), bytes)
+    for again, name in ((False, "x=1"), (False, "x=1-2"), (True, "x=1")):
+        assert unpack_whole(pieces, home, Path("s/x=1"), again) == home / "s" / name
+        assert (home / "s" / name / "inside" / "1.png").read_bytes() == b"picture" * 3000
+    with pytest.raises((OSError, tarfile.TarError)):
+        unpack_whole([pieces[0][:8000]], home, Path("s/x=1"), True)
+    assert sorted(entry.name for entry in (home / "s").iterdir()) == ["x=1", "x=1-2"]
+    assert sorted(entry.name for entry in (home / "s" / "x=1").iterdir()) == ["inside", "media"]
+
+
+def test_a_process_that_dies_before_its_run_counts_as_a_crash(monkeypatch: pytest.MonkeyPatch):
+    worker = RayWorker(lambda: None, Home(".", "own.py", "runs", "", "", ""), Sender(), print)
+    worker._actor = Mock()
+    monkeypatch.setattr(ray, "get", lambda _: {"died": "own.py cannot be loaded"})
+    with pytest.raises(WorkerDiedError, match="cannot be loaded"):
+        worker.check([])
+
+
+@pytest.mark.parametrize(
+    ("host", "age", "waits"), [("elsewhere", 0, True), ("elsewhere", 1000, False), (None, 0, False)]
+)
+def test_a_process_of_another_machine_gets_time_to_end(
+    host: str | None, age: float, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_folders, "ORPHAN_SECONDS", 0.1)
+    write_summary(tmp_path, {"state": "running", "pid": 1} | ({"host": host} if host else {}))
+    os.utime(tmp_path / "summary.json", (time.time() - age,) * 2)
+    began = time.monotonic()
+    assert settled_summary(tmp_path)["state"] == "running"
+    assert (time.monotonic() - began > 0.1) == waits
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--ray=http://127.0.0.1:8265"], "--ray http://127.0.0.1:8265: write HOST:PORT, ray://HOST:PORT or auto"),
         (["--ray=127.0.0.1:1"], "--ray 127.0.0.1:1: no cluster can be used there ([Errno 111] Connection refused)"),
         (["--ray=auto", "--send=/etc/passwd"], "give a file or folder in the current folder"),
         (["--ray=auto", "--devices=0"], "--devices is for this machine"),

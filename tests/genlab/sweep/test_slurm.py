@@ -1,20 +1,30 @@
 """`sweep.py run --slurm`: with commands that stand for those of Slurm, and where it is installed with Slurm itself."""
 
+import contextlib
+import os
+import random
 import signal
+import subprocess
+import threading
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 import sweep
+from tests import HANG_SECONDS, wait_for
 from tests.genlab.sweep.test_engine import (
     assert_each_ran_once,
     calls,
     run,
+    start,
     sweep_folder,
     wait_for_call,
     write_sweep,
 )
-from tests.slurm import FakeSlurm
+from tests.slurm import NEEDS_SLURM, FakeSlurm, start_slurm
+from tests.slurm import slurm as slurm_command
 
 pytest.importorskip("submitit")
 from submitit.core.utils import DelayedSubmission
@@ -98,6 +108,7 @@ def test_agents_are_submitted_once(
         (["--slurm", "", "--devices=0"], "--devices does not go with --slurm"),
         (["--slurm", "", "--workers=auto"], "with --slurm, --workers is the number of jobs"),
         (["--slurm", "", "--count=3"], "--count is for one process; with --slurm, limit the whole sweep by run_cap"),
+        (["--slurm", "", "--storage=sqlite:///queue.db"], "--storage: SQLite is for one machine; leave it out"),
         (["--detach"], "--detach is for jobs on a Slurm cluster"),
     ],
 )
@@ -115,3 +126,76 @@ def test_a_machine_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(write_sweep(tmp_path, "model.x: {values: [0]}"), "--slurm", "") == 2
     assert "there is no sbatch on this machine; give the command on a login node" in capsys.readouterr().err
+
+
+@NEEDS_SLURM
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("partition", ["low", "grace"])
+def test_preemption_and_scancel_by_slurm(partition: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Jobs are requeued by hand, preempted by a partition of higher priority, and cancelled."""
+    path = write_sweep(tmp_path, "model.x: {values: [0, 1, 2, 3, 4, 5]}, seconds: {value: 10.0}")
+    options = ["--slurm", f"-p {partition}", "--workers=4", "--no-report", "--grace=20"]
+    with start_slurm(tmp_path, monkeypatch):
+        process = start(path, *options)
+        wait_for_call(path, "begin", times=4)
+        name = slurm_command("squeue", "--noheader", "--format=%F").split()[0]
+        slurm_command("scontrol", "requeue", f"{name}_0")
+        continue_job(f"{name}_0")
+        wait_for_call(path, "begin", times=5)
+        slurm_command("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--wrap=true", "--output=/dev/null")
+        for task in range(4):
+            continue_job(f"{name}_{task}")
+        wait_for_call(path, "begin", times=9)
+        slurm_command("scancel", name)
+        assert process.wait(HANG_SECONDS) == 1
+        assert "all jobs have ended" in process.stdout.read()
+        process = start(path, *options)
+        output, _ = process.communicate(timeout=HANG_SECONDS)
+        assert process.returncode == 0, output
+    assert_each_ran_once(path, [f"x={x}" for x in range(6)])
+
+
+def continue_job(job: str) -> None:
+    """Lets a job begin soon after it was requeued; Slurm waits two minutes."""
+    wait_for(lambda: "JobState=PENDING" in slurm_command("scontrol", "show", "job", job), f"{job} is not requeued")
+    slurm_command("scontrol", "update", f"JobId={job}", "StartTime=now+5")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills(fake: FakeSlurm, tmp_path: Path):
+    """200 runs in six jobs: workers, whole jobs and nodes are killed or preempted, 60 in all."""
+    parameters = "model.x: {distribution: int_uniform, min: 0, max: 19}, "
+    parameters += "model.y: {values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}, seconds: {value: 1.0}"
+    path = write_sweep(tmp_path, parameters)
+    output: list[str] = []
+    process = start(path, "--slurm", "", "--workers=6", "--no-report", "--tries=20")
+    threading.Thread(target=output.extend, args=(process.stdout,), daemon=True).start()
+    random.seed(0)
+    wait_for_call(path, "begin", times=6)
+    signals = {"submitit.core._submit": (signal.SIGTERM, signal.SIGUSR2), "genlab sweep run": (signal.SIGKILL,)}
+    signals["genlab.sweep.worker"] = (signal.SIGKILL,)
+    killed = 0
+    while process.poll() is None:
+        time.sleep(random.uniform(0.1, 0.5))
+        ended = sum(count for (what, _), count in calls(path).items() if what == "end")
+        program = random.choice([*signals])
+        running = [pid for pid in fake.jobs().values() if pid is not None]
+        victims = [pid for pid, args in descendants(running) if program in args]
+        if killed < min(60, ended // 3) and victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(random.choice(victims), random.choice(signals[program]))
+                killed += 1
+    assert process.returncode == 0 and killed == 60, output
+    assert_each_ran_once(path, [f"x={x},y={y}" for x in range(20) for y in range(10)])
+
+
+def descendants(pids: Collection[int]) -> list[tuple[int, str]]:
+    """Returns these processes and all that they have started, with their command lines."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
+    found = {int(pid): args for pid, _, args in rows if int(pid) in pids}
+    while new := {int(pid): args for pid, parent, args in rows if int(parent) in found and int(pid) not in found}:
+        found |= new
+    return [*found.items()]
