@@ -152,7 +152,10 @@ class Queue:
 
     def claim(self) -> Job | None:
         """Returns the next run to execute; None if none is waiting. Waits for a storage that does not answer."""
-        return self._under_lock(self._claim)
+        job = self._under_lock(self._claim)
+        if job is not None:
+            self._claimed[job.trial] = job
+        return job
 
     def _claim(self) -> Job | None:
         self._requeue_abandoned()
@@ -171,9 +174,7 @@ class Queue:
             if attributes.get(name) != value:
                 self._optuna.set_trial_user_attr(trial._trial_id, name, value)
         self._start(trial._trial_id)
-        job = Job(trial._trial_id, attributes["number"], attributes["point"], run)
-        self._claimed[job.trial] = job
-        return job
+        return Job(trial._trial_id, attributes["number"], attributes["point"], run)
 
     def _start(self, trial: int) -> None:
         """Marks a waiting trial as running. Of two processes that do so, because a lock was broken, one succeeds."""
