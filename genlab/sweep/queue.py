@@ -105,6 +105,7 @@ class Queue:
         self._optuna = storage.optuna
         self._owner = this_process(storage.mark)
         self._claimed: dict[int, Job] = {}
+        self._ending: set[int] = set()
         self._last_check = 0.0
         self._study = self._under_lock(self._open)
         self._search = Search(definition)
@@ -246,8 +247,7 @@ class Queue:
         Returns:
             False if the run was given to another process, because this one sent no heartbeat for too long.
         """
-        self._claimed.pop(job.trial, None)
-        return self._under_lock(lambda: self._finish(job.trial, value, error, attributes))
+        return self._end(job, lambda: self._finish(job.trial, value, error, attributes))
 
     def _finish(self, trial: int, value: float | None, error: str | None, attributes: Mapping[str, Any]) -> bool:
         result = {"outcome": "finished" if error is None else "failed", "error": error, **attributes}
@@ -271,8 +271,16 @@ class Queue:
         Returns:
             False if its process has died too many times, so that the run has failed.
         """
-        self._claimed.pop(job.trial, None)
-        return self._under_lock(lambda: self._requeue(self._optuna.get_trial(job.trial), crash))
+        return self._end(job, lambda: self._requeue(self._optuna.get_trial(job.trial), crash))
+
+    def _end(self, job: Job, record: Callable[[], bool]) -> bool:
+        """Records how a claimed run has ended. Until then it gives signs of life, as the lock may take a while."""
+        self._ending.add(job.trial)
+        try:
+            return self._under_lock(record)
+        finally:
+            self._claimed.pop(job.trial, None)
+            self._ending.discard(job.trial)
 
     def _requeue(self, trial: FrozenTrial, crash: str | None) -> bool:
         if trial.state != TrialState.RUNNING:
@@ -309,7 +317,7 @@ class Queue:
         """Records that this process is alive; returns the runs that others took over after too long without one."""
         claimed = list(self._claimed)
         self.storage.heartbeat(claimed)
-        lost = [self._claimed.pop(trial, None) for trial in self.storage.taken_over(claimed)]
+        lost = [self._claimed.pop(trial, None) for trial in self.storage.taken_over(claimed) - self._ending]
         return [job for job in lost if job is not None]
 
     @property

@@ -3,25 +3,30 @@
 python -m studies.benchmarks.queue                                            # SQLite: 100, 500 and 2,000 runs
 python -m studies.benchmarks.queue --storage journal --runs 2000 --workers 100 1000
 python -m studies.benchmarks.queue --storage postgresql://USER:PASSWORD@HOST/NAME
+python -m studies.benchmarks.queue --engine --workers 1000 --runs 2000        # the whole engine of `sweep.py run`
 
 Each worker claims a run. Then it finishes its run, asks for the status of the sweep and claims its next run, until none
 is left. Without `--seconds`, this is as fast as the queue serves them, so that the wall time divided by the number of
-runs is what a run costs. A round of heartbeats is that of all runs which the workers have.
+runs is what a run costs. A round of heartbeats is that of all runs which the workers have. `--engine` adds all else
+that the head of a sweep does for a run: names, folders, messages. Its workers sleep in place of those on a cluster.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from genlab.sweep.definition import Definition
+from genlab.sweep.engine import Engine, Options
+from genlab.sweep.fleet import LocalFleet
 from genlab.sweep.parser import load_definition
 from genlab.sweep.queue import Job, Queue
 from genlab.sweep.storage import open_storage
+from genlab.sweep.worker import Json, OnProgress, Outcome, Worker
 from studies.benchmarks import machine
 
 T = TypeVar("T")
@@ -57,6 +62,49 @@ def simulate(definition: Definition, url: str, workers: int, pause: float) -> No
     )
 
 
+class SleepingWorker(Worker):
+    """A worker whose runs sleep.
+
+    Args:
+        seconds: How long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Path("train.py"))
+        self._seconds = seconds
+
+    def run(
+        self,
+        args: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Outcome:
+        time.sleep(self._seconds)
+        return Outcome("finished", {"test/loss": 1.0}, seconds=self._seconds)
+
+    def _question(self, request: Json) -> Any:
+        return {"check": [None] * len(request.get("commands", [])), "compare": []}.get(request["do"])
+
+
+def simulate_engine(definition: Definition, url: str, workers: int, pause: float, root: Path) -> None:
+    """Prints the cost of a run in an engine that has this many workers."""
+    engine = Engine(definition, Options(root=str(root), workers=1, storage=url))
+    fleet = LocalFleet(Path("train.py"), workers, (), len(definition), print)
+    fleet.workers = [SleepingWorker(pause) for _ in range(workers)]
+    fleet._new = list(fleet.workers)
+    engine.fleet = fleet
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        engine.display.console.file = nowhere
+        seconds, result = _timed(engine.run)
+    assert result.finished == len(definition), "runs were lost"
+    print(
+        f"engine {len(definition):5} runs {workers:5} workers {seconds:7.1f} s, "
+        f"{1000 * seconds / len(definition):7.1f} ms per run, {len(definition) / seconds:6.1f} runs/s",
+        flush=True,
+    )
+
+
 def _timed(action: Callable[[], T]) -> tuple[float, T]:
     began = time.perf_counter()
     result = action()
@@ -82,6 +130,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 500, 2000], help="Numbers of runs.")
     parser.add_argument("--workers", type=int, nargs="+", default=[100, 1000], help="Numbers of workers.")
     parser.add_argument("--seconds", type=float, default=0.0, help="How long each run sleeps.")
+    parser.add_argument("--engine", action="store_true", help="Measure the whole engine.")
     options = parser.parse_args()
     print(machine())
     for workers in options.workers:
@@ -89,7 +138,11 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 address = options.storage
                 url = f"{address}:///{folder}/queue" if address in ("sqlite", "journal") else address
-                simulate(_definition(Path(folder), runs), url, workers, options.seconds)
+                definition = _definition(Path(folder), runs)
+                if options.engine:
+                    simulate_engine(definition, url, workers, options.seconds, Path(folder))
+                else:
+                    simulate(definition, url, workers, options.seconds)
 
 
 if __name__ == "__main__":

@@ -263,6 +263,23 @@ def test_a_process_without_heartbeats_loses_its_runs(open_queue, monkeypatch: py
     assert alive.heartbeat() == [] and silent.status().finished == 2
 
 
+def test_a_run_that_waits_for_the_lock_at_its_end_is_not_given_out_again(open_queue, monkeypatch: pytest.MonkeyPatch):
+    queue = open_queue()
+    job = queue.claim()
+    under_lock = queue._under_lock
+
+    def wait_until_silent(action: Callable[[], object]) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(queue.storage, "silent", lambda study, running: {trial._trial_id for trial in running})
+            under_lock(queue._requeue_abandoned)
+            assert not queue.heartbeat()
+        return under_lock(action)
+
+    monkeypatch.setattr(queue, "_under_lock", wait_until_silent)
+    assert queue.finish(job, 1.0)
+    assert (queue.status().finished, queue.status().waiting) == (1, 0)
+
+
 def test_an_interrupted_claim_is_claimed_by_another_process(open_queue, monkeypatch: pytest.MonkeyPatch):
     """The connection is lost after the run was marked as running, before the process learned about it."""
     queue = open_queue(grace=1)
