@@ -33,7 +33,10 @@ from genlab.sweep import slurm
 
 
 @pytest.fixture
-def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
+def fake(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeSlurm]:
+    """The commands. The jobs end before the folder of the test is removed."""
     monkeypatch.setattr(slurm, "WATCH_SECONDS", 0.1)
     monkeypatch.setattr(slurm, "JOBS_SECONDS", 0.2)
     made = FakeSlurm(tmp_path_factory.mktemp("slurm"), monkeypatch)
