@@ -99,7 +99,7 @@ def run(quality: SampleQuality, model: GenerativeModule, folder: Path, test: boo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=FutureWarning)  # Lightning's use of torch
-        warnings.filterwarnings("ignore", ".*does not have many workers")
+        warnings.filterwarnings("ignore", ".*does not have many workers|The `srun` command")
         warnings.filterwarnings("ignore", "You have overridden `on_after_batch_transfer`")
         trainer = Trainer(
             accelerator="cpu",

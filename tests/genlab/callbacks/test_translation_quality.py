@@ -88,7 +88,7 @@ def run(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=FutureWarning)  # Lightning's use of torch
-        warnings.filterwarnings("ignore", ".*does not have many workers")
+        warnings.filterwarnings("ignore", ".*does not have many workers|The `srun` command")
         trainer = Trainer(
             accelerator="cpu",
             logger=False,

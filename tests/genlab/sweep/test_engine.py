@@ -249,6 +249,7 @@ def test_two_working_folders_and_one_storage(tmp_path: Path, postgres: str):
 
 
 @pytest.mark.skipif(programs() is None, reason="PostgreSQL (initdb, pg_ctl) is not installed")
+@pytest.mark.slow
 def test_the_engine_waits_for_a_database_that_does_not_answer(tmp_path: Path):
     path = write_sweep(tmp_path, "model.x: {values: [1, 2, 3, 4]}, seconds: {value: 2.0}")
     with cluster() as database:
@@ -305,7 +306,7 @@ def children(processes: list[subprocess.Popen[str]]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "journal", "postgresql"])
+@pytest.mark.parametrize("storage", ["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("runs", "workers", "kills"),
     [(30, 4, 3), pytest.param(500, 8, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
