@@ -60,10 +60,6 @@ class AgentResult:
     stopped: int = 0
     signal: int | None = None
 
-    @property
-    def runs(self) -> int:
-        return self.finished + self.failed + self.stopped
-
 
 def run_agent(
     path: str,

@@ -52,7 +52,7 @@ class Fleet(Protocol):
         """Ends all workers."""
 
     def add(self, waiting: Callable[[], float]) -> Sequence[Worker]:
-        """Returns new workers; the engine asks at the start, and then each second.
+        """Returns new workers; the engine asks again and again, from the start on.
 
         Args:
             waiting: Returns how many runs wait for a worker.

@@ -89,7 +89,7 @@ class RayActor:
     def place(self) -> Json:
         """Returns where this actor is, and whether it needs files and brings runs home."""
         node = ray.get_runtime_context().get_node_id()
-        return {"node": node, "host": socket.gethostname(), "private": self._private, "same_root": self._same_root}
+        return {"node": node, "private": self._private, "same_root": self._same_root}
 
     def missing(self, paths: Sequence[str]) -> list[str]:
         """Returns those of the files and folders that are not there."""

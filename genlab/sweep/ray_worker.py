@@ -175,7 +175,7 @@ class RayWorker(Worker):
 
     def _follow(self, args: Sequence[str], log: Path, on_progress: OnProgress | None) -> Outcome:
         """Answers the progress of a run and copies its output, until it has ended."""
-        count, size, early = 0, 0, False
+        count, size = 0, 0
         stop: bool | None = None
         outcome: Outcome | None = None
         while True:
@@ -185,16 +185,12 @@ class RayWorker(Worker):
                 self._write_home(log.stem, partial(_append, log, text))
             for event in events:
                 if "progress" in event:
-                    progress = event["progress"]
-                    stop = on_progress is not None and on_progress(progress)
-                    stop = stop and progress["epoch"] != progress["epochs"]  # after its last epoch, a run ends anyway
-                    early |= stop
+                    stop = on_progress is not None and on_progress(event["progress"])
                 elif "error" in event:
                     raise UsageError(event["error"])
                 else:
                     outcome = self._receive(event, args)
             if outcome is not None and not text:
-                outcome.early = early
                 outcome.error = outcome.error and self._with_advice(outcome.error)
                 return outcome
 
