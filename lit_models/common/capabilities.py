@@ -45,6 +45,30 @@ class Decodes(Protocol):
 
 
 @runtime_checkable
+class HasCodeMaps(Protocol):
+    """The model's codes are maps: each code, c x h x w, is flattened to d = c h w numbers at its public boundary."""
+
+    code_shape: tuple[int, int, int]
+    """Channels c, height h and width w of a code."""
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """The model turns images into maps of tokens, whole numbers below `codebook_size`, and back."""
+
+    codebook_size: int
+    """Number K of different tokens."""
+    token_shape: tuple[int, int]
+    """Height h and width w of a map of tokens."""
+
+    def tokenize(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], N x C x H x W -> tokens, int64 in [0, K), N x h x w."""
+
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        """Tokens, int64, N x h x w -> images in [0, 1], N x C x H x W."""
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """The model reconstructs images."""
 
