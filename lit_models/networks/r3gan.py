@@ -1,7 +1,7 @@
 """Residual networks of R3GAN (Huang et al. 2025, arXiv 2501.05441, section 4), without any norm.
 
-Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size, and the
-generator ends in a tanh.
+Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size, the generator
+ends in a tanh, and both networks may work on patches of pixels, which is faster.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.networks.conv import doubling_channels, strided_sizes
+from lit_models.networks.conv import doubling_channels
 from lit_models.networks.features import FeatureNetwork
 from lit_models.networks.init import fan_in_init
 
@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
 class Resize(nn.Module):
     """Bilinear interpolation to a size, and a convolution of 1 x 1 if the channels change, on the smaller maps.
 
-    Halving a size of even length is the mean of 2 x 2 pixels; of odd length, the mean of windows that overlap.
+    Halving takes the mean of 2 x 2 pixels; a side of odd length is rounded up.
 
     Args:
         c_in: Input channels.
@@ -75,7 +75,7 @@ class Resize(nn.Module):
         """N x c_in x h x w -> N x c_out x H x W."""
         if self.up:
             return F.interpolate(self.conv(x), self.size, mode="bilinear")
-        return self.conv(F.adaptive_avg_pool2d(x, self.size))
+        return self.conv(F.avg_pool2d(x, 2, ceil_mode=True))
 
 
 class R3GANDecoder(nn.Module):
@@ -84,32 +84,41 @@ class R3GANDecoder(nn.Module):
     Args:
         image_shape: Channels, height, width.
         in_dim: Width of the code.
-        channels: Channels of the maps of the image's size; twice as many at each smaller size.
+        channels: Channels of the largest maps; twice as many at each smaller size.
         max_channels: Largest number of channels.
         depth: Number of times that the size doubles.
         blocks: Number of residual blocks at each size.
+        patch_size: Side of the patches of pixels that the largest maps stand for.
 
     Raises:
-        ValueError: the image is too small to be halved `depth` times.
+        ValueError: the image is too small to be halved `depth` times, or no multiple of the patches.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], in_dim: int, channels: int, max_channels: int, depth: int, blocks: int
+        self,
+        image_shape: Sequence[int],
+        in_dim: int,
+        channels: int,
+        max_channels: int,
+        depth: int,
+        blocks: int,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
-        sizes = r3gan_sizes(image_shape, depth)[::-1]
+        sizes = r3gan_sizes(image_shape, depth, patch_size)[::-1]
         widths = doubling_channels(depth + 1, channels, max_channels)[::-1]
         self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]))
         self.weights = fan_in_init(nn.Linear(in_dim, widths[0], bias=False))
         self.stages = nn.Sequential(*_blocks(widths[0], blocks, depth))
         for (c_in, c_out), size in zip(itertools.pairwise(widths), sizes[1:], strict=True):
             self.stages.extend([Resize(c_in, c_out, size, up=True), *_blocks(c_out, blocks, depth)])
-        self.to_image = fan_in_init(nn.Conv2d(widths[-1], image_shape[0], 1, bias=False))
+        self.to_patches = fan_in_init(nn.Conv2d(widths[-1], image_shape[0] * patch_size**2, 1, bias=False))
+        self.patch_size = patch_size
 
     def forward(self, codes: Tensor) -> Tensor:
         """N x in_dim -> images in [0, 1], N x C x H x W."""
         maps = self.basis * self.weights(codes)[:, :, None, None]  # (N, widths[0], h, w)
-        return (self.to_image(self.stages(maps)).tanh() + 1) / 2
+        return (F.pixel_shuffle(self.to_patches(self.stages(maps)), self.patch_size).tanh() + 1) / 2
 
 
 class R3GANFeatures(FeatureNetwork):
@@ -117,38 +126,57 @@ class R3GANFeatures(FeatureNetwork):
 
     Args:
         image_shape: Channels, height, width.
-        channels: Channels of the maps of the image's size; twice as many at each smaller size.
+        channels: Channels of the largest maps; twice as many at each smaller size.
         max_channels: Largest number of channels.
         depth: Number of times that the size is halved.
         blocks: Number of residual blocks at each size.
+        patch_size: Side of the patches of pixels that the largest maps stand for.
 
     Raises:
-        ValueError: the image is too small to be halved `depth` times.
+        ValueError: the image is too small to be halved `depth` times, or no multiple of the patches.
     """
 
-    def __init__(self, image_shape: Sequence[int], channels: int, max_channels: int, depth: int, blocks: int) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: int,
+        max_channels: int,
+        depth: int,
+        blocks: int,
+        patch_size: int = 1,
+    ) -> None:
         super().__init__()
-        sizes = r3gan_sizes(image_shape, depth)
+        sizes = r3gan_sizes(image_shape, depth, patch_size)
         widths = doubling_channels(depth + 1, channels, max_channels)
-        self.from_image = fan_in_init(nn.Conv2d(image_shape[0], channels, 1, bias=False))
+        self.from_patches = fan_in_init(nn.Conv2d(image_shape[0] * patch_size**2, channels, 1, bias=False))
         self.stages = nn.Sequential(*_blocks(channels, blocks, depth))
         for (c_in, c_out), size in zip(itertools.pairwise(widths), sizes[1:], strict=True):
             self.stages.extend([Resize(c_in, c_out, size, up=False), *_blocks(c_out, blocks, depth)])
         self.basis = fan_in_init(nn.Conv2d(widths[-1], widths[-1], sizes[-1], groups=widths[-1], bias=False))
         self.out_dim = widths[-1]
+        self.patch_size = patch_size
 
     def forward(self, images: Tensor) -> Tensor:
         """Images in [0, 1], N x C x H x W, -> N x out_dim."""
-        return self.basis(self.stages(self.from_image(2 * images - 1))).flatten(1)
+        patches = F.pixel_unshuffle(2 * images - 1, self.patch_size)  # (N, C patch_size^2, h, w)
+        return self.basis(self.stages(self.from_patches(patches))).flatten(1)
 
 
-def r3gan_sizes(image_shape: Sequence[int], depth: int) -> list[tuple[int, int]]:
-    """Heights and widths from the image's down, halved `depth` times: 28, 14, 7, 3 or 32, 16, 8, 4.
+def r3gan_sizes(image_shape: Sequence[int], depth: int, patch_size: int = 1) -> list[tuple[int, int]]:
+    """Heights and widths of the maps from the largest down, halved and rounded up `depth` times: 28, 14, 7, 4.
 
     Raises:
-        ValueError: the image is too small.
+        ValueError: the image is too small, or no multiple of the patches.
     """
-    return strided_sizes((image_shape[1], image_shape[2]), depth, kernel_size=2)
+    _, height, width = image_shape
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"images of {height} x {width} cannot be cut into patches of {patch_size} x {patch_size}")
+    sizes = [(height // patch_size, width // patch_size)]
+    for level in range(depth):
+        if min(sizes[-1]) < 2:
+            raise ValueError(f"depth {depth} is too deep for images of {height} x {width}: at most {level} fit")
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
 
 
 def _blocks(channels: int, blocks: int, depth: int) -> list[ResidualBlock]:
