@@ -118,7 +118,8 @@ class R3GANDecoder(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """N x in_dim -> images in [0, 1], N x C x H x W."""
         maps = self.basis * self.weights(codes)[:, :, None, None]  # (N, widths[0], h, w)
-        return (F.pixel_shuffle(self.to_patches(self.stages(maps)), self.patch_size).tanh() + 1) / 2
+        images = (F.pixel_shuffle(self.to_patches(self.stages(maps)), self.patch_size) + 1) / 2
+        return images + (images.clamp(0, 1) - images).detach()
 
 
 class R3GANFeatures(FeatureNetwork):
