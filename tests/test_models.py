@@ -20,6 +20,7 @@ from datamodules import (
 from lit_models import (
     ACGAN,
     DDPM,
+    EDM,
     GAN,
     GLO,
     SRGAN,
@@ -68,6 +69,8 @@ from lit_models.common.discriminators import (
     PoolingDiscriminator,
     ResNetDiscriminator,
 )
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
@@ -80,12 +83,14 @@ from lit_models.common.generators import (
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
+from lit_models.common.noise_paths import KarrasPath
 from lit_models.common.noise_predictors import UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
+from lit_models.common.times import UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
@@ -327,6 +332,22 @@ MODELS = {
             "num_steps": 30,
             "objective": "variational",
             "sampler": Ancestral(3, "forward"),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
+            "lr_schedule": "one_cycle",
+        },
+    ),
+    "edm": Row(EDM, {"network": UNet((8, 8), patch_size=2), "sampler": EDMSampler(2)}),
+    "edm_conditional": Row(
+        EDM,
+        {
+            "network": UNet((8,), attention=False, patch_size=4),
+            "prediction": "noise",
+            "path": KarrasPath(sigma_max=20.0),
+            "times": UniformTimes(),
+            "data_std": 0.7,
+            "sampler": DPMSolver(3, 3, stochastic=True),
             "conditional": True,
             "guidance_scale": 0.5,
             "ema_decay": 0.0,
