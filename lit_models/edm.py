@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.diffusion_base import DiffusionBase, squared_error
 from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
@@ -32,7 +32,8 @@ class EDM(DiffusionBase):
     spread over the path. It is the same for all predictions and distributions of times, so that they compare.
 
     Departures from the paper: the noise levels of a batch are evenly spread rather than independent, and there is no
-    augmentation of the images.
+    augmentation of the images. With an `autoencoder`, the images of all this are its codes (latent diffusion, Rombach
+    et al. 2021, arXiv 2112.10752), scaled to the standard deviation d.
 
     Args:
         network: Network that predicts what is in noisy images; UNet by default.
@@ -40,8 +41,10 @@ class EDM(DiffusionBase):
         path: Noise levels; KarrasPath from 0.002 to 80 by default.
         times: Distribution of the noise levels of training; LogNormalTimes by default. UniformTimes is that of the
             sampler's levels.
-        data_std: Standard deviation d of pixels in [-1, 1].
+        data_std: Standard deviation d of pixels in [-1, 1], or of codes.
         sampler: Sampler that generates images; EDMSampler of 18 steps, 35 evaluations of the network, by default.
+        autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
+            run's seed, `none` for no autoencoder.
         conditional: Learns from labels, and generates images of a class.
         label_dropout: Fraction of the labels that training of a conditional model replaces by "any class".
         guidance_scale: Strength w of the classifier-free guidance of samples of a conditional model; 0 for none.
@@ -50,10 +53,13 @@ class EDM(DiffusionBase):
         lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
         num_classes: Number of classes; train.py takes it from the data.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
+        autoencoder_config: Hyper-parameters of the autoencoder, as JSON, which a checkpoint of this model holds; not
+            meant to be set by hand.
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
+        CheckpointError: the autoencoder's checkpoint is missing, damaged, or does not fit.
 
     Examples:
         >>> from lit_models.common.noise_predictors import UNet
@@ -74,6 +80,7 @@ class EDM(DiffusionBase):
         times: Times | None = None,
         data_std: float = 0.5,
         sampler: Sampler | None = None,
+        autoencoder: str | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
         guidance_scale: float = 0.0,
@@ -81,6 +88,7 @@ class EDM(DiffusionBase):
         lr_schedule: LRSchedule = "constant",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
+        autoencoder_config: str | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
@@ -94,10 +102,12 @@ class EDM(DiffusionBase):
         self.lr_schedule = lr_schedule
         process = ContinuousProcess(self.path, data_std)
         self.setup_classes(conditional, num_classes, label_dropout, guidance_scale)
-        self.setup_networks(process, network or UNet(), sampler or EDMSampler(), ema_decay, image_shape)
+        self.setup_networks(
+            process, network or UNet(), sampler or EDMSampler(), ema_decay, image_shape, autoencoder, autoencoder_config
+        )
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        clean, labels = to_signed(batch[0]), self.training_labels(batch)
+        clean, labels = self.space.encode(batch[0]), self.training_labels(batch)
         times, network = (self.times, self.network) if self.training else (UniformTimes(), self.evaluated_network)
         t = times.draw(len(clean), self.process)
         noise = torch.randn_like(clean)
