@@ -68,6 +68,7 @@ from lit_models.common.discriminators import (
     MLPDiscriminator,
     PatchDiscriminator,
     PoolingDiscriminator,
+    R3GANDiscriminator,
     ResNetDiscriminator,
 )
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
@@ -77,15 +78,16 @@ from lit_models.common.generators import (
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    R3GANGenerator,
     ResNetGenerator,
 )
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_paths import VariancePreservingPath
-from lit_models.common.noise_predictors import UNet
+from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
-from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
 from lit_models.common.ode_likelihood import ODELikelihood
 from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
@@ -106,8 +108,8 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
-        return self.make(**self.arguments, **extra)
+        option = "autoencoder" if self.make is DDPM else "encoder_checkpoint"
+        return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
 class TurnedDigits(DigitsDataModule):
@@ -204,7 +206,7 @@ MODELS = {
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
         GAN,
-        {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
+        {**SMALL_GAN, "pack": 2, "objective": Relativistic(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
     ),
     "gan_wasserstein": Row(
         GAN,
@@ -228,6 +230,18 @@ MODELS = {
             "discriminator": ResNetDiscriminator(4, 8, 2, 2, "layer", spectral_norm=False),
         },
     ),
+    "gan_r3": Row(
+        GAN,
+        {
+            "latent_dim": 5,
+            "generator": R3GANGenerator(4, 8),
+            "discriminator": R3GANDiscriminator(4, 8, depth=2),
+            "objective": Relativistic(),
+            "recipe": AdversarialRecipe(
+                ema_decay=0.9, r1=1.0, r2=1.0, penalty_interval=2, augment=("color", "translation", "cutout")
+            ),
+        },
+    ),
     "gan_pooling": Row(GAN, {**SMALL_GAN, "generator": PoolingGenerator(), "prior": Mixture(3)}),
     "gan_mlp": Row(
         GAN,
@@ -241,6 +255,7 @@ MODELS = {
         {
             **SMALL_RESNET,
             "discriminator": ResNetDiscriminator(4, 8, minibatch_std=True),
+            "objective": Relativistic(),
             "image_shape": (1, 28, 28),
         },
     ),
@@ -268,9 +283,10 @@ MODELS = {
         CycleGAN,
         {
             **SMALL_CYCLE,
+            "objective": Relativistic(),
             "identity_weight": 5.0,
             "pool_size": 30,
-            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2),
+            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2, r1=1.0, penalty_interval=2),
         },
         data=RecoloredDigits,
     ),
@@ -306,7 +322,7 @@ MODELS = {
     ),
     "restoration_gan": Row(
         RestorationGAN,
-        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": LeastSquares()},
+        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": Relativistic()},
         data=NoisyDigits,
     ),
     "glo": Row(GLO, {"latent_dim": 5, "generator": DCGANGenerator(4), "encode_steps": 2}),
@@ -338,6 +354,11 @@ MODELS = {
             "ema_decay": 0.0,
             "lr_schedule": "one_cycle",
         },
+    ),
+    "ddpm_latent": Row(
+        DDPM,
+        {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
     ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
     "score_model_sliced": Row(
