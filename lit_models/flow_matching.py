@@ -4,6 +4,7 @@ from torch import Tensor
 
 from lit_models.common.couplings import Coupling, Independent
 from lit_models.common.diffusion_base import DiffusionBase, squared_error
+from lit_models.common.latent_space import PixelSpace
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
 from lit_models.common.noise_paths import LinearPath, NoisePath
@@ -30,7 +31,8 @@ class FlowMatching(DiffusionBase):
     requires, which does not change what 8 bits show.
 
     Validation and test log `loss` at uniform times. With a `likelihood` the test logs `bits_per_dim`, an upper bound of
-    the negative log-likelihood of 8-bit images, as that of Glow.
+    the negative log-likelihood of 8-bit images, as that of Glow. With an `autoencoder`, the images of all this are its
+    codes, which are not dequantised and have no likelihood of images.
 
     Args:
         network: Network that predicts the velocity; UNet by default.
@@ -40,6 +42,8 @@ class FlowMatching(DiffusionBase):
         coupling: Which noise an image is joined to in training; Independent by default, or OptimalTransport or Reflow.
         sampler: Sampler that generates images; Midpoint of 5 steps, 10 evaluations, by default. Euler, Heun and
             AdaptiveODE are others; DDIM works, too.
+        autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
+            run's seed, `none` for no autoencoder.
         likelihood: How `log_prob` and test/bits_per_dim are computed; none to leave out test/bits_per_dim.
         conditional: Learns from labels, and generates images of a class.
         label_dropout: Fraction of the labels that training of a conditional model replaces by "any class".
@@ -49,11 +53,14 @@ class FlowMatching(DiffusionBase):
         lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
         num_classes: Number of classes; train.py takes it from the data.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
+        autoencoder_config: Hyper-parameters of the autoencoder, as JSON, which a checkpoint of this model holds; not
+            meant to be set by hand.
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
-        CheckpointError: from `prepare_fit`, the first model of a reflow cannot be loaded or does not fit.
+        CheckpointError: the autoencoder or, from `prepare_fit`, the first model of a reflow cannot be loaded or does
+            not fit.
 
     Examples:
         >>> from lit_models.common.noise_predictors import UNet
@@ -74,6 +81,7 @@ class FlowMatching(DiffusionBase):
         times: Times | None = None,
         coupling: Coupling | None = None,
         sampler: Sampler | None = None,
+        autoencoder: str | None = None,
         likelihood: ODELikelihood | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
@@ -82,6 +90,7 @@ class FlowMatching(DiffusionBase):
         lr_schedule: LRSchedule = "constant",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
+        autoencoder_config: str | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
@@ -98,10 +107,14 @@ class FlowMatching(DiffusionBase):
                 " use LinearPath or VariancePreservingPath"
             )
         self.setup_classes(conditional, num_classes, label_dropout, guidance_scale)
-        self.setup_networks(process, network or UNet(), sampler or Midpoint(5), ema_decay, image_shape)
+        self.setup_networks(
+            process, network or UNet(), sampler or Midpoint(5), ema_decay, image_shape, autoencoder, autoencoder_config
+        )
+        if likelihood is not None:
+            self.require_pixels("likelihood")
 
     def prepare_fit(self) -> None:
-        self.coupling.prepare(self.image_shape, self.num_classes)
+        self.coupling.prepare(self.space, self.num_classes)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -112,9 +125,8 @@ class FlowMatching(DiffusionBase):
         self.coupling.stop()
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        images = batch[0]
         labels = None if self.num_classes is None else class_of(batch[1])
-        pairs = self.coupling.draw(dequantise_signed(images, torch.rand_like(images)), labels, self.training)
+        pairs = self.coupling.draw(self._clean(batch[0]), labels, self.training)
         if pairs is None:
             return {}
         clean, noise, labels = pairs
@@ -126,6 +138,12 @@ class FlowMatching(DiffusionBase):
         network = self.network if self.training else self.evaluated_network
         velocity = target("velocity", clean, noise, self.process.at(t))
         return {"loss": squared_error(self.apply_network(network, noisy, t, labels), velocity).mean()}
+
+    def _clean(self, images: Tensor) -> Tensor:
+        """x_0 of images, N x C x H x W, or of the codes that a loader gives in their place; pixels are dequantised."""
+        if isinstance(self.space, PixelSpace):
+            return dequantise_signed(images, torch.rand_like(images))
+        return self.space.encode(images)
 
     def on_test_epoch_start(self) -> None:
         self._untested = 0 if self.likelihood is None else -(-self.likelihood.num_images // self.trainer.world_size)
@@ -143,6 +161,10 @@ class FlowMatching(DiffusionBase):
         """log p(y) in nats, N, of y = (255 x + 1/2) / 256, the middle of the bin of each pixel: N x C x H x W -> N.
 
         For a conditional model, it is that of images of any class.
+
+        Raises:
+            ValueError: the model has an autoencoder.
         """
+        self.require_pixels("log_prob")
         labels = None if self.num_classes is None else images.new_full((len(images),), self.num_classes).long()
         return (self.likelihood or ODELikelihood()).log_prob(self, images, labels, 0.5)

@@ -13,7 +13,8 @@ from torch import Tensor
 from lit_models.common.checkpoints import CheckpointError, article
 from lit_models.common.component import Component
 from lit_models.common.diffusion_base import DiffusionBase
-from lit_models.common.module import GenerativeModule, ImageShape
+from lit_models.common.latent_space import DataSpace
+from lit_models.common.module import GenerativeModule
 from lit_models.common.noise_process import Level
 from lit_models.common.pretrained_encoder import resolve_checkpoint_path
 from lit_models.common.samplers import Sampler
@@ -23,7 +24,7 @@ class Pairs(NamedTuple):
     """Images with the noise that they are joined to."""
 
     clean: Tensor
-    """Images with pixels in [-1, 1], N x C x H x W."""
+    """x_0: images with pixels in [-1, 1], or codes of a latent model, N x C x H x W."""
     noise: Tensor
     """Standard normal noise, N x C x H x W."""
     labels: Tensor | None
@@ -33,8 +34,8 @@ class Pairs(NamedTuple):
 class Coupling(Component, ABC):
     """A joint distribution of image and noise, of which the noise is standard normal."""
 
-    def prepare(self, image_shape: ImageShape, num_classes: int | None) -> None:
-        """Loads what the coupling needs before a training.
+    def prepare(self, space: DataSpace, num_classes: int | None) -> None:
+        """Loads what the coupling needs before a training of a model in a space and of some classes.
 
         Raises:
             CheckpointError: it cannot be loaded or does not fit.
@@ -51,7 +52,7 @@ class Coupling(Component, ABC):
         """Joins a batch of images to noise.
 
         Args:
-            clean: Images with pixels in [-1, 1], N x C x H x W.
+            clean: x_0, N x C x H x W.
             labels: Their classes, int64, N; None for a model without classes.
             training: Whether the pairs are for training or for validation.
 
@@ -137,23 +138,21 @@ class Reflow(Coupling):
         self._first: DiffusionBase | None = None
         self._pairs: Pairs | None = None
 
-    def prepare(self, image_shape: ImageShape, num_classes: int | None) -> None:
+    def prepare(self, space: DataSpace, num_classes: int | None) -> None:
         if self._first is not None:
             return
         path = resolve_checkpoint_path(self.checkpoint, None)
         with torch.random.fork_rng(devices=[]):
-            self._first = self._load(path, image_shape, num_classes)
+            self._first = self._load(path, space, num_classes)
 
-    def _load(self, path: Path, image_shape: ImageShape, num_classes: int | None) -> DiffusionBase:
+    def _load(self, path: Path, space: DataSpace, num_classes: int | None) -> DiffusionBase:
         first = GenerativeModule.load(path)
         if not isinstance(first, DiffusionBase):
             raise CheckpointError(
                 f"{path} holds {article(type(first).__name__)}, which makes no images from noise; give the checkpoint"
                 " of a FlowMatching model"
             )
-        if tuple(first.image_shape) != tuple(image_shape):
-            shapes = [" x ".join(map(str, shape)) for shape in (first.image_shape, image_shape)]
-            raise CheckpointError(f"{path} makes images of {shapes[0]}, and the data have images of {shapes[1]}")
+        _share_space(path, first, space)
         if num_classes is not None and first.num_classes != num_classes:
             raise CheckpointError(
                 f"{path} has {first.num_classes or 'no'} classes, and the model {num_classes}: give a first model of"
@@ -168,7 +167,7 @@ class Reflow(Coupling):
             sampler.check(first.process)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
-        noise, label = torch.randn(1, *first.image_shape), torch.zeros(1, dtype=torch.int64)
+        noise, label = torch.randn(1, *first.space.shape), torch.zeros(1, dtype=torch.int64)
         images = [_generate(first, sampler, noise, None if first.num_classes is None else label) for _ in range(2)]
         if not torch.equal(*images):
             raise CheckpointError(
@@ -182,9 +181,9 @@ class Reflow(Coupling):
         first = self._first.to(device)
         sampler = self.sampler or first.sampler
         count = max(10, self.num_pairs // world_size)
-        size = max(1, min(500, 2**20 // (first.image_shape[1] * first.image_shape[2])))
+        size = max(1, min(500, 2**20 // (first.space.shape[1] * first.space.shape[2])))
         generator = torch.Generator().manual_seed(self.seed + rank)
-        noise = torch.randn(count, *first.image_shape, generator=generator).to(device)
+        noise = torch.randn(count, *first.space.shape, generator=generator).to(device)
         labels = None
         if first.num_classes is not None:
             labels = torch.randint(first.num_classes, (count,), generator=generator).to(device)
@@ -215,7 +214,25 @@ class Reflow(Coupling):
 
 @torch.no_grad()
 def _generate(model: DiffusionBase, sampler: Sampler, noise: Tensor, labels: Tensor | None) -> Tensor:
-    """Images with pixels in [-1, 1] from standard normal noise, N x C x H x W each."""
+    """x_0 from standard normal noise, N x C x H x W each."""
     highest: Level[float] = model.process.levels(1)[0]
     noisy = (highest.alpha**2 + highest.sigma**2) ** 0.5 * noise
-    return sampler.sample(model.process, lambda x, level: model.denoise(x, level, labels), noisy)
+    return model.sample_clean(sampler, noisy, labels)
+
+
+def _share_space(path: Path, first: DiffusionBase, space: DataSpace) -> None:
+    """Makes a model's space that of the first model.
+
+    Raises:
+        CheckpointError: they are of other shapes, or of other autoencoders.
+    """
+    if tuple(first.space.shape) != tuple(space.shape) or type(first.space) is not type(space):
+        names = [f"{type(s).__name__} of {' x '.join(map(str, s.shape))}" for s in (first.space, space)]
+        raise CheckpointError(
+            f"{path} makes x_0 in a {names[0]}, and the model learns it in a {names[1]}; give a first model of the same"
+            " data and autoencoder"
+        )
+    try:
+        space.load_state_dict(first.space.state_dict())
+    except RuntimeError:
+        raise CheckpointError(f"{path} is a model of codes of another autoencoder; give that one") from None

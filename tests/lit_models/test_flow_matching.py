@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules import DigitsDataModule
 from genlab.runs.folder import read_summary
-from lit_models import FlowMatching
+from lit_models import CheckpointError, FlowMatching, LinearAutoencoder
 from lit_models.common.noise_paths import KarrasPath, LinearPath, NoisePath, VariancePreservingPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_process import ContinuousProcess
@@ -120,11 +120,22 @@ def test_the_likelihood_of_classes_is_that_of_any_class():
         ({"path": KarrasPath()}, "KarrasPath does not go from the image alone to noise alone"),
         ({"guidance_scale": 1.0}, "guidance_scale needs a conditional model"),
         ({"sampler": DDIM(None)}, "give the sampler's steps"),
+        ({"autoencoder": "gone.ckpt"}, "there is no checkpoint gone.ckpt"),
     ],
 )
 def test_invalid_arguments_raise_an_error(options: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, CheckpointError), match=message):
         model_of(**options)
+
+
+def test_a_model_of_codes_has_no_likelihood_of_images(tmp_path: Path):
+    path = saved(LinearAutoencoder(3, image_shape=SHAPE), tmp_path / "autoencoder.ckpt")
+    with pytest.raises(ValueError, match="likelihood is about pixels"):
+        model_of(autoencoder=str(path), likelihood=ODELikelihood())
+    model = model_of(autoencoder=str(path))
+    with pytest.raises(ValueError, match="log_prob is about pixels"):
+        model.log_prob(batch(2)[0])
+    assert model.sample(2).shape == (2, *SHAPE) and model.train().loss_terms(batch(4))["loss"] > 0
 
 
 # Runs.
