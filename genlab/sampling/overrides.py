@@ -1,14 +1,20 @@
 """Options of sampling that are not fixed by the weights of a model."""
 
+import inspect
 from typing import Any
 
 from genlab.runs.errors import UsageError
 from lit_models.common.dpm_solver import DPMSolver
 from lit_models.common.edm_sampler import EDMSampler
+from lit_models.common.ode_samplers import AdaptiveODE, Euler, Heun, Midpoint
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    sampler.__name__: sampler for sampler in (DDIM, Ancestral, AnnealedLangevin, EDMSampler, DPMSolver)
+    sampler.__name__: sampler
+    for sampler in (
+        *(DDIM, Ancestral, AnnealedLangevin, EDMSampler, DPMSolver),
+        *(Euler, Midpoint, Heun, AdaptiveODE),
+    )
 }
 
 
@@ -24,7 +30,8 @@ def override_sampling(
     Args:
         model: A trained model.
         sampler: Name of the sampler of a diffusion model, a key of `SAMPLERS`.
-        sampler_steps: Number of noise levels that the sampler goes through; by default that of the sampler.
+        sampler_steps: Number of steps or noise levels that the sampler goes through. By default, the model's own goes
+            through as many as before, and another sampler through its usual number.
         guidance_scale: Weight of classifier-free guidance towards the class.
         temperature: Standard deviation of a flow's latent codes.
 
@@ -38,6 +45,8 @@ def override_sampling(
         chosen = SAMPLERS[sampler] if sampler is not None else type(own)
         options = own.as_config()["init_args"] if chosen is type(own) else {}
         if sampler_steps is not None:
+            if "steps" not in inspect.signature(chosen).parameters:
+                raise UsageError(f"{chosen.__name__} chooses its steps itself; leave --sampler-steps out")
             options["steps"] = sampler_steps
         try:
             model.sampler = chosen(**options)
