@@ -14,6 +14,7 @@ from lit_models.feature_inversion import FeatureInversion
 from lit_models.gan import GAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
+from lit_models.infogan import InfoGAN
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.pix2pix import Pix2Pix
 from lit_models.pooling_autoencoder import PoolingAutoencoder
@@ -47,6 +48,7 @@ __all__ = [
     "FeatureInversion",
     "GenerativeModule",
     "Glow",
+    "InfoGAN",
     "LinearAutoencoder",
     "Pix2Pix",
     "PoolingAutoencoder",

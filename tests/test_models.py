@@ -35,6 +35,7 @@ from lit_models import (
     FeatureInversion,
     GenerativeModule,
     Glow,
+    InfoGAN,
     LinearAutoencoder,
     Pix2Pix,
     PoolingAutoencoder,
@@ -240,6 +241,10 @@ MODELS = {
             "discriminator": ACGANDiscriminator(0.1),
             "image_shape": (1, 28, 28),
         },
+    ),
+    "infogan": Row(
+        InfoGAN,
+        {**SMALL_GAN, "categories": 3, "variables": 2, "learned_std": True, "hidden_dim": 8, "recipe": EMA},
     ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
