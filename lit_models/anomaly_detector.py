@@ -71,6 +71,7 @@ class AnomalyDetector(AutoencoderBase):
         self.networks = networks or StridedNetworks()
         self.threshold_quantile = threshold_quantile
         self.threshold_images = threshold_images
+        self.set_code_shape(self.networks, image_shape, latent_dim)
         self.encoder = self.networks.build_encoder(image_shape, latent_dim)
         self.decoder = self.networks.build_decoder(image_shape, latent_dim)
         self.register_buffer("threshold", torch.tensor(torch.inf))

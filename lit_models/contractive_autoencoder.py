@@ -63,6 +63,7 @@ class ContractiveAutoencoder(AutoencoderBase):
         self.penalty_weight = penalty_weight
         self.networks = networks
         self.probes = probes
+        self.set_code_shape(networks, image_shape, latent_dim)
         self.encoder: nn.Module
         self.decoder: nn.Module
         if networks is None:

@@ -74,6 +74,7 @@ class DenoisingAutoencoder(AutoencoderBase):
         self.lr_schedule = lr_schedule
         self.likelihood_kind: LikelihoodKind = likelihood or (corruption.likelihood if corruption else "gaussian")
         self.evaluation_corruption = evaluation_corruption
+        self.set_code_shape(self.networks, image_shape, latent_dim)
         self.encoder = self.networks.build_encoder(image_shape, latent_dim)
         self.decoder = self.networks.build_decoder(image_shape, latent_dim)
 

@@ -55,6 +55,7 @@ class ScoreModel(DiffusionBase):
     """
 
     monitor = ("val/denoising", "min")
+    process: Diffusion
 
     def __init__(
         self,
@@ -89,13 +90,13 @@ class ScoreModel(DiffusionBase):
     @torch.no_grad()
     def score(self, noisy: Tensor, t: int) -> Tensor:
         """Estimates grad log q(x_t) at x_t: N x C x H x W -> N x C x H x W."""
-        return -self.predict_noise(noisy, t) / self.diffusion.s[t]
+        return -self.denoise(noisy, self.process.level(t)).noise / self.process.s[t]
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         clean = to_signed(batch[0])
-        t = self.draw_timesteps(len(clean))
+        t = self.process.draw_timesteps(len(clean))
         noise = torch.randn_like(clean)
-        noisy = self.diffusion.add_noise(clean, noise, t)
+        noisy = self.process.add_noise(clean, noise, t)
         if self.objective == "denoising" or not self.training:
             network = self.network if self.training else self.evaluated_network
             loss = squared_error(self.apply_network(network, noisy, t), noise).mean() / 2
@@ -107,5 +108,5 @@ class ScoreModel(DiffusionBase):
         else:
             traces = estimated_jacobian_trace(prediction, noisy, self.slices)
         # s^2 (tr grad F + |F|^2 / 2) with F = -prediction / s
-        weighted = prediction.square().flatten(1).sum(dim=1) / 2 - self.diffusion.noise[t] * traces
+        weighted = prediction.square().flatten(1).sum(dim=1) / 2 - self.process.noise[t] * traces
         return {"loss": weighted.mean() / clean[0].numel()}

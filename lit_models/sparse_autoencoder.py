@@ -53,6 +53,7 @@ class SparseAutoencoder(AutoencoderBase):
         self.latent_dim = latent_dim
         self.penalty_weight = penalty_weight
         self.networks = networks or DictionaryNetworks()
+        self.set_code_shape(self.networks, image_shape, latent_dim)
         self.encoder = nn.Sequential(self.networks.build_encoder(image_shape, latent_dim), nn.ReLU())
         self.decoder = self.networks.build_decoder(image_shape, latent_dim)
 

@@ -85,6 +85,9 @@ class VAE(AutoencoderBase):
         self.kl_warmup_steps = kl_warmup_steps
         self.importance_samples = importance_samples
         self.lr_schedule = lr_schedule
+        self.set_code_shape(self.networks, image_shape, self.latent_distribution.code_dim(latent_dim))
+        if hasattr(self, "code_shape") and not isinstance(self.latent_distribution, Gaussian):
+            raise ValueError("maps hold real numbers: give latent_distribution Gaussian, or networks without maps")
         self.encoder = ConcatOutputs(
             self.networks.build_encoder(image_shape, width) for width in self.latent_distribution.param_dims(latent_dim)
         )

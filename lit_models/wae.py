@@ -64,6 +64,7 @@ class WAE(AutoencoderBase):
         self.regularization = regularization
         self.likelihood: LikelihoodKind = likelihood
         self.likelihood_scale = likelihood_scale
+        self.set_code_shape(self.networks, image_shape, latent_dim)
         self.encoder = self.networks.build_encoder(image_shape, latent_dim)
         self.decoder = self.networks.build_decoder(image_shape, latent_dim)
 

@@ -1,5 +1,6 @@
 """The table of models, and what holds for every one of them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ from lit_models.common.capabilities import (
     Decodes,
     Encodes,
     HasBackbone,
+    HasCodeMaps,
     HasLatentBlocks,
     HasOptimizedImages,
     Reconstructs,
@@ -78,6 +80,7 @@ from lit_models.common.generators import (
 )
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_predictors import UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
@@ -137,7 +140,9 @@ SMALL_PICTURES = {
 SMALL_NETWORKS = StridedNetworks(depth=2, channel_factor=4, hidden_dim=32)
 MODELS = {
     "autoencoder": Row(Autoencoder, {**SMALL, "depth": 2}),
-    "autoencoder_deep_even_kernel": Row(Autoencoder, {**SMALL, "depth": 3, "kernel_size": 4}),
+    "autoencoder_of_maps_even_kernel": Row(
+        Autoencoder, {"latent_dim": 18, "channel_factor": 4, "hidden_dim": None, "depth": 3, "kernel_size": 4}
+    ),
     "classifier_plain": Row(Classifier, {"channels": (4, 8), "feature_dim": 8}),
     "classifier_no_batch_norm": Row(Classifier, {"channels": (4, 8), "batch_norm": False, "lr_schedule": "constant"}),
     "classifier_residual": Row(Classifier, {"channels": (4, 8), "block": "residual", "feature_dim": 8}),
@@ -161,7 +166,7 @@ MODELS = {
         DenoisingAutoencoder, {"latent_dim": 8, "corruption": LaplaceNoise(), "networks": SMALL_NETWORKS}
     ),
     "denoising_autoencoder_on_clean_images": Row(
-        DenoisingAutoencoder, {"latent_dim": 8, "test_corruption": ColoredBlob(), "networks": SMALL_NETWORKS}
+        DenoisingAutoencoder, {"latent_dim": 49, "test_corruption": ColoredBlob(), "networks": MapNetworks(2, 4)}
     ),
     "wae_imq": Row(WAE, {"latent_dim": 3, "networks": MLPNetworks((16,))}),
     "wae_rbf": Row(
@@ -169,6 +174,7 @@ MODELS = {
     ),
     "vae_gaussian": Row(VAE, {"latent_dim": 3, "networks": MLPNetworks((16,)), "kl_warmup_steps": 2}),
     "vae_gaussian_strided": Row(VAE, {"latent_dim": 3, "networks": SMALL_NETWORKS, "lr_schedule": "one_cycle"}),
+    "vae_of_maps": Row(VAE, {"latent_dim": 98, "networks": MapNetworks(2, 4)}),
     "vae_categorical": Row(
         VAE, {"latent_dim": 2, "latent_distribution": GumbelSoftmax(4), "networks": MLPNetworks((16,))}
     ),
@@ -500,6 +506,8 @@ def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: P
             assert same, "encoder_network()(images) differs from encode(images); override both together"
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             assert model.decode(model.encode(x)).shape == x.shape
+        if isinstance(model, HasCodeMaps):
+            assert model.encode(x).shape[1] == math.prod(model.code_shape)
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
             [model.sample(5)] if isinstance(model, Samples) else []
         ):

@@ -36,7 +36,7 @@ def override_sampling(
         options = own.as_config()["init_args"] if chosen is type(own) else {"steps": None}
         try:
             model.sampler = chosen(**{**options, "steps": sampler_steps or options["steps"]})
-            model.sampler.check(model.diffusion)
+            model.sampler.check(model.process)
         except ValueError as error:
             raise UsageError(str(error)) from None
     if guidance_scale is not None:

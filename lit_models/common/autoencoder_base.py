@@ -1,7 +1,11 @@
 """Base class of autoencoders whose code is a deterministic function of the image."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from lit_models.common.encoder_decoders import Networks
+from lit_models.common.map_networks import MapNetworks
 from lit_models.common.module import GenerativeModule
 
 
@@ -13,6 +17,17 @@ class AutoencoderBase(GenerativeModule):
 
     encoder: nn.Module
     decoder: nn.Module
+    code_shape: tuple[int, int, int]
+    """Channels, height and width of a code that is a map; models whose codes are no maps lack this attribute."""
+
+    def set_code_shape(self, networks: Networks | None, image_shape: Sequence[int], code_dim: int) -> None:
+        """Sets `code_shape` if the networks make maps.
+
+        Raises:
+            ValueError: `code_dim` numbers are no map.
+        """
+        if isinstance(networks, MapNetworks):
+            self.code_shape = networks.code_shape(image_shape, code_dim)
 
     def encode(self, images: Tensor) -> Tensor:
         """N x C x H x W -> N x d."""

@@ -1,6 +1,7 @@
 """Strided convolutional encoder and a mirrored decoder, for any image shape."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -61,19 +62,47 @@ def strided_sizes(size: tuple[int, int], depth: int, kernel_size: int) -> list[t
     return sizes
 
 
+def map_channels(dim: int, size: tuple[int, int]) -> int:
+    """Number c of channels of a map of c x h x w that is a code of `dim` numbers.
+
+    Args:
+        dim: Width of the code.
+        size: Height h and width w of the map.
+
+    Raises:
+        ValueError: `dim` is no multiple of h w.
+    """
+    height, width = size
+    if dim < 1 or dim % (height * width):
+        raise ValueError(
+            f"a code of {dim} numbers is no map of {height} x {width}: latent_dim must be a multiple of"
+            f" {height * width}, such as {4 * height * width} for 4 channels"
+        )
+    return dim // (height * width)
+
+
 class StridedEncoder(nn.Module):
-    """Convolutions of stride 2 with ReLU, then two fully connected layers with a ReLU between them.
+    """Convolutions of stride 2 with ReLU, then two fully connected layers with a ReLU between them, or a map.
 
     Args:
         image_shape: Channels, height, width.
         channels: Output channels of each convolution.
         kernel_size: Kernel size of every convolution.
-        hidden_dim: Width of the first fully connected layer.
+        hidden_dim: Width of the first fully connected layer. None: a 1 x 1 convolution to a map, which is flattened,
+            takes the place of both.
         out_dim: Width of the output.
+
+    Raises:
+        ValueError: the image is too small, or the output no map of the smallest size.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], channels: Sequence[int], kernel_size: int, hidden_dim: int, out_dim: int
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int],
+        kernel_size: int,
+        hidden_dim: int | None,
+        out_dim: int,
     ) -> None:
         super().__init__()
         height, width = strided_sizes((image_shape[1], image_shape[2]), len(channels), kernel_size)[-1]
@@ -83,11 +112,13 @@ class StridedEncoder(nn.Module):
         for c_in, c_out in itertools.pairwise(ends):
             self.convolutions.append(nn.Conv2d(c_in, c_out, kernel_size, stride=2, padding=padding))
             self.convolutions.append(nn.ReLU())
-        self.head = nn.Sequential(
-            nn.Linear(ends[-1] * height * width, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, out_dim),
-        )
+        if hidden_dim is None:
+            to_map = nn.Conv2d(ends[-1], map_channels(out_dim, (height, width)), 1)
+            self.head = nn.Sequential(nn.Unflatten(1, (ends[-1], height, width)), to_map, nn.Flatten())
+        else:
+            self.head = nn.Sequential(
+                nn.Linear(ends[-1] * height * width, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """N x C x H x W -> N x out_dim."""
@@ -102,23 +133,34 @@ class StridedDecoder(nn.Module):
         image_shape: Channels, height, width.
         channels: Output channels of each convolution of the encoder.
         kernel_size: Kernel size of every convolution.
-        hidden_dim: Width of the hidden fully connected layer.
+        hidden_dim: Width of the hidden fully connected layer. None: codes are maps, and a 1 x 1 convolution takes the
+            place of the fully connected layers.
         latent_dim: Width of the code.
+
+    Raises:
+        ValueError: the image is too small, or the code no map of the smallest size.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], channels: Sequence[int], kernel_size: int, hidden_dim: int, latent_dim: int
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int],
+        kernel_size: int,
+        hidden_dim: int | None,
+        latent_dim: int,
     ) -> None:
         super().__init__()
         sizes = strided_sizes((image_shape[1], image_shape[2]), len(channels), kernel_size)[::-1]
         padding = (kernel_size - 1) // 2
         ends = [image_shape[0], *channels][::-1]
         self.smallest = (ends[0], *sizes[0])
-        self.head = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, ends[0] * sizes[0][0] * sizes[0][1]),
-        )
+        if hidden_dim is None:
+            c = map_channels(latent_dim, sizes[0])
+            self.head = nn.Sequential(nn.Unflatten(1, (c, *sizes[0])), nn.Conv2d(c, ends[0], 1), nn.Flatten())
+        else:
+            self.head = nn.Sequential(
+                nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, math.prod(self.smallest))
+            )
         self.convolutions = nn.Sequential()
         for c_in, c_out, small, large in zip(ends, ends[1:], sizes, sizes[1:], strict=False):
             missing = [to - (2 * (at - 1) + kernel_size - 2 * padding) for at, to in zip(small, large, strict=True)]

@@ -28,10 +28,7 @@ class ResidualEncoder(nn.Module):
     def __init__(self, image_shape: Sequence[int], channels: Sequence[int], blocks: int, out_dim: int) -> None:
         super().__init__()
         height, width = strided_sizes((image_shape[1], image_shape[2]), len(channels), KERNEL_SIZE)[-1]
-        self.layers = nn.Sequential()
-        for c_in, c_out in itertools.pairwise([image_shape[0], *channels]):
-            self.layers.append(nn.Conv2d(c_in, c_out, KERNEL_SIZE, stride=2, padding=1))
-            self.layers.extend(ResidualBlock(c_out, c_out) for _ in range(blocks))
+        self.layers = down_layers(image_shape[0], channels, blocks)
         self.layers.extend([group_norm(channels[-1]), nn.SiLU()])
         self.head = nn.Linear(channels[-1] * height * width, out_dim)
 
@@ -56,15 +53,44 @@ class ResidualDecoder(nn.Module):
     def __init__(self, image_shape: Sequence[int], channels: Sequence[int], blocks: int, in_dim: int) -> None:
         super().__init__()
         *larger, (height, width) = strided_sizes((image_shape[1], image_shape[2]), len(channels), KERNEL_SIZE)
-        widths = channels[::-1]
         self.head = nn.Sequential(
-            nn.Linear(in_dim, widths[0] * height * width), nn.Unflatten(1, (widths[0], height, width))
+            nn.Linear(in_dim, channels[-1] * height * width), nn.Unflatten(1, (channels[-1], height, width))
         )
-        self.layers = nn.Sequential()
-        for c_in, c_out, size in zip(widths, [*widths[1:], image_shape[0]], larger[::-1], strict=True):
-            self.layers.extend(ResidualBlock(c_in, c_in) for _ in range(blocks))
-            self.layers.extend([group_norm(c_in), nn.SiLU(), UpsampleConv(c_in, c_out, size)])
+        self.layers = up_layers(image_shape[0], channels, blocks, larger)
 
     def forward(self, codes: Tensor) -> Tensor:
         """N x in_dim -> logits, N x C x H x W."""
         return self.layers(self.head(codes))
+
+
+def down_layers(image_channels: int, channels: Sequence[int], blocks: int) -> nn.Sequential:
+    """Convolutions of stride 2, each with `blocks` residual blocks after it.
+
+    Args:
+        image_channels: Channels of the image.
+        channels: Channels at each resolution, from half the image's size down.
+        blocks: Number of residual blocks at each resolution.
+    """
+    layers = nn.Sequential()
+    for c_in, c_out in itertools.pairwise([image_channels, *channels]):
+        layers.append(nn.Conv2d(c_in, c_out, KERNEL_SIZE, stride=2, padding=1))
+        layers.extend(ResidualBlock(c_out, c_out) for _ in range(blocks))
+    return layers
+
+
+def up_layers(
+    image_channels: int, channels: Sequence[int], blocks: int, sizes: Sequence[tuple[int, int]]
+) -> nn.Sequential:
+    """Mirror image of `down_layers`.
+
+    Args:
+        image_channels: Channels of the image.
+        channels: Channels at each resolution, from half the image's size down.
+        blocks: Number of residual blocks at each resolution.
+        sizes: Heights and widths before each convolution of `down_layers`, from the image's down.
+    """
+    layers, widths = nn.Sequential(), channels[::-1]
+    for c_in, c_out, size in zip(widths, [*widths[1:], image_channels], sizes[::-1], strict=True):
+        layers.extend(ResidualBlock(c_in, c_in) for _ in range(blocks))
+        layers.extend([group_norm(c_in), nn.SiLU(), UpsampleConv(c_in, c_out, size)])
+    return layers

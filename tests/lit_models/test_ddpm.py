@@ -14,6 +14,7 @@ from genlab.runs.folder import read_summary
 from lit_models import DDPM
 from lit_models.common.diffusion import discretised_log_likelihood
 from lit_models.common.noise_predictors import MLPNoisePredictor, NoisePredictor, UNet
+from lit_models.common.noise_process import posterior
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import NoiseLevelEmbedding, ResidualBlock, SelfAttention
@@ -54,9 +55,9 @@ def test_the_simple_loss_is_the_error_of_the_noise():
 def test_timesteps_are_uniform_and_evenly_spread_over_a_batch():
     model = model_of()
     for first in (1, 2):
-        found = model.draw_timesteps(1000, first).bincount(minlength=11)[first:]
-        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.draw_timesteps(7).min() >= 1
-    alone = torch.stack([model.draw_timesteps(3) for _ in range(3000)])
+        found = model.process.draw_timesteps(1000, first).bincount(minlength=11)[first:]
+        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.process.draw_timesteps(7).min() >= 1
+    alone = torch.stack([model.process.draw_timesteps(3) for _ in range(3000)])
     # A step of one image is each of ten with probability 0.1: 300 of 3,000, deviation 16.
     assert (alone[:, 1].bincount(minlength=11)[1:] - 300).abs().max() < 5 * 16.5
 
@@ -68,7 +69,7 @@ def test_the_bound_is_the_sum_over_all_timesteps():
     tests, by the spread of the estimates, which is checked.
     """
     model = model_of(num_steps=6, ema_decay=0.0, bound_draws=40).eval()
-    diffusion, draws = model.diffusion, 3000
+    diffusion, draws = model.process, 3000
     image = eight_bit(1)
     clean = (2 * image - 1).expand(draws, *SHAPE)
     with torch.no_grad():
@@ -81,7 +82,7 @@ def test_the_bound_is_the_sum_over_all_timesteps():
             if t == 1:
                 terms = -discretised_log_likelihood(clean, seen, diffusion.s[1] / diffusion.a[1])
             else:
-                q = diffusion.posterior(t, t - 1)
+                q = posterior(diffusion.level(t), diffusion.level(t - 1))
                 apart = q.clean_weight * (seen - clean)
                 terms = apart.square().flatten(1).sum(dim=1) / (2 * q.variance)
             total = total + terms.mean()
@@ -105,11 +106,11 @@ class _Knowing(nn.Module):
 
     def __init__(self, model: DDPM) -> None:
         super().__init__()
-        self.diffusion = model.diffusion
+        self.process = model.process
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        t = (levels * self.diffusion.num_steps).round().long()
-        a, s = (table[t].view(-1, 1, 1, 1) for table in (self.diffusion.signal, self.diffusion.noise))
+        t = (levels * self.process.num_steps).round().long()
+        a, s = (table[t].view(-1, 1, 1, 1) for table in (self.process.signal, self.process.noise))
         return (noisy - a * (a * noisy / s.square()).tanh()) / s
 
 
@@ -148,18 +149,18 @@ def test_guidance_extrapolates_by_its_scale():
         of_class = model.apply_network(model.ema_network, noisy, t, asked)
         of_any = model.apply_network(model.ema_network, noisy, t, torch.full((3,), 10))
         assert not torch.allclose(of_class, of_any)
-        torch.testing.assert_close(model.predict_noise(noisy, 7, asked), 2.5 * of_class - 1.5 * of_any)
+        torch.testing.assert_close(model.predict(noisy, model.process.level(7), asked), 2.5 * of_class - 1.5 * of_any)
         model.guidance_scale = 0.0
-        torch.testing.assert_close(model.predict_noise(noisy, 7, asked), of_class)
+        torch.testing.assert_close(model.predict(noisy, model.process.level(7), asked), of_class)
 
 
 def test_training_drops_a_fraction_of_the_labels():
     model = model_of(conditional=True, label_dropout=0.25).train()
-    kept = model._labels((torch.empty(0), labels(4000)))
+    kept = model.training_labels((torch.empty(0), labels(4000)))
     assert kept is not None and torch.equal(kept[kept != 10], labels(4000)[kept != 10])
     # 1,000 of 4,000 are expected, with a deviation of 27.
     assert abs((kept == 10).sum().item() - 1000) < 5 * 27.4
-    assert torch.equal(model.eval()._labels((torch.empty(0), labels(20))), labels(20))
+    assert torch.equal(model.eval().training_labels((torch.empty(0), labels(20))), labels(20))
 
 
 def test_sampling_takes_a_class():
