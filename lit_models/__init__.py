@@ -1,4 +1,5 @@
 from lit_models.acgan import ACGAN
+from lit_models.adversarial_autoencoder import AdversarialAutoencoder
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
@@ -26,6 +27,7 @@ from lit_models.srgan import SRGAN
 from lit_models.style_transfer import StyleTransfer
 from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
+from lit_models.vaegan import VAEGAN
 from lit_models.wae import WAE
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "GLO",
     "SRGAN",
     "VAE",
+    "VAEGAN",
     "WAE",
+    "AdversarialAutoencoder",
     "AngleProbe",
     "AnomalyDetector",
     "Autoencoder",

@@ -3,7 +3,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam, check_not_negative
+from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam
+from lit_models.common.adversarial_recipe import check_not_negative
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import DCGANDiscriminator, Discriminator
 from lit_models.common.generators import DCGANGenerator, Generator
@@ -201,20 +202,21 @@ class InfoGAN(LatentGAN):
         return {"codes": self.encode(batch[0]), **super().predict_step(batch, batch_idx)}
 
     def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        fake = self.generate(codes)
-        (on_real, _), (on_fake, params) = self.discriminator(images), self.discriminator(fake)
+        real, fake = self.discriminator_input(images), self.discriminator_input(self.generate(codes))
+        (on_real, _), (on_fake, params) = self.discriminator(real), self.discriminator(fake)
         on_real, on_fake = on_real.float(), on_fake.float()
         loss = self.objective.discriminator(on_real, on_fake) - self._weighted(self.information(params, codes))
         terms = {"loss_d": loss, **self.mean_scores(on_real, on_fake)}
-        return self.add_gradient_penalty(terms, lambda between: self.discriminator(between)[0], images, fake)
+        return self.add_gradient_penalty(terms, lambda between: self.discriminator(between)[0], real, fake)
 
-    def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        on_fake, params = self.discriminator(self.generator(codes))
+    def generator_terms(self, codes: Tensor, labels: Tensor, images: Tensor | None = None) -> dict[str, Tensor]:
+        on_fake, params = self.discriminator(self.discriminator_input(self.generator(codes)))
+        adversarial = self.generator_loss(on_fake, lambda x: self.discriminator(self.discriminator_input(x))[0], images)
         information = self.information(params, codes)
-        return {"loss_g": self.objective.generator(on_fake.float()) - self._weighted(information), **information}
+        return {"loss_g": adversarial - self._weighted(information), **information}
 
     def information(self, params: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """The bound for each kind of variable, in nats, from Q's parameters on images, N x P, and their codes, N x d."""
+        """The bound for each kind of variable, in nats, from Q's parameters, N x P, of the images of codes, N x d."""
         means, log_stds, logits = self.prior.split_params(params)
         _, numbers, one_hot = self.prior.split_codes(codes)
         return {

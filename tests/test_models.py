@@ -24,7 +24,9 @@ from lit_models import (
     GLO,
     SRGAN,
     VAE,
+    VAEGAN,
     WAE,
+    AdversarialAutoencoder,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
@@ -83,7 +85,7 @@ from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_predictors import UNet
 from lit_models.common.noise_schedules import CosineSchedule
-from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
@@ -248,9 +250,23 @@ MODELS = {
             "image_shape": (1, 28, 28),
         },
     ),
+    "adversarial_autoencoder": Row(
+        AdversarialAutoencoder,
+        {
+            "latent_dim": 2,
+            "networks": MLPNetworks((16,)),
+            "discriminator_dims": (8,),
+            "objective": Relativistic(),
+            "prior": Mixture(3),
+            "recipe": AdversarialRecipe(ema_decay=0.9, r1=0.1),
+        },
+    ),
     "infogan": Row(
         InfoGAN,
         {**SMALL_GAN, "categories": 3, "variables": 2, "learned_std": True, "hidden_dim": 8, "recipe": EMA},
+    ),
+    "vaegan": Row(
+        VAEGAN, {**SMALL_GAN, "encoder": SMALL_NETWORKS, "discriminator": DCGANDiscriminator(4), "recipe": EMA}
     ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
@@ -423,6 +439,12 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
         return {
             "discriminator.": model.discriminator_terms(*batch, *translations),
             "generator.": model.generator_terms(*batch),
+        }
+    if isinstance(model, VAEGAN):
+        return {
+            "discriminator.": model.discriminator_terms(*model.discriminator_step_inputs(batch)),
+            "generator.decoder.": model.generator_terms(*model.generator_step_inputs(batch)),
+            "generator.encoder.": model.encoder_terms(batch[0]),
         }
     if isinstance(model, GLO):
         model.table.initialize(len(batch[0]))

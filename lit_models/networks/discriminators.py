@@ -93,7 +93,7 @@ class AuxiliaryClassifierDiscriminator(nn.Module):
 
 
 class InformationDiscriminator(nn.Module):
-    """A logit for each image, real or generated, and the parameters of a distribution Q of its code, on shared features.
+    """A logit for each image, real or generated, and parameters of a distribution Q of its code, on shared features.
 
     Args:
         features: Network from images to features, N x F.
