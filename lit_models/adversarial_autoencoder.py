@@ -106,10 +106,13 @@ class AdversarialAutoencoder(AdversarialBase):
         return self.encoder_network()(images)
 
     def encoder_network(self) -> nn.Module:
-        return self.sampling_generator["encoder"]
+        return self.sampling_generator["encoder"]  # type: ignore[index]
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.sampling_generator["decoder"](codes).sigmoid()
+        return self._logits(codes).sigmoid()
+
+    def _logits(self, codes: Tensor) -> Tensor:
+        return self.sampling_generator["decoder"](codes)  # type: ignore[index]
 
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.decode(self.encode(images))
@@ -159,5 +162,4 @@ class AdversarialAutoencoder(AdversarialBase):
         self._log_errors("test", batch[0])
 
     def _log_errors(self, stage: Stage, images: Tensor) -> None:
-        logits = self.sampling_generator["decoder"](self.encode(images))
-        self.log_terms(stage, self._errors(logits, images), len(images))
+        self.log_terms(stage, self._errors(self._logits(self.encode(images)), images), len(images))

@@ -16,6 +16,7 @@ from lit_models.common.manual_optimization import frozen_statistics
 from lit_models.common.module import ImageShape, Stage
 from lit_models.common.objectives import NonSaturating, Objective
 from lit_models.common.priors import Normal
+from lit_models.networks.discriminators import UnconditionalDiscriminator
 
 
 class EncoderAndDecoder(nn.ModuleDict):
@@ -77,6 +78,7 @@ class VAEGAN(LatentGAN):
     """
 
     generator: EncoderAndDecoder
+    discriminator: UnconditionalDiscriminator
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class VAEGAN(LatentGAN):
         return self.encoder_network()(images)
 
     def encoder_network(self) -> nn.Module:
-        return MeanOfGaussian(self.sampling_generator["encoder"])
+        return MeanOfGaussian(self.sampling_generator["encoder"])  # type: ignore[index]
 
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.decode(self.encode(images))
@@ -149,7 +151,9 @@ class VAEGAN(LatentGAN):
         real, fake = self.discriminator_input(images.repeat(2, 1, 1, 1)), self.discriminator_input(generated)
         return self.discriminator_loss(self.discriminator, real, fake)
 
-    def generator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def generator_terms(  # type: ignore[override]
+        self, images: Tensor, codes: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """Named scalars of images, and of as many codes of the prior; the decoder minimises the first."""
         generated = self.generator(torch.cat([self.draw_codes(images), codes]))
 
@@ -157,7 +161,7 @@ class VAEGAN(LatentGAN):
             return self.discriminator(self.discriminator_input(images))
 
         adversarial = self.generator_loss(logits(generated), logits, images.repeat(2, 1, 1, 1))
-        loss = self.gamma * self.feature_error(images, generated[: len(images)]) + adversarial
+        loss = self.gamma * self.feature_loss(images, generated[: len(images)]) + adversarial
         return {"loss_g": loss, "adversarial": adversarial}
 
     def encoder_terms(self, images: Tensor) -> dict[str, Tensor]:
@@ -165,11 +169,11 @@ class VAEGAN(LatentGAN):
         params = self.generator["encoder"](images).float()
         codes = self.draw(params)
         with frozen_statistics(self.generator["decoder"]):
-            error = self.feature_error(images, self.generator(codes))
+            error = self.feature_loss(images, self.generator(codes))
         kl = Gaussian().kl(params).mean()
-        return {"loss_e": self.beta * kl + error, "kl": kl, "feature_error": error}
+        return {"loss_e": self.beta * kl + error, "kl": kl, "feature_loss": error}
 
-    def feature_error(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+    def feature_loss(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """|h(x) - h(x')|^2 / 2, a mean over images, N x C x H x W. Batch norms see both together."""
         features = self.discriminator.features(torch.cat([images, reconstructions])).flatten(1).float()
         of_images, of_reconstructions = features.chunk(2)

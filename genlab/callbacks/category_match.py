@@ -41,7 +41,8 @@ class CategoryMatch(Callback):
 
 def learned_category(model: Any) -> LatentBlock | None:
     """The columns of the only categorical variable of a code that was learned without labels, if there is one."""
-    if not isinstance(model, Encodes) or not isinstance(model, HasLatentBlocks) or model.learns_labels:
+    applies = isinstance(model, Encodes) and isinstance(model, HasLatentBlocks)
+    if not applies or model.learns_labels:
         return None
     blocks = [block for block in model.latent_blocks() if block.kind == "categorical"]
     return blocks[0] if len(blocks) == 1 and blocks[0].num_variables == 1 else None

@@ -119,6 +119,7 @@ METRICS: dict[str, Metric] = {
     "grad_norm_d": Metric(None, "", OBJECTIVE),
     "grad_norm_g": Metric(None, "", OBJECTIVE),
     "loss_e": Metric(None, "", OBJECTIVE),
+    "feature_loss": Metric("lower", "", OBJECTIVE),
     "info_categorical": Metric("higher", "nats", OBJECTIVE),
     "info_continuous": Metric("higher", "nats", OBJECTIVE),
     "loss_d_std": Metric("lower", "", OBJECTIVE),
