@@ -69,6 +69,7 @@ from lit_models.common.discriminators import (
     MLPDiscriminator,
     PatchDiscriminator,
     PoolingDiscriminator,
+    R3GANDiscriminator,
     ResNetDiscriminator,
 )
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
@@ -78,6 +79,7 @@ from lit_models.common.generators import (
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    R3GANGenerator,
     ResNetGenerator,
 )
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
@@ -85,7 +87,7 @@ from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_predictors import UNet
 from lit_models.common.noise_schedules import CosineSchedule
-from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
@@ -201,7 +203,7 @@ MODELS = {
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
         GAN,
-        {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
+        {**SMALL_GAN, "pack": 2, "objective": Relativistic(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
     ),
     "gan_wasserstein": Row(
         GAN,
@@ -225,6 +227,18 @@ MODELS = {
             "discriminator": ResNetDiscriminator(4, 8, 2, 2, "layer", spectral_norm=False),
         },
     ),
+    "gan_r3": Row(
+        GAN,
+        {
+            "latent_dim": 5,
+            "generator": R3GANGenerator(4, 8),
+            "discriminator": R3GANDiscriminator(4, 8, depth=2),
+            "objective": Relativistic(),
+            "recipe": AdversarialRecipe(
+                ema_decay=0.9, r1=1.0, r2=1.0, penalty_interval=2, augment=("color", "translation", "cutout")
+            ),
+        },
+    ),
     "gan_pooling": Row(GAN, {**SMALL_GAN, "generator": PoolingGenerator(), "prior": Mixture(3)}),
     "gan_mlp": Row(
         GAN,
@@ -238,6 +252,7 @@ MODELS = {
         {
             **SMALL_RESNET,
             "discriminator": ResNetDiscriminator(4, 8, minibatch_std=True),
+            "objective": Relativistic(),
             "image_shape": (1, 28, 28),
         },
     ),
@@ -283,9 +298,10 @@ MODELS = {
         CycleGAN,
         {
             **SMALL_CYCLE,
+            "objective": Relativistic(),
             "identity_weight": 5.0,
             "pool_size": 30,
-            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2),
+            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2, r1=1.0, penalty_interval=2),
         },
         data=RecoloredDigits,
     ),
@@ -321,7 +337,7 @@ MODELS = {
     ),
     "restoration_gan": Row(
         RestorationGAN,
-        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": LeastSquares()},
+        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": Relativistic()},
         data=NoisyDigits,
     ),
     "glo": Row(GLO, {"latent_dim": 5, "generator": DCGANGenerator(4), "encode_steps": 2}),
