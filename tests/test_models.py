@@ -85,7 +85,7 @@ from lit_models.common.generators import (
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
-from lit_models.common.noise_predictors import UNet
+from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
@@ -105,8 +105,8 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
-        return self.make(**self.arguments, **extra)
+        option = "autoencoder" if self.make is DDPM else "encoder_checkpoint"
+        return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
 class TurnedDigits(DigitsDataModule):
@@ -369,6 +369,11 @@ MODELS = {
             "ema_decay": 0.0,
             "lr_schedule": "one_cycle",
         },
+    ),
+    "ddpm_latent": Row(
+        DDPM,
+        {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
     ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
     "score_model_sliced": Row(
