@@ -11,6 +11,7 @@ from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
 from lit_models.feature_inversion import FeatureInversion
+from lit_models.flow_matching import FlowMatching
 from lit_models.gan import GAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
@@ -45,6 +46,7 @@ __all__ = [
     "CycleGAN",
     "DenoisingAutoencoder",
     "FeatureInversion",
+    "FlowMatching",
     "GenerativeModule",
     "Glow",
     "LinearAutoencoder",

@@ -34,6 +34,7 @@ from lit_models import (
     CycleGAN,
     DenoisingAutoencoder,
     FeatureInversion,
+    FlowMatching,
     GenerativeModule,
     Glow,
     LinearAutoencoder,
@@ -59,6 +60,7 @@ from lit_models.common.capabilities import (
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
+from lit_models.common.couplings import OptimalTransport
 from lit_models.common.diffusion_base import DiffusionBase
 from lit_models.common.discriminators import (
     ACGANDiscriminator,
@@ -82,12 +84,16 @@ from lit_models.common.generators import (
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
+from lit_models.common.noise_paths import VariancePreservingPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
+from lit_models.common.ode_likelihood import ODELikelihood
+from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
+from lit_models.common.times import LogitNormalTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
@@ -363,6 +369,20 @@ MODELS = {
             "objective": "sliced",
             "ema_decay": 0.0,
             "sampler": DDIM(2),
+        },
+    ),
+    "flow_matching": Row(FlowMatching, {"network": UNet((8, 8), patch_size=2), "sampler": Heun(2)}),
+    "flow_matching_conditional": Row(
+        FlowMatching,
+        {
+            "network": UNet((8,), attention=False, patch_size=4),
+            "path": VariancePreservingPath(),
+            "times": LogitNormalTimes(),
+            "coupling": OptimalTransport(),
+            "likelihood": ODELikelihood(Euler(1), num_images=10),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
         },
     ),
     "texture_synthesis": Row(TextureSynthesis, SMALL_PICTURES, data=SmallTextures),
