@@ -10,6 +10,7 @@ from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.edm import EDM
 from lit_models.feature_inversion import FeatureInversion
 from lit_models.flow_matching import FlowMatching
 from lit_models.gan import GAN
@@ -31,6 +32,7 @@ from lit_models.wae import WAE
 __all__ = [
     "ACGAN",
     "DDPM",
+    "EDM",
     "GAN",
     "GLO",
     "SRGAN",

@@ -20,6 +20,7 @@ from datamodules import (
 from lit_models import (
     ACGAN,
     DDPM,
+    EDM,
     GAN,
     GLO,
     SRGAN,
@@ -71,6 +72,8 @@ from lit_models.common.discriminators import (
     R3GANDiscriminator,
     ResNetDiscriminator,
 )
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
@@ -84,7 +87,7 @@ from lit_models.common.generators import (
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
-from lit_models.common.noise_paths import VariancePreservingPath
+from lit_models.common.noise_paths import KarrasPath, VariancePreservingPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
@@ -93,7 +96,7 @@ from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
-from lit_models.common.times import LogitNormalTimes
+from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
@@ -108,7 +111,7 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        option = "autoencoder" if self.make is DDPM else "encoder_checkpoint"
+        option = "autoencoder" if self.make in (DDPM, EDM) else "encoder_checkpoint"
         return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
@@ -358,6 +361,23 @@ MODELS = {
     "ddpm_latent": Row(
         DDPM,
         {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
+    ),
+    "edm": Row(EDM, {"network": UNet((8, 8), patch_size=2), "sampler": EDMSampler(2)}),
+    "edm_latent": Row(
+        EDM,
+        {
+            "network": MLPNoisePredictor((8,)),
+            "prediction": "noise",
+            "path": KarrasPath(sigma_max=20.0),
+            "times": UniformTimes(),
+            "data_std": 0.7,
+            "sampler": DPMSolver(3, 3, stochastic=True),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
+            "lr_schedule": "one_cycle",
+        },
         needs_encoder=True,
     ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
