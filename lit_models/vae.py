@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lit_models.common.autoencoder_base import AutoencoderBase
 from lit_models.common.capabilities import LatentBlock, refuse_label
-from lit_models.common.code_distributions import HasMode
+from lit_models.common.code_distributions import HasMode, LearnedGaussian
 from lit_models.common.encoder_decoders import MLPNetworks, Networks
 from lit_models.common.latent_distributions import Gaussian, LatentDistribution
 from lit_models.common.lr_schedules import LRSchedule
@@ -111,7 +111,7 @@ class VAE(AutoencoderBase):
     @property
     def prior(self) -> PriorDistribution | None:
         """The distribution p(z) of a code with a learned prior or posterior."""
-        return getattr(self.code_distribution, "prior", None)
+        return self.code_distribution.prior if isinstance(self.code_distribution, LearnedGaussian) else None
 
     def encode(self, images: Tensor) -> Tensor:
         """N x C x H x W -> most probable codes, N x code_dim."""

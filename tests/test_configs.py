@@ -45,6 +45,8 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     args = [f"--config={path}", *small]
     if "DDPM" in path.read_text():
         args.append("--model.bound_draws=1")
+    if "importance_samples" in path.read_text():
+        args.append("--model.importance_samples=2")
     if "class_path: GLO" in path.read_text():
         args.append("--model.encode_steps=2")
     if "Probe" in path.read_text():

@@ -68,7 +68,7 @@ class Gaussian(LatentDistribution):
 
     Args:
         posterior: What makes a richer posterior out of the Gaussian; by default it stays Gaussian.
-        prior: Learned prior; N(0, I) by default.
+        prior: Normal, which is N(0, I) and the default, or a learned prior.
 
     Raises:
         ValueError: the prior is a mixture of Gaussian posteriors, and the posterior is not Gaussian.
@@ -78,16 +78,22 @@ class Gaussian(LatentDistribution):
         tensor([0., 0.])
     """
 
-    def __init__(self, posterior: FlowPosterior | None = None, prior: LearnedPrior | None = None) -> None:
+    def __init__(self, posterior: FlowPosterior | None = None, prior: Normal | LearnedPrior | None = None) -> None:
         if posterior is not None and isinstance(prior, VampPrior):
             raise ValueError("VampPrior is a mixture of Gaussian posteriors: leave out posterior, or give FlowPrior")
         self.posterior = posterior
         self.prior = prior
 
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether the posterior is Gaussian and the prior N(0, I), so that nothing but the encoder has parameters."""
+        return self.posterior is None and not isinstance(self.prior, LearnedPrior)
+
     def build(self, d: int, encoder: nn.Module, image_shape: ImageShape) -> CodeDistribution:
-        if self.posterior is None and self.prior is None:
+        if self.in_closed_form:
             return self
-        prior = Normal().build(d) if self.prior is None else self.prior.build(d, encoder, image_shape)
+        learned = self.prior if isinstance(self.prior, LearnedPrior) else None
+        prior = learned.build(d, encoder, image_shape) if learned else Normal().build(d)
         flow = None if self.posterior is None else self.posterior.build(d)
         return LearnedGaussian(GaussianPosterior(d, flow), prior)
 

@@ -135,9 +135,10 @@ class TotalCorrelation(VAEObjective):
         self.sampling: Sampling = sampling
 
     def check(self, distribution: LatentDistribution) -> None:
-        plain = isinstance(distribution, Gaussian) and distribution.posterior is None and distribution.prior is None
-        if not plain:
-            raise ValueError("TotalCorrelation needs latent_distribution Gaussian without posterior and prior")
+        if not isinstance(distribution, Gaussian) or not distribution.in_closed_form:
+            raise ValueError(
+                "TotalCorrelation needs latent_distribution Gaussian, without a posterior or prior of its own"
+            )
 
     def loss_terms(self, batch: EncodedBatch) -> dict[str, Tensor]:
         codes, kl = batch.distribution.sample_with_kl(batch.params, batch.step)  # (N, d), (N,)

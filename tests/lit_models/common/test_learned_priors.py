@@ -7,7 +7,8 @@ import zuko
 from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily
+from torch.distributions import Normal as NormalOf
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import DigitsDataModule
@@ -18,6 +19,7 @@ from lit_models.common.encoder_decoders import MLPNetworks
 from lit_models.common.latent_distributions import Gaussian
 from lit_models.common.learned_posteriors import FlowPosterior
 from lit_models.common.learned_priors import FlowPrior, VampDistribution, VampPrior
+from lit_models.common.priors import Normal
 from lit_models.common.vae_objectives import ELBO, ImportanceWeighted
 from lit_models.networks.autoregressive_flow import AutoregressiveFlow, FlowKind
 from tests.lit_models.common.linear_gaussian import X, batch, evidence, log_likelihood, true_posterior
@@ -45,7 +47,7 @@ def vamp(components: int = 5, initial: str = "random") -> VampDistribution:
 
 def mixture(prior: VampDistribution) -> MixtureSameFamily:
     mean, log_var = prior._encoder[0](prior.pseudo_inputs).chunk(2, dim=1)
-    each = Independent(Normal(mean, (0.5 * log_var).exp()), 1)
+    each = Independent(NormalOf(mean, (0.5 * log_var).exp()), 1)
     return MixtureSameFamily(Categorical(torch.ones(len(mean))), each)
 
 
@@ -226,7 +228,7 @@ def test_learned_distributions_are_rebuilt_from_a_checkpoint(distribution: Gauss
 
 
 def test_pictures_know_whether_the_prior_is_normal():
-    assert has_normal_prior(vae(Gaussian())) and has_normal_prior(vae(Gaussian(FlowPosterior())))
+    assert has_normal_prior(vae(Gaussian(prior=Normal()))) and has_normal_prior(vae(Gaussian(FlowPosterior())))
     assert not has_normal_prior(vae(Gaussian(prior=FlowPrior())))
 
 

@@ -192,9 +192,18 @@ def test_all_objectives_are_evaluated_by_the_same_bound(objective: VAEObjective)
         (lambda: ImportanceWeighted(5, 6), "samples is 5 and gradient_samples 6"),
         (lambda: TotalCorrelation(-1.0), "weight is -1"),
         (lambda: VAE(2, GumbelSoftmax(3), objective=ImportanceWeighted()), "needs samples with a gradient"),
-        (lambda: VAE(2, Joint(3), objective=TotalCorrelation()), "without posterior and prior"),
-        (lambda: VAE(2, Gaussian(FlowPosterior()), objective=TotalCorrelation()), "without posterior and prior"),
-        (lambda: VAE(2, Gaussian(prior=FlowPrior()), objective=TotalCorrelation()), "without posterior and prior"),
+        (
+            lambda: VAE(2, Joint(3), objective=TotalCorrelation()),
+            "TotalCorrelation needs latent_distribution Gaussian, without",
+        ),
+        (
+            lambda: VAE(2, Gaussian(FlowPosterior()), objective=TotalCorrelation()),
+            "TotalCorrelation needs latent_distribution Gaussian, without",
+        ),
+        (
+            lambda: VAE(2, Gaussian(prior=FlowPrior()), objective=TotalCorrelation()),
+            "TotalCorrelation needs latent_distribution Gaussian, without",
+        ),
     ],
 )
 def test_invalid_choices_raise_an_error(make, complaint: str):
