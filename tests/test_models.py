@@ -20,11 +20,14 @@ from datamodules import (
 from lit_models import (
     ACGAN,
     DDPM,
+    EDM,
     GAN,
     GLO,
     SRGAN,
     VAE,
+    VAEGAN,
     WAE,
+    AdversarialAutoencoder,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
@@ -37,6 +40,7 @@ from lit_models import (
     FlowMatching,
     GenerativeModule,
     Glow,
+    InfoGAN,
     LinearAutoencoder,
     Pix2Pix,
     PoolingAutoencoder,
@@ -71,6 +75,8 @@ from lit_models.common.discriminators import (
     R3GANDiscriminator,
     ResNetDiscriminator,
 )
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
@@ -81,10 +87,12 @@ from lit_models.common.generators import (
     R3GANGenerator,
     ResNetGenerator,
 )
-from lit_models.common.latent_distributions import GumbelSoftmax, Joint
+from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.learned_posteriors import FlowPosterior
+from lit_models.common.learned_priors import FlowPrior, VampPrior
 from lit_models.common.map_networks import MapNetworks
-from lit_models.common.noise_paths import VariancePreservingPath
+from lit_models.common.noise_paths import KarrasPath, VariancePreservingPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
@@ -93,9 +101,10 @@ from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.samplers import DDIM, Ancestral
-from lit_models.common.times import LogitNormalTimes
+from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
+from lit_models.common.vae_objectives import ImportanceWeighted, TotalCorrelation
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -108,7 +117,7 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        option = "autoencoder" if self.make is DDPM else "encoder_checkpoint"
+        option = "autoencoder" if self.make in (DDPM, EDM) else "encoder_checkpoint"
         return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
@@ -203,6 +212,27 @@ MODELS = {
             "likelihood": "laplace",
         },
     ),
+    "vae_importance_weighted": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(FlowPosterior("affine", 1, (8,)), FlowPrior("spline", 1, (8,))),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(3, 1),
+        },
+    ),
+    "vae_vamp_prior": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(prior=VampPrior(4)),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(2),
+        },
+    ),
+    "vae_total_correlation": Row(
+        VAE, {"latent_dim": 2, "networks": MLPNetworks((16,)), "objective": TotalCorrelation(sampling="stratified")}
+    ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
         GAN,
@@ -267,6 +297,24 @@ MODELS = {
             "discriminator": ACGANDiscriminator(0.1),
             "image_shape": (1, 28, 28),
         },
+    ),
+    "adversarial_autoencoder": Row(
+        AdversarialAutoencoder,
+        {
+            "latent_dim": 2,
+            "networks": MLPNetworks((16,)),
+            "discriminator_dims": (8,),
+            "objective": Relativistic(),
+            "prior": Mixture(3),
+            "recipe": AdversarialRecipe(ema_decay=0.9, r1=0.1),
+        },
+    ),
+    "infogan": Row(
+        InfoGAN,
+        {**SMALL_GAN, "categories": 3, "variables": 2, "learned_std": True, "hidden_dim": 8, "recipe": EMA},
+    ),
+    "vaegan": Row(
+        VAEGAN, {**SMALL_GAN, "encoder": SMALL_NETWORKS, "discriminator": DCGANDiscriminator(4), "recipe": EMA}
     ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
@@ -358,6 +406,23 @@ MODELS = {
     "ddpm_latent": Row(
         DDPM,
         {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
+    ),
+    "edm": Row(EDM, {"network": UNet((8, 8), patch_size=2), "sampler": EDMSampler(2)}),
+    "edm_latent": Row(
+        EDM,
+        {
+            "network": MLPNoisePredictor((8,)),
+            "prediction": "noise",
+            "path": KarrasPath(sigma_max=20.0),
+            "times": UniformTimes(),
+            "data_std": 0.7,
+            "sampler": DPMSolver(3, 3, stochastic=True),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
+            "lr_schedule": "one_cycle",
+        },
         needs_encoder=True,
     ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
@@ -459,6 +524,12 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
         return {
             "discriminator.": model.discriminator_terms(*batch, *translations),
             "generator.": model.generator_terms(*batch),
+        }
+    if isinstance(model, VAEGAN):
+        return {
+            "discriminator.": model.discriminator_terms(*model.discriminator_step_inputs(batch)),
+            "generator.decoder.": model.generator_terms(*model.generator_step_inputs(batch)),
+            "generator.encoder.": model.encoder_terms(batch[0]),
         }
     if isinstance(model, GLO):
         model.table.initialize(len(batch[0]))

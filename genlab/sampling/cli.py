@@ -166,7 +166,10 @@ def parser(prog: str = "sample.py") -> SampleParser:
     how = made.add_argument_group("how it is sampled")
     how.add_argument(
         "--sampler",
-        choices=("DDIM", "Ancestral", "AnnealedLangevin", "Euler", "Midpoint", "Heun", "AdaptiveODE"),
+        choices=(
+            *("DDIM", "Ancestral", "AnnealedLangevin", "EDMSampler", "DPMSolver"),
+            *("Euler", "Midpoint", "Heun", "AdaptiveODE"),
+        ),
         help="Sampler of a model from noise (default: that of the model). The last four are for\n"
         "models of continuous time.",
     )

@@ -4,12 +4,17 @@ import inspect
 from typing import Any
 
 from genlab.runs.errors import UsageError
-from lit_models.common.noise_process import ContinuousProcess
-from lit_models.common.ode_samplers import AdaptiveODE, Euler, Heun, Midpoint, ODESampler
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
+from lit_models.common.ode_samplers import AdaptiveODE, Euler, Heun, Midpoint
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    sampler.__name__: sampler for sampler in (DDIM, Ancestral, AnnealedLangevin, Euler, Midpoint, Heun, AdaptiveODE)
+    sampler.__name__: sampler
+    for sampler in (
+        *(DDIM, Ancestral, AnnealedLangevin, EDMSampler, DPMSolver),
+        *(Euler, Midpoint, Heun, AdaptiveODE),
+    )
 }
 
 
@@ -26,8 +31,7 @@ def override_sampling(
         model: A trained model.
         sampler: Name of the sampler of a diffusion model, a key of `SAMPLERS`.
         sampler_steps: Number of steps or noise levels that the sampler goes through. By default, the model's own goes
-            through as many as before, and another sampler through all levels, or in continuous time through its usual
-            number.
+            through as many as before, and another sampler through its usual number.
         guidance_scale: Weight of classifier-free guidance towards the class.
         temperature: Standard deviation of a flow's latent codes.
 
@@ -39,11 +43,13 @@ def override_sampling(
         if not isinstance(own, Sampler):
             raise UsageError(f"{name} has no sampler; leave --sampler and --sampler-steps out")
         chosen = SAMPLERS[sampler] if sampler is not None else type(own)
-        options = own.as_config()["init_args"] if chosen is type(own) else _options_of(chosen, model)
-        if sampler_steps is not None and "steps" not in inspect.signature(chosen).parameters:
-            raise UsageError(f"{chosen.__name__} chooses its steps itself; leave --sampler-steps out")
+        options = own.as_config()["init_args"] if chosen is type(own) else {}
+        if sampler_steps is not None:
+            if "steps" not in inspect.signature(chosen).parameters:
+                raise UsageError(f"{chosen.__name__} chooses its steps itself; leave --sampler-steps out")
+            options["steps"] = sampler_steps
         try:
-            model.sampler = chosen(**options if sampler_steps is None else {**options, "steps": sampler_steps})
+            model.sampler = chosen(**options)
             model.sampler.check(model.process)
         except ValueError as error:
             raise UsageError(str(error)) from None
@@ -55,9 +61,3 @@ def override_sampling(
         if not hasattr(model, "temperature"):
             raise UsageError(f"{name} has no temperature; leave --temperature out")
         model.temperature = temperature
-
-
-def _options_of(sampler: type[Sampler], model: Any) -> dict[str, Any]:
-    """Options of a sampler that a model does not have itself: all levels, if their number is limited."""
-    usual = isinstance(model.process, ContinuousProcess) or issubclass(sampler, ODESampler)
-    return {} if usual else {"steps": None}

@@ -575,10 +575,12 @@ def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
             "again": ["--sampler", "DDIM", "--sampler-steps", 2],
             "fewer": ["--sampler-steps", 1],
             "ancestral": ["--sampler", "Ancestral"],
+            "dpm": ["--sampler", "DPMSolver", "--sampler-steps", 3],
+            "edm": ["--sampler", "EDMSampler", "--sampler-steps", 3],
             "guided": ["--guidance-scale", 3],
         }.items()
     }
-    assert made["own"] == made["again"] and len(set(made.values())) == 4
+    assert made["own"] == made["again"] and len(set(made.values())) == 6
 
 
 @pytest.mark.parametrize(
