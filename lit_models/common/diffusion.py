@@ -1,35 +1,22 @@
-"""Mathematics of the noising process that diffusion and score models share."""
+"""The noising process of discrete timesteps, and the likelihood of 8-bit images that diffusion models use."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lit_models.common.noise_process import Level, NoiseProcess, ratio_of, spread_uniform
 from lit_models.common.noise_schedules import NoiseSchedule
-
-Predictor = Callable[[Tensor, int], Tensor]
-"""Predicts the noise e in x_t: x_t, N x C x H x W, and t, the same for all images -> N x C x H x W."""
-
 
 FAR = 1e4
 """Stands for infinitely many standard deviations, whose gradient would be undefined."""
 
 
-class Posterior(NamedTuple):
-    """q(x_s | x_t, x_0) = N(noisy_weight x_t + clean_weight x_0, variance I), for s < t."""
-
-    noisy_weight: float
-    clean_weight: float
-    variance: float
-
-
-class Diffusion(nn.Module):
+class Diffusion(NoiseProcess):
     """Noising process q(x_t | x_0) = N(a_t x_0, s_t^2 I) at timesteps t = 1 ... T, for x_0 in [-1, 1].
 
-    For any schedule and 0 < s < t, x_t given x_s is N(r x_s, (s_t^2 - r^2 s_s^2) I) with r = a_t / a_s (Kingma et al.
-    2021, arXiv 2107.00630, appendix A). The score of q(x_t) is -e / s_t, where e is the expected noise in x_t.
+    The time of timestep t is t / T. Its velocity is that of x_t / sqrt(a_t^2 + s_t^2), which moves on a circle from x_0
+    to e, by the angle on it: (-s_t x_0 + a_t e) / sqrt(a_t^2 + s_t^2) (Salimans and Ho 2022, arXiv 2202.00512).
 
     Args:
         schedule: Gives a_t and s_t.
@@ -61,29 +48,27 @@ class Diffusion(nn.Module):
         self.register_buffer("noise", noise.float(), persistent=False)
         self.register_buffer("bound_weight", weight.float(), persistent=False)
 
-    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Computes x_t from x_0 and noise, N x C x H x W each, at timesteps t, N."""
-        a, s = (_column(table[t], clean) for table in (self.signal, self.noise))
-        return a * clean + s * noise
+    @property
+    def device(self) -> torch.device:
+        return self.signal.device
 
-    def scale_input(self, noisy: Tensor, t: Tensor) -> Tensor:
-        """Computes the input of a network, x_t / sqrt(a_t^2 + s_t^2), N x C x H x W, at timesteps t, N."""
-        return noisy / _column((self.signal[t].square() + self.noise[t].square()).sqrt(), noisy)
+    def at(self, t: Tensor) -> Level[Tensor]:
+        """Noise levels at timesteps t, int64, N."""
+        a, s = (table[t].view(-1, 1, 1, 1) for table in (self.signal, self.noise))
+        norm = (a.square() + s.square()).sqrt()
+        return Level((t / self.num_steps).view(-1, 1, 1, 1), a, s, -s / norm, a / norm)
 
-    def clean_from_noise(self, noisy: Tensor, noise: Tensor, t: int) -> Tensor:
-        """Computes x_0 from x_t and the noise in it."""
-        return (noisy - self.s[t] * noise) / self.a[t]
+    def batch_time(self, level: Level[float], n: int) -> Tensor:
+        return torch.full((n,), round(level.time * self.num_steps), device=self.device)
 
-    def noise_from_clean(self, noisy: Tensor, clean: Tensor, t: int) -> Tensor:
-        """Computes the noise in x_t from x_t and x_0."""
-        return (noisy - self.a[t] * clean) / self.s[t]
+    def condition(self, t: Tensor) -> Tensor:
+        return t / self.num_steps
 
-    def posterior(self, t: int, s: int) -> Posterior:
-        """q(x_s | x_t, x_0), for s < t. For s = t - 1 it is eq. 6 and 7 of Ho et al. 2020, arXiv 2006.11239."""
-        ratio = self.a[t] / self.a[s]
-        added = self.s[t] ** 2 - (ratio * self.s[s]) ** 2
-        kept = (self.s[s] / self.s[t]) ** 2
-        return Posterior(ratio * kept, self.a[s] * added / self.s[t] ** 2, added * kept)
+    def level(self, t: int) -> Level[float]:
+        """The noise level at one timestep."""
+        a, s = self.a[t], self.s[t]
+        norm = math.hypot(a, s)
+        return Level(t / self.num_steps, a, s, -s / norm, a / norm)
 
     def timesteps(self, count: int | None) -> list[int]:
         """Evenly spaced timesteps of a sampler, descending from T, followed by 0.
@@ -99,10 +84,21 @@ class Diffusion(nn.Module):
         count = count or self.num_steps
         return [round(self.num_steps * k / count) for k in range(count, -1, -1)]
 
-    def sample_noise(self, n: int, shape: tuple[int, ...]) -> Tensor:
-        """Draws x_T from N(0, (a_T^2 + s_T^2) I), which approximates q(x_T): n x C x H x W."""
-        spread = math.hypot(self.a[-1], self.s[-1])
-        return spread * torch.randn(n, *shape, device=self.signal.device, dtype=self.signal.dtype)
+    def levels(self, count: int | None) -> list[Level[float]]:
+        return [self.level(t) for t in self.timesteps(count)]
+
+    def level_of_ratio(self, ratio: float) -> Level[float]:
+        above = [abs(math.log(self.s[t] / self.a[t] / ratio)) for t in range(1, self.num_steps + 1)]
+        return self.level(1 + above.index(min(above)))
+
+    @property
+    def ratio_range(self) -> tuple[float, float]:
+        return ratio_of(self.level(1)), ratio_of(self.level(self.num_steps))
+
+    def draw_timesteps(self, n: int, first: int = 1) -> Tensor:
+        """Draws n timesteps from `first` to T, int64, each uniform and together evenly spread."""
+        count = self.num_steps - first + 1
+        return first + (spread_uniform(n, self.device) * count).long().clamp(max=count - 1)
 
     def prior_kl(self, clean: Tensor) -> Tensor:
         """KL(q(x_T | x_0) || N(0, I)) in nats, N, for a variance-preserving schedule."""
@@ -134,8 +130,3 @@ def _log_mass(low: Tensor, high: Tensor) -> Tensor:
     """log(Phi(high) - Phi(low)), low < high."""
     log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
     return log_high + torch.log1p(-(log_low - log_high).exp().clamp(max=1 - 1e-7))
-
-
-def _column(values: Tensor, images: Tensor) -> Tensor:
-    """Reshapes N values to broadcast over N images."""
-    return values.view(-1, *[1] * (images.ndim - 1))

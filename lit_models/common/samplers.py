@@ -1,31 +1,32 @@
 """Samplers that turn noise into images step by step, to be injected into a diffusion or score model."""
 
+import copy
 import itertools
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from lit_models.common.component import Component
-from lit_models.common.diffusion import Diffusion, Predictor
+from lit_models.common.noise_process import Denoised, Denoiser, Level, NoiseProcess, posterior
 
 
 class Sampler(Component, ABC):
     """Base class of samplers."""
 
     steps: int | None
-    """Number of timesteps, evenly spaced. None: all timesteps of the model."""
+    """Number of noise levels before the image. None: all timesteps of the model."""
 
     @abstractmethod
-    def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
+    def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
         """Generates images.
 
         Args:
-            diffusion: Noising process of the model.
-            predict: Predicts the noise in x_t.
-            noisy: x_T, N x C x H x W.
+            process: Noising process of the model.
+            denoise: Predicts image and noise in x_t.
+            noisy: x_t at the highest noise level, N x C x H x W.
 
         Returns:
             x_0, N x C x H x W, with pixels in [-1, 1] for a perfect model.
@@ -34,13 +35,40 @@ class Sampler(Component, ABC):
             ValueError: the sampler has more steps than the model has timesteps.
         """
 
-    def check(self, diffusion: Diffusion) -> None:
-        """Checks the number of steps.
+    def levels(self, process: NoiseProcess) -> list[Level[float]]:
+        """The noise levels that the sampler goes through, from the highest to the image; evenly spaced in time.
 
         Raises:
             ValueError: the sampler has more steps than the model has timesteps.
         """
-        diffusion.timesteps(self.steps)
+        return process.levels(self.steps)
+
+    def check(self, process: NoiseProcess) -> None:
+        """Checks that the sampler fits the noising process.
+
+        Raises:
+            ValueError: the sampler has more steps than the model has timesteps.
+        """
+        self.levels(process)
+
+    def evaluations(self, process: NoiseProcess) -> int | None:
+        """Number of evaluations of the network for an image, without those of guidance; None if it depends on images.
+
+        Examples:
+            >>> from lit_models.common.diffusion import Diffusion
+            >>> from lit_models.common.noise_schedules import CosineSchedule
+            >>> DDIM(steps=20).evaluations(Diffusion(CosineSchedule(), 100))
+            20
+        """
+        return len(self.levels(process)) - 1
+
+    def without_clip(self) -> Self:
+        """The sampler that does not clip the predicted x_0, which is in [-1, 1] for pixels and anywhere for codes."""
+        if not getattr(self, "clip", False):
+            return self
+        sampler = copy.copy(self)
+        vars(sampler)["clip"] = False
+        return sampler
 
 
 def check_steps(steps: int | None) -> None:
@@ -81,21 +109,15 @@ class Ancestral(Sampler):
         self.variance = variance
         self.clip = clip
 
-    def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        times = diffusion.timesteps(self.steps)
-        for t, s in itertools.pairwise(times):
-            clean, _ = predict_clean_and_noise(diffusion, predict, noisy, t, self.clip)
-            posterior = diffusion.posterior(t, s)
-            noisy = posterior.noisy_weight * noisy + posterior.clean_weight * clean
-            if s:
-                noisy = noisy + self._std(diffusion, t, s) * torch.randn_like(noisy)
+    def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
+        for high, low in itertools.pairwise(self.levels(process)):
+            clean = clipped(denoise(noisy, high), noisy, high, self.clip).clean
+            step = posterior(high, low)
+            noisy = step.noisy_weight * noisy + step.clean_weight * clean
+            if low.sigma:
+                variance = step.variance * ((high.sigma / low.sigma) ** 2 if self.variance == "forward" else 1)
+                noisy = noisy + math.sqrt(variance) * torch.randn_like(noisy)
         return noisy
-
-    def _std(self, diffusion: Diffusion, t: int, s: int) -> float:
-        variance = diffusion.posterior(t, s).variance
-        if self.variance == "forward":
-            variance *= (diffusion.s[t] / diffusion.s[s]) ** 2
-        return math.sqrt(variance)
 
 
 class DDIM(Sampler):
@@ -123,12 +145,11 @@ class DDIM(Sampler):
         self.eta = eta
         self.clip = clip
 
-    def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        times = diffusion.timesteps(self.steps)
-        for t, s in itertools.pairwise(times):
-            clean, noise = predict_clean_and_noise(diffusion, predict, noisy, t, self.clip)
-            variance = self.eta**2 * diffusion.posterior(t, s).variance
-            noisy = diffusion.a[s] * clean + math.sqrt(max(diffusion.s[s] ** 2 - variance, 0)) * noise
+    def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
+        for high, low in itertools.pairwise(self.levels(process)):
+            clean, noise = clipped(denoise(noisy, high), noisy, high, self.clip)
+            variance = self.eta**2 * posterior(high, low).variance
+            noisy = low.alpha * clean + math.sqrt(max(low.sigma**2 - variance, 0)) * noise
             if variance:
                 noisy = noisy + math.sqrt(variance) * torch.randn_like(noisy)
         return noisy
@@ -167,25 +188,22 @@ class AnnealedLangevin(Sampler):
         self.step_size = step_size
         self.denoise = denoise
 
-    def sample(self, diffusion: Diffusion, predict: Predictor, noisy: Tensor) -> Tensor:
-        levels = diffusion.timesteps(self.steps)[:-1]
-        for t in levels:
-            d = self.step_size * diffusion.s[t] ** 2
+    def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
+        levels = self.levels(process)[:-1]
+        for level in levels:
+            d = self.step_size * level.sigma**2
             for _ in range(self.steps_per_level):
-                score = -predict(noisy, t) / diffusion.s[t]
+                score = -denoise(noisy, level).noise / level.sigma
                 noisy = noisy + d / 2 * score + math.sqrt(d) * torch.randn_like(noisy)
-        if not self.denoise:
-            return noisy
-        return diffusion.clean_from_noise(noisy, predict(noisy, levels[-1]), levels[-1])
+        return denoise(noisy, levels[-1]).clean if self.denoise else noisy
+
+    def evaluations(self, process: NoiseProcess) -> int:
+        return (len(self.levels(process)) - 1) * self.steps_per_level + self.denoise
 
 
-def predict_clean_and_noise(
-    diffusion: Diffusion, predict: Predictor, noisy: Tensor, t: int, clip: bool
-) -> tuple[Tensor, Tensor]:
-    """Predicts x_0 and the noise in x_t; with `clip`, clips x_0 to [-1, 1] and computes the noise from it."""
-    noise = predict(noisy, t)
-    clean = diffusion.clean_from_noise(noisy, noise, t)
+def clipped(predicted: Denoised, noisy: Tensor, level: Level[float], clip: bool) -> Denoised:
+    """With `clip`, clips a predicted image to [-1, 1] and computes the noise in x_t from it."""
     if not clip:
-        return clean, noise
-    clean = clean.clamp(-1, 1)
-    return clean, diffusion.noise_from_clean(noisy, clean, t)
+        return predicted
+    clean = predicted.clean.clamp(-1, 1)
+    return Denoised(clean, (noisy - level.alpha * clean) / level.sigma)

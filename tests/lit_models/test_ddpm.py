@@ -1,8 +1,9 @@
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -14,7 +15,9 @@ from genlab.runs.folder import read_summary
 from lit_models import DDPM
 from lit_models.common.diffusion import discretised_log_likelihood
 from lit_models.common.noise_predictors import MLPNoisePredictor, NoisePredictor, UNet
+from lit_models.common.noise_process import posterior
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
+from lit_models.common.predictions import Prediction
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import NoiseLevelEmbedding, ResidualBlock, SelfAttention
 from tests.helpers import fit, stop_at
@@ -54,9 +57,9 @@ def test_the_simple_loss_is_the_error_of_the_noise():
 def test_timesteps_are_uniform_and_evenly_spread_over_a_batch():
     model = model_of()
     for first in (1, 2):
-        found = model.draw_timesteps(1000, first).bincount(minlength=11)[first:]
-        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.draw_timesteps(7).min() >= 1
-    alone = torch.stack([model.draw_timesteps(3) for _ in range(3000)])
+        found = model.process.draw_timesteps(1000, first).bincount(minlength=11)[first:]
+        assert (found - 1000 / (11 - first)).abs().max() <= 1 and model.process.draw_timesteps(7).min() >= 1
+    alone = torch.stack([model.process.draw_timesteps(3) for _ in range(3000)])
     # A step of one image is each of ten with probability 0.1: 300 of 3,000, deviation 16.
     assert (alone[:, 1].bincount(minlength=11)[1:] - 300).abs().max() < 5 * 16.5
 
@@ -68,7 +71,7 @@ def test_the_bound_is_the_sum_over_all_timesteps():
     tests, by the spread of the estimates, which is checked.
     """
     model = model_of(num_steps=6, ema_decay=0.0, bound_draws=40).eval()
-    diffusion, draws = model.diffusion, 3000
+    diffusion, draws = model.process, 3000
     image = eight_bit(1)
     clean = (2 * image - 1).expand(draws, *SHAPE)
     with torch.no_grad():
@@ -81,7 +84,7 @@ def test_the_bound_is_the_sum_over_all_timesteps():
             if t == 1:
                 terms = -discretised_log_likelihood(clean, seen, diffusion.s[1] / diffusion.a[1])
             else:
-                q = diffusion.posterior(t, t - 1)
+                q = posterior(diffusion.level(t), diffusion.level(t - 1))
                 apart = q.clean_weight * (seen - clean)
                 terms = apart.square().flatten(1).sum(dim=1) / (2 * q.variance)
             total = total + terms.mean()
@@ -101,16 +104,28 @@ def test_the_variational_loss_is_the_bound_in_bits_per_dimension():
 
 
 class _Knowing(nn.Module):
-    """The expected noise where every pixel is 0 or 1, each half of the time: x_0 = tanh(a x_t / s^2) in [-1, 1]."""
+    """What is expected where every pixel is 0 or 1, each half of the time, or `point`; `off` is an error of the image.
 
-    def __init__(self, model: DDPM) -> None:
+    The expected x_0 of such pixels is tanh(a x_t / s^2).
+    """
+
+    def __init__(self, model: DDPM, point: float | None = None, off: float = 0.0) -> None:
         super().__init__()
-        self.diffusion = model.diffusion
+        self.process, self.prediction, self.point, self.off = model.process, model.prediction, point, off
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        t = (levels * self.diffusion.num_steps).round().long()
-        a, s = (table[t].view(-1, 1, 1, 1) for table in (self.diffusion.signal, self.diffusion.noise))
-        return (noisy - a * (a * noisy / s.square()).tanh()) / s
+        t = (levels * self.process.num_steps).round().long()
+        a, s = (table[t].view(-1, 1, 1, 1) for table in (self.process.signal, self.process.noise))
+        image = (a * noisy / s.square()).tanh() if self.point is None else torch.full_like(noisy, self.point)
+        image = image + self.off
+        noise = (noisy - a * image) / s
+        return {
+            "noise": noise,
+            "image": image,
+            "velocity": a * noise - s * image,
+            "score": -noise / s,
+            "preconditioned": s * image - a * noise,
+        }[self.prediction]
 
 
 def test_the_bound_of_an_exact_network_is_near_the_entropy():
@@ -124,6 +139,35 @@ def test_the_bound_of_an_exact_network_is_near_the_entropy():
     outside = -math.log2(norm.cdf(1 / 255 / 0.01))
     assert error < 0.02 and bits.mean().item() - outside == pytest.approx(1, abs=0.02 + error)
     assert bits.mean().item() > 1 - error
+
+
+KINDS: list[Prediction] = ["noise", "image", "velocity", "score", "preconditioned"]
+
+
+@pytest.mark.parametrize("objective", ["simple", "variational"])
+def test_the_bound_does_not_depend_on_what_the_network_predicts(objective: Literal["simple", "variational"]):
+    found = {}
+    for kind in KINDS:
+        model = model_of(num_steps=20, ema_decay=0.0, prediction=kind, objective=objective)
+        model.network = _Knowing(model, off=0.1)
+        torch.manual_seed(3)
+        images = torch.randint(0, 2, (40, *SHAPE)).float()
+        found[kind] = model.log_prob(images)
+        if objective == "variational":
+            found[kind] = found[kind] + model.train().loss_terms((images, labels(40)))["loss"].detach()
+        torch.testing.assert_close(found[kind], found["noise"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_simple_loss_is_the_error_of_what_the_network_predicts(kind: Prediction):
+    """All images are one point, and the predicted image is off by 0.1, x_t being known: the noise is off by 0.1 a/s."""
+    model = model_of(prediction=kind).train()
+    model.network = _Knowing(model, point=-1.0, off=0.1)
+    a, s = np.array(model.process.a[1:]), np.array(model.process.s[1:])
+    errors = {"image": 0.1, "velocity": 0.1 * (a**2 / s + s), "preconditioned": 0.1 * (s + a**2 / s)}
+    expected = np.mean(np.square(errors.get(kind, 0.1 * a / s)))  # that of the score is weighted by s^2
+    loss = model.loss_terms((torch.zeros(10, *SHAPE), labels(10)))["loss"]  # each of the ten timesteps once
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_ema_is_updated_and_generates_the_images(tmp_path: Path):
@@ -148,18 +192,18 @@ def test_guidance_extrapolates_by_its_scale():
         of_class = model.apply_network(model.ema_network, noisy, t, asked)
         of_any = model.apply_network(model.ema_network, noisy, t, torch.full((3,), 10))
         assert not torch.allclose(of_class, of_any)
-        torch.testing.assert_close(model.predict_noise(noisy, 7, asked), 2.5 * of_class - 1.5 * of_any)
+        torch.testing.assert_close(model.predict(noisy, model.process.level(7), asked), 2.5 * of_class - 1.5 * of_any)
         model.guidance_scale = 0.0
-        torch.testing.assert_close(model.predict_noise(noisy, 7, asked), of_class)
+        torch.testing.assert_close(model.predict(noisy, model.process.level(7), asked), of_class)
 
 
 def test_training_drops_a_fraction_of_the_labels():
     model = model_of(conditional=True, label_dropout=0.25).train()
-    kept = model._labels((torch.empty(0), labels(4000)))
+    kept = model.training_labels((torch.empty(0), labels(4000)))
     assert kept is not None and torch.equal(kept[kept != 10], labels(4000)[kept != 10])
     # 1,000 of 4,000 are expected, with a deviation of 27.
     assert abs((kept == 10).sum().item() - 1000) < 5 * 27.4
-    assert torch.equal(model.eval()._labels((torch.empty(0), labels(20))), labels(20))
+    assert torch.equal(model.eval().training_labels((torch.empty(0), labels(20))), labels(20))
 
 
 def test_sampling_takes_a_class():

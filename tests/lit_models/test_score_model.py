@@ -66,7 +66,7 @@ def test_an_objective_finds_the_true_score_of_a_mixture(objective: str):
     model = learned(objective)
     torch.manual_seed(1)
     for t in (1, 2):
-        s = model.diffusion.s[t]
+        s = model.process.s[t]
         noisy = 2 * toy(4000) - 1 + s * torch.randn(4000, 1, 1, 2)
         truth = true_score(noisy.flatten(1), s)
         error = (model.score(noisy, t).flatten(1) - truth).square().sum(dim=1).mean()
@@ -142,10 +142,10 @@ def test_validation_logs_one_metric_for_all_objectives():
 class _Exact(nn.Module):
     def __init__(self, model: ScoreModel) -> None:
         super().__init__()
-        self.diffusion = model.diffusion
+        self.process = model.process
 
     def forward(self, scaled: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        s = self.diffusion.s[round(levels[0].item() * self.diffusion.num_steps)]
+        s = self.process.s[round(levels[0].item() * self.process.num_steps)]
         points = (scaled * math.hypot(1, s)).flatten(1)
         with torch.enable_grad():
             return -s * true_score(points, s).view_as(scaled)

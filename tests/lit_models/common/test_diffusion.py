@@ -10,7 +10,11 @@ from scipy.stats import norm
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from lit_models.common.diffusion import Diffusion, Predictor, discretised_log_likelihood
+from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
+from lit_models.common.noise_paths import KarrasPath, LinearPath, NoisePath, VariancePreservingPath
+from lit_models.common.noise_process import ContinuousProcess, Denoised, Denoiser, Level, posterior
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule, NoiseSchedule
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
@@ -19,14 +23,25 @@ MEAN, STD = 0.3, 0.2
 """Mean and deviation of the pixels, which the exact network knows."""
 
 
-def exact(diffusion: Diffusion, std: float = STD) -> Predictor:
-    """E[e | x_t] of pixels N(MEAN, std^2), derived by hand: x_t = a x_0 + s e and e are jointly normal."""
+def exact(std: float = STD) -> Denoiser:
+    """E[x_0 | x_t] and E[e | x_t] of pixels N(MEAN, std^2), which are jointly normal, by hand."""
 
-    def predict(noisy: Tensor, t: int) -> Tensor:
-        a, s = diffusion.a[t], diffusion.s[t]
-        return s * (noisy - a * MEAN) / (a**2 * std**2 + s**2)
+    def denoise(noisy: Tensor, level: Level[float]) -> Denoised:
+        a, s = level.alpha, level.sigma
+        per_variance = (noisy - a * MEAN) / (a**2 * std**2 + s**2)
+        return Denoised(MEAN + a * std**2 * per_variance, s * per_variance)
 
-    return predict
+    return denoise
+
+
+def of_noise(predict: Callable[[Tensor, float], Tensor]) -> Denoiser:
+    """Image and noise where a function of x_t and t predicts the noise."""
+
+    def denoise(noisy: Tensor, level: Level[float]) -> Denoised:
+        noise = predict(noisy, level.time)
+        return Denoised((noisy - level.sigma * noise) / level.alpha, noise)
+
+    return denoise
 
 
 # Schedules.
@@ -93,10 +108,10 @@ def test_the_posterior_of_one_step_is_that_of_the_paper():
     bar = np.cumprod(1 - betas)
     for t in (2, 10, 500, 1000):
         beta, now, before = betas[t - 1], bar[t - 1], bar[t - 2]
-        posterior = diffusion.posterior(t, t - 1)
-        assert posterior.clean_weight == pytest.approx(np.sqrt(before) * beta / (1 - now), rel=1e-6)
-        assert posterior.noisy_weight == pytest.approx(np.sqrt(1 - beta) * (1 - before) / (1 - now), rel=1e-6)
-        assert posterior.variance == pytest.approx((1 - before) / (1 - now) * beta, rel=1e-6)
+        found = posterior(diffusion.level(t), diffusion.level(t - 1))
+        assert found.clean_weight == pytest.approx(np.sqrt(before) * beta / (1 - now), rel=1e-6)
+        assert found.noisy_weight == pytest.approx(np.sqrt(1 - beta) * (1 - before) / (1 - now), rel=1e-6)
+        assert found.variance == pytest.approx((1 - before) / (1 - now) * beta, rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
@@ -107,26 +122,25 @@ def test_the_posterior_is_a_conditional_normal_distribution(schedule: NoiseSched
     ratio, var_s, var_t = diffusion.a[t] / diffusion.a[s], diffusion.s[s] ** 2, diffusion.s[t] ** 2
     x_0, x_t = 0.7, -0.4
     gain = ratio * var_s / var_t
-    posterior = diffusion.posterior(t, s)
-    mean = posterior.noisy_weight * x_t + posterior.clean_weight * x_0
+    found = posterior(diffusion.level(t), diffusion.level(s))
+    mean = found.noisy_weight * x_t + found.clean_weight * x_0
     assert mean == pytest.approx(diffusion.a[s] * x_0 + gain * (x_t - diffusion.a[t] * x_0), rel=1e-9, abs=1e-12)
-    assert posterior.variance == pytest.approx(var_s - gain * ratio * var_s, rel=1e-6)
+    assert found.variance == pytest.approx(var_s - gain * ratio * var_s, rel=1e-6)
 
 
 def test_the_bound_weights_errors_by_the_kl_of_the_posteriors():
     diffusion = Diffusion(CosineSchedule(), 30)
-    x_0, noise, found = 0.4, 1.2, 0.7
+    x_0, noise, predicted = 0.4, 1.2, 0.7
     for t in range(2, 31):
         x_t = diffusion.a[t] * x_0 + diffusion.s[t] * noise
-        posterior = diffusion.posterior(t, t - 1)
+        found = posterior(diffusion.level(t), diffusion.level(t - 1))
         means = [
-            posterior.noisy_weight * x_t
-            + posterior.clean_weight * diffusion.clean_from_noise(torch.tensor(x_t), torch.tensor(e), t)
-            for e in (noise, found)
+            found.noisy_weight * x_t + found.clean_weight * (torch.tensor(x_t) - diffusion.s[t] * e) / diffusion.a[t]
+            for e in (noise, predicted)
         ]
-        std = math.sqrt(posterior.variance)
+        std = math.sqrt(found.variance)
         divergence = kl_divergence(Normal(means[0].double(), std), Normal(means[1].double(), std))
-        weighted = diffusion.bound_weight[t].item() * (noise - found) ** 2
+        weighted = diffusion.bound_weight[t].item() * (noise - predicted) ** 2
         assert weighted == pytest.approx(divergence.item(), rel=2e-3)
 
 
@@ -161,7 +175,7 @@ def test_small_probabilities_have_a_finite_gradient():
 # Samplers.
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, tuple[NoiseSchedule | NoisePath, Sampler]] = {
     "ancestral": (CosineSchedule(), Ancestral(clip=False)),
     "ancestral, larger variance": (LinearSchedule(), Ancestral(variance="forward", clip=False)),
     "ancestral, 100 of 200 steps": (CosineSchedule(), Ancestral(100, clip=False)),
@@ -172,6 +186,16 @@ SAMPLERS = {
     "ancestral, growing variance": (GeometricSchedule(0.02, 20), Ancestral(clip=False)),
     "langevin": (GeometricSchedule(0.02, 5), AnnealedLangevin(50, steps_per_level=60, step_size=0.1)),
     "langevin, kept variance": (LinearSchedule(), AnnealedLangevin(50, steps_per_level=60, step_size=0.1)),
+    "heun": (LinearSchedule(), EDMSampler(18, clip=False)),
+    "heun, from noise alone": (CosineSchedule(), EDMSampler(18, clip=False)),
+    "heun, EDM": (KarrasPath(), EDMSampler(18, clip=False)),
+    "heun, flow, stochastic": (LinearPath(), EDMSampler(40, s_churn=20, s_noise=1, clip=False)),
+    "dpm 2": (CosineSchedule(), DPMSolver(30, clip=False)),
+    "dpm 2, flow": (LinearPath(), DPMSolver(30, clip=False)),
+    "dpm 3, EDM": (KarrasPath(), DPMSolver(30, 3, clip=False)),
+    "dpm 1, stochastic": (VariancePreservingPath(), DPMSolver(60, 1, True, "log_snr", clip=False)),
+    "dpm 2, stochastic, flow": (LinearPath(), DPMSolver(40, 2, True, "karras", clip=False)),
+    "dpm 3, stochastic": (LinearSchedule(), DPMSolver(40, 3, True, clip=False)),
 }
 
 
@@ -179,10 +203,10 @@ SAMPLERS = {
 def test_a_sampler_with_an_exact_network_draws_from_the_data_distribution(name: str):
     """20,000 draws of N(0.3, 0.2^2): the mean is off by at most 4 standard errors of 0.0014, in one test of 16,000 but
     for bias, and the deviation by 0.001 and what finite steps leave."""
-    schedule, sampler = SAMPLERS[name]
+    noise, sampler = SAMPLERS[name]
     torch.manual_seed(0)
-    diffusion = Diffusion(schedule, 200)
-    generated = sampler.sample(diffusion, exact(diffusion), diffusion.sample_noise(20_000, (1, 1, 1)))
+    process = ContinuousProcess(noise) if isinstance(noise, NoisePath) else Diffusion(noise, 200)
+    generated = sampler.sample(process, exact(), process.sample_noise(20_000, (1, 1, 1)))
     assert generated.mean().item() == pytest.approx(MEAN, abs=0.012)
     assert generated.std().item() == pytest.approx(STD, rel=0.08)
 
@@ -191,7 +215,7 @@ def test_a_sampler_with_an_exact_network_draws_from_the_data_distribution(name: 
 def test_identical_images_are_recovered(sampler: Sampler):
     """The data are one point: the network predicts it as x_0 at any noise level, and the last step returns it."""
     diffusion = Diffusion(LinearSchedule(), 100)
-    generated = sampler.sample(diffusion, exact(diffusion, std=0.0), diffusion.sample_noise(5, (1, 2, 2)))
+    generated = sampler.sample(diffusion, exact(std=0.0), diffusion.sample_noise(5, (1, 2, 2)))
     torch.testing.assert_close(generated, torch.full_like(generated, MEAN), rtol=0, atol=1e-4)
 
 
@@ -203,7 +227,7 @@ def test_ddim_with_eta_1_is_ancestral_sampling(schedule: NoiseSchedule, steps: i
     generated = []
     for sampler in (Ancestral(steps), DDIM(steps, eta=1.0)):
         torch.manual_seed(1)
-        generated.append(sampler.sample(diffusion, lambda x, t: (3 * x).sin() * t / 50, start))
+        generated.append(sampler.sample(diffusion, of_noise(lambda x, t: (3 * x).sin() * t), start))
     torch.testing.assert_close(*generated, rtol=1e-3, atol=1e-3)
 
 
@@ -211,7 +235,7 @@ def test_ddim_without_noise_is_deterministic():
     diffusion = Diffusion(LinearSchedule(), 50)
     start = diffusion.sample_noise(10, (1, 2, 2))
     before = torch.get_rng_state()
-    a, b = (DDIM(5).sample(diffusion, exact(diffusion), start) for _ in range(2))
+    a, b = (DDIM(5).sample(diffusion, exact(), start) for _ in range(2))
     assert torch.equal(a, b) and torch.equal(torch.get_rng_state(), before)
 
 
@@ -224,10 +248,10 @@ def test_clipping_keeps_image_and_noise_in_range():
     diffusion = Diffusion(LinearSchedule(), 50)
     seen: list[Tensor] = []
 
-    def predict(noisy: Tensor, t: int) -> Tensor:
+    def predict(noisy: Tensor, t: float) -> Tensor:
         seen.append(noisy)
         return -5 * torch.ones_like(noisy)
 
-    generated = DDIM(5).sample(diffusion, predict, diffusion.sample_noise(10, (1, 2, 2)))
+    generated = DDIM(5).sample(diffusion, of_noise(predict), diffusion.sample_noise(10, (1, 2, 2)))
     assert generated.max() <= 1 and all(noisy.abs().max() < 6 for noisy in seen)
-    assert DDIM(5, clip=False).sample(diffusion, predict, diffusion.sample_noise(10, (1, 2, 2))).max() > 5
+    assert DDIM(5, clip=False).sample(diffusion, of_noise(predict), diffusion.sample_noise(10, (1, 2, 2))).max() > 5
