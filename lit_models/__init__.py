@@ -2,6 +2,7 @@ from lit_models.acgan import ACGAN
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
+from lit_models.autoregressive_model import AutoregressiveModel
 from lit_models.classifier import Classifier
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule
@@ -38,6 +39,7 @@ __all__ = [
     "AngleProbe",
     "AnomalyDetector",
     "Autoencoder",
+    "AutoregressiveModel",
     "CheckpointError",
     "Classifier",
     "ConditionalGAN",
