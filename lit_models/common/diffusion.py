@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lit_models.common.noise_process import Level, NoiseProcess, spread_uniform
+from lit_models.common.noise_process import Level, NoiseProcess, ratio_of, spread_uniform
 from lit_models.common.noise_schedules import NoiseSchedule
 
 FAR = 1e4
@@ -90,6 +90,10 @@ class Diffusion(NoiseProcess):
     def level_of_ratio(self, ratio: float) -> Level[float]:
         above = [abs(math.log(self.s[t] / self.a[t] / ratio)) for t in range(1, self.num_steps + 1)]
         return self.level(1 + above.index(min(above)))
+
+    @property
+    def ratio_range(self) -> tuple[float, float]:
+        return ratio_of(self.level(1)), ratio_of(self.level(self.num_steps))
 
     def draw_timesteps(self, n: int, first: int = 1) -> Tensor:
         """Draws n timesteps from `first` to T, int64, each uniform and together evenly spread."""

@@ -1,5 +1,6 @@
 """The description of noise that all models from noise share: x_t = alpha_t x_0 + sigma_t e at a noise level."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -26,6 +27,16 @@ class Level(NamedTuple, Generic[Number]):
     """Derivative of alpha, which defines what a network that predicts the velocity predicts."""
     sigma_rate: Number
     """Derivative of sigma."""
+
+
+def ratio_of(level: Level[float]) -> float:
+    """sigma / alpha; infinite for noise alone.
+
+    Examples:
+        >>> ratio_of(Level(1.0, 0.0, 1.0, -1.0, 1.0))
+        inf
+    """
+    return level.sigma / level.alpha if level.alpha else math.inf
 
 
 class Denoised(NamedTuple):
@@ -102,6 +113,11 @@ class NoiseProcess(nn.Module, ABC):
     def level_of_ratio(self, ratio: float) -> Level[float]:
         """The noise level with sigma / alpha = `ratio`, or the nearest one."""
 
+    @property
+    @abstractmethod
+    def ratio_range(self) -> tuple[float, float]:
+        """sigma / alpha of the lowest noise level, which may be 0, and of the highest, which may be infinite."""
+
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Computes x_t from x_0 and noise, N x C x H x W each, at times t, N."""
         level = self.at(t)
@@ -170,6 +186,10 @@ class ContinuousProcess(NoiseProcess):
 
     def level_of_ratio(self, ratio: float) -> Level[float]:
         return self.level(self.path.time_of_ratio(torch.tensor(ratio, dtype=torch.float64)).item())
+
+    @property
+    def ratio_range(self) -> tuple[float, float]:
+        return ratio_of(self.level(0.0)), ratio_of(self.level(1.0))
 
 
 def spread_uniform(n: int, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ class Sampler(Component, ABC):
     """Base class of samplers."""
 
     steps: int | None
-    """Number of noise levels, evenly spaced in time. None: all timesteps of the model."""
+    """Number of noise levels before the image. None: all timesteps of the model."""
 
     @abstractmethod
     def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
@@ -34,13 +34,32 @@ class Sampler(Component, ABC):
             ValueError: the sampler has more steps than the model has timesteps.
         """
 
+    def levels(self, process: NoiseProcess) -> list[Level[float]]:
+        """The noise levels that the sampler goes through, from the highest to the image; evenly spaced in time.
+
+        Raises:
+            ValueError: the sampler has more steps than the model has timesteps.
+        """
+        return process.levels(self.steps)
+
     def check(self, process: NoiseProcess) -> None:
         """Checks that the sampler fits the noising process.
 
         Raises:
             ValueError: the sampler has more steps than the model has timesteps.
         """
-        process.levels(self.steps)
+        self.levels(process)
+
+    def evaluations(self, process: NoiseProcess) -> int | None:
+        """Number of evaluations of the network for an image, without those of guidance; None if it depends on images.
+
+        Examples:
+            >>> from lit_models.common.diffusion import Diffusion
+            >>> from lit_models.common.noise_schedules import CosineSchedule
+            >>> DDIM(steps=20).evaluations(Diffusion(CosineSchedule(), 100))
+            20
+        """
+        return len(self.levels(process)) - 1
 
 
 def check_steps(steps: int | None) -> None:
@@ -82,7 +101,7 @@ class Ancestral(Sampler):
         self.clip = clip
 
     def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
-        for high, low in itertools.pairwise(process.levels(self.steps)):
+        for high, low in itertools.pairwise(self.levels(process)):
             clean = clipped(denoise(noisy, high), noisy, high, self.clip).clean
             step = posterior(high, low)
             noisy = step.noisy_weight * noisy + step.clean_weight * clean
@@ -118,7 +137,7 @@ class DDIM(Sampler):
         self.clip = clip
 
     def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
-        for high, low in itertools.pairwise(process.levels(self.steps)):
+        for high, low in itertools.pairwise(self.levels(process)):
             clean, noise = clipped(denoise(noisy, high), noisy, high, self.clip)
             variance = self.eta**2 * posterior(high, low).variance
             noisy = low.alpha * clean + math.sqrt(max(low.sigma**2 - variance, 0)) * noise
@@ -161,13 +180,16 @@ class AnnealedLangevin(Sampler):
         self.denoise = denoise
 
     def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
-        levels = process.levels(self.steps)[:-1]
+        levels = self.levels(process)[:-1]
         for level in levels:
             d = self.step_size * level.sigma**2
             for _ in range(self.steps_per_level):
                 score = -denoise(noisy, level).noise / level.sigma
                 noisy = noisy + d / 2 * score + math.sqrt(d) * torch.randn_like(noisy)
         return denoise(noisy, levels[-1]).clean if self.denoise else noisy
+
+    def evaluations(self, process: NoiseProcess) -> int:
+        return (len(self.levels(process)) - 1) * self.steps_per_level + self.denoise
 
 
 def clipped(predicted: Denoised, noisy: Tensor, level: Level[float], clip: bool) -> Denoised:
