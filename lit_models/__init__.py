@@ -26,6 +26,7 @@ from lit_models.srgan import SRGAN
 from lit_models.style_transfer import StyleTransfer
 from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
+from lit_models.vqvae import VQVAE
 from lit_models.wae import WAE
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "GLO",
     "SRGAN",
     "VAE",
+    "VQVAE",
     "WAE",
     "AngleProbe",
     "AnomalyDetector",

@@ -24,6 +24,7 @@ from lit_models import (
     GLO,
     SRGAN,
     VAE,
+    VQVAE,
     WAE,
     AngleProbe,
     AnomalyDetector,
@@ -56,6 +57,7 @@ from lit_models.common.capabilities import (
     HasOptimizedImages,
     Reconstructs,
     Samples,
+    Tokenizes,
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
@@ -85,6 +87,7 @@ from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
@@ -194,6 +197,10 @@ MODELS = {
             "networks": ResidualNetworks(4, 8, 2, 2),
             "likelihood": "laplace",
         },
+    ),
+    "vqvae": Row(VQVAE, {"networks": MapNetworks(2, 4), "quantizer": VectorQuantizer(16, 3)}),
+    "vqvae_of_scalars": Row(
+        VQVAE, {"networks": MapNetworks(1, 4), "quantizer": FiniteScalarQuantizer((4, 3)), "likelihood": "laplace"}
     ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
@@ -503,6 +510,11 @@ def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: P
             assert model.decode(model.encode(x)).shape == x.shape
         if isinstance(model, HasCodeMaps):
             assert model.encode(x).shape[1] == math.prod(model.code_shape)
+        if isinstance(model, Tokenizes):
+            tokens = model.tokenize(x)
+            assert tokens.shape == (5, *model.token_shape) and tokens.dtype == torch.int64
+            assert tokens.min() >= 0 and tokens.max() < model.codebook_size
+            assert torch.equal(model.detokenize(tokens), model.reconstruct(x))
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
