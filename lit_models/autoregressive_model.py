@@ -100,7 +100,7 @@ class AutoregressiveModel(GenerativeModule):
         self.ema_network = ema_copy(self.network) if ema_decay else None
 
     @property
-    def evaluated_network(self) -> nn.Module:
+    def evaluated_network(self) -> Any:
         """The network that is validated, tested and sampled: `ema_network` if there is one, else `network`."""
         return self.network if self.ema_network is None else self.ema_network
 

@@ -86,7 +86,7 @@ class Tokens(ValueSpace):
             )
         model.requires_grad_(False).eval()
         if not _takes(model, image_shape):
-            raise refuse_image_shape(path, "tokenizer", image_shape)
+            raise refuse_image_shape(path, "a tokenizer", image_shape)
         super().__init__((1, *model.token_shape), model.codebook_size, ordered=False)
         self.tokenizer: Any = model
         self.config = model.model_config()

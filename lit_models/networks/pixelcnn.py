@@ -1,6 +1,7 @@
 """Gated PixelCNN: logits of each value of an image given the values before it in raster order."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class ConditionalPixelCNN(nn.Module):
         dropout: Probability of dropping an activation of a gated layer.
         num_classes: Number of classes; None: there are no labels.
     """
+
+    layers: Any
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class ConditionalPixelCNN(nn.Module):
         for layer in self.layers:
             bias = layer.class_bias(labels)
             v, link = layer.next_vertical(F.pad(v, (0, 0, layer.reach, 0)), bias)
-            h, skip = layer.next_horizontal(F.pad(h, (layer.reach, 0)), link, skip, bias)
+            h, skip = layer.next_horizontal(h, F.pad(h, (layer.reach, 0)), link, skip, bias)
         return self.head(skip, x)
 
     @torch.no_grad()
@@ -102,10 +105,10 @@ class ConditionalPixelCNN(nn.Module):
         x = torch.zeros_like(self.embed(values[..., :1]))
         for column in range(values.shape[3]):
             pixel = slice(column, column + 1)
-            h = self.horizontal(left[0].push(x))
+            h = convolve(self.horizontal, left[0].push(x))
             skip = torch.zeros_like(h)
             for layer, recent, link, bias in zip(self.layers, left[1:], links, biases, strict=True):
-                h, skip = layer.next_horizontal(recent.push(h), link[..., pixel], skip, bias)
+                h, skip = layer.next_horizontal(h, recent.push(h), link[..., pixel], skip, bias)
             for channel in range(values.shape[1]):
                 x = self.embed(values[..., pixel])
                 values[:, channel, 0, column] = draw(self.head(skip, x)[:, channel, 0, 0])
@@ -129,7 +132,8 @@ class GatedLayer(nn.Module):
         self.horizontal = horizontal_conv(channels, 2 * channels, kernel_size)
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Conv2d(channels, 2 * channels, 1)  # to the next layer, and to the head
+        self.residual = nn.Conv2d(channels, channels, 1)
+        self.skip = nn.Conv2d(channels, channels, 1)
         self.class_embedding = None if num_classes is None else nn.Embedding(num_classes, 4 * channels)
 
     def class_bias(self, labels: Tensor | None) -> Tensor | None:
@@ -141,12 +145,21 @@ class GatedLayer(nn.Module):
         both = self.vertical(above)
         return gate(both, None if bias is None else bias.chunk(2, dim=1)[0]), self.link(both)
 
-    def next_horizontal(self, left: Tensor, link: Tensor, skip: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """N x c x H x (reach + W), the link, and the sum for the head, N x c x H x W -> features and sum."""
-        both = self.horizontal(left) + link
-        gated = gate(both, None if bias is None else bias.chunk(2, dim=1)[1])
-        residual, out = self.out(self.dropout(gated)).chunk(2, dim=1)
-        return left[..., self.reach :] + residual, skip + out
+    def next_horizontal(
+        self, h: Tensor, left: Tensor, link: Tensor, skip: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Features h, N x c x H x W, and the sum of all layers for the head, N x c x H x W, of the next layer.
+
+        Args:
+            h: Features, N x c x H x W.
+            left: The features and those to the left of them, N x c x H x (reach + W).
+            link: What comes from the vertical stack, N x 2c x H x W.
+            skip: The sum of the layers before.
+            bias: Biases of the class, N x 4c x 1 x 1.
+        """
+        both = convolve(self.horizontal, left) + link
+        gated = self.dropout(gate(both, None if bias is None else bias.chunk(2, dim=1)[1]))
+        return h + convolve(self.residual, gated), skip + convolve(self.skip, gated)
 
 
 class ChannelHead(nn.Module):
@@ -173,7 +186,7 @@ class ChannelHead(nn.Module):
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         """skip: features, N x c x H x W; x: embedded pixels, N x width x H x W -> logits, N x C x H x W x K."""
-        hidden = self.hidden(F.relu(skip))
+        hidden = convolve(self.hidden, F.relu(skip))
         if self.between is not None:
             hidden = hidden + F.conv2d(x, self.between.weight * self.earlier_channels)
         return self.logits(F.relu(hidden)).unflatten(1, (self.image_channels, -1)).movedim(2, 4)
@@ -211,7 +224,15 @@ def horizontal_conv(c_in: int, c_out: int, kernel_size: int) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, (1, kernel_size // 2 + 1))
 
 
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x); as a matrix product, which is faster, where the kernel covers the whole of x."""
+    if x.shape[2:] != conv.kernel_size:
+        return conv(x)
+    return F.linear(x.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
+
+
 def gate(features: Tensor, bias: Tensor | None) -> Tensor:
     """tanh(f) * sigmoid(g) of the two halves f and g of N x 2c x H x W, with a bias of N x 2c x 1 x 1 added."""
-    f, g = (features if bias is None else features + bias).chunk(2, dim=1)
+    halves = (features if bias is None else features + bias).chunk(2, dim=1)
+    f, g = (half.contiguous(memory_format=torch.channels_last) for half in halves)  # halves the time on a CPU
     return f.tanh() * g.sigmoid()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class ConditionalTransformer(nn.Module):
         dropout: Probability of dropping an activation of the embedding and of each residual branch.
         num_classes: Number of classes; None: there are no labels.
     """
+
+    layers: Any
 
     def __init__(
         self,
