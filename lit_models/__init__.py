@@ -11,7 +11,9 @@ from lit_models.contractive_autoencoder import ContractiveAutoencoder
 from lit_models.cyclegan import CycleGAN
 from lit_models.ddpm import DDPM
 from lit_models.denoising_autoencoder import DenoisingAutoencoder
+from lit_models.edm import EDM
 from lit_models.feature_inversion import FeatureInversion
+from lit_models.flow_matching import FlowMatching
 from lit_models.gan import GAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
@@ -32,6 +34,7 @@ from lit_models.wae import WAE
 __all__ = [
     "ACGAN",
     "DDPM",
+    "EDM",
     "GAN",
     "GLO",
     "SRGAN",
@@ -49,6 +52,7 @@ __all__ = [
     "CycleGAN",
     "DenoisingAutoencoder",
     "FeatureInversion",
+    "FlowMatching",
     "GenerativeModule",
     "Glow",
     "LinearAutoencoder",

@@ -77,7 +77,7 @@ class ACGAN(LatentGAN):
         self.setup_prior(prior or Normal(), latent_dim)
 
     def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        fake = self.generate(codes)
+        images, fake = self.discriminator_input(images), self.discriminator_input(self.generate(codes))
         (on_real, real_classes), (on_fake, fake_classes) = self.discriminator(images), self.discriminator(fake)
         on_real, on_fake = on_real.float(), on_fake.float()
         class_loss = _class_loss(real_classes, labels) + _class_loss(fake_classes, labels)
@@ -85,11 +85,11 @@ class ACGAN(LatentGAN):
         terms = {"loss_d": loss, **self.mean_scores(on_real, on_fake), "class_loss_d": class_loss}
         return self.add_gradient_penalty(terms, lambda between: self.discriminator(between)[0], images, fake)
 
-    def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        on_fake, classes = self.discriminator(self.generator(codes))
+    def generator_terms(self, codes: Tensor, labels: Tensor, images: Tensor | None = None) -> dict[str, Tensor]:
+        on_fake, classes = self.discriminator(self.discriminator_input(self.generator(codes)))
         class_loss = _class_loss(classes, labels)
-        loss = self.objective.generator(on_fake.float()) + self.class_weight * class_loss
-        return {"loss_g": loss, "class_loss_g": class_loss}
+        adversarial = self.generator_loss(on_fake, lambda x: self.discriminator(self.discriminator_input(x))[0], images)
+        return {"loss_g": adversarial + self.class_weight * class_loss, "class_loss_g": class_loss}
 
 
 def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class AutoregressiveModel(GenerativeModule):
     """
 
     monitor = ("val/nll", "min")
+    embedded_configs = ("tokenizer_config",)
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe, DCGANAdam, check_not_negative
+from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe, DCGANAdam
+from lit_models.common.adversarial_recipe import check_not_negative
 from lit_models.common.discriminators import Discriminator, PatchDiscriminator
 from lit_models.common.image_pool import ImagePool
 from lit_models.common.manual_optimization import frozen_statistics
@@ -177,7 +178,9 @@ class CycleGAN(AdversarialBase):
         if generated is not None:
             for direction, fake in translations.items():
                 generated[direction].append(fake.detach())
-        adversarial = torch.stack([self._adversarial_loss(way, translations[way]) for way in directions]).sum()
+        real = {"ab": b, "ba": a}
+        losses = [self._adversarial_loss(way, translations[way], real[way]) for way in directions]
+        adversarial = torch.stack(losses).sum()
         return self._with_consistency_losses(adversarial, a, b, translations["ba"], translations["ab"])
 
     def discriminator_terms(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
@@ -185,8 +188,9 @@ class CycleGAN(AdversarialBase):
         of_b = self.discriminator_loss(self.discriminator["b"], b, fake_b)  # type: ignore[index]
         return _combine(of_b, self.discriminator_loss(self.discriminator["a"], a, fake_a))  # type: ignore[index]
 
-    def _adversarial_loss(self, direction: str, fake: Tensor) -> Tensor:
-        return self.objective.generator(self.discriminator[direction[1]](fake).float())  # type: ignore[index]
+    def _adversarial_loss(self, direction: str, fake: Tensor, real: Tensor) -> Tensor:
+        discriminator = self.discriminator[direction[1]]  # type: ignore[index]
+        return self.generator_loss(discriminator(fake), discriminator, real)
 
     def _with_consistency_losses(
         self, adversarial: Tensor, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor

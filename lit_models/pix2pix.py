@@ -3,7 +3,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam, check_not_negative
+from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam
+from lit_models.common.adversarial_recipe import check_not_negative
 from lit_models.common.discriminators import Discriminator, PatchDiscriminator
 from lit_models.common.image_to_image_gan import ImageToImageGAN
 from lit_models.common.module import ImageShape

@@ -95,7 +95,7 @@ class TimedSamples:
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:
         model = self.model
-        for noisy in model.process.sample_noise(self.count, model.image_shape).split(BATCH):
+        for noisy in model.process.sample_noise(self.count, model.space.shape).split(BATCH):
             start = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 images = model.sample_with(self.sampler, noisy, model.sample_labels(len(noisy), None))

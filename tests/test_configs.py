@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import train
-from lit_models import Classifier
+from lit_models import Classifier, FlowMatching
+from lit_models.common.noise_predictors import MLPNoisePredictor
 from studies.page import RESULTS
 from tests.helpers import fit, saved, small_autoencoder, write_images
 from tests.studies.test_pages import anchors
@@ -45,6 +46,11 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     args = [f"--config={path}", *small]
     if "DDPM" in path.read_text():
         args.append("--model.bound_draws=1")
+    if "ODELikelihood" in path.read_text():
+        args += ["--model.likelihood.num_images=2", "--model.likelihood.solver.steps=1"]
+    if "Reflow" in path.read_text():
+        first = saved(FlowMatching(MLPNoisePredictor((4,))), tmp_path / "first.ckpt")
+        args += [f"--model.coupling.checkpoint={first}", "--model.coupling.num_pairs=20"]
     if "class_path: GLO" in path.read_text():
         args.append("--model.encode_steps=2")
     if "Probe" in path.read_text():

@@ -21,6 +21,7 @@ from datamodules import (
 from lit_models import (
     ACGAN,
     DDPM,
+    EDM,
     GAN,
     GLO,
     SRGAN,
@@ -37,6 +38,7 @@ from lit_models import (
     CycleGAN,
     DenoisingAutoencoder,
     FeatureInversion,
+    FlowMatching,
     GenerativeModule,
     Glow,
     LinearAutoencoder,
@@ -64,6 +66,7 @@ from lit_models.common.capabilities import (
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
+from lit_models.common.couplings import OptimalTransport
 from lit_models.common.diffusion_base import DiffusionBase
 from lit_models.common.discriminators import (
     ACGANDiscriminator,
@@ -71,8 +74,11 @@ from lit_models.common.discriminators import (
     MLPDiscriminator,
     PatchDiscriminator,
     PoolingDiscriminator,
+    R3GANDiscriminator,
     ResNetDiscriminator,
 )
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
@@ -80,18 +86,23 @@ from lit_models.common.generators import (
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    R3GANGenerator,
     ResNetGenerator,
 )
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.map_networks import MapNetworks
-from lit_models.common.noise_predictors import UNet
+from lit_models.common.noise_paths import KarrasPath, VariancePreservingPath
+from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
-from lit_models.common.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
+from lit_models.common.ode_likelihood import ODELikelihood
+from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
 from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.samplers import DDIM, Ancestral
+from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
@@ -106,8 +117,8 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
-        return self.make(**self.arguments, **extra)
+        option = "autoencoder" if self.make in (DDPM, EDM) else "encoder_checkpoint"
+        return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
 class TurnedDigits(DigitsDataModule):
@@ -208,7 +219,7 @@ MODELS = {
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
         GAN,
-        {**SMALL_GAN, "pack": 2, "objective": LeastSquares(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
+        {**SMALL_GAN, "pack": 2, "objective": Relativistic(), "recipe": AdversarialRecipe(accumulate_grad_batches=2)},
     ),
     "gan_wasserstein": Row(
         GAN,
@@ -232,6 +243,18 @@ MODELS = {
             "discriminator": ResNetDiscriminator(4, 8, 2, 2, "layer", spectral_norm=False),
         },
     ),
+    "gan_r3": Row(
+        GAN,
+        {
+            "latent_dim": 5,
+            "generator": R3GANGenerator(4, 8),
+            "discriminator": R3GANDiscriminator(4, 8, depth=2),
+            "objective": Relativistic(),
+            "recipe": AdversarialRecipe(
+                ema_decay=0.9, r1=1.0, r2=1.0, penalty_interval=2, augment=("color", "translation", "cutout")
+            ),
+        },
+    ),
     "gan_pooling": Row(GAN, {**SMALL_GAN, "generator": PoolingGenerator(), "prior": Mixture(3)}),
     "gan_mlp": Row(
         GAN,
@@ -245,6 +268,7 @@ MODELS = {
         {
             **SMALL_RESNET,
             "discriminator": ResNetDiscriminator(4, 8, minibatch_std=True),
+            "objective": Relativistic(),
             "image_shape": (1, 28, 28),
         },
     ),
@@ -272,9 +296,10 @@ MODELS = {
         CycleGAN,
         {
             **SMALL_CYCLE,
+            "objective": Relativistic(),
             "identity_weight": 5.0,
             "pool_size": 30,
-            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2),
+            "recipe": AdversarialRecipe(ema_decay=0.9, accumulate_grad_batches=2, r1=1.0, penalty_interval=2),
         },
         data=RecoloredDigits,
     ),
@@ -310,7 +335,7 @@ MODELS = {
     ),
     "restoration_gan": Row(
         RestorationGAN,
-        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": LeastSquares()},
+        {"generator": UNetTranslator(2, 2), "discriminator": DCGANDiscriminator(2, 2), "objective": Relativistic()},
         data=NoisyDigits,
     ),
     "glo": Row(GLO, {"latent_dim": 5, "generator": DCGANGenerator(4), "encode_steps": 2}),
@@ -361,6 +386,28 @@ MODELS = {
             "lr_schedule": "one_cycle",
         },
     ),
+    "ddpm_latent": Row(
+        DDPM,
+        {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
+    ),
+    "edm": Row(EDM, {"network": UNet((8, 8), patch_size=2), "sampler": EDMSampler(2)}),
+    "edm_latent": Row(
+        EDM,
+        {
+            "network": MLPNoisePredictor((8,)),
+            "prediction": "noise",
+            "path": KarrasPath(sigma_max=20.0),
+            "times": UniformTimes(),
+            "data_std": 0.7,
+            "sampler": DPMSolver(3, 3, stochastic=True),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
+            "lr_schedule": "one_cycle",
+        },
+        needs_encoder=True,
+    ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
     "score_model_sliced": Row(
         ScoreModel,
@@ -370,6 +417,20 @@ MODELS = {
             "objective": "sliced",
             "ema_decay": 0.0,
             "sampler": DDIM(2),
+        },
+    ),
+    "flow_matching": Row(FlowMatching, {"network": UNet((8, 8), patch_size=2), "sampler": Heun(2)}),
+    "flow_matching_conditional": Row(
+        FlowMatching,
+        {
+            "network": UNet((8,), attention=False, patch_size=4),
+            "path": VariancePreservingPath(),
+            "times": LogitNormalTimes(),
+            "coupling": OptimalTransport(),
+            "likelihood": ODELikelihood(Euler(1), num_images=10),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
         },
     ),
     "texture_synthesis": Row(TextureSynthesis, SMALL_PICTURES, data=SmallTextures),

@@ -105,7 +105,7 @@ def test_every_value_parses_and_the_metric_is_logged(
         extra += ["--quality.val_images=50", "--quality.batch_size=50", "--data.batch_size=20"]
         if "probe" in " ".join(args):
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
-        if definition.name in ("ddpm", "score"):
+        if definition.name in ("ddpm", "score", "flow_matching"):
             extra.append("--model.network.channels=[8, 8]")  # each sample takes many evaluations
         if "efficientnet" in " ".join(args):
             extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")

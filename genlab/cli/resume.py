@@ -23,6 +23,7 @@ FIXED = (
     "model",
     "model.encoder_checkpoint",
     "model.tokenizer",
+    "model.autoencoder",
     "data",
     "data.seed",
     "data.val_size",

@@ -1,7 +1,6 @@
-"""Base of models with a generator and a discriminator, and the settings of adversarial training."""
+"""Base of models with a generator and a discriminator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,12 +12,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lit_models.common.adversarial_recipe import AdversarialRecipe
 from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
 from lit_models.common.lr_schedules import has_end, linear_decay, share_done
 from lit_models.common.manual_optimization import Terms, frozen_statistics, optimizer_step
 from lit_models.common.module import GenerativeModule
 from lit_models.common.objectives import Objective
-from lit_models.losses.gradient_penalty import gradient_penalty
+from lit_models.losses.gradient_penalty import gradient_penalty, zero_centred_gradient_penalty
 from lit_models.networks.minibatch_std import MinibatchStd
 
 
@@ -36,63 +36,6 @@ class DCGANAdam(torch.optim.Adam):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
-@dataclass(frozen=True)
-class AdversarialRecipe:
-    """Settings of adversarial training.
-
-    Args:
-        n_critic: Number of discriminator steps, each on a batch of its own, for each generator step.
-        ema_decay: Decay of the exponential moving average (EMA) of the generator's weights, which makes the samples; 0
-            for no EMA.
-        gradient_clip_val: Maximum norm of the gradient in each step; 0 for no clipping.
-        accumulate_grad_batches: Number of equal parts that each batch is split into. Their gradients are accumulated,
-            so that a large batch needs less memory; data.batch_size remains the batch size of a step.
-        discriminator_lr_factor: Learning rate of the discriminator as a multiple of the generator's.
-        lr_decay_start: Share of the training after which all learning rates fall linearly, with each batch, to zero at
-            its end; 1 for constant rates. Zhu et al. 2017, arXiv 1703.10593, take 0.5.
-
-    Raises:
-        ValueError: a number is out of range.
-
-    Examples:
-        >>> recipe = AdversarialRecipe(n_critic=5, ema_decay=0.999)
-        >>> recipe.n_critic
-        5
-    """
-
-    n_critic: int = 1
-    ema_decay: float = 0.0
-    gradient_clip_val: float = 0.0
-    accumulate_grad_batches: int = 1
-    discriminator_lr_factor: float = 1.0
-    lr_decay_start: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.n_critic < 1 or self.accumulate_grad_batches < 1:
-            raise ValueError(
-                f"n_critic is {self.n_critic} and accumulate_grad_batches {self.accumulate_grad_batches}; both must be"
-                " at least 1"
-            )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        if not self.gradient_clip_val >= 0:
-            raise ValueError(f"gradient_clip_val is {self.gradient_clip_val}; it must be at least 0")
-        if not self.discriminator_lr_factor > 0:
-            raise ValueError(f"discriminator_lr_factor is {self.discriminator_lr_factor}; it must be positive")
-        if not 0 <= self.lr_decay_start <= 1:
-            raise ValueError(f"lr_decay_start is {self.lr_decay_start}; it must be in [0, 1]")
-
-
-def check_not_negative(**numbers: float) -> None:
-    """
-    Raises:
-        ValueError: one of the numbers is negative or NaN.
-    """
-    for name, number in numbers.items():
-        if not number >= 0:
-            raise ValueError(f"{name} is {number}; it must be at least 0")
-
-
 class AdversarialBase(GenerativeModule):
     """Base of models with a `generator` and a `discriminator`, which are optimised in alternating steps.
 
@@ -107,6 +50,8 @@ class AdversarialBase(GenerativeModule):
     """
 
     monitor = ("val/frechet_classifier", "min")
+    can_augment = False
+    """Whether the model augments the images that its discriminator sees."""
     generator: nn.Module
     discriminator: nn.Module
     ema_generator: nn.Module | None
@@ -127,11 +72,12 @@ class AdversarialBase(GenerativeModule):
         """Sets the networks and how they are trained. A constructor calls it after `save_hyperparameters`.
 
         Raises:
-            ValueError: the objective does not fit the discriminator.
+            ValueError: the objective or the recipe does not fit the discriminator or the model.
         """
-        if objective.gradient_penalty and any(
-            isinstance(m, _BatchNorm | MinibatchStd) for m in discriminator.modules()
-        ):
+        if recipe.augment and not self.can_augment:
+            raise ValueError(f"recipe.augment is for models that make images from codes, not {type(self).__name__}")
+        penalised = objective.gradient_penalty or recipe.r1 or recipe.r2
+        if penalised and any(isinstance(m, _BatchNorm | MinibatchStd) for m in discriminator.modules()):
             raise ValueError(
                 "a gradient penalty needs a discriminator that treats each image alone, without batch norm and"
                 " minibatch standard deviation: use for example --model.discriminator.norm layer"
@@ -211,12 +157,41 @@ class AdversarialBase(GenerativeModule):
     def add_gradient_penalty(
         self, terms: dict[str, Tensor], discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
     ) -> dict[str, Tensor]:
-        """The discriminator's terms, with the gradient penalty if the objective has one."""
-        weight = self.objective.gradient_penalty
-        if not weight:
-            return terms
-        penalty = gradient_penalty(discriminator, real, fake)
-        return terms | {"loss_d": terms["loss_d"] + weight * penalty, "gradient_penalty": penalty}
+        """The discriminator's terms, with those gradient penalties that the objective and the recipe have."""
+        penalties = {
+            "gradient_penalty": (self.objective.gradient_penalty, partial(gradient_penalty, discriminator, real, fake)),
+            "r1": (self.recipe.r1 / 2, partial(zero_centred_gradient_penalty, discriminator, real)),
+            "r2": (self.recipe.r2 / 2, partial(zero_centred_gradient_penalty, discriminator, fake)),
+        }
+        scale = self.penalty_scale()
+        for name, (weight, penalty) in penalties.items():
+            if scale * weight:
+                terms[name] = penalty()
+                terms["loss_d"] = terms["loss_d"] + scale * weight * terms[name]
+        return terms
+
+    def penalty_scale(self) -> int:
+        """Factor of the gradient penalties: in training, k = `penalty_interval` on every k-th batch of the whole
+        training and 0 on the others."""
+        interval = self.recipe.penalty_interval
+        if self._trainer is None or not self.trainer.training:
+            return 1
+        return 0 if (self.trainer.fit_loop.epoch_loop.total_batch_idx + 1) % interval else interval
+
+    def generator_loss(self, on_fake: Tensor, discriminator: Callable[[Tensor], Tensor], real: Tensor | None) -> Tensor:
+        """The generator's objective, from the discriminator's logits on generated images.
+
+        Args:
+            on_fake: Logits on generated images.
+            discriminator: Function from real images to logits. It is called only if the objective needs these.
+            real: As many real images; they may be None if the objective does not need them.
+        """
+        if not self.objective.needs_real:
+            return self.objective.generator(on_fake.float())
+        assert real is not None
+        with torch.no_grad():
+            on_real = discriminator(real).float()
+        return self.objective.generator(on_fake.float(), on_real)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         self.check_batch_size(len(batch[0]))

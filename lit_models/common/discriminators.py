@@ -11,9 +11,10 @@ from lit_models.networks.conv import check_doubling, depth_of
 from lit_models.networks.dcgan import DCGANFeatures
 from lit_models.networks.discriminators import UnconditionalDiscriminator
 from lit_models.networks.features import FeatureNetwork, MaxPoolFeatures, MLPFeatures
-from lit_models.networks.init import channels_last, dcgan_init, glorot_init
+from lit_models.networks.init import channels_last, dcgan_init, fan_in_init, glorot_init
 from lit_models.networks.norms import Norm, add_spectral_norm
 from lit_models.networks.patchgan import KERNEL_SIZE, PatchGANFeatures
+from lit_models.networks.r3gan import R3GANFeatures
 from lit_models.networks.resnet_gan import ResNetFeatures, SingleImageNorm
 
 
@@ -149,6 +150,49 @@ class ResNetDiscriminator(Discriminator):
 
     def init_layer(self, layer: nn.Module) -> nn.Module:
         return add_spectral_norm(glorot_init(layer)) if self.spectral_norm else glorot_init(layer)
+
+
+class R3GANDiscriminator(Discriminator):
+    """Residual blocks of grouped convolutions without any norm, for images of any size.
+
+    Huang et al. 2025 (R3GAN), arXiv 2501.05441, section 4. They use the objective Relativistic and the gradient
+    penalties `r1` and `r2` of the recipe. Their discriminator for CIFAR-10 has 768 `channels` and `max_channels`, and 2
+    `blocks`.
+
+    Args:
+        channels: Channels of the maps of the image's size; twice as many at each smaller size.
+        max_channels: Largest number of channels.
+        depth: Number of times that the size is halved. By default it follows from the image's size: as often as leaves
+            maps of at least 3 x 3.
+        blocks: Number of residual blocks at each size.
+
+    Raises:
+        ValueError: a number is below one; from `build`, the image is too small to be halved `depth` times.
+
+    Examples:
+        >>> import torch
+        >>> R3GANDiscriminator(4, 8).build((3, 50, 30))(torch.zeros(2, 3, 50, 30)).shape
+        torch.Size([2])
+    """
+
+    def __init__(self, channels: int = 32, max_channels: int = 256, depth: int | None = None, blocks: int = 1) -> None:
+        check_doubling(channels, max_channels, depth)
+        if blocks < 1:
+            raise ValueError(f"blocks is {blocks}; it must be at least 1")
+        self.channels = channels
+        self.max_channels = max_channels
+        self.depth = depth
+        self.blocks = blocks
+
+    def build_features(self, image_shape: Sequence[int]) -> FeatureNetwork:
+        depth = self.depth or depth_of(image_shape[1:])
+        return channels_last(R3GANFeatures(image_shape, self.channels, self.max_channels, depth, self.blocks))
+
+    def build_head(self, in_dim: int, out_dim: int) -> nn.Module:
+        return self.init_layer(nn.Linear(in_dim, out_dim, bias=False))
+
+    def init_layer(self, layer: nn.Module) -> nn.Module:
+        return fan_in_init(layer)
 
 
 class ACGANDiscriminator(Discriminator):

@@ -13,6 +13,7 @@ from lit_models.networks.dcgan import DCGANDecoder
 from lit_models.networks.init import channels_last
 from lit_models.networks.mlp import mlp
 from lit_models.networks.pooling import PoolingImageDecoder
+from lit_models.networks.r3gan import R3GANDecoder
 from lit_models.networks.resnet_gan import ResNetDecoder
 
 
@@ -77,6 +78,43 @@ class ResNetGenerator(Generator):
     def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
         depth = self.depth or depth_of(image_shape[1:])
         return channels_last(ResNetDecoder(image_shape, in_dim, self.channels, self.max_channels, depth))
+
+
+class R3GANGenerator(Generator):
+    """Residual blocks of grouped convolutions without any norm, for images of any size.
+
+    Huang et al. 2025 (R3GAN), arXiv 2501.05441, section 4. Their generator for CIFAR-10 has 768 `channels` and
+    `max_channels`, and 2 `blocks`.
+
+    Args:
+        channels: Channels of the maps of the image's size; twice as many at each smaller size.
+        max_channels: Largest number of channels.
+        depth: Number of times that the size doubles. By default it follows from the image's size: as often as leaves
+            maps of at least 3 x 3.
+        blocks: Number of residual blocks at each size.
+
+    Raises:
+        ValueError: a number is below one; from `build`, the image is too small to be halved `depth` times.
+
+    Examples:
+        >>> import torch
+        >>> R3GANGenerator(4, 8).build((3, 50, 30), 10)(torch.zeros(2, 10)).shape
+        torch.Size([2, 3, 50, 30])
+    """
+
+    def __init__(self, channels: int = 32, max_channels: int = 256, depth: int | None = None, blocks: int = 1) -> None:
+        check_doubling(channels, max_channels, depth)
+        if blocks < 1:
+            raise ValueError(f"blocks is {blocks}; it must be at least 1")
+        self.channels = channels
+        self.max_channels = max_channels
+        self.depth = depth
+        self.blocks = blocks
+
+    def build(self, image_shape: Sequence[int], in_dim: int) -> nn.Module:
+        depth = self.depth or depth_of(image_shape[1:])
+        network = R3GANDecoder(image_shape, in_dim, self.channels, self.max_channels, depth, self.blocks)
+        return channels_last(network)
 
 
 class ACGANGenerator(Generator):

@@ -52,8 +52,10 @@ class ImageToImageGAN(AdversarialBase):
     def generator_terms(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Named scalars of generator inputs and targets, N x C x H x W each; the generator minimises the first."""
         generated = self.generator(source)
-        logits = self.discriminator(self.discriminator_input(source, generated))
-        adversarial = self.objective.generator(logits.float())
+        on_fake = self.discriminator(self.discriminator_input(source, generated))
+        adversarial = self.generator_loss(
+            on_fake, lambda real: self.discriminator(self.discriminator_input(source, real)), target
+        )
         loss, terms = self.adversarial_weight * adversarial, {"adversarial": adversarial}
         for name, (weight, value) in self.generator_penalties(source, target, generated.float()).items():
             loss, terms[name] = loss + weight * value, value

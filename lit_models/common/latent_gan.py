@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lit_models.common.module import GenerativeModule
 from lit_models.common.prior_distributions import PriorDistribution
 from lit_models.common.priors import Prior
 from lit_models.losses.classification import class_of
+from lit_models.networks.diff_augment import diff_augment
 
 
 class LatentGAN(AdversarialBase):
@@ -28,6 +30,7 @@ class LatentGAN(AdversarialBase):
 
     prior: PriorDistribution
     num_classes: int | None = None
+    can_augment = True
     pack = 1
     loaded_layers: "LoadedLayers | None" = None
 
@@ -108,21 +111,26 @@ class LatentGAN(AdversarialBase):
 
     def generator_step_inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         labels = class_of(batch[1])
-        return self.sample_codes(labels), labels
+        codes = self.sample_codes(labels)
+        return (codes, labels, batch[0]) if self.objective.needs_real else (codes, labels)
 
     def discriminator_logits(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The discriminator's logits, N (/ pack)."""
-        return self.discriminator(pack_images(images, self.pack), labels)
+        """The discriminator's logits in training, N (/ pack)."""
+        return self.discriminator(self.discriminator_input(images), labels)
+
+    def discriminator_input(self, images: Tensor) -> Tensor:
+        """Images as the discriminator sees them in training: augmented, then packed."""
+        return pack_images(diff_augment(images, self.recipe.augment), self.pack)
 
     def discriminator_terms(self, images: Tensor, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Named scalars of real images and as many codes; the discriminator minimises the first."""
-        real, fake = pack_images(images, self.pack), pack_images(self.generate(codes), self.pack)
+        real, fake = self.discriminator_input(images), self.discriminator_input(self.generate(codes))
         return self.discriminator_loss(lambda packs: self.discriminator(packs, labels), real, fake)
 
-    def generator_terms(self, codes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Named scalars of codes; the generator minimises the first."""
-        logits = self.discriminator_logits(self.generator(codes), labels)
-        return {"loss_g": self.objective.generator(logits.float())}
+    def generator_terms(self, codes: Tensor, labels: Tensor, images: Tensor | None = None) -> dict[str, Tensor]:
+        """Named scalars of codes, and of real images if the objective needs them; the generator minimises the first."""
+        discriminator = partial(self.discriminator_logits, labels=labels)
+        return {"loss_g": self.generator_loss(discriminator(self.generator(codes)), discriminator, images)}
 
     def check_batch_size(self, batch_size: int, min_part_size: int = 1) -> None:
         super().check_batch_size(batch_size, max(min_part_size, self.pack))

@@ -50,6 +50,9 @@ class GenerativeModule(LightningModule, ABC):
     initial_weights: ClassVar[tuple[str, ...]] = ()
     """Constructor arguments that only set initial weights. They are None when a checkpoint brings the weights."""
 
+    embedded_configs: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that describe, as JSON, another model whose weights are part of this model's checkpoint."""
+
     lr_schedule: LRSchedule = "constant"
     """Learning-rate schedule: constant, or one cycle over the whole training."""
 

@@ -11,6 +11,8 @@ from lit_models.common.component import Component
 class Objective(Component, ABC):
     """Losses of the discriminator's outputs: logits or unbounded real numbers, N, or N x h x w for patches."""
 
+    needs_real: bool = False
+    """Whether `generator` needs the discriminator's outputs on real images too."""
     gradient_penalty: float = 0.0
     """Weight of the gradient penalty in the discriminator's loss."""
     score_is_probability: bool = False
@@ -21,8 +23,13 @@ class Objective(Component, ABC):
         """The discriminator's loss, a mean, from its outputs on real and on generated images."""
 
     @abstractmethod
-    def generator(self, fake: Tensor) -> Tensor:
-        """The generator's loss, a mean, from the discriminator's outputs on generated images."""
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """The generator's loss, a mean, from the discriminator's outputs on generated images.
+
+        Args:
+            fake: Outputs on generated images.
+            real: Outputs on as many real images; given only if the objective `needs_real`.
+        """
 
     def score(self, logits: Tensor) -> Tensor:
         """The probability that each image is real if the objective defines one, else the discriminator's output."""
@@ -65,7 +72,7 @@ class Minimax(CrossEntropy):
             2016, arXiv 1606.03498).
     """
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -F.softplus(fake).mean()
 
 
@@ -79,7 +86,7 @@ class NonSaturating(CrossEntropy):
             2016, arXiv 1606.03498).
     """
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return F.softplus(-fake).mean()
 
 
@@ -89,7 +96,7 @@ class LeastSquares(Objective):
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return 0.5 * (fake - 1).square().mean()
 
 
@@ -114,7 +121,7 @@ class Wasserstein(Objective):
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -fake.mean()
 
 
@@ -124,5 +131,24 @@ class Hinge(Objective):
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -fake.mean()
+
+
+class Relativistic(Objective):
+    """D minimises -log s(D(x) - D(G(z))), G -log s(D(G(z)) - D(x)), with s the sigmoid, in pairs of images.
+
+    Jolicoeur-Martineau 2018, arXiv 1807.00734, eq. 3 and 4. D tells only which image of a pair is the real one, so that
+    a generator that leaves out some kinds of images has a loss there too. Huang et al. 2025, arXiv 2501.05441, add the
+    gradient penalties `r1` and `r2` of the recipe, with which training converges locally.
+    """
+
+    needs_real = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(fake - real).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        if real is None:
+            raise ValueError("Relativistic needs the discriminator's outputs on real images too")
+        return F.softplus(real - fake).mean()

@@ -38,6 +38,19 @@ def glorot_init(layer: Layer, gain: float = 1.0) -> Layer:
     return layer
 
 
+def fan_in_init(layer: Layer, gain: float = 1.0) -> Layer:
+    """Draws the weights of a layer from N(0, gain^2 / fan in), and sets its bias to 0.
+
+    He et al. 2015, arXiv 1502.01852, section 2.2.
+    """
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    nn.init.normal_(weight, 0.0, gain / weight[0].numel() ** 0.5)
+    bias = getattr(layer, "bias", None)
+    if bias is not None:
+        nn.init.zeros_(bias)
+    return layer
+
+
 def channels_last(network: Network) -> Network:
     """Sets the memory format of the network to channels last, which its feature maps then follow.
 

@@ -163,7 +163,9 @@ def test_tokens_are_those_of_the_tokenizer(tmp_path: Path):
 def test_training_turns_images_into_tokens_once_and_leaves_the_tokenizer_alone(tmp_path: Path):
     model = on_tokens(tmp_path, optimizer=adam)
     seen: list[int] = []
-    model.space.tokenizer.encoder.network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    model.space.tokenizer.encoder.network.register_forward_hook(
+        lambda module, inputs, output: seen.append(len(inputs[0]))
+    )
     images = torch.randint(256, (24, *SHAPE), dtype=torch.uint8)
     before, batches = weights_of(model.space), batches_of(images, 8)
     trainer = fitted(model, batches, max_epochs=3)

@@ -243,6 +243,14 @@ def test_arguments_are_checked():
         (lambda: AdversarialRecipe(accumulate_grad_batches=0), "accumulate_grad_batches"),
         (lambda: AdversarialRecipe(discriminator_lr_factor=0.0), "discriminator_lr_factor"),
         (lambda: AdversarialRecipe(lr_decay_start=1.1), "lr_decay_start"),
+        (lambda: AdversarialRecipe(r1=-1.0), "r1 is -1.0"),
+        (lambda: AdversarialRecipe(r2=float("nan")), "r2 is nan"),
+        (lambda: AdversarialRecipe(penalty_interval=0), "penalty_interval"),
+        (lambda: AdversarialRecipe(augment=("colour",)), r"augment is \['colour'\]; .* color, translation, cutout"),  # type: ignore[arg-type]
+        (
+            lambda: gan(recipe=AdversarialRecipe(r2=1.0)),
+            "gradient penalty needs a discriminator that treats each image",
+        ),
         (lambda: conditional(embedding_dim=0), "embedding_dim"),
         (lambda: acgan(class_weight=-1.0), "class_weight"),
         (lambda: gan(generator_layers=["paint"]), "give generator_checkpoint"),

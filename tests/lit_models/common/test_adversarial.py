@@ -16,7 +16,7 @@ from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.discriminators import DCGANDiscriminator
 from lit_models.common.generators import LinearGenerator, MLPGenerator
 from lit_models.common.latent_gan import LatentGAN
-from lit_models.common.objectives import Hinge
+from lit_models.common.objectives import Hinge, NonSaturating, Relativistic
 from tests.helpers import same as same_tensors
 from tests.helpers import stop_at, weights
 from tests.lit_models.adversaries import (
@@ -45,6 +45,7 @@ from tests.test_models import MODELS, Row, trained
 ROWS = {name: row for name, row in MODELS.items() if isinstance(row.make, type) and issubclass(row.make, LatentGAN)}
 NETWORKS = ("discriminator", "generator")
 IMAGES = 64
+PENALTIES: dict[str, Any] = {"r1": 0.5, "r2": 0.3, "penalty_interval": 2}
 
 
 def model_of(kind: str = "gan", **options: Any) -> Any:
@@ -55,6 +56,8 @@ def model_of(kind: str = "gan", **options: Any) -> Any:
         return GAN(5, **{**parts, "discriminator": DCGANDiscriminator(4), **options})
     if kind == "conditional":
         return ConditionalGAN(5, num_classes=IMAGES, objective=Hinge(), **parts, **options)
+    if kind == "relativistic":
+        return GAN(5, objective=Relativistic(), **{"recipe": AdversarialRecipe(**PENALTIES), **parts, **options})
     if kind == "acgan":
         return ACGAN(5, num_classes=IMAGES, image_shape=(1, 28, 28), **parts, **options)
     return GAN(5, **{**parts, **options})
@@ -170,9 +173,10 @@ def test_a_gradient_below_gradient_clip_val_is_unchanged():
     assert same_tensors(*(weights_of(model) for model in models))
 
 
-@pytest.mark.parametrize("kind", ["gan", "conditional", "acgan"])
+@pytest.mark.parametrize("kind", ["gan", "conditional", "acgan", "relativistic"])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(kind: str, steps: list[Step], fixed_codes: None):
-    whole, parts = model_of(kind), model_of(kind, recipe=AdversarialRecipe(accumulate_grad_batches=4))
+    penalties = PENALTIES if kind == "relativistic" else {}
+    whole, parts = model_of(kind), model_of(kind, recipe=AdversarialRecipe(accumulate_grad_batches=4, **penalties))
     for model in (whole, parts):
         fitted(model, loader(16), precision="64-true")
     assert_close(weights_of(parts), weights_of(whole))
@@ -180,6 +184,56 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(kind: str, steps: 
         assert_close(a.after[a.network][1], b.after[b.network][1])
         for name in a.terms:
             torch.testing.assert_close(a.terms[name].float(), b.terms[name].float())
+
+
+@pytest.mark.parametrize("objective", [Relativistic(), NonSaturating()], ids=["relativistic", "non_saturating"])
+def test_real_images_are_evaluated_in_the_generators_step_only_if_the_objective_needs_them(objective: Any):
+    """In a pack each real image has one generated image beside it."""
+    model = model_of(objective=objective, pack=2)
+    images, labels, seen = torch.rand(8, 1, 28, 28), torch.arange(8), []
+    model.discriminator.register_forward_hook(lambda network, inputs, output: seen.append((inputs[0], output)))
+    inputs = model.generator_step_inputs((images, labels))
+    loss = model.generator_terms(*inputs)["loss_g"]
+    (packs, on_fake), *rest = seen
+    torch.testing.assert_close(packs, model.generator(inputs[0]).view(4, 2, 28, 28))
+    if not objective.needs_real:
+        assert len(inputs) == 2 and not rest
+        return
+    [(real, on_real)] = rest
+    assert torch.equal(real, images.view(4, 2, 28, 28)) and not on_real.requires_grad
+    expected = -(on_fake.detach() - on_real).sigmoid().log().mean()
+    torch.testing.assert_close(loss.detach(), expected)
+
+
+def test_penalties_at_every_second_step_are_those_of_every_step_on_average(steps: list[Step], fixed_codes: None):
+    """The same batch four times, without learning: the mean gradient is that with the penalties in every step."""
+    kept = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
+    for interval in (1, 2):
+        recipe = AdversarialRecipe(**PENALTIES | {"penalty_interval": interval})
+        fitted(model_of("relativistic", recipe=recipe, **kept), loader(IMAGES), max_epochs=4, precision="64-true")
+    of_d = [step for step in steps if step.network == "discriminator"]
+    assert [{"r1", "r2"} <= set(step.terms) for step in of_d] == [True] * 4 + [False, True] * 2
+    every, lazy = ([step.after["discriminator"][1] for step in part] for part in (of_d[:4], of_d[4:]))
+    assert_close({name: torch.stack([one[name] for one in lazy]).mean(dim=0) for name in every[0]}, every[0])
+    terms = of_d[0].terms
+    plain = of_d[4].terms["loss_d"] + 0.25 * terms["r1"] + 0.15 * terms["r2"]
+    torch.testing.assert_close(plain, terms["loss_d"])
+
+
+def test_the_discriminator_sees_augmented_images_in_both_steps():
+    """Cutout makes some pixels of every image exactly 1/2."""
+    recipe = AdversarialRecipe(augment=("cutout",), **PENALTIES)
+    for kind in ("relativistic", "acgan"):
+        options = {"objective": Relativistic(), "recipe": recipe} if kind == "acgan" else {"recipe": recipe}
+        model, seen = model_of(kind, **options), []
+        model.discriminator.register_forward_pre_hook(lambda network, inputs, seen=seen: seen.append(inputs[0]))
+        batch = torch.rand(8, 1, 28, 28), torch.arange(8)
+        model.discriminator_terms(*model.discriminator_step_inputs(batch))
+        model.generator_terms(*model.generator_step_inputs(batch))
+        assert len(seen) == 6  # real, generated, both penalties; generated, real
+        for images in seen:
+            share = (images == 0.5).float().mean(dim=(1, 2, 3))
+            assert (share >= 7 * 7 / 28**2).all() and (share <= 0.25).all()
 
 
 # Two processes.
@@ -191,6 +245,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "parts": {"recipe": AdversarialRecipe(accumulate_grad_batches=2)},
     "n_critic": {"recipe": AdversarialRecipe(n_critic=2, gradient_clip_val=0.1, ema_decay=0.9)},
     "batch_norm": {},
+    "relativistic": {},
 }
 
 
@@ -288,8 +343,12 @@ model:
   init_args:
     latent_dim: 5
     generator: {class_path: DCGANGenerator, init_args: {channels: 4}}
-    discriminator: {class_path: DCGANDiscriminator, init_args: {channels: 4, noise_std: 0.1, spectral_norm: true}}
-    recipe: {ema_decay: 0.9, n_critic: 2, lr_decay_start: 0.4}
+    discriminator:
+      class_path: DCGANDiscriminator
+      init_args: {channels: 4, norm: layer, noise_std: 0.1, spectral_norm: true}
+    objective: Relativistic
+    recipe:
+      {ema_decay: 0.9, n_critic: 2, lr_decay_start: 0.4, r1: 0.1, penalty_interval: 3, augment: [color, translation]}
 data: {class_path: DigitsDataModule, init_args: {batch_size: 32, val_size: 0, shift: 1}}
 run: {pictures: false}
 """
@@ -317,7 +376,8 @@ def test_a_checkpoint_contains_the_state_of_training(whole: Path):
 
 @pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
 def test_resume_is_exact(batch: int, config: Path, whole: Path, tmp_path: Path):
-    """Both optimizers, their learning rates, the gradient scaler, the EMA, the random state, the count of n_critic."""
+    """Both optimizers, their learning rates, the gradient scaler, the EMA, the random state, the counts of n_critic and
+    of penalty_interval."""
     with pytest.raises(SystemExit):
         run(config, tmp_path, "--run.name=x", *stop_at(batch, "term"))
     stopped = tmp_path / "resume" / "x"

@@ -13,12 +13,13 @@ from lit_models.common.objectives import (
     Minimax,
     NonSaturating,
     Objective,
+    Relativistic,
     Wasserstein,
 )
-from lit_models.losses.gradient_penalty import gradient_penalty
+from lit_models.losses.gradient_penalty import gradient_penalty, zero_centred_gradient_penalty
 
 REAL, FAKE = torch.tensor([1.5, -0.5, 30.0]), torch.tensor([-2.0, 0.25, -40.0])
-EVERY = [Minimax(), NonSaturating(), LeastSquares(), Wasserstein(), Hinge()]
+EVERY = [Minimax(), NonSaturating(), LeastSquares(), Wasserstein(), Hinge(), Relativistic()]
 
 
 def test_minimax_is_the_value_of_the_game():
@@ -60,13 +61,25 @@ def test_least_squares_wasserstein_and_hinge_by_hand():
     assert Hinge().discriminator(real, fake).item() == (1 + 0) / 2 + (2 + 0) / 2 and Hinge().generator(fake).item() == 1
 
 
+def test_relativistic_compares_the_images_of_a_pair():
+    """-log s(D(x) - D(G(z))) for the discriminator, and with the images exchanged for the generator."""
+    real, fake = torch.tensor([0.0, 2.0, 50.0]), torch.tensor([1.0, -3.0, -50.0])
+    margins = torch.tensor([-1.0, 5.0, 100.0], dtype=torch.float64)
+    discriminator, generator = (torch.log1p((-sign * margins).exp()).mean() for sign in (1, -1))
+    assert Relativistic().discriminator(real, fake).item() == pytest.approx(discriminator.item(), rel=1e-6)
+    assert Relativistic().generator(fake, real).item() == pytest.approx(generator.item(), rel=1e-6)
+    with pytest.raises(ValueError, match="outputs on real images too"):
+        Relativistic().generator(fake)
+
+
 @pytest.mark.parametrize("objective", EVERY, ids=lambda objective: type(objective).__name__)
 def test_gradients_have_the_right_sign(objective: Objective):
     """The discriminator's gradient raises real outputs and lowers generated ones; the generator's raises its own."""
     real, fake = (torch.full((4,), 0.5, requires_grad=True) for _ in range(2))
     on_real, on_fake = torch.autograd.grad(objective.discriminator(real, fake), [real, fake])
     assert (on_real < 0).all() and (on_fake > 0).all()
-    [own] = torch.autograd.grad(objective.generator(fake), fake)
+    outputs = (fake, real) if objective.needs_real else (fake,)
+    [own] = torch.autograd.grad(objective.generator(*outputs), fake)
     assert (own < 0).all()
     assert torch.isfinite(objective.score(REAL)).all()
 
@@ -109,8 +122,19 @@ def test_the_penalty_is_taken_between_real_and_generated_images():
     torch.testing.assert_close(penalty, expected)
 
 
+def test_the_zero_centred_penalty_of_a_quadratic_discriminator():
+    """D(x) = sum a x^2 / 2 + b x has the gradient a x + b: the penalty E|a x + b|^2 has closed-form gradients."""
+    torch.manual_seed(0)
+    images, (a, b) = torch.rand(5, 1, 2, 3).double(), torch.randn(2, 1, 2, 3).double().requires_grad_()
+    penalty = zero_centred_gradient_penalty(lambda x: (a * x.square() / 2 + b * x).flatten(1).sum(dim=1), images)
+    slope = a.detach() * images + b.detach()
+    assert penalty.item() == pytest.approx(slope.square().flatten(1).sum(dim=1).mean().item())
+    for found, expected in zip(torch.autograd.grad(penalty, [a, b]), (2 * slope * images, 2 * slope), strict=True):
+        torch.testing.assert_close(found, expected.mean(dim=0))
+
+
 def test_the_penalty_is_in_single_precision_under_autocast():
-    """In half precision a slope of 1e-6 would vanish; the penalty of such a discriminator is (1e-6 - 1)^2."""
+    """In half precision a slope of 1e-6 would vanish; the penalties of such a discriminator are (1e-6 - 1)^2, 1e-12."""
     linear = nn.Linear(16, 1, bias=False)
     nn.init.constant_(linear.weight, 1e-6 / 4)
     dtypes = []
@@ -121,8 +145,10 @@ def test_the_penalty_is_in_single_precision_under_autocast():
 
     with torch.autocast("cpu", torch.bfloat16):
         penalty = gradient_penalty(discriminator, torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4).bfloat16())
+        zero_centred = zero_centred_gradient_penalty(discriminator, torch.rand(3, 1, 4, 4).bfloat16())
         assert linear(torch.rand(3, 16)).dtype == torch.bfloat16
-    assert dtypes == [torch.float32] and penalty.item() == pytest.approx((1e-6 - 1) ** 2, rel=1e-5)
+    assert dtypes == [torch.float32] * 2 and penalty.item() == pytest.approx((1e-6 - 1) ** 2, rel=1e-5)
+    assert zero_centred.item() == pytest.approx(1e-12, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lit_models import SRGAN, CycleGAN, Pix2Pix, RestorationGAN
 from lit_models.common.adversarial import AdversarialRecipe
 from lit_models.common.discriminators import DCGANDiscriminator, PoolingDiscriminator
-from lit_models.common.objectives import Wasserstein
+from lit_models.common.objectives import Relativistic, Wasserstein
 from lit_models.common.perceptual import PerceptualFeatures
 from lit_models.common.translators import ConvTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
@@ -138,6 +138,26 @@ def assert_gradients(model: Any, loss: Tensor, by_hand: Tensor) -> None:
     found, expected = (torch.autograd.grad(value, parameters, retain_graph=True) for value in (loss, by_hand))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_relativistic_losses_compare_with_the_targets():
+    """CycleGAN: each translation with a real image of its domain; Pix2Pix: each target with its source."""
+    model: Any = cyclegan(objective=Relativistic(), cycle_weight=0.0).double()
+    a, b = first_batch()
+    with torch.no_grad():
+        pairs = {"b": (model.generator["ab"](a), b), "a": (model.generator["ba"](b), a)}
+        margins = {
+            kind: model.discriminator[kind](real) - model.discriminator[kind](fake)
+            for kind, (fake, real) in pairs.items()
+        }
+        losses = {kind: F.softplus(margin).mean() for kind, margin in margins.items()}
+        for directions, kinds in ((("ab", "ba"), "ba"), (("ab",), "b"), (("ba",), "a")):
+            found = model.generator_terms(a, b, directions=directions)["loss_g"]
+            torch.testing.assert_close(found, sum(losses[kind] for kind in kinds).to(found.dtype))
+        paired: Any = one_way(Pix2Pix, objective=Relativistic(), l1_weight=0.0).double()
+        on_fake, on_real = (paired.discriminator(torch.cat([a, x], dim=1)) for x in (paired.generator(a), b))
+        expected = F.softplus(on_real - on_fake).mean().float()
+        torch.testing.assert_close(paired.generator_terms(a, b)["loss_g"].float(), expected)
 
 
 def test_pix2pix_losses_are_the_papers():
@@ -298,6 +318,7 @@ def test_restoration_losses_are_the_sum_of_three_terms():
             lambda: cyclegan(objective=Wasserstein(), discriminator=DCGANDiscriminator(2, 2)),
             "gradient penalty needs a discriminator that treats each image alone",
         ),
+        (lambda: cyclegan(recipe=AdversarialRecipe(augment=("cutout",))), "images from codes, not CycleGAN"),
         (lambda: one_way(Pix2Pix, l1_weight=-1.0), "l1_weight is -1.0"),
         (lambda: one_way(Pix2Pix, adversarial_weight=-1.0), "adversarial_weight is -1.0"),
         (lambda: one_way(Pix2Pix, source_shape=(1, 6, 6)), "images of one size"),

@@ -13,6 +13,7 @@ from lit_models.common.discriminators import (
     DCGANDiscriminator,
     Discriminator,
     MLPDiscriminator,
+    R3GANDiscriminator,
     ResNetDiscriminator,
 )
 from lit_models.common.encoder_decoders import ResidualNetworks
@@ -23,6 +24,7 @@ from lit_models.common.generators import (
     LinearGenerator,
     MLPGenerator,
     PoolingGenerator,
+    R3GANGenerator,
     ResNetGenerator,
 )
 from lit_models.networks.acgan import ACGANDecoder, ACGANFeatures
@@ -30,12 +32,14 @@ from lit_models.networks.dcgan import DCGANDecoder, DCGANFeatures
 from lit_models.networks.minibatch_std import MinibatchStd
 from lit_models.networks.noise import GaussianNoise
 from lit_models.networks.pooling import PoolingDecoder
+from lit_models.networks.r3gan import R3GANDecoder, R3GANFeatures, ResidualBlock, Resize
 from lit_models.networks.resnet_gan import DownBlock, ResNetDecoder, ResNetFeatures, UpBlock
 
 SHAPES = [(1, 28, 28), (3, 28, 28), (3, 32, 32)]
 GENERATORS = [
     DCGANGenerator(4),
     ResNetGenerator(4, 8),
+    R3GANGenerator(4, 8),
     ACGANGenerator(),
     PoolingGenerator(),
     LinearGenerator(),
@@ -45,6 +49,7 @@ DISCRIMINATORS = [
     DCGANDiscriminator(4),
     DCGANDiscriminator(4, norm="layer", minibatch_std=True),
     ResNetDiscriminator(4, 8, minibatch_std=True),
+    R3GANDiscriminator(4, 8, blocks=2),
     ACGANDiscriminator(),
     MLPDiscriminator((8,)),
 ]
@@ -152,6 +157,44 @@ def test_resnet_blocks_by_formula():
         assert 0.8 * bound < convolution.weight.abs().max() <= bound and not convolution.bias.any()
 
 
+def test_r3gan_has_the_papers_layers():
+    """CIFAR-10: four sizes of 768 channels, two blocks each, expansion 2, groups of 16 channels (Huang et al. 2025)."""
+    block = [(1536, 768, 1, 1), (1536, 16, 3, 3), (768, 1536, 1, 1)]
+    with torch.device("meta"):
+        up = R3GANDecoder((3, 32, 32), 64, 768, 768, 3, 2)
+        down = R3GANFeatures((3, 32, 32), 768, 768, 3, 2)
+    assert up.basis.shape == (768, 4, 4) and shapes(up, nn.Linear) == [(768, 64)]
+    assert shapes(up, nn.Conv2d) == [*block * 8, (3, 768, 1, 1)]
+    assert shapes(down, nn.Conv2d) == [(768, 3, 1, 1), *block * 8, (768, 1, 4, 4)] and down.out_dim == 768
+    assert [m.groups for m in down.modules() if isinstance(m, nn.Conv2d)][2::3] == [96] * 8 and down.basis.groups == 768
+    assert R3GANDiscriminator(8, 8).build((1, 28, 28)).head.bias is None
+
+
+def test_an_r3gan_block_starts_as_the_identity():
+    """The last weights are 0; the others keep the variance but for blocks^(-1/4) each (Zhang et al. 2019)."""
+    torch.manual_seed(0)
+    block, x = ResidualBlock(64, blocks=16), torch.randn(8, 64, 14, 14)
+    first, slope, second, _, last = block.layers
+    assert torch.equal(block(x), x) and not last.weight.any() and last.bias is None
+    for layer, fan_in in ((first, 64), (second, 16 * 9)):
+        assert layer.weight.std().item() == pytest.approx((2 / 1.04 / fan_in) ** 0.5 / 2, rel=0.02)
+        assert not layer.bias.any()
+    hidden = slope(first(x))
+    assert hidden.square().mean().item() == pytest.approx(1 / 4, rel=0.1)
+    with torch.no_grad():
+        last.weight.normal_()
+    torch.testing.assert_close(block(x), x + last(F.leaky_relu(second(F.leaky_relu(first(x), 0.2)), 0.2)))
+
+
+def test_r3gan_resizes_in_both_directions():
+    """Halving takes the mean of 2 x 2 pixels, and a linear ramp stays one inside when the size doubles."""
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    half = Resize(1, 1, (4, 4), up=False)(ramp)
+    torch.testing.assert_close(half, F.avg_pool2d(ramp, 2))
+    torch.testing.assert_close(Resize(1, 1, (8, 8), up=True)(half)[..., 1:-1], ramp[..., 1:-1])
+    assert Resize(2, 3, (3, 3), up=False)(torch.rand(1, 2, 7, 7)).shape == (1, 3, 3, 3)
+
+
 def test_acgan_has_the_papers_layers():
     """Odena et al. 2016, appendix A, for CIFAR-10."""
     up, down = ACGANDecoder((3, 32, 32), 110), ACGANFeatures((3, 32, 32), 0.0, 0.5)
@@ -218,6 +261,8 @@ def test_arguments_are_checked():
         lambda: ResNetGenerator(depth=0),
         lambda: ResNetGenerator(8, 4),
         lambda: ResNetDiscriminator(last_blocks=-1),
+        lambda: R3GANGenerator(blocks=0),
+        lambda: R3GANDiscriminator(blocks=0),
         lambda: ResidualNetworks(blocks=0),
     ):
         with pytest.raises(ValueError, match="must be|there must"):
