@@ -73,7 +73,7 @@ def test_kept_features_give_the_samples_of_whole_passes(network, shape, ordered)
     torch.manual_seed(1)
     made = model.generate(6, labels, draw)
     torch.manual_seed(1)
-    assert torch.equal(made, generate_naively(model, shape, labels, draw)) and made.unique().numel() == K
+    assert torch.equal(made, generate_naively(model, shape, 6, labels, draw)) and made.unique().numel() == K
 
 
 @pytest.mark.parametrize("network", WIDE.values(), ids=WIDE)
