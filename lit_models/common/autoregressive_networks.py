@@ -43,7 +43,7 @@ class GatedPixelCNN(AutoregressiveNetwork):
     groups of features of R, G and B are masked. All layers before run once for a pixel, not once for each channel.
 
     Args:
-        channels: Channels of a feature map of either stack.
+        width: Channels of a feature map of either stack.
         layers: Number of gated layers.
         kernel_size: Width of the convolutions of the gated layers; odd. A pixel sees as many pixels to each side as
             half the widths of all layers are together.
@@ -55,22 +55,22 @@ class GatedPixelCNN(AutoregressiveNetwork):
 
     Examples:
         >>> import torch
-        >>> network = GatedPixelCNN(channels=8, layers=2).build((3, 8, 8), num_values=256, ordered=True)
+        >>> network = GatedPixelCNN(width=8, layers=2).build((3, 8, 8), num_values=256, ordered=True)
         >>> network(torch.randint(256, (2, 3, 8, 8))).shape
         torch.Size([2, 3, 8, 8, 256])
     """
 
     def __init__(
         self,
-        channels: int = 64,
+        width: int = 64,
         layers: int = 8,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
         dropout: float = 0.0,
     ) -> None:
-        if min(channels, layers) < 1 or not 0 <= dropout < 1:
+        if min(width, layers) < 1 or not 0 <= dropout < 1:
             raise ValueError(
-                f"channels is {channels}, layers {layers} and dropout {dropout}; they must be at least 1, and dropout"
+                f"width is {width}, layers {layers} and dropout {dropout}; they must be at least 1, and dropout"
                 " in [0, 1)"
             )
         if min(kernel_size, first_kernel_size) < 3 or not kernel_size % 2 or not first_kernel_size % 2:
@@ -78,7 +78,7 @@ class GatedPixelCNN(AutoregressiveNetwork):
                 f"kernel_size is {kernel_size} and first_kernel_size {first_kernel_size}; give odd numbers of at least"
                 " 3"
             )
-        self.channels = channels
+        self.width = width
         self.layers = layers
         self.kernel_size = kernel_size
         self.first_kernel_size = first_kernel_size
@@ -92,7 +92,7 @@ class GatedPixelCNN(AutoregressiveNetwork):
                 image_shape,
                 num_values,
                 ordered,
-                self.channels,
+                self.width,
                 self.layers,
                 self.kernel_size,
                 self.first_kernel_size,
