@@ -1,4 +1,5 @@
 from lit_models.acgan import ACGAN
+from lit_models.adversarial_autoencoder import AdversarialAutoencoder
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
@@ -17,6 +18,7 @@ from lit_models.flow_matching import FlowMatching
 from lit_models.gan import GAN
 from lit_models.glo import GLO
 from lit_models.glow import Glow
+from lit_models.infogan import InfoGAN
 from lit_models.linear_autoencoder import LinearAutoencoder
 from lit_models.pix2pix import Pix2Pix
 from lit_models.pooling_autoencoder import PoolingAutoencoder
@@ -28,6 +30,7 @@ from lit_models.srgan import SRGAN
 from lit_models.style_transfer import StyleTransfer
 from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
+from lit_models.vaegan import VAEGAN
 from lit_models.vqvae import VQVAE
 from lit_models.wae import WAE
 
@@ -39,8 +42,10 @@ __all__ = [
     "GLO",
     "SRGAN",
     "VAE",
+    "VAEGAN",
     "VQVAE",
     "WAE",
+    "AdversarialAutoencoder",
     "AngleProbe",
     "AnomalyDetector",
     "Autoencoder",
@@ -55,6 +60,7 @@ __all__ = [
     "FlowMatching",
     "GenerativeModule",
     "Glow",
+    "InfoGAN",
     "LinearAutoencoder",
     "Pix2Pix",
     "PoolingAutoencoder",

@@ -26,8 +26,10 @@ from lit_models import (
     GLO,
     SRGAN,
     VAE,
+    VAEGAN,
     VQVAE,
     WAE,
+    AdversarialAutoencoder,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
@@ -41,6 +43,7 @@ from lit_models import (
     FlowMatching,
     GenerativeModule,
     Glow,
+    InfoGAN,
     LinearAutoencoder,
     Pix2Pix,
     PoolingAutoencoder,
@@ -281,6 +284,24 @@ MODELS = {
             "image_shape": (1, 28, 28),
         },
     ),
+    "adversarial_autoencoder": Row(
+        AdversarialAutoencoder,
+        {
+            "latent_dim": 2,
+            "networks": MLPNetworks((16,)),
+            "discriminator_dims": (8,),
+            "objective": Relativistic(),
+            "prior": Mixture(3),
+            "recipe": AdversarialRecipe(ema_decay=0.9, r1=0.1),
+        },
+    ),
+    "infogan": Row(
+        InfoGAN,
+        {**SMALL_GAN, "categories": 3, "variables": 2, "learned_std": True, "hidden_dim": 8, "recipe": EMA},
+    ),
+    "vaegan": Row(
+        VAEGAN, {**SMALL_GAN, "encoder": SMALL_NETWORKS, "discriminator": DCGANDiscriminator(4), "recipe": EMA}
+    ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
         CycleGAN,
@@ -507,6 +528,12 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
         return {
             "discriminator.": model.discriminator_terms(*batch, *translations),
             "generator.": model.generator_terms(*batch),
+        }
+    if isinstance(model, VAEGAN):
+        return {
+            "discriminator.": model.discriminator_terms(*model.discriminator_step_inputs(batch)),
+            "generator.decoder.": model.generator_terms(*model.generator_step_inputs(batch)),
+            "generator.encoder.": model.encoder_terms(batch[0]),
         }
     if isinstance(model, GLO):
         model.table.initialize(len(batch[0]))

@@ -20,12 +20,12 @@ PLACES = ("folder", "file")
 """Options of data modules for which the fingerprint of the data stands, if the run recorded it."""
 OBJECTIVE_OPTIONS = (
     *("objective", "loss", "beta", "regularization", "kernel", "likelihood", "likelihood_scale", "prior", "recipe"),
-    *("corruption", "perceptual", "features", "content_maps", "style_maps", "tv_beta"),
+    *("gamma", "corruption", "perceptual", "features", "content_maps", "style_maps", "tv_beta"),
     *("noise_schedule", "num_levels", "num_steps"),
 )
 """Options of models that change what the training loss means, beside those whose names end in `_weight`."""
 NOISE_OPTIONS = ("noise_schedule", "num_levels", "num_steps")
-MEASURES = ("translation", "color_control", "principal_subspace", "active_units")
+MEASURES = ("translation", "color_control", "principal_subspace", "active_units", "category_match")
 """Groups of options that change how a run is measured, beside `quality`."""
 
 
@@ -109,6 +109,7 @@ METRICS: dict[str, Metric] = {
     "abs_correlation": Metric("lower", "", DATA),
     "abs_correlation_full": Metric("lower", "", DATA),
     "active_units": Metric(None, "dimensions", DATA),
+    "category_accuracy": Metric("higher", "", DATA),
     "principal_angle": Metric("lower", "degrees", DATA),
     "mse_pca": Metric(None, "", DATA),
     "loss_d": Metric(None, "", OBJECTIVE),
@@ -117,6 +118,10 @@ METRICS: dict[str, Metric] = {
     "d_fake": Metric(None, "", OBJECTIVE),
     "grad_norm_d": Metric(None, "", OBJECTIVE),
     "grad_norm_g": Metric(None, "", OBJECTIVE),
+    "loss_e": Metric(None, "", OBJECTIVE),
+    "feature_loss": Metric("lower", "", OBJECTIVE),
+    "info_categorical": Metric("higher", "nats", OBJECTIVE),
+    "info_continuous": Metric("higher", "nats", OBJECTIVE),
     "loss_d_std": Metric("lower", "", OBJECTIVE),
     "loss_g_std": Metric("lower", "", OBJECTIVE),
     "feature_error": Metric("lower", "", OBJECTIVE),
