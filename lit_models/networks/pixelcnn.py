@@ -49,7 +49,9 @@ class ConditionalPixelCNN(nn.Module):
         self.reach = first_kernel_size // 2
         self.vertical = vertical_conv(width, channels, first_kernel_size)
         self.horizontal = horizontal_conv(width, channels, first_kernel_size)
-        self.layers = nn.ModuleList(GatedLayer(channels, kernel_size, dropout, num_classes) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            GatedLayer(channels, kernel_size, dropout, num_classes, number == layers - 1) for number in range(layers)
+        )
         self.head = ChannelHead(image_shape[0], width, channels, num_values)
 
     def embed(self, values: Tensor) -> Tensor:
@@ -123,16 +125,17 @@ class GatedLayer(nn.Module):
         kernel_size: Width of the convolutions; odd.
         dropout: Probability of dropping an activation of the horizontal stack.
         num_classes: Number of classes; None: there are no labels.
+        last: Whether no layer follows, so that the layer only adds to the sum for the head.
     """
 
-    def __init__(self, channels: int, kernel_size: int, dropout: float, num_classes: int | None) -> None:
+    def __init__(self, channels: int, kernel_size: int, dropout: float, num_classes: int | None, last: bool) -> None:
         super().__init__()
         self.reach = kernel_size // 2
         self.vertical = vertical_conv(channels, 2 * channels, kernel_size)
         self.horizontal = horizontal_conv(channels, 2 * channels, kernel_size)
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.dropout = nn.Dropout(dropout)
-        self.residual = nn.Conv2d(channels, channels, 1)
+        self.residual = None if last else nn.Conv2d(channels, channels, 1)
         self.skip = nn.Conv2d(channels, channels, 1)
         self.class_embedding = None if num_classes is None else nn.Embedding(num_classes, 4 * channels)
 
@@ -159,7 +162,8 @@ class GatedLayer(nn.Module):
         """
         both = convolve(self.horizontal, left) + link
         gated = self.dropout(gate(both, None if bias is None else bias.chunk(2, dim=1)[1]))
-        return h + convolve(self.residual, gated), skip + convolve(self.skip, gated)
+        skip = skip + convolve(self.skip, gated)
+        return h if self.residual is None else h + convolve(self.residual, gated), skip
 
 
 class ChannelHead(nn.Module):

@@ -58,7 +58,7 @@ def test_samples_have_the_probabilities_of_log_prob(network: AutoregressiveNetwo
     with torch.no_grad():
         expected = n * model.log_prob(all_images((1, 2, 2), 2)).exp()
     assert ((counts - expected).square() / expected).sum() < 45  # by chance once in 10,000
-    assert (expected / n).max() > 2 / 16  # the images are not all equally likely
+    assert expected.max() > 1.4 * expected.min()  # the images are not all equally likely
 
 
 def test_log_prob_of_a_conditional_model_is_of_any_class():

@@ -11,7 +11,7 @@ from studies.benchmarks.autoregressive_sampling import generate_naively
 
 K = 4
 CLASSES = 3
-WIDE = {"pixelcnn": GatedPixelCNN(6, 4, first_kernel_size=3), "transformer": CausalTransformer(8, 2, 2)}
+WIDE = {"pixelcnn": GatedPixelCNN(16, 4, first_kernel_size=3), "transformer": CausalTransformer(8, 2, 2)}
 """Networks in which each value can see all values before it."""
 NETWORKS = [
     pytest.param(network, shape, ordered, id=f"{name}-{shape[0]}-{'levels' if ordered else 'tokens'}")
