@@ -48,6 +48,8 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     args = [f"--config={path}", *small]
     if "DDPM" in path.read_text():
         args.append("--model.bound_draws=1")
+    if "importance_samples" in path.read_text():
+        args.append("--model.importance_samples=2")
     if "ODELikelihood" in path.read_text():
         args += ["--model.likelihood.num_images=2", "--model.likelihood.solver.steps=1"]
     if "Reflow" in path.read_text():
