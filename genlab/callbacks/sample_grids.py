@@ -14,9 +14,8 @@ class SampleGrids(PictureCallback):
 
     The mixture of Gaussians has full covariances and is fitted to codes of training images. It separates the quality of
     the decoder from how well the codes follow their prior (Ghosh et al. 2019, arXiv 1903.12436). Purely categorical
-    codes have no mixture, and neither have those of more than `max_width` numbers, such as large maps: the time of the
-    fit grows with the square of the width, to half an hour for 4096, and so many covariances are not to be learned from
-    a few thousand codes.
+    codes have no mixture, and neither have those of more than `max_width` numbers, such as large maps: the fit
+    takes half a minute for 784 numbers, and its time grows with the square of the width.
 
     Args:
         num_images: Images in each picture; 0 for no pictures.
@@ -26,7 +25,7 @@ class SampleGrids(PictureCallback):
     """
 
     def __init__(
-        self, num_images: int = 100, components: int = 10, num_codes: int = 5000, max_width: int = 512
+        self, num_images: int = 100, components: int = 10, num_codes: int = 5000, max_width: int = 1000
     ) -> None:
         self.num_images = num_images
         self.components = components
