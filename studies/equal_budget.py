@@ -45,8 +45,8 @@ class Entry:
 
 ENTRIES = {
     "ddpm": Entry("ddpm_mnist", SMALL_UNET),
-    "flowmatching": Entry("flowmatching_mnist", SMALL_UNET),
-    "edm": Entry("edm_mnist", SMALL_UNET),
+    "flowmatching": Entry("flowmatching_mnist", (*SMALL_UNET, "--model.likelihood", "null")),
+    "edm": Entry("edm_mnist", (*SMALL_UNET, "--model.likelihood", "null")),
 }
 
 
