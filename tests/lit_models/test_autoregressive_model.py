@@ -120,8 +120,8 @@ def test_a_markov_chain_is_learned():
     entropy = math.log(levels) - (length - 1) * (step[0] * step[0].log()).sum().item()
     model = AutoregressiveModel(CausalTransformer(16, 1, 2), levels, image_shape=(1, 1, length))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(150):
-        loss = model.loss_terms((chains(128).view(-1, 1, 1, length) / (levels - 1), torch.zeros(128)))["nll"]
+    for _ in range(100):
+        loss = model.loss_terms((chains(64).view(-1, 1, 1, length) / (levels - 1), torch.zeros(128)))["nll"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
