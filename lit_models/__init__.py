@@ -3,6 +3,7 @@ from lit_models.adversarial_autoencoder import AdversarialAutoencoder
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
+from lit_models.autoregressive_model import AutoregressiveModel
 from lit_models.classifier import Classifier
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule
@@ -30,6 +31,7 @@ from lit_models.style_transfer import StyleTransfer
 from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
 from lit_models.vaegan import VAEGAN
+from lit_models.vqvae import VQVAE
 from lit_models.wae import WAE
 
 __all__ = [
@@ -41,11 +43,13 @@ __all__ = [
     "SRGAN",
     "VAE",
     "VAEGAN",
+    "VQVAE",
     "WAE",
     "AdversarialAutoencoder",
     "AngleProbe",
     "AnomalyDetector",
     "Autoencoder",
+    "AutoregressiveModel",
     "CheckpointError",
     "Classifier",
     "ConditionalGAN",

@@ -1,5 +1,6 @@
 """The table of models, and what holds for every one of them."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,11 +27,13 @@ from lit_models import (
     SRGAN,
     VAE,
     VAEGAN,
+    VQVAE,
     WAE,
     AdversarialAutoencoder,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
+    AutoregressiveModel,
     Classifier,
     ConditionalGAN,
     ContractiveAutoencoder,
@@ -52,6 +55,7 @@ from lit_models import (
     TextureSynthesis,
 )
 from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe
+from lit_models.common.autoregressive_networks import CausalTransformer, GatedPixelCNN
 from lit_models.common.capabilities import (
     Decodes,
     Encodes,
@@ -61,6 +65,7 @@ from lit_models.common.capabilities import (
     HasOptimizedImages,
     Reconstructs,
     Samples,
+    Tokenizes,
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
@@ -100,6 +105,7 @@ from lit_models.common.ode_likelihood import ODELikelihood
 from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
@@ -211,6 +217,10 @@ MODELS = {
             "networks": ResidualNetworks(4, 8, 2, 2),
             "likelihood": "laplace",
         },
+    ),
+    "vqvae": Row(VQVAE, {"networks": MapNetworks(2, 4), "quantizer": VectorQuantizer(16, 3)}),
+    "vqvae_of_scalars": Row(
+        VQVAE, {"networks": MapNetworks(1, 4), "quantizer": FiniteScalarQuantizer((4, 3)), "likelihood": "laplace"}
     ),
     "vae_importance_weighted": Row(
         VAE,
@@ -388,6 +398,24 @@ MODELS = {
     ),
     "glow": Row(Glow, {"steps": 2, "width": 6, "lr_schedule": "one_cycle"}),
     "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
+    "autoregressive_pixels": Row(
+        AutoregressiveModel,
+        {
+            "network": GatedPixelCNN(4, 2, dropout=0.1),
+            "values": 2,
+            "conditional": True,
+            "ema_decay": 0.9,
+            "lr_schedule": "one_cycle",
+        },
+    ),
+    "autoregressive_tokens": Row(
+        AutoregressiveModel,
+        {
+            "network": CausalTransformer(8, 1, 2, 0.1),
+            "tokenizer": "gone.ckpt",
+            "tokenizer_config": json.dumps(VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3)).model_config()),
+        },
+    ),
     "ddpm": Row(DDPM, {"network": UNet(8, attention=8, patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,
@@ -615,6 +643,11 @@ def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: P
             assert model.decode(model.encode(x)).shape == x.shape
         if isinstance(model, HasCodeMaps):
             assert model.encode(x).shape[1] == math.prod(model.code_shape)
+        if isinstance(model, Tokenizes):
+            tokens = model.tokenize(x)
+            assert tokens.shape == (5, *model.token_shape) and tokens.dtype == torch.int64
+            assert tokens.min() >= 0 and tokens.max() < model.codebook_size
+            assert torch.equal(model.detokenize(tokens), model.reconstruct(x))
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
             [model.sample(5)] if isinstance(model, Samples) else []
         ):
