@@ -66,8 +66,10 @@ def test_log_prob_of_a_conditional_model_is_of_any_class():
     images = torch.rand(3, *SHAPE).double()
     with torch.no_grad():
         of_classes = [math.exp(-model.loss_terms((images[:1], torch.tensor([k])))["nll"].item()) for k in range(4)]
+        predicted = model.predict_step((images, torch.zeros(3)), 0)["log_prob"]
         found = model.log_prob(images)[0].exp().item()
     assert found == pytest.approx(sum(of_classes) / 4, rel=1e-4) and len(set(of_classes)) == 4
+    assert torch.equal(predicted, model.log_prob(images))
 
 
 def test_a_pixel_is_rounded_to_its_level_and_back():
