@@ -11,6 +11,7 @@ from lit_models.common.module import ImageShape
 from lit_models.common.noise_paths import KarrasPath
 from lit_models.common.noise_predictors import NoisePredictor, UNet
 from lit_models.common.noise_process import ContinuousProcess
+from lit_models.common.ode_likelihood import ODELikelihood, dequantise_signed
 from lit_models.common.predictions import denoised, target
 from lit_models.common.samplers import Sampler
 from lit_models.common.times import LogNormalTimes, Times, UniformTimes
@@ -31,6 +32,10 @@ class EDM(DiffusionBase):
     Validation and test log `loss`, that of the preconditioned prediction at the noise levels of a sampler, evenly
     spread over the path. It is the same for all predictions and distributions of times, so that they compare.
 
+    With a `likelihood`, training dequantises the images and the test logs `bits_per_dim`, an upper bound of the
+    negative log-likelihood of 8-bit images. The density is that of x at the lowest noise level, by the differential
+    equation of the sampler without its last step (Song et al. 2021, arXiv 2011.13456, section 4.3).
+
     Departures from the paper: the noise levels of a batch are evenly spread rather than independent, and there is no
     augmentation of the images. With an `autoencoder`, the images of all this are its codes (latent diffusion, Rombach
     et al. 2021, arXiv 2112.10752), scaled to the standard deviation d.
@@ -45,6 +50,7 @@ class EDM(DiffusionBase):
         sampler: Sampler that generates images; EDMSampler of 18 steps, 35 evaluations of the network, by default.
         autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
             run's seed, `none` for no autoencoder.
+        likelihood: How `log_prob` and test/bits_per_dim are computed; none to leave out test/bits_per_dim.
         conditional: Learns from labels, and generates images of a class.
         label_dropout: Fraction of the labels that training of a conditional model replaces by "any class".
         guidance_scale: Strength w of the classifier-free guidance of samples of a conditional model; 0 for none.
@@ -81,6 +87,7 @@ class EDM(DiffusionBase):
         data_std: float = 0.5,
         sampler: Sampler | None = None,
         autoencoder: str | None = None,
+        likelihood: ODELikelihood | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
         guidance_scale: float = 0.0,
@@ -99,15 +106,18 @@ class EDM(DiffusionBase):
         self.path = path or KarrasPath()
         self.times = times or LogNormalTimes()
         self.data_std = data_std
+        self.likelihood = likelihood
         self.lr_schedule = lr_schedule
         process = ContinuousProcess(self.path, data_std)
         self.setup_classes(conditional, num_classes, label_dropout, guidance_scale)
         self.setup_networks(
             process, network or UNet(), sampler or EDMSampler(), ema_decay, image_shape, autoencoder, autoencoder_config
         )
+        if likelihood is not None:
+            self.require_pixels("likelihood")
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        clean, labels = self.space.encode(batch[0]), self.training_labels(batch)
+        clean, labels = self._clean(batch[0]), self.training_labels(batch)
         times, network = (self.times, self.network) if self.training else (UniformTimes(), self.evaluated_network)
         t = times.draw(len(clean), self.process)
         noise = torch.randn_like(clean)
@@ -117,3 +127,28 @@ class EDM(DiffusionBase):
             found = denoised(kind, prediction, noisy, level, self.data_std)
             prediction, kind = target("preconditioned", *found, level, self.data_std), "preconditioned"
         return {"loss": squared_error(prediction, target(kind, clean, noise, level, self.data_std)).mean()}
+
+    def _clean(self, images: Tensor) -> Tensor:
+        """x_0 of images, N x C x H x W, or of the codes that a loader gives in their place."""
+        if self.likelihood is None:
+            return self.space.encode(images)
+        return dequantise_signed(images, torch.rand_like(images))
+
+    def on_test_epoch_start(self) -> None:
+        if self.likelihood is not None:
+            self.likelihood.start_test(self.trainer.world_size)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        super().test_step(batch, batch_idx)
+        if self.likelihood is not None:
+            self.likelihood.test_step(self, batch)
+
+    def log_prob(self, images: Tensor) -> Tensor:
+        """log p(y) in nats, N, of y = (255 x + 1/2) / 256, the middle of the bin of each pixel: N x C x H x W -> N.
+
+        For a conditional model, it is that of images of any class.
+
+        Raises:
+            ValueError: the model has an autoencoder.
+        """
+        return (self.likelihood or ODELikelihood()).log_prob_of_images(self, images)

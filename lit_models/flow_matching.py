@@ -146,16 +146,13 @@ class FlowMatching(DiffusionBase):
         return self.space.encode(images)
 
     def on_test_epoch_start(self) -> None:
-        self._untested = 0 if self.likelihood is None else -(-self.likelihood.num_images // self.trainer.world_size)
+        if self.likelihood is not None:
+            self.likelihood.start_test(self.trainer.world_size)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().test_step(batch, batch_idx)
-        count = min(self._untested, len(batch[0]))
-        if self.likelihood is not None and count:
-            labels = self.training_labels(batch)
-            bits = self.likelihood.bits_per_dim(self, batch[0][:count], None if labels is None else labels[:count])
-            self.log_terms("test", {"bits_per_dim": bits.mean()}, count)
-            self._untested -= count
+        if self.likelihood is not None:
+            self.likelihood.test_step(self, batch)
 
     def log_prob(self, images: Tensor) -> Tensor:
         """log p(y) in nats, N, of y = (255 x + 1/2) / 256, the middle of the bin of each pixel: N x C x H x W -> N.
@@ -165,6 +162,4 @@ class FlowMatching(DiffusionBase):
         Raises:
             ValueError: the model has an autoencoder.
         """
-        self.require_pixels("log_prob")
-        labels = None if self.num_classes is None else images.new_full((len(images),), self.num_classes).long()
-        return (self.likelihood or ODELikelihood()).log_prob(self, images, labels, 0.5)
+        return (self.likelihood or ODELikelihood()).log_prob_of_images(self, images)

@@ -87,8 +87,10 @@ from lit_models.common.generators import (
     R3GANGenerator,
     ResNetGenerator,
 )
-from lit_models.common.latent_distributions import GumbelSoftmax, Joint
+from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.learned_posteriors import FlowPosterior
+from lit_models.common.learned_priors import FlowPrior, VampPrior
 from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_paths import KarrasPath, VariancePreservingPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
@@ -102,6 +104,7 @@ from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
+from lit_models.common.vae_objectives import ImportanceWeighted, TotalCorrelation
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -208,6 +211,27 @@ MODELS = {
             "networks": ResidualNetworks(4, 8, 2, 2),
             "likelihood": "laplace",
         },
+    ),
+    "vae_importance_weighted": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(FlowPosterior("affine", 1, (8,)), FlowPrior("spline", 1, (8,))),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(3, 1),
+        },
+    ),
+    "vae_vamp_prior": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(prior=VampPrior(4)),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(2),
+        },
+    ),
+    "vae_total_correlation": Row(
+        VAE, {"latent_dim": 2, "networks": MLPNetworks((16,)), "objective": TotalCorrelation(sampling="stratified")}
     ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(

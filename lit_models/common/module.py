@@ -44,7 +44,7 @@ class GenerativeModule(LightningModule, ABC):
         2
     """
 
-    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
+    monitor: tuple[str, Literal["min", "max"]] | None = None
     """Metric that chooses the best checkpoint, and its better direction. None: the last weights are the best."""
 
     initial_weights: ClassVar[tuple[str, ...]] = ()

@@ -55,6 +55,7 @@ class ODELikelihood(Component):
         self.probes = probes
         self.probe_distribution = probe_distribution
         self.num_images = num_images
+        self._left = 0
 
     def log_density(self, process: ContinuousProcess, denoise: Denoiser, clean: Tensor) -> Tensor:
         """log p(x_0) in nats, N, of x_0 at t = 0, N x C x H x W.
@@ -76,14 +77,15 @@ class ODELikelihood(Component):
                     trace = projected_jacobian_trace(v, x, probes, False) if probes else jacobian_trace(v, x, False)
                 return torch.cat([v.detach().flatten(1), trace.detach()[:, None]], dim=1)
 
+            lowest, highest = process.level(0.0), process.level(1.0)
+            scale = process.input_std(lowest)[0]
             with torch.no_grad():
-                state = torch.cat([clean.flatten(1), clean.new_zeros(len(clean), 1)], dim=1)
+                state = torch.cat([clean.flatten(1) / scale, clean.new_zeros(len(clean), 1)], dim=1)
                 state = self.solver.integrate(derivative, state, 0.0, 1.0)
-        highest = process.level(1.0)
-        variance = highest.alpha**2 + highest.sigma**2
+        variance = (highest.alpha**2 + highest.sigma**2) / process.input_std(highest)[0] ** 2
         noise, change = state[:, :-1], state[:, -1]
         squares = noise.square().sum(dim=1) / variance
-        return change - (squares + noise.shape[1] * math.log(2 * math.pi * variance)) / 2
+        return change - (squares + noise.shape[1] * math.log(2 * math.pi * variance * scale**2)) / 2
 
     def _draw(self, like: Tensor) -> Tensor:
         return random_signs(like) if self.probe_distribution == "signs" else torch.randn_like(like)
@@ -106,6 +108,29 @@ class ODELikelihood(Component):
     def bits_per_dim(self, model: DiffusionBase, images: Tensor, labels: Tensor | None) -> Tensor:
         """Upper bound of -log2 P(x) / D of 8-bit images x of D pixel values, with random dequantisation: N."""
         return bits_per_dim(self.log_prob(model, images, labels, torch.rand_like(images)), images[0].numel())
+
+    def log_prob_of_images(self, model: DiffusionBase, images: Tensor) -> Tensor:
+        """log p(y) in nats, N, of y = (255 x + 1/2) / 256, the middle of the bin of each pixel, and of any class.
+
+        Raises:
+            ValueError: the model has an autoencoder.
+        """
+        model.require_pixels("log_prob")
+        labels = None if model.num_classes is None else images.new_full((len(images),), model.num_classes).long()
+        return self.log_prob(model, images, labels, 0.5)
+
+    def start_test(self, world_size: int) -> None:
+        """Starts a test of the model in so many processes."""
+        self._left = -(-self.num_images // world_size)
+
+    def test_step(self, model: DiffusionBase, batch: tuple[Tensor, Tensor]) -> None:
+        """Logs test/bits_per_dim of the images of a batch, until `num_images` are evaluated."""
+        count = min(self._left, len(batch[0]))
+        if count:
+            labels = model.training_labels(batch)
+            bits = self.bits_per_dim(model, batch[0][:count], None if labels is None else labels[:count])
+            model.log_terms("test", {"bits_per_dim": bits.mean()}, count)
+            self._left -= count
 
 
 def dequantise_signed(images: Tensor, noise: Tensor | float) -> Tensor:

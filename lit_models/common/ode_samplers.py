@@ -32,8 +32,10 @@ class ODESampler(Sampler):
         """Solves dx/dt = field(x, t) from the state at time `start` to that at time `end`: N x ... -> N x ..."""
 
     def sample(self, process: NoiseProcess, denoise: Denoiser, noisy: Tensor) -> Tensor:
-        noisy = self.integrate(velocity_field(continuous(process, self), denoise), noisy, 1.0, 0.0)
-        end = continuous(process, self).level(0.0)
+        process = continuous(process, self)
+        start, end = process.level(1.0), process.level(0.0)
+        scaled = self.integrate(velocity_field(process, denoise), noisy / process.input_std(start)[0], 1.0, 0.0)
+        noisy = process.input_std(end)[0] * scaled
         return denoise(noisy, end).clean if end.sigma else noisy
 
     def check(self, process: NoiseProcess) -> None:
@@ -212,10 +214,15 @@ def continuous(process: NoiseProcess, sampler: ODESampler) -> ContinuousProcess:
 
 
 def velocity_field(process: ContinuousProcess, denoise: Denoiser) -> Field:
-    """The velocity of x_t, N x C x H x W, at a time, from what a model predicts."""
+    """The velocity of x_t / c, N x C x H x W, at a time, from what a model predicts; c is `process.input_std`.
 
-    def velocity(x: Tensor, time: float) -> Tensor:
+    x_t itself moves most where noise is strongest, along `KarrasPath` by 50 in a step; x_t / c has unit variance at all
+    times, and is stationary for normal data.
+    """
+
+    def velocity(scaled: Tensor, time: float) -> Tensor:
         level = process.level(time)
-        return target("velocity", *denoise(x, level), level)
+        std, rate = process.input_std(level)
+        return (target("velocity", *denoise(std * scaled, level), level) - rate * scaled) / std
 
     return velocity

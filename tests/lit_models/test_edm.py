@@ -13,6 +13,8 @@ from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.noise_paths import KarrasPath, LinearPath
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_process import ContinuousProcess
+from lit_models.common.ode_likelihood import ODELikelihood
+from lit_models.common.ode_samplers import Midpoint
 from lit_models.common.samplers import DDIM
 from lit_models.common.times import LogNormalTimes
 
@@ -111,6 +113,27 @@ def test_levels_beyond_the_path_are_those_of_its_ends():
         and t.max() == 1
         and (t == 1).float().mean() == pytest.approx(1 - lognorm(3, scale=math.exp(3)).cdf(80), abs=0.002)
     )
+
+
+# Likelihood.
+
+
+def test_the_likelihood_is_that_of_the_images():
+    """Normal pixels, dequantised: the bits of their bins of 2/255, by the density of their distribution."""
+    model = model_of(likelihood=ODELikelihood(Midpoint(20), probes=0)).eval()
+    model.ema_network = _Knowing(model)
+    data = torch.randint(100, 200, (2, *SHAPE)) / 255
+    nats = torch.distributions.Normal(MEAN, STD).log_prob(2 * data - 1).flatten(1).sum(dim=1) + 16 * math.log(
+        2 / 255 * 256
+    )
+    torch.testing.assert_close(model.log_prob(data), nats, rtol=0, atol=0.05)
+
+
+def test_training_for_a_likelihood_dequantises():
+    images = torch.full((2, *SHAPE), 0.5)
+    for likelihood in (None, ODELikelihood()):
+        clean = model_of(likelihood=likelihood)._clean(images)
+        assert clean.abs().max() <= 1 / 255 and (clean.std() > 0) == (likelihood is not None)
 
 
 # Labels.

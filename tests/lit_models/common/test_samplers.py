@@ -14,6 +14,7 @@ from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.noise_paths import KarrasPath, LinearPath, VariancePreservingPath
 from lit_models.common.noise_process import ContinuousProcess, Denoised, Level, NoiseProcess, ratio_of
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
+from lit_models.common.ode_samplers import Midpoint
 from lit_models.common.samplers import DDIM, AnnealedLangevin, Sampler
 from lit_models.common.spacing import Spacing, spaced_levels
 
@@ -104,6 +105,13 @@ def test_errors_fall_with_the_order_of_the_method(
     """Twice as many steps divide the error by 2^order, within a quarter of a power."""
     coarse, fine = (error(make(steps), process) for steps in (64, 128))
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
+
+
+def test_solvers_in_time_follow_noise_of_many_scales():
+    """At unit variance, the more so where `data_std` is that of the data: then nothing moves but the mean."""
+    for std, largest in ((1.0, 0.05), (STD, 1e-3)):
+        found = error(Midpoint(10), ContinuousProcess(KarrasPath(), std))
+        assert found < largest, std
 
 
 def test_a_higher_order_is_more_exact():
