@@ -30,6 +30,7 @@ from lit_models.style_transfer import StyleTransfer
 from lit_models.texture_synthesis import TextureSynthesis
 from lit_models.vae import VAE
 from lit_models.vaegan import VAEGAN
+from lit_models.vqvae import VQVAE
 from lit_models.wae import WAE
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "SRGAN",
     "VAE",
     "VAEGAN",
+    "VQVAE",
     "WAE",
     "AdversarialAutoencoder",
     "AngleProbe",

@@ -47,6 +47,7 @@ from lit_models.common.generators import (
     ResNetGenerator,
 )
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from studies.command import run_command
 from studies.page import DOCS, check_docs, replace_section
@@ -114,6 +115,7 @@ class Row:
 NETWORKS = (MLPNetworks, StridedNetworks, ResidualNetworks, EfficientNetNetworks)
 NAMED = [
     *(Row("VAE", {"networks": networks()}) for networks in NETWORKS),
+    *(Row("VQVAE", {"quantizer": quantizer}) for quantizer in (VectorQuantizer(), FiniteScalarQuantizer())),
     Row("DenoisingAutoencoder", {"corruption": GaussianNoise()}),
     *(
         Row("GAN", {"generator": generator, "discriminator": discriminator})

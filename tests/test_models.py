@@ -26,6 +26,7 @@ from lit_models import (
     SRGAN,
     VAE,
     VAEGAN,
+    VQVAE,
     WAE,
     AdversarialAutoencoder,
     AngleProbe,
@@ -61,6 +62,7 @@ from lit_models.common.capabilities import (
     HasOptimizedImages,
     Reconstructs,
     Samples,
+    Tokenizes,
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
@@ -100,6 +102,7 @@ from lit_models.common.ode_likelihood import ODELikelihood
 from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
@@ -211,6 +214,10 @@ MODELS = {
             "networks": ResidualNetworks(4, 8, 2, 2),
             "likelihood": "laplace",
         },
+    ),
+    "vqvae": Row(VQVAE, {"networks": MapNetworks(2, 4), "quantizer": VectorQuantizer(16, 3)}),
+    "vqvae_of_scalars": Row(
+        VQVAE, {"networks": MapNetworks(1, 4), "quantizer": FiniteScalarQuantizer((4, 3)), "likelihood": "laplace"}
     ),
     "vae_importance_weighted": Row(
         VAE,
@@ -615,6 +622,11 @@ def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: P
             assert model.decode(model.encode(x)).shape == x.shape
         if isinstance(model, HasCodeMaps):
             assert model.encode(x).shape[1] == math.prod(model.code_shape)
+        if isinstance(model, Tokenizes):
+            tokens = model.tokenize(x)
+            assert tokens.shape == (5, *model.token_shape) and tokens.dtype == torch.int64
+            assert tokens.min() >= 0 and tokens.max() < model.codebook_size
+            assert torch.equal(model.detokenize(tokens), model.reconstruct(x))
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
             [model.sample(5)] if isinstance(model, Samples) else []
         ):

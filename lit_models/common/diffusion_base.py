@@ -113,9 +113,7 @@ class DiffusionBase(GenerativeModule):
             ValueError: the model is one of codes.
         """
         if isinstance(self.space, LatentSpace):
-            raise ValueError(
-                f"{what} is about pixels, and the model is one of codes: leave it, or the autoencoder, out"
-            )
+            raise ValueError(f"{what} needs a model of pixels, and this one learns codes; use --model.autoencoder none")
 
     @property
     def evaluated_network(self) -> nn.Module:

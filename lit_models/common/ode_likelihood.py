@@ -9,7 +9,7 @@ from torch import Tensor
 from lit_models.common.component import Component
 from lit_models.common.diffusion_base import DiffusionBase
 from lit_models.common.noise_process import ContinuousProcess, Denoised, Denoiser, Level
-from lit_models.common.ode_samplers import Midpoint, ODESampler, velocity_field
+from lit_models.common.ode_samplers import AdaptiveODE, ODESampler, velocity_field
 from lit_models.common.predictions import denoised
 from lit_models.losses.likelihood import BITS, bits_per_dim
 from lit_models.losses.score import jacobian_trace, projected_jacobian_trace, random_signs
@@ -29,7 +29,8 @@ class ODELikelihood(Component):
     without classifier-free guidance.
 
     Args:
-        solver: Solver of the equation; Midpoint of 25 steps by default.
+        solver: Solver of the equation; AdaptiveODE by default. With few steps of a fixed size, such as those of
+            Midpoint, likelihoods are too high.
         probes: Number of random vectors v of each image; 0 for the exact trace, with one for each pixel value.
         probe_distribution: Distribution of the entries of v; random signs have the least variance.
         num_images: Number of images of the test set on which the test estimates bits per dimension.
@@ -51,7 +52,7 @@ class ODELikelihood(Component):
     ) -> None:
         if probes < 0 or num_images < 1:
             raise ValueError(f"probes is {probes} and num_images {num_images}; they must be at least 0 and 1")
-        self.solver = solver or Midpoint()
+        self.solver = solver or AdaptiveODE()
         self.probes = probes
         self.probe_distribution = probe_distribution
         self.num_images = num_images

@@ -150,7 +150,7 @@ class AdaptiveODE(ODESampler):
 
     Args:
         rtol: Relative tolerance.
-        atol: Absolute tolerance.
+        atol: Absolute tolerance. Half a grey level of 8 bits is 0.004 for pixels in [-1, 1].
         method: Method: of Dormand and Prince 1980, order 5 or 8; of Bogacki and Shampine 1989, order 3; of Heun or
             Fehlberg, order 2.
 
@@ -166,8 +166,8 @@ class AdaptiveODE(ODESampler):
 
     def __init__(
         self,
-        rtol: float = 1e-4,
-        atol: float = 1e-4,
+        rtol: float = 1e-3,
+        atol: float = 1e-3,
         method: Literal["dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2"] = "dopri5",
     ) -> None:
         if not (rtol > 0 and atol > 0):

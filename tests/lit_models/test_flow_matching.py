@@ -130,10 +130,10 @@ def test_invalid_arguments_raise_an_error(options: dict[str, Any], message: str)
 
 def test_a_model_of_codes_has_no_likelihood_of_images(tmp_path: Path):
     path = saved(LinearAutoencoder(3, image_shape=SHAPE), tmp_path / "autoencoder.ckpt")
-    with pytest.raises(ValueError, match="likelihood is about pixels"):
+    with pytest.raises(ValueError, match="likelihood needs a model of pixels"):
         model_of(autoencoder=str(path), likelihood=ODELikelihood())
     model = model_of(autoencoder=str(path))
-    with pytest.raises(ValueError, match="log_prob is about pixels"):
+    with pytest.raises(ValueError, match="log_prob needs a model of pixels"):
         model.log_prob(batch(2)[0])
     assert model.sample(2).shape == (2, *SHAPE) and model.train().loss_terms(batch(4))["loss"] > 0
 

@@ -139,9 +139,9 @@ def test_a_latent_model_has_no_likelihood_of_images(autoencoder: Path):
     model, images = latent(autoencoder).eval(), digits()[:5]
     with torch.no_grad():
         assert model.loss_terms((images, torch.zeros(5))).keys() == {"loss"}
-    with pytest.raises(ValueError, match="log_prob is about pixels, and the model is one of codes"):
+    with pytest.raises(ValueError, match="log_prob needs a model of pixels, and this one learns codes; use"):
         model.log_prob(images)
-    with pytest.raises(ValueError, match="objective variational is about pixels"):
+    with pytest.raises(ValueError, match="objective variational needs a model of pixels"):
         latent(autoencoder, objective="variational")
 
 
