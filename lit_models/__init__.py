@@ -3,6 +3,7 @@ from lit_models.adversarial_autoencoder import AdversarialAutoencoder
 from lit_models.angle_probe import AngleProbe
 from lit_models.anomaly_detector import AnomalyDetector
 from lit_models.autoencoder import Autoencoder
+from lit_models.autoregressive_model import AutoregressiveModel
 from lit_models.classifier import Classifier
 from lit_models.common.checkpoints import CheckpointError
 from lit_models.common.module import GenerativeModule
@@ -48,6 +49,7 @@ __all__ = [
     "AngleProbe",
     "AnomalyDetector",
     "Autoencoder",
+    "AutoregressiveModel",
     "CheckpointError",
     "Classifier",
     "ConditionalGAN",

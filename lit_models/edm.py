@@ -46,7 +46,8 @@ class EDM(DiffusionBase):
         path: Noise levels; KarrasPath from 0.002 to 80 by default.
         times: Distribution of the noise levels of training; LogNormalTimes by default. UniformTimes is that of the
             sampler's levels.
-        data_std: Standard deviation d of pixels in [-1, 1], or of codes.
+        data_std: Root mean square d of pixels in [-1, 1], or of codes: 0.5 for most photos, 1 for MNIST, whose
+            background is -1.
         sampler: Sampler that generates images; EDMSampler of 18 steps, 35 evaluations of the network, by default.
         autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
             run's seed, `none` for no autoencoder.

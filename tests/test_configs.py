@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 import train
-from lit_models import VAE, Classifier, FlowMatching
+from lit_models import VAE, VQVAE, Classifier, FlowMatching
 from lit_models.common.map_networks import MapNetworks
 from lit_models.common.noise_predictors import MLPNoisePredictor
+from lit_models.common.quantizers import VectorQuantizer
 from studies.page import RESULTS
 from tests.helpers import fit, saved, small_autoencoder, write_images
 from tests.studies.test_pages import anchors
@@ -55,6 +56,12 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     if "Reflow" in path.read_text():
         first = saved(FlowMatching(MLPNoisePredictor((4,))), tmp_path / "first.ckpt")
         args += [f"--model.coupling.checkpoint={first}", "--model.coupling.num_pairs=20"]
+    if "tokenizer:" in path.read_text():
+        shape = (3, 64, 64) if "ImageFolderDataModule" in path.read_text() else (1, 28, 28)
+        vqvae = VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3), image_shape=shape)
+        args.append(f"--model.tokenizer={saved(vqvae, tmp_path / 'vqvae.ckpt')}")
+    if "GatedPixelCNN" in path.read_text():
+        args += ["--model.network.width=4", "--data.batch_size=5"]
     if "class_path: GLO" in path.read_text():
         args.append("--model.encode_steps=2")
     if "Probe" in path.read_text():

@@ -1,5 +1,6 @@
 """The table of models, and what holds for every one of them."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from lit_models import (
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
+    AutoregressiveModel,
     Classifier,
     ConditionalGAN,
     ContractiveAutoencoder,
@@ -53,6 +55,7 @@ from lit_models import (
     TextureSynthesis,
 )
 from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe
+from lit_models.common.autoregressive_networks import CausalTransformer, GatedPixelCNN
 from lit_models.common.capabilities import (
     Decodes,
     Encodes,
@@ -395,6 +398,24 @@ MODELS = {
     ),
     "glow": Row(Glow, {"steps": 2, "width": 6, "lr_schedule": "one_cycle"}),
     "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
+    "autoregressive_pixels": Row(
+        AutoregressiveModel,
+        {
+            "network": GatedPixelCNN(4, 2, dropout=0.1),
+            "values": 2,
+            "conditional": True,
+            "ema_decay": 0.9,
+            "lr_schedule": "one_cycle",
+        },
+    ),
+    "autoregressive_tokens": Row(
+        AutoregressiveModel,
+        {
+            "network": CausalTransformer(8, 1, 2, 0.1),
+            "tokenizer": "gone.ckpt",
+            "tokenizer_config": json.dumps(VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3)).model_config()),
+        },
+    ),
     "ddpm": Row(DDPM, {"network": UNet(8, attention=8, patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,

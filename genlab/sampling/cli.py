@@ -186,7 +186,8 @@ def parser(prog: str = "sample.py") -> SampleParser:
         "--temperature",
         type=argument_types.not_negative,
         metavar="T",
-        help="Factor on the standard deviation of a flow's latent codes; 1 is the prior.",
+        help="Factor on the standard deviation of a flow's latent codes, 1 being the prior; or the temperature of an"
+        " autoregressive model.",
     )
     label = made.add_argument_group("labels")
     label.add_argument(

@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.common.capabilities import check_num_classes, refuse_label
+from lit_models.common.capabilities import check_num_classes, class_labels
 from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
 from lit_models.common.latent_space import DataSpace, LatentSpace, data_space
 from lit_models.common.module import GenerativeModule, ImageShape
@@ -160,14 +160,7 @@ class DiffusionBase(GenerativeModule):
         Raises:
             ValueError: the model has no such class.
         """
-        if self.num_classes is None:
-            refuse_label(self, label)
-            return None
-        if label is None:
-            return torch.randint(self.num_classes, (n,), device=self.device)
-        if not 0 <= label < self.num_classes:
-            raise ValueError(f"there is no class {label}; the classes are 0 to {self.num_classes - 1}")
-        return torch.full((n,), label, device=self.device)
+        return class_labels(self, n, label)
 
     @torch.no_grad()
     def sample_with(self, sampler: Sampler, noisy: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -95,7 +95,7 @@ class LatentSpace(DataSpace):
         model.requires_grad_(False).eval()
         width = _code_width(model, image_shape)
         if width is None:
-            raise refuse_image_shape(path, "autoencoder", image_shape)
+            raise refuse_image_shape(path, "an autoencoder", image_shape)
         super().__init__(model.code_shape if isinstance(model, HasCodeMaps) else (width, 1, 1))
         self.autoencoder: Any = model
         self.config = model.model_config()

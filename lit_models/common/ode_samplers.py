@@ -192,7 +192,9 @@ class AdaptiveODE(ODESampler):
         last = {"step_t": times[1:]}  # else the last step goes beyond the end
         try:
             return odeint(counted, state, times, rtol=self.rtol, atol=self.atol, method=self.method, options=last)[-1]
-        except AssertionError as error:  # the step became too small or the state is not finite
+        except AssertionError as error:  # the step became too small
+            if not field(state, start).isfinite().all():
+                return torch.full_like(state, torch.nan)  # as of the other samplers, whose callers check it
             raise ValueError(
                 f"AdaptiveODE found no step with an error below rtol {self.rtol} and atol {self.atol} ({error}); give"
                 " larger ones, or use Euler, Midpoint or Heun"

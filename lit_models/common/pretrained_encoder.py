@@ -158,7 +158,7 @@ def numbers_of(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_image_shape(path: Path, part: str, image_shape: ImageShape) -> CheckpointError:
     """The error of a checkpoint whose encoder or autoencoder takes images of another shape."""
     shape = " x ".join(map(str, image_shape))
-    return CheckpointError(f"{path} has an {part} that cannot take images of {shape}, those of the data")
+    return CheckpointError(f"{path} has {part} that cannot take images of {shape}, those of the data")
 
 
 def resolve_checkpoint_path(path: str, latent_dim: int | None) -> Path:
@@ -179,4 +179,4 @@ def _code_width(encoder: nn.Module, image_shape: ImageShape, path: Path) -> int:
     try:
         return encoder(torch.zeros(1, *image_shape)).shape[1]
     except RuntimeError:
-        raise refuse_image_shape(path, "encoder", image_shape) from None
+        raise refuse_image_shape(path, "an encoder", image_shape) from None

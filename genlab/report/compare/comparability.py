@@ -174,8 +174,7 @@ def scope_key(scope: Scope, split: str, config: Mapping[str, Any], facts: Mappin
     if scope is CLASSIFIER:
         key += (facts.get("classifier"), _text(config.get("quality.neighbours")))
     if scope is LIKELIHOOD:
-        own = _text(config.get("model.likelihood", config.get("model")))
-        key += (own, _text(config.get("model.likelihood_scale")))
+        key += tuple(_likelihood(config))
     if scope in (LEVELS, OBJECTIVE):
         options = NOISE_OPTIONS if scope is LEVELS else OBJECTIVE_OPTIONS
         weights = ("_weight",) if scope is OBJECTIVE else ()
@@ -194,6 +193,15 @@ def _measured_data(config: Mapping[str, Any], ignored: Collection[str]) -> Itera
     corrupted = "model.test_corruption" if config.get("model.test_corruption") else "model.corruption"
     for key in sorted(key for key in config if key == corrupted or key.startswith(f"{corrupted}.")):
         yield key.replace("test_corruption", "corruption"), _text(config[key])
+
+
+def _likelihood(config: Mapping[str, Any]) -> Iterator[str]:
+    """The options that say what a log-likelihood is of: the distribution or the values of pixels, or tokens."""
+    own = config.get("model.likelihood", config.get("model"))
+    binary = own == "bernoulli" or config.get("model.values") == 2
+    options = () if binary else ("model.likelihood_scale", "model.values", "model.tokenizer")
+    first = ("bernoulli" if binary else own, bool(config.get("model.conditional")))
+    yield from map(_text, (*first, *map(config.get, options)))
 
 
 def _limits(split: str, config: Mapping[str, Any]) -> Iterator[str]:
