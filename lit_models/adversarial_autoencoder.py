@@ -21,8 +21,8 @@ class AdversarialAutoencoder(AdversarialBase):
 
     min_{f, g} max_D E[-log p(x|f(x))] + lambda (E[log D(z)] + E[log(1 - D(f(x)))]), z from the prior, f the encoder and
     g the decoder, or with another objective in place of the bracket. Makhzani et al. 2015, arXiv 1511.05644, with their
-    deterministic encoder. The encoder is the generator of the adversarial game, and D sees codes, not images. Unlike
-    the MMD of the WAE, D needs draws of the prior only, which may have any shape.
+    deterministic encoder. The encoder is the generator of the adversarial game, and D sees codes, not images. Only
+    draws of the prior are needed, so that it may have any shape.
 
     Encoder and decoder take one step on the sum, as in algorithm 1 of Tolstikhin et al. 2017, arXiv 1711.01558
     (WAE-GAN), where the paper takes a step on the reconstruction and then one of the encoder on the objective.

@@ -129,6 +129,9 @@ class AutoregressiveModel(GenerativeModule):
             return {"nll": nll}
         return {"nll": nll, "bits_per_dim": nll / (math.log(2) * math.prod(self.space.shape))}
 
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return {"log_prob": self.log_prob(batch[0]), "labels": batch[1]}
+
     @torch.no_grad()
     def sample(self, n: int, label: int | None = None) -> Tensor:
         """Generates n images, of class `label`, or of random classes if the model has classes."""
@@ -141,11 +144,11 @@ class AutoregressiveModel(GenerativeModule):
         The largest logit plus T times Gumbel noise is a draw from p^(1 / T) (the Gumbel-max trick).
         """
         logits = logits.float()
-        gumbel = -torch.empty_like(logits).exponential_().log()
+        noisy = logits - self.temperature * torch.empty_like(logits).exponential_().log()
         if self.top_k is not None and self.top_k < logits.shape[1]:
             lowest = logits.topk(self.top_k, dim=1).values[:, -1:]
-            logits = logits.masked_fill(logits < lowest, -math.inf)
-        return (logits + self.temperature * gumbel).argmax(dim=1)
+            noisy = noisy.masked_fill(logits < lowest, -math.inf)
+        return noisy.argmax(dim=1)
 
     def on_train_start(self) -> None:
         """Turns training images into tokens once, if they do not change between epochs."""

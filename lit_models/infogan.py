@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from lit_models.common.adversarial import AdversarialRecipe, DCGANAdam
 from lit_models.common.adversarial_recipe import check_not_negative
 from lit_models.common.capabilities import LatentBlock
-from lit_models.common.discriminators import DCGANDiscriminator, Discriminator
+from lit_models.common.discriminators import DCGANDiscriminator, Discriminator, PatchDiscriminator
 from lit_models.common.generators import DCGANGenerator, Generator
 from lit_models.common.latent_gan import LatentGAN
 from lit_models.common.module import ImageShape
@@ -168,11 +168,12 @@ class InfoGAN(LatentGAN):
                 f"variables is {variables} and continuous_dim {continuous_dim}; they must be at least 0, one of them"
                 " above, or use --model GAN"
             )
+        if isinstance(discriminator, PatchDiscriminator):
+            raise ValueError("Q needs features of a whole image, and PatchDiscriminator has none: use another one")
         check_not_negative(categorical_weight=categorical_weight, continuous_weight=continuous_weight)
         self.save_hyperparameters()
         self.categorical_weight = categorical_weight
         self.continuous_weight = continuous_weight
-        self.learned_std = learned_std
         self.setup_prior(prior or Normal(), latent_dim)
         self.prior = InformationCode(self.prior, continuous_dim, variables, categories, learned_std)
         discriminator = discriminator or DCGANDiscriminator()

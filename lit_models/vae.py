@@ -170,6 +170,7 @@ class VAE(AutoencoderBase):
             partial(self._log_likelihood, images=images),
             self._kl_weight() if self.training else self.beta,
             self.optimizer_steps if self.training else None,
+            0 if self._trainer is None else self.trainer.global_step,
             max(self._num_images, len(images)),
         )
 

@@ -38,7 +38,7 @@ STYLES = ("-", "--", ":", "-.")
 ALT = "Frechet distance against the number of evaluations of the network, by model and sampler"
 NOTES = (
     "Frechet distance of {count:,} samples in {precision} by the most evaluations of the network for an image, mean ±"
-    " standard deviation over the runs ({runs}). An EDMSampler takes one evaluation less where the number is even. The"
+    " standard deviation over the runs ({runs}). EDMSampler and solvers of two stages may take one less. The"
     " Frechet distance is larger with fewer images, so these distances compare only with one another; {count:,}"
     " training images in place of the samples have {floor}."
 )

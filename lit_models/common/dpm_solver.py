@@ -76,9 +76,8 @@ class DPMSolver(Sampler):
             return low.alpha * clean
         kept = ratio_of(low) / ratio_of(high)  # e^-h
         h = math.inf if kept == 0 else -math.log(kept)
-        k = h
-        scale = low.sigma / high.sigma
-        if self.stochastic:
+        k, scale = h, low.sigma / high.sigma
+        if self.stochastic:  # the same integral with e^(2 (u - h))
             scale, kept, k = scale * kept, kept**2, 2 * h
         added = (1 - kept) * clean
         slopes = differences(predicted, h)

@@ -1,63 +1,22 @@
-"""Distributions of the code of a VAE: posterior, prior, and the divergence between them."""
+"""Distributions of the code of a VAE, to be injected into it: posterior, prior, and the divergence between them."""
 
 import math
-from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.capabilities import LatentBlock
-from lit_models.common.code_distributions import CodeDistribution, GaussianPosterior, LearnedGaussian
-from lit_models.common.component import Component
+from lit_models.common.code_distributions import (
+    CodeDistribution,
+    GaussianPosterior,
+    LatentDistribution,
+    LearnedGaussian,
+)
 from lit_models.common.learned_posteriors import FlowPosterior
 from lit_models.common.learned_priors import LearnedPrior, VampPrior
 from lit_models.common.module import ImageShape
 from lit_models.common.priors import Normal
-
-
-class LatentDistribution(Component, CodeDistribution, ABC):
-    """Component that describes posterior and prior of a code; it is the distribution itself unless it has parameters.
-
-    `d` is the model's `latent_dim`. `params` are the encoder's outputs, N x P, where P is the sum of `param_dims(d)`.
-    """
-
-    def build(self, d: int, encoder: nn.Module, image_shape: ImageShape) -> CodeDistribution:
-        """The distribution: a module with its parameters, or this object if it has none.
-
-        Args:
-            d: The model's `latent_dim`.
-            encoder: The model's encoder: N x C x H x W -> params, N x P.
-            image_shape: Channels, height, width of the images.
-        """
-        return self
-
-    def without_prior(self) -> "LatentDistribution":
-        return self
-
-    @abstractmethod
-    def param_dims(self, d: int) -> list[int]:
-        """Widths of the groups of parameters. A separate encoder computes each group."""
-
-    @abstractmethod
-    def latent_blocks(self, d: int) -> list[LatentBlock]:
-        """Meaning of the columns of a code."""
-
-    @abstractmethod
-    def kl(self, params: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats, summed over the dimensions of the code: N."""
-
-    @abstractmethod
-    def rsample(self, params: Tensor, step: Tensor) -> Tensor:
-        """Draws differentiably from q(z|x) after `step` optimizer steps: N x code_dim."""
-
-    def sample_with_kl(self, params: Tensor, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        codes = self.sample_with_log_ratio(params, 1)[0][0] if step is None else self.rsample(params, step)
-        return codes, self.kl(params)
-
-    def code_dim(self, d: int) -> int:
-        """Width of a code."""
-        return self.latent_blocks(d)[-1].stop
 
 
 class Gaussian(LatentDistribution):

@@ -27,6 +27,8 @@ class EncodedBatch:
     """Weight of the divergence."""
     step: Tensor | None = None
     """Number of optimizer steps in training, None in evaluation."""
+    step_number: int = 0
+    """The same as a Python number, which needs no wait for the device."""
     num_images: int = 1
     """Number of images in the training data; at least N."""
 
@@ -71,33 +73,42 @@ class ImportanceWeighted(VAEObjective):
     Importance-weighted autoencoder: Burda et al. 2015, arXiv 1509.00519, eq. 8. All samples are decoded at once. The
     gradient is sum_i w_i grad log w_i / sum_j w_j, with w_i the i-th term of the sum. With `gradient_samples`, it is
     estimated without bias by samples that are drawn with probabilities w_i / sum_j w_j, and the others are decoded
-    without gradient.
+    without gradient. With `warmup_steps`, which is not in the paper, training begins with the cheaper bounds of fewer
+    samples: k^(t / warmup_steps) of them after t steps.
 
     Args:
         samples: Number k of samples.
         gradient_samples: Number of samples whose gradient is computed; all by default.
+        warmup_steps: Number of optimizer steps in which the number of samples rises from 1 to k.
 
     Raises:
-        ValueError: a number is below 1, or `gradient_samples` is above `samples`; from `check`, the code is not
+        ValueError: a number is too small, or `gradient_samples` is above `samples`; from `check`, the code is not
             Gaussian.
     """
 
-    def __init__(self, samples: int = 50, gradient_samples: int | None = None) -> None:
-        if samples < 1 or not 1 <= (gradient_samples or 1) <= samples:
+    def __init__(self, samples: int = 50, gradient_samples: int | None = None, warmup_steps: int = 0) -> None:
+        drawn = samples if gradient_samples is None else gradient_samples
+        if not 1 <= drawn <= samples or warmup_steps < 0:
             raise ValueError(
-                f"samples is {samples} and gradient_samples {gradient_samples}; they need 1 <= gradient_samples <="
-                " samples"
+                f"samples is {samples}, gradient_samples {gradient_samples} and warmup_steps {warmup_steps}; they need"
+                " 1 <= gradient_samples <= samples and warmup_steps at least 0"
             )
         self.samples = samples
         self.gradient_samples = gradient_samples
+        self.warmup_steps = warmup_steps
+
+    def samples_at(self, step: int) -> int:
+        """Number of samples after `step` optimizer steps."""
+        return self.samples if step >= self.warmup_steps else round(self.samples ** (step / self.warmup_steps))
 
     def check(self, distribution: LatentDistribution) -> None:
         if not isinstance(distribution, Gaussian):
             raise ValueError("ImportanceWeighted needs samples with a gradient: give latent_distribution Gaussian")
 
     def loss_terms(self, batch: EncodedBatch) -> dict[str, Tensor]:
-        codes, log_ratio = batch.distribution.sample_with_log_ratio(batch.params, self.samples)
-        if self.gradient_samples is None:
+        k = self.samples_at(batch.step_number)
+        codes, log_ratio = batch.distribution.sample_with_log_ratio(batch.params, k)
+        if self.gradient_samples is None or k <= self.gradient_samples:
             log_weights = batch.log_likelihood(codes) + batch.kl_weight * log_ratio  # (k, N)
             return {"loss": -importance_weighted_bound(log_weights).mean()}
         with torch.no_grad():

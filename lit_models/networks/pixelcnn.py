@@ -112,8 +112,8 @@ class ConditionalPixelCNN(nn.Module):
             for layer, recent, link, bias in zip(self.layers, left[1:], links, biases, strict=True):
                 h, skip = layer.next_horizontal(h, recent.push(h), link[..., pixel], skip, bias)
             for channel in range(values.shape[1]):
-                x = self.embed(values[..., pixel])
-                values[:, channel, 0, column] = draw(self.head(skip, x)[:, channel, 0, 0])
+                logits = self.head(skip, self.embed(values[..., pixel]))
+                values[:, channel, 0, column] = draw(logits[:, channel, 0, 0])
             x = self.embed(values[..., pixel])
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lit_models import InfoGAN
 from lit_models.common.capabilities import LatentBlock
-from lit_models.common.discriminators import MLPDiscriminator
+from lit_models.common.discriminators import MLPDiscriminator, PatchDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.infogan import MIN_LOG_STD
 from tests.lit_models.adversaries import fitted, half
@@ -72,6 +72,7 @@ def test_q_learns_in_the_discriminators_step_and_training_is_finite_in_half_prec
         ({"variables": 0, "continuous_dim": 0}, "variables is 0 and continuous_dim 0"),
         ({"categories": 1}, "categories 1"),
         ({"categorical_weight": -1.0}, "categorical_weight is -1.0"),
+        ({"discriminator": PatchDiscriminator()}, "Q needs features of a whole image"),
     ],
 )
 def test_what_cannot_be_is_an_error(options: dict[str, Any], message: str):

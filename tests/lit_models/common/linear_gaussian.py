@@ -37,5 +37,5 @@ def batch(
     params: Tensor, distribution: CodeDistribution | None = None, x: Tensor = X, weight: float = 1.0
 ) -> EncodedBatch:
     return EncodedBatch(
-        params, distribution or Gaussian(), lambda codes: log_likelihood(codes, x), weight, torch.tensor(0), len(x)
+        params, distribution or Gaussian(), lambda codes: log_likelihood(codes, x), weight, torch.tensor(0), 0, len(x)
     )

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,6 +98,16 @@ def test_the_gradient_is_the_weighted_mean_of_the_samples_gradients():
         assert torch.allclose(leaf.grad.double(), -expected, atol=tolerance)
 
 
+def test_the_number_of_samples_rises_during_the_warmup():
+    objective, decoded = ImportanceWeighted(49, 2, warmup_steps=100), []
+    for step in (0, 50, 100, 1000):
+        at_step = replace(batch(true_posterior()), step_number=step)
+        likelihood = at_step.log_likelihood
+        counted = replace(at_step, log_likelihood=lambda z, f=likelihood: (decoded.append(len(z)), f(z))[1])
+        objective.loss_terms(counted)
+    assert decoded == [1, 7, 2, 49, 2, 49, 2]  # all samples, then those with a gradient
+
+
 def test_drawn_gradients_train_the_decoder_in_half_precision():
     """Weights that autocast has cast without gradient must not be used again where there is one."""
     model = VAE(2, objective=ImportanceWeighted(4, 1))
@@ -189,7 +200,9 @@ def test_all_objectives_are_evaluated_by_the_same_bound(objective: VAEObjective)
     ("make", "complaint"),
     [
         (lambda: ImportanceWeighted(0), "samples is 0"),
-        (lambda: ImportanceWeighted(5, 6), "samples is 5 and gradient_samples 6"),
+        (lambda: ImportanceWeighted(5, 6), "samples is 5, gradient_samples 6"),
+        (lambda: ImportanceWeighted(5, 0), "gradient_samples 0"),
+        (lambda: ImportanceWeighted(warmup_steps=-1), "warmup_steps -1"),
         (lambda: TotalCorrelation(-1.0), "weight is -1"),
         (lambda: VAE(2, GumbelSoftmax(3), objective=ImportanceWeighted()), "needs samples with a gradient"),
         (
