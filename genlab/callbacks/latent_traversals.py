@@ -52,7 +52,7 @@ class LatentTraversals(PictureCallback):
     def _numbers(self, model: Any, codes: Tensor, example: Tensor, block: LatentBlock) -> Image.Image:
         deviation = codes.std(dim=0, correction=0)
         own = deviation[block.start : block.stop]
-        rows = block.start + own.argsort(descending=True)[: min(self.max_rows, int((own > 0).sum()))]
+        rows = block.start + own.argsort(descending=True)[: min(self.max_rows, int((own != 0).sum()))]
         traversals = traverse_dimensions(example, codes.mean(dim=0), deviation, rows, self.steps)
         grid = image_grid(decode_all(model, traversals), self.steps)
         offsets = torch.linspace(-3, 3, self.steps).tolist()
