@@ -188,7 +188,8 @@ def table(cells: Callable[[Row, tuple[int, int, int]], str] = cell) -> str:
     """Returns the table of all models and sizes."""
     head = ["Model", *(" x ".join(map(str, shape[1:])) for shape in SHAPES)]
     rows = [[name(row), *(cells(row, shape) for shape in SHAPES)] for row in ROWS]
-    return markdown(Grid("", list(map(Text, head)), [list(map(Text, row)) for row in rows], []))
+    table = markdown(Grid("", list(map(Text, head)), [list(map(Text, row)) for row in rows], []))
+    return table.replace("\\`", "`")  # names of classes stand as code
 
 
 def main() -> None:
