@@ -180,6 +180,8 @@ class BatchLoader:
     def precompute_codes(self, encode: Callable[[Tensor], Tensor]) -> None:
         """Replaces the images by their codes: later batches are (codes, labels), and `encode` sees each image once.
 
+        Codes are numbers of any kind but uint8, such as features or tokens.
+
         Raises:
             ValueError: The images differ from epoch to epoch.
         """
@@ -225,7 +227,7 @@ class BatchLoader:
     def _loaded(self, picked: Tensor, stored: Tensor) -> Batch:
         """Returns images in [0, 1] and labels on the batches' device, before the augmentation."""
         images, labels = (x.to(self.device, non_blocking=True) for x in (stored, self.labels.index_select(0, picked)))
-        images = images if images.is_floating_point() else images.float().div_(255)
+        images = images.float().div_(255) if images.dtype == torch.uint8 else images
         if self.batch_transform is None:
             return images, labels
         index = picked.to(self.device, non_blocking=True)

@@ -82,11 +82,16 @@ def has_normal_prior(model: object) -> bool:
 
 def class_block(model: object) -> LatentBlock | None:
     """The one-hot class at the end of a class-conditional model's codes; None for other models."""
-    num_classes = getattr(model, "num_classes", None)
-    if num_classes is None or not isinstance(model, HasLatentBlocks) or not isinstance(model, Decodes):
+    block, num_classes = category_block(model), getattr(model, "num_classes", None)
+    return block if block is not None and block.categories == num_classes else None
+
+
+def category_block(model: object) -> LatentBlock | None:
+    """The last columns of a model's codes if they are a single categorical variable beside others, else None."""
+    if not isinstance(model, HasLatentBlocks) or not isinstance(model, Decodes):
         return None
     last = model.latent_blocks()[-1]
-    return last if (last.kind, last.num_variables, last.categories) == ("categorical", 1, num_classes) else None
+    return last if last.kind == "categorical" and last.num_variables == 1 and last.start > 0 else None
 
 
 def with_class(codes: Tensor, block: LatentBlock, classes: Tensor) -> Tensor:

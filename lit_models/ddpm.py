@@ -6,7 +6,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
-from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.diffusion_base import DiffusionBase, squared_error
+from lit_models.common.latent_space import LatentSpace
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
 from lit_models.common.noise_predictors import NoisePredictor, UNet
@@ -30,7 +31,8 @@ class DDPM(DiffusionBase):
     The timesteps of a batch are evenly spread rather than independent. A conditional model learns from labels; the
     fraction `label_dropout` of them is replaced by "any class", which classifier-free guidance needs (Ho and Salimans
     2022, arXiv 2207.12598). Validation and test log `loss`, the simple one, and `bits_per_dim`, an estimate of the
-    bound.
+    bound. With an `autoencoder`, the images of all this are its codes (latent diffusion, Rombach et al. 2021, arXiv
+    2112.10752), which have no bound of the likelihood of images.
 
     Args:
         network: Network that predicts what is in noisy images; UNet by default.
@@ -40,6 +42,8 @@ class DDPM(DiffusionBase):
         num_steps: Number T of timesteps.
         objective: Objective that training minimises.
         sampler: Sampler that generates images; DDIM of 50 steps by default, or Ancestral.
+        autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
+            run's seed, `none` for no autoencoder.
         conditional: Learns from labels, and generates images of a class.
         label_dropout: Fraction of the labels that training of a conditional model replaces by "any class".
         guidance_scale: Strength w of the classifier-free guidance of samples of a conditional model; 0 for none.
@@ -49,10 +53,13 @@ class DDPM(DiffusionBase):
         lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
         num_classes: Number of classes; train.py takes it from the data.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
+        autoencoder_config: Hyper-parameters of the autoencoder, as JSON, which a checkpoint of this model holds; not
+            meant to be set by hand.
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
+        CheckpointError: the autoencoder's checkpoint is missing, damaged, or does not fit.
 
     Examples:
         >>> from lit_models.common.noise_predictors import UNet
@@ -73,6 +80,7 @@ class DDPM(DiffusionBase):
         num_steps: int = 1000,
         objective: Literal["simple", "variational"] = "simple",
         sampler: Sampler | None = None,
+        autoencoder: str | None = None,
         conditional: bool = False,
         label_dropout: float = 0.1,
         guidance_scale: float = 0.0,
@@ -81,6 +89,7 @@ class DDPM(DiffusionBase):
         lr_schedule: LRSchedule = "constant",
         num_classes: int = 10,
         image_shape: ImageShape = (1, 28, 28),
+        autoencoder_config: str | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
@@ -99,10 +108,14 @@ class DDPM(DiffusionBase):
                 " use LinearSchedule or CosineSchedule"
             )
         self.setup_classes(conditional, num_classes, label_dropout, guidance_scale)
-        self.setup_networks(diffusion, network or UNet(), sampler or DDIM(), ema_decay, image_shape)
+        self.setup_networks(
+            diffusion, network or UNet(), sampler or DDIM(), ema_decay, image_shape, autoencoder, autoencoder_config
+        )
+        if objective == "variational":
+            self.require_pixels("objective variational")
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        clean, labels = to_signed(batch[0]), self.training_labels(batch)
+        clean, labels = self.space.encode(batch[0]), self.training_labels(batch)
         if not self.training:
             return self._evaluation_terms(clean, labels, 1)
         t = self.process.draw_timesteps(len(clean))
@@ -115,7 +128,7 @@ class DDPM(DiffusionBase):
         return {"loss": self._bits_per_dim(nats + self.process.prior_kl(clean)).mean()}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        terms = self._evaluation_terms(to_signed(batch[0]), self.training_labels(batch), self.bound_draws)
+        terms = self._evaluation_terms(self.space.encode(batch[0]), self.training_labels(batch), self.bound_draws)
         self.log_terms("test", terms, len(batch[0]))
 
     @torch.no_grad()
@@ -123,11 +136,18 @@ class DDPM(DiffusionBase):
         """Lower bound of the log-probability of 8-bit images in nats, N, estimated from `bound_draws` timesteps.
 
         For a conditional model, it is that of images of any class.
+
+        Raises:
+            ValueError: the model has an autoencoder.
         """
+        self.require_pixels("log_prob")
         labels = None if self.num_classes is None else images.new_full((len(images),), self.num_classes).long()
-        return -self._bound(to_signed(images), labels, self.bound_draws)[0]
+        return -self._bound(self.space.encode(images), labels, self.bound_draws)[0]
 
     def _evaluation_terms(self, clean: Tensor, labels: Tensor | None, draws: int) -> dict[str, Tensor]:
+        if isinstance(self.space, LatentSpace):
+            times = (self.process.draw_timesteps(len(clean)) for _ in range(draws))
+            return {"loss": torch.stack([self._bound_sample(clean, t, labels)[1] for t in times]).mean()}
         nats, errors = self._bound(clean, labels, draws)
         return {"loss": errors.mean(), "bits_per_dim": self._bits_per_dim(nats).mean()}
 

@@ -6,11 +6,8 @@ from lit_models.common.generators import DCGANGenerator, Generator
 from lit_models.common.latent_gan import LatentGAN, load_pretrained_layers
 from lit_models.common.module import ImageShape
 from lit_models.common.objectives import NonSaturating, Objective
-from lit_models.common.pretrained_encoder import resolve_checkpoint_path
+from lit_models.common.pretrained_encoder import NO_CHECKPOINT, resolve_checkpoint_path
 from lit_models.common.priors import Normal, Prior
-
-NO_CHECKPOINT = "none"
-"""Value of generator_checkpoint for random initial weights, for sweeps, which cannot send null."""
 
 
 class GAN(LatentGAN):

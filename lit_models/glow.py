@@ -9,9 +9,8 @@ from lit_models.common.capabilities import LatentBlock, refuse_label
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.processes import all_gather_objects
+from lit_models.losses.likelihood import BITS, bits_per_dim, dequantise
 from lit_models.networks.flows import MultiScaleFlow
-
-BITS = 8
 
 
 class Glow(GenerativeModule):
@@ -136,7 +135,7 @@ class Glow(GenerativeModule):
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images = batch[0]
         log_prob = self._log_density(dequantise(images, torch.rand_like(images))).mean()
-        return {"bits_per_dim": BITS - log_prob / (self.dim * math.log(2)), "log_prob": log_prob}
+        return {"bits_per_dim": bits_per_dim(log_prob, self.dim), "log_prob": log_prob}
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
         return {"codes": self.encode(batch[0]), "labels": batch[1]}
@@ -156,8 +155,3 @@ class FlowEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """N x C x H x W -> N x D."""
         return self.flow(dequantise(images, 0.5))[0]
-
-
-def dequantise(images: Tensor, noise: Tensor | float) -> Tensor:
-    """y = (255 x + noise) / 256 of images x in [0, 1], N x C x H x W, with noise in [0, 1)."""
-    return ((2**BITS - 1) * images + noise) / 2**BITS

@@ -6,7 +6,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lit_models.common.diffusion import Diffusion
-from lit_models.common.diffusion_base import DiffusionBase, squared_error, to_signed
+from lit_models.common.diffusion_base import DiffusionBase, squared_error
 from lit_models.common.lr_schedules import LRSchedule
 from lit_models.common.module import ImageShape
 from lit_models.common.noise_predictors import NoisePredictor, UNet
@@ -29,7 +29,8 @@ class ScoreModel(DiffusionBase):
     - sliced: E[v' grad F v + |F|^2 / 2], with random signs v (Song et al. 2019, arXiv 1905.07088, eq. 8).
     - denoising: E|F + e / s_t|^2 / 2 (Vincent 2011), half of the simple loss of DDPM.
 
-    The objectives differ by a constant. Validation and test log `denoising` for all of them, so that they compare.
+    The objectives differ by a constant. Validation and test log `denoising` for all of them, so that they compare. With
+    an `autoencoder`, the images of all this are its codes.
 
     Args:
         network: Network that predicts the noise; UNet by default.
@@ -38,14 +39,19 @@ class ScoreModel(DiffusionBase):
         objective: Objective that training minimises.
         slices: Number of random vectors v for each image, with the sliced objective.
         sampler: Sampler that generates images; AnnealedLangevin by default.
+        autoencoder: Checkpoint of an autoencoder, whose codes then take the place of images; `{seed}` stands for the
+            run's seed, `none` for no autoencoder.
         ema_decay: Decay of the exponential moving average (EMA) of the network's weights, which is validated, tested
             and sampled; 0 for none.
         lr_schedule: Learning-rate schedule: `constant`, or `one_cycle` over the whole training.
         image_shape: Channels, height, width of the images; train.py takes them from the data.
+        autoencoder_config: Hyper-parameters of the autoencoder, as JSON, which a checkpoint of this model holds; not
+            meant to be set by hand.
         optimizer: Optimizer; in Python, a function that makes it from the parameters.
 
     Raises:
         ValueError: a number is out of range, or arguments do not fit together.
+        CheckpointError: the autoencoder's checkpoint is missing, damaged, or does not fit.
 
     Examples:
         >>> from lit_models.common.noise_predictors import UNet
@@ -65,27 +71,37 @@ class ScoreModel(DiffusionBase):
         objective: Literal["implicit", "sliced", "denoising"] = "denoising",
         slices: int = 1,
         sampler: Sampler | None = None,
+        autoencoder: str | None = None,
         ema_decay: float = 0.999,
         lr_schedule: LRSchedule = "constant",
         image_shape: ImageShape = (1, 28, 28),
+        autoencoder_config: str | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=2e-4),
     ) -> None:
         super().__init__(optimizer)
         if slices < 1:
             raise ValueError(f"slices is {slices}; it must be at least 1")
-        pixels = math.prod(image_shape)
-        if objective == "implicit" and pixels > MAX_DIMENSIONS:
-            raise ValueError(
-                f"the implicit objective needs a derivative for each pixel value, and images have {pixels}, more than"
-                f" {MAX_DIMENSIONS}: use --model.objective sliced or denoising"
-            )
         self.save_hyperparameters()
         self.noise_schedule = noise_schedule or GeometricSchedule()
         self.objective = objective
         self.slices = slices
         self.lr_schedule = lr_schedule
         diffusion = Diffusion(self.noise_schedule, num_levels)
-        self.setup_networks(diffusion, network or UNet(), sampler or AnnealedLangevin(), ema_decay, image_shape)
+        self.setup_networks(
+            diffusion,
+            network or UNet(),
+            sampler or AnnealedLangevin(),
+            ema_decay,
+            image_shape,
+            autoencoder,
+            autoencoder_config,
+        )
+        dimensions = math.prod(self.space.shape)
+        if objective == "implicit" and dimensions > MAX_DIMENSIONS:
+            raise ValueError(
+                f"the implicit objective needs a derivative for each pixel value, and images have {dimensions}, more"
+                f" than {MAX_DIMENSIONS}: use --model.objective sliced or denoising"
+            )
 
     @torch.no_grad()
     def score(self, noisy: Tensor, t: int) -> Tensor:
@@ -93,7 +109,7 @@ class ScoreModel(DiffusionBase):
         return -self.denoise(noisy, self.process.level(t)).noise / self.process.s[t]
 
     def loss_terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        clean = to_signed(batch[0])
+        clean = self.space.encode(batch[0])
         t = self.process.draw_timesteps(len(clean))
         noise = torch.randn_like(clean)
         noisy = self.process.add_noise(clean, noise, t)

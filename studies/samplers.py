@@ -1,45 +1,33 @@
-"""Compares samplers of a diffusion model: the quality and the speed of its samples by sampler and number of steps.
+"""Compares samplers of a model from noise: quality and speed of its samples by sampler and number of evaluations.
 
 python -m studies.samplers --precision bf16-mixed --write
 
+A setting such as edm-25 is a sampler with the most steps that take at most 25 evaluations of the network for an image.
 Every setting draws the same number of images from the same noise x_T, and is scored against the same test images. The
 scores are kept in samplers.json in the folder of all runs, so that an interrupted command continues where it stopped.
 """
 
-import argparse
-import re
-import statistics
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from datamodules import ImageDataModule, MNISTDataModule
-from genlab.evaluation.classifier import EvaluationClassifier, default_classifier
+from datamodules import MNISTDataModule
 from genlab.media import render, write_file
 from genlab.report.compare.runs import Run
 from genlab.report.records import FINISHED
-from genlab.runs.errors import UsageError
-from lit_models import DDPM
-from lit_models.common.samplers import DDIM, Ancestral, Sampler
+from lit_models.common.noise_process import NoiseProcess
 from studies.benchmarks import machine
-from studies.command import BF16, evaluation_classifier, fit_command, load_measured, make_parser, run_command
-from studies.families import NEIGHBOURS, REAL, cached, fingerprint, score
+from studies.command import evaluation_classifier, make_parser, run_command
+from studies.families import REAL
 from studies.page import DOCS, RESULTS, check_docs, replace_section, wrap_text
+from studies.sampler_settings import BATCH, DDPM_RUN, KINDS, NAMES, Measured, Setting, add_options, load_model
 from studies.tables import MEASURED, SCORES, Record, distance_text, scores_table
 
-RUN = "ddpm_mnist/default"
 PICTURE = "img/samplers.png"
-BATCH = 100
-KINDS = {"ddim": DDIM, "ancestral": Ancestral}
-NAMES = {"ddim": "DDIM", "ancestral": "ancestral (DDIM with eta = 1)"}
-COLOURS = {"ddim": "#1f6fb4", "ancestral": "#c8500a"}
-SETTINGS = [*(f"{kind}-{steps}" for steps in (10, 25, 50, 100) for kind in KINDS), "ancestral-1000"]
+COLOURS = dict(zip(KINDS, ("#1f6fb4", "#c8500a", "#2a9d3a", "#8a4fbf", "#9a7b00", "#c2307a", "#5a5a5a"), strict=True))
+SETTINGS = [*(f"{kind}-{most}" for most in (10, 25, 50, 100) for kind in ("ddim", "ancestral")), "ancestral-1000"]
 RECORD = MEASURED / "samplers.json"
 ALT = "Frechet distance, precision and recall against images per second, by sampler and number of steps"
 NOTES = (
@@ -50,72 +38,14 @@ NOTES = (
 )
 
 
-class Setting(NamedTuple):
-    """Kind of sampler, a key of KINDS, and its number of steps."""
-
-    kind: str
-    steps: int
-
-    @property
-    def sampler(self) -> Sampler:
-        return KINDS[self.kind](steps=self.steps)
-
-
-def parse_setting(name: str) -> Setting:
-    """Parses a setting such as ddim-50 or ancestral-1000.
-
-    Raises:
-        ArgumentTypeError: The name is not of this form.
-    """
-    found = re.fullmatch(rf"({'|'.join(KINDS)})-([1-9]\d*)", name)
-    if found is None:
-        raise argparse.ArgumentTypeError(
-            f"{name} is not a sampler with its number of steps, such as {' or '.join(SETTINGS[-2:])}"
-        )
-    return Setting(found[1], int(found[2]))
-
-
-class TimedSamples:
-    """Batches of images that a sampler draws, each with the class None, as `score` takes them.
-
-    Args:
-        model: Diffusion model.
-        sampler: Sampler to draw with.
-        count: Number of images.
-        bf16: Run the network in bfloat16.
-    """
-
-    def __init__(self, model: DDPM, sampler: Sampler, count: int, bf16: bool) -> None:
-        self.model = model
-        self.sampler = sampler
-        self.count = count
-        self.bf16 = bf16
-        self.seconds: list[float] = []
-        """Seconds per image, for each batch."""
-
-    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
-        model = self.model
-        for noisy in model.process.sample_noise(self.count, model.image_shape).split(BATCH):
-            start = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                images = model.sample_with(self.sampler, noisy, model.sample_labels(len(noisy), None))
-            self.seconds.append((time.perf_counter() - start) / len(noisy))
-            yield images, None
-
-
-def score_with_speed(classifier: EvaluationClassifier, data: ImageDataModule, images: TimedSamples) -> dict[str, float]:
-    """Returns the scores of the images and the key `images_per_second`."""
-    scores = score(classifier, data, images)
-    return scores | {"images_per_second": 1 / statistics.median(images.seconds)}
-
-
 def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]) -> Figure:
-    """Draws quality against speed: a line for each sampler, whose points are labelled with their numbers of steps."""
+    """Draws quality against speed: a line for each sampler, whose points are labelled with their evaluations."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for kind, colour in COLOURS.items():
+    for kind in dict.fromkeys(setting.kind for setting in scores):
+        colour = COLOURS[kind]
         of_kind = sorted((setting, values) for setting, values in scores.items() if setting.kind == kind)
-        steps = [setting.steps for setting, _ in of_kind]
+        evaluations = [setting.evaluations for setting, _ in of_kind]
         speed = [values["images_per_second"] for _, values in of_kind]
         for axes, measure, style in (
             (left, "frechet_classifier", "o-"),
@@ -125,7 +55,7 @@ def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, flo
             values = [values[measure] for _, values in of_kind]
             label = NAMES[kind] if axes is left else f"{measure}, {NAMES[kind]}"
             axes.plot(speed, values, style, color=colour, label=label, ms=4)
-            for x, y, count in zip(speed, values, steps, strict=True) if style == "o-" else ():
+            for x, y, count in zip(speed, values, evaluations, strict=True) if style == "o-" else ():
                 axes.annotate(str(count), (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8, color=colour)
     left.axhline(floor["frechet_classifier"], color="grey", lw=0.8, ls=":", label="real images")
     left.set_yscale("log")
@@ -133,7 +63,7 @@ def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, flo
     right.set(ylabel="share", title="precision and recall; higher is better")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xlabel("images per second; the numbers are steps")
+        axes.set_xlabel("images per second; the numbers are evaluations of the network")
         axes.margins(x=0.12)
         for side in (axes.xaxis, *([axes.yaxis] if axes is left else [])):
             side.set_major_formatter("{x:g}")
@@ -144,23 +74,31 @@ def chart(scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, flo
 
 
 def as_record(
-    setting: dict[str, Any], scores: Mapping[Setting, Mapping[str, float]], floor: Mapping[str, float]
+    setting: dict[str, Any],
+    process: NoiseProcess,
+    scores: Mapping[Setting, Mapping[str, float]],
+    floor: Mapping[str, float],
 ) -> Record:
-    """Returns what was measured, each setting as a run, sorted by sampler and number of steps."""
+    """Returns what was measured, each setting as a run, sorted by sampler and number of evaluations."""
 
-    def run(name: str, config: dict[str, Any], values: Mapping[str, float]) -> Run:
+    def run(name: str, config: dict[str, Any], values: Mapping[str, float], facts: dict[str, Any]) -> Run:
         metrics = {metric: values[score] for score, metric in SCORES.items()}
-        facts = {"images/s": values["images_per_second"]} if "images_per_second" in values else {}
         return Run("", name, FINISHED, config, metrics, facts)
 
-    order = sorted(scores, key=lambda setting: (list(KINDS).index(setting.kind), setting.steps))
-    named = [(f"{s.kind}-{s.steps}", {"sampler": NAMES[s.kind], "steps": s.steps}, scores[s]) for s in order]
-    return Record(setting, [run(*entry) for entry in named], run(REAL, {}, floor))
+    runs = []
+    for one in sorted(scores, key=lambda one: (list(KINDS).index(one.kind), one.evaluations)):
+        sampler = one.sampler(process)
+        facts: dict[str, Any] = {"images/s": scores[one]["images_per_second"]}
+        if (evaluations := sampler.evaluations(process)) != sampler.steps:
+            facts["evaluations"] = evaluations
+        runs.append(run(str(one), {"sampler": NAMES[one.kind], "steps": sampler.steps}, scores[one], facts))
+    return Record(setting, runs, run(REAL, {}, floor, {}))
 
 
 def section(record: Record) -> str:
     """Returns the table, the picture and the notes."""
-    table = scores_table(record.runs, ("sampler", "steps"), SCORES, ["images/s"])
+    facts = [name for name in ("evaluations", "images/s") if any(name in run.facts for run in record.runs)]
+    table = scores_table(record.runs, ("sampler", "steps"), SCORES, facts)
     floor = distance_text(record.reference.metrics[SCORES["frechet_classifier"]])
     notes = wrap_text(NOTES.format(**record.setting, floor=floor))
     return f"{table}\n\n![{ALT}]({PICTURE})\n\n{notes}"
@@ -168,31 +106,8 @@ def section(record: Record) -> str:
 
 def main() -> None:
     parser = make_parser(__doc__, data=True)
-    parser.add_argument("--run", default=RUN, help="run of the diffusion model, below --root (default: %(default)s)")
-    parser.add_argument(
-        "--count",
-        type=int,
-        default=2000,
-        help=f"samples of each setting, more than {NEIGHBOURS} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--samplers",
-        type=parse_setting,
-        nargs="+",
-        default=[parse_setting(name) for name in SETTINGS],
-        metavar="SAMPLER-STEPS",
-        help=f"settings to compare (default: {' '.join(SETTINGS)})",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["32-true", "bf16-mixed"],
-        default="32-true",
-        help="precision of the network (default: %(default)s)",
-    )
-    parser.add_argument("--write", action="store_true", help="write the table of docs/results.md and its picture")
-    parser.add_argument(
-        "--recorded", action="store_true", help=f"write the table again from {RECORD.name}, without the run"
-    )
+    parser.add_argument("--run", default=DDPM_RUN, help="run of the model, below --root (default: %(default)s)")
+    add_options(parser, SETTINGS)
     args = parser.parse_args()
     check_docs()
     if args.recorded:
@@ -201,26 +116,13 @@ def main() -> None:
     torch.set_num_threads(1)
     data = MNISTDataModule(str(args.data_root), seed=0)
     classifier = evaluation_classifier(data, args.root)
-    checkpoint = args.root / args.run / "checkpoints" / "best.ckpt"
-    if not checkpoint.is_file():
-        command = fit_command("ddpm_mnist", BF16, "--run.name default")
-        raise UsageError(f"there is no {checkpoint}; train the model: `{command}`")
-    model = load_measured(checkpoint, classifier)
-    if not isinstance(model, DDPM):
-        raise UsageError(f"{checkpoint} holds a {type(model).__name__}, not a DDPM")
-    prefix = f"{args.run} {fingerprint(checkpoint)} by {fingerprint(default_classifier(data, args.root))}"
-    scores = {}
-    for setting in args.samplers:
-        images = TimedSamples(model, setting.sampler, args.count, args.precision == "bf16-mixed")
-        key = f"{prefix}: {args.count} by {setting.kind}-{setting.steps} in {args.precision}"
-        measure = partial(score_with_speed, classifier, data, images)
-        scores[setting] = cached(args.root / "samplers.json", key, measure)
-        print(f"{setting.kind}-{setting.steps}: {scores[setting]}", file=sys.stderr, flush=True)
-    train = data.examples("train", args.count)[0]
-    floor = score(classifier, data, ((images, None) for images in train.split(BATCH)))
+    model = load_model(args.root, args.run, classifier)
+    measured = Measured(data, classifier, args.root, args.count, args.precision)
+    scores = {setting: measured.scores(args.run, model, setting) for setting in args.samplers}
+    floor = measured.floor()
     precision = {"32-true": "float32"}.get(args.precision, args.precision)
     setting = {"count": args.count, "run": args.run, "precision": precision, "batch": BATCH, "machine": machine()}
-    record = as_record(setting, scores, floor)
+    record = as_record(setting, model.process, scores, floor)
     print(section(record))
     if args.write:
         picture = render(chart(scores, floor))

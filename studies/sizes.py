@@ -47,6 +47,7 @@ from lit_models.common.generators import (
     ResNetGenerator,
 )
 from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from studies.command import run_command
 from studies.page import DOCS, check_docs, replace_section
@@ -114,6 +115,7 @@ class Row:
 NETWORKS = (MLPNetworks, StridedNetworks, ResidualNetworks, EfficientNetNetworks)
 NAMED = [
     *(Row("VAE", {"networks": networks()}) for networks in NETWORKS),
+    *(Row("VQVAE", {"quantizer": quantizer}) for quantizer in (VectorQuantizer(), FiniteScalarQuantizer())),
     Row("DenoisingAutoencoder", {"corruption": GaussianNoise()}),
     *(
         Row("GAN", {"generator": generator, "discriminator": discriminator})
@@ -186,7 +188,8 @@ def table(cells: Callable[[Row, tuple[int, int, int]], str] = cell) -> str:
     """Returns the table of all models and sizes."""
     head = ["Model", *(" x ".join(map(str, shape[1:])) for shape in SHAPES)]
     rows = [[name(row), *(cells(row, shape) for shape in SHAPES)] for row in ROWS]
-    return markdown(Grid("", list(map(Text, head)), [list(map(Text, row)) for row in rows], []))
+    table = markdown(Grid("", list(map(Text, head)), [list(map(Text, row)) for row in rows], []))
+    return table.replace("\\`", "`")  # names of classes stand as code
 
 
 def main() -> None:

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 import train
-from lit_models import Classifier
+from lit_models import VAE, VQVAE, Classifier, FlowMatching
+from lit_models.common.map_networks import MapNetworks
+from lit_models.common.noise_predictors import MLPNoisePredictor
+from lit_models.common.quantizers import VectorQuantizer
 from studies.page import RESULTS
 from tests.helpers import fit, saved, small_autoencoder, write_images
 from tests.studies.test_pages import anchors
@@ -45,6 +48,20 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
     args = [f"--config={path}", *small]
     if "DDPM" in path.read_text():
         args.append("--model.bound_draws=1")
+    if "importance_samples" in path.read_text():
+        args.append("--model.importance_samples=2")
+    if "ODELikelihood" in path.read_text():
+        args += ["--model.likelihood.num_images=2", "--model.likelihood.solver=Euler"]
+        args.append("--model.likelihood.solver.steps=1")
+    if "Reflow" in path.read_text():
+        first = saved(FlowMatching(MLPNoisePredictor((4,))), tmp_path / "first.ckpt")
+        args += [f"--model.coupling.checkpoint={first}", "--model.coupling.num_pairs=20"]
+    if "tokenizer:" in path.read_text():
+        shape = (3, 64, 64) if "ImageFolderDataModule" in path.read_text() else (1, 28, 28)
+        vqvae = VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3), image_shape=shape)
+        args.append(f"--model.tokenizer={saved(vqvae, tmp_path / 'vqvae.ckpt')}")
+    if "GatedPixelCNN" in path.read_text():
+        args += ["--model.network.width=4", "--data.batch_size=5"]
     if "class_path: GLO" in path.read_text():
         args.append("--model.encode_steps=2")
     if "Probe" in path.read_text():
@@ -52,6 +69,10 @@ def test_a_config_fits(path: Path, data_root: Path, photos: Path, encoder_checkp
         args += [f"--model.encoder_checkpoint={encoder}", f"--model.latent_dim={CODE_WIDTH}"]
     else:
         args.append("--trainer.limit_val_batches=1")
+    if "    autoencoder:" in path.read_text():
+        shape = (1, 28, 28) if "mnist" in path.stem else (3, 32, 32) if "cifar10" in path.stem else (3, 64, 64)
+        autoencoder = VAE(98 if shape[1] == 28 else 256, networks=MapNetworks(2, 4), image_shape=shape)
+        args.append(f"--model.autoencoder={saved(autoencoder, tmp_path / 'autoencoder.ckpt')}")
     if "ClassifierFeatures" in path.read_text():
         shape = (3, 32, 32) if "CIFAR10" in path.read_text() else (1, 28, 28)
         classifier = saved(Classifier(channels=(4,), feature_dim=8, image_shape=shape), tmp_path / "classifier.ckpt")

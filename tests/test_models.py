@@ -1,5 +1,6 @@
 """The table of models, and what holds for every one of them."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,22 +21,29 @@ from datamodules import (
 from lit_models import (
     ACGAN,
     DDPM,
+    EDM,
     GAN,
     GLO,
     SRGAN,
     VAE,
+    VAEGAN,
+    VQVAE,
     WAE,
+    AdversarialAutoencoder,
     AngleProbe,
     AnomalyDetector,
     Autoencoder,
+    AutoregressiveModel,
     Classifier,
     ConditionalGAN,
     ContractiveAutoencoder,
     CycleGAN,
     DenoisingAutoencoder,
     FeatureInversion,
+    FlowMatching,
     GenerativeModule,
     Glow,
+    InfoGAN,
     LinearAutoencoder,
     Pix2Pix,
     PoolingAutoencoder,
@@ -47,6 +55,7 @@ from lit_models import (
     TextureSynthesis,
 )
 from lit_models.common.adversarial import AdversarialBase, AdversarialRecipe
+from lit_models.common.autoregressive_networks import CausalTransformer, GatedPixelCNN
 from lit_models.common.capabilities import (
     Decodes,
     Encodes,
@@ -56,9 +65,11 @@ from lit_models.common.capabilities import (
     HasOptimizedImages,
     Reconstructs,
     Samples,
+    Tokenizes,
     Translates,
 )
 from lit_models.common.corruptions import ColoredBlob, LaplaceNoise
+from lit_models.common.couplings import OptimalTransport
 from lit_models.common.diffusion_base import DiffusionBase
 from lit_models.common.discriminators import (
     ACGANDiscriminator,
@@ -69,6 +80,8 @@ from lit_models.common.discriminators import (
     R3GANDiscriminator,
     ResNetDiscriminator,
 )
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
 from lit_models.common.encoder_decoders import EfficientNetNetworks, MLPNetworks, ResidualNetworks, StridedNetworks
 from lit_models.common.generators import (
     ACGANGenerator,
@@ -79,17 +92,25 @@ from lit_models.common.generators import (
     R3GANGenerator,
     ResNetGenerator,
 )
-from lit_models.common.latent_distributions import GumbelSoftmax, Joint
+from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint
 from lit_models.common.latent_gan import LatentGAN
+from lit_models.common.learned_posteriors import FlowPosterior
+from lit_models.common.learned_priors import FlowPrior, VampPrior
 from lit_models.common.map_networks import MapNetworks
-from lit_models.common.noise_predictors import UNet
+from lit_models.common.noise_paths import KarrasPath, VariancePreservingPath
+from lit_models.common.noise_predictors import MLPNoisePredictor, UNet
 from lit_models.common.noise_schedules import CosineSchedule
 from lit_models.common.objectives import Hinge, Minimax, NonSaturating, Relativistic, Wasserstein
+from lit_models.common.ode_likelihood import ODELikelihood
+from lit_models.common.ode_samplers import Euler, Heun
 from lit_models.common.perceptual import VGGFeatures
 from lit_models.common.priors import Mixture, Uniform
+from lit_models.common.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from lit_models.common.samplers import DDIM, Ancestral
+from lit_models.common.times import LogitNormalTimes, UniformTimes
 from lit_models.common.translators import ConvTranslator, ResNetTranslator, UNetTranslator
 from lit_models.common.upscalers import SRResNet
+from lit_models.common.vae_objectives import ImportanceWeighted, TotalCorrelation
 from tests.lit_models.pairs import ColoredPairsOfDigits, HalfDigits, NoisyDigits, QuarterDigits, RecoloredDigits
 
 
@@ -102,8 +123,8 @@ class Row:
 
     def build(self, encoder: Path) -> GenerativeModule:
         seed_everything(0, verbose=False)
-        extra = {"encoder_checkpoint": str(encoder)} if self.needs_encoder else {}
-        return self.make(**self.arguments, **extra)
+        option = "autoencoder" if self.make in (DDPM, EDM) else "encoder_checkpoint"
+        return self.make(**self.arguments, **({option: str(encoder)} if self.needs_encoder else {}))
 
 
 class TurnedDigits(DigitsDataModule):
@@ -197,6 +218,31 @@ MODELS = {
             "likelihood": "laplace",
         },
     ),
+    "vqvae": Row(VQVAE, {"networks": MapNetworks(2, 4), "quantizer": VectorQuantizer(16, 3)}),
+    "vqvae_of_scalars": Row(
+        VQVAE, {"networks": MapNetworks(1, 4), "quantizer": FiniteScalarQuantizer((4, 3)), "likelihood": "laplace"}
+    ),
+    "vae_importance_weighted": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(FlowPosterior("affine", 1, (8,)), FlowPrior("spline", 1, (8,))),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(3, 1),
+        },
+    ),
+    "vae_vamp_prior": Row(
+        VAE,
+        {
+            "latent_dim": 2,
+            "latent_distribution": Gaussian(prior=VampPrior(4)),
+            "networks": MLPNetworks((16,)),
+            "objective": ImportanceWeighted(2),
+        },
+    ),
+    "vae_total_correlation": Row(
+        VAE, {"latent_dim": 2, "networks": MLPNetworks((16,)), "objective": TotalCorrelation(sampling="stratified")}
+    ),
     "gan": Row(GAN, {**SMALL_GAN, "recipe": EMA}),
     "gan_packed": Row(
         GAN,
@@ -261,6 +307,24 @@ MODELS = {
             "discriminator": ACGANDiscriminator(0.1),
             "image_shape": (1, 28, 28),
         },
+    ),
+    "adversarial_autoencoder": Row(
+        AdversarialAutoencoder,
+        {
+            "latent_dim": 2,
+            "networks": MLPNetworks((16,)),
+            "discriminator_dims": (8,),
+            "objective": Relativistic(),
+            "prior": Mixture(3),
+            "recipe": AdversarialRecipe(ema_decay=0.9, r1=0.1),
+        },
+    ),
+    "infogan": Row(
+        InfoGAN,
+        {**SMALL_GAN, "categories": 3, "variables": 2, "learned_std": True, "hidden_dim": 8, "recipe": EMA},
+    ),
+    "vaegan": Row(
+        VAEGAN, {**SMALL_GAN, "encoder": SMALL_NETWORKS, "discriminator": DCGANDiscriminator(4), "recipe": EMA}
     ),
     "cyclegan": Row(CycleGAN, {**SMALL_CYCLE, "pool_size": 50}, data=RecoloredDigits),
     "cyclegan_alternating": Row(
@@ -334,6 +398,24 @@ MODELS = {
     ),
     "glow": Row(Glow, {"steps": 2, "width": 6, "lr_schedule": "one_cycle"}),
     "glow_plain": Row(Glow, {"levels": 1, "steps": 2, "width": 4, "lu": False, "temperature": 0.7}),
+    "autoregressive_pixels": Row(
+        AutoregressiveModel,
+        {
+            "network": GatedPixelCNN(4, 2, dropout=0.1),
+            "values": 2,
+            "conditional": True,
+            "ema_decay": 0.9,
+            "lr_schedule": "one_cycle",
+        },
+    ),
+    "autoregressive_tokens": Row(
+        AutoregressiveModel,
+        {
+            "network": CausalTransformer(8, 1, 2, 0.1),
+            "tokenizer": "gone.ckpt",
+            "tokenizer_config": json.dumps(VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3)).model_config()),
+        },
+    ),
     "ddpm": Row(DDPM, {"network": UNet(8, attention=8, patch_size=2), "num_steps": 30, "sampler": DDIM(3)}),
     "ddpm_conditional": Row(
         DDPM,
@@ -349,6 +431,28 @@ MODELS = {
             "lr_schedule": "one_cycle",
         },
     ),
+    "ddpm_latent": Row(
+        DDPM,
+        {"network": MLPNoisePredictor((8,)), "num_steps": 30, "sampler": DDIM(3), "conditional": True},
+        needs_encoder=True,
+    ),
+    "edm": Row(EDM, {"network": UNet((8, 8), patch_size=2), "sampler": EDMSampler(2)}),
+    "edm_latent": Row(
+        EDM,
+        {
+            "network": MLPNoisePredictor((8,)),
+            "prediction": "noise",
+            "path": KarrasPath(sigma_max=20.0),
+            "times": UniformTimes(),
+            "data_std": 0.7,
+            "sampler": DPMSolver(3, 3, stochastic=True),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
+            "lr_schedule": "one_cycle",
+        },
+        needs_encoder=True,
+    ),
     "score_model": Row(ScoreModel, {"network": UNet((8, 8), patch_size=2), "num_levels": 3}),
     "score_model_sliced": Row(
         ScoreModel,
@@ -358,6 +462,20 @@ MODELS = {
             "objective": "sliced",
             "ema_decay": 0.0,
             "sampler": DDIM(2),
+        },
+    ),
+    "flow_matching": Row(FlowMatching, {"network": UNet((8, 8), patch_size=2), "sampler": Heun(2)}),
+    "flow_matching_conditional": Row(
+        FlowMatching,
+        {
+            "network": UNet((8,), attention=False, patch_size=4),
+            "path": VariancePreservingPath(),
+            "times": LogitNormalTimes(),
+            "coupling": OptimalTransport(),
+            "likelihood": ODELikelihood(Euler(1), num_images=10),
+            "conditional": True,
+            "guidance_scale": 0.5,
+            "ema_decay": 0.0,
         },
     ),
     "texture_synthesis": Row(TextureSynthesis, SMALL_PICTURES, data=SmallTextures),
@@ -434,6 +552,12 @@ def losses_of(model: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
         return {
             "discriminator.": model.discriminator_terms(*batch, *translations),
             "generator.": model.generator_terms(*batch),
+        }
+    if isinstance(model, VAEGAN):
+        return {
+            "discriminator.": model.discriminator_terms(*model.discriminator_step_inputs(batch)),
+            "generator.decoder.": model.generator_terms(*model.generator_step_inputs(batch)),
+            "generator.encoder.": model.encoder_terms(batch[0]),
         }
     if isinstance(model, GLO):
         model.table.initialize(len(batch[0]))
@@ -519,6 +643,11 @@ def test_methods_return_what_their_protocols_say(row: Row, encoder_checkpoint: P
             assert model.decode(model.encode(x)).shape == x.shape
         if isinstance(model, HasCodeMaps):
             assert model.encode(x).shape[1] == math.prod(model.code_shape)
+        if isinstance(model, Tokenizes):
+            tokens = model.tokenize(x)
+            assert tokens.shape == (5, *model.token_shape) and tokens.dtype == torch.int64
+            assert tokens.min() >= 0 and tokens.max() < model.codebook_size
+            assert torch.equal(model.detokenize(tokens), model.reconstruct(x))
         for made in ([model.reconstruct(x)] if isinstance(model, Reconstructs) else []) + (
             [model.sample(5)] if isinstance(model, Samples) else []
         ):

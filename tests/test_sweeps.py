@@ -18,7 +18,9 @@ import train
 from genlab.runs.folder import read_summary
 from genlab.sweep.engine import Engine, Options
 from genlab.sweep.parser import load_definition
-from lit_models import Classifier, PoolingAutoencoder
+from lit_models import VQVAE, Classifier, PoolingAutoencoder
+from lit_models.common.map_networks import MapNetworks
+from lit_models.common.quantizers import VectorQuantizer
 from tests import HANG_SECONDS, preloaded, wait_for
 from tests.helpers import saved
 
@@ -47,6 +49,9 @@ def replacements(folder: Path, args: list[str]) -> list[str]:
         extra.append(f"--model.prior.codes={folder / 'codes.npz'}")
     if "generator_checkpoint=runs" in " ".join(args):
         extra.append(f"--model.generator_checkpoint={saved(PoolingAutoencoder(), folder / 'pooling.ckpt')}")
+    if any("autoregressivemodel_mnist" in arg for arg in args):
+        vqvae = VQVAE(MapNetworks(2, 4), VectorQuantizer(8, 3))
+        extra.append(f"--model.tokenizer={saved(vqvae, folder / 'vqvae.ckpt')}")
     if any("srgan" in arg for arg in args):
         classifier = folder / "classifier_mnist" / "default" / "checkpoints" / "best.ckpt"
         extra.append(f"--model.perceptual.checkpoint={classifier}")
@@ -105,8 +110,10 @@ def test_every_value_parses_and_the_metric_is_logged(
         extra += ["--quality.val_images=50", "--quality.batch_size=50", "--data.batch_size=20"]
         if "probe" in " ".join(args):
             extra += [f"--model.encoder_checkpoint={encoder_checkpoint}", "--model.latent_dim=3"]
-        if definition.name in ("ddpm", "score"):
+        if definition.name in ("ddpm", "score", "flow_matching", "edm"):
             extra.append("--model.network.channels=[8, 8]")  # each sample takes many evaluations
+        if definition.metric == "test/nll" and "configs/vae" in " ".join(args):
+            extra.append("--model.importance_samples=2")
         if "efficientnet" in " ".join(args):
             extra.append(f"--model.networks.weights={efficientnet_weights(tmp_path)}")
         extra += replacements(tmp_path, args)

@@ -2,6 +2,7 @@ from genlab.callbacks.active_units import ActiveUnits
 from genlab.callbacks.angle_predictions import AnglePredictions
 from genlab.callbacks.anomaly_scores import AnomalyScores
 from genlab.callbacks.category_combinations import CategoryCombinations
+from genlab.callbacks.category_match import CategoryMatch
 from genlab.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from genlab.callbacks.class_grid import ClassGrid
 from genlab.callbacks.collapse_alarm import CollapseAlarm
@@ -41,6 +42,7 @@ __all__ = [
     "AnomalyScores",
     "BestCheckpoint",
     "CategoryCombinations",
+    "CategoryMatch",
     "ClassGrid",
     "CollapseAlarm",
     "ColorControl",

@@ -17,8 +17,8 @@ class LatentTraversals(PictureCallback):
     """Saves media/traversals.png: images decoded from one code of which a single dimension changes along each row.
 
     A real number goes from -3 to 3 standard deviations around its mean over test images. Rows are sorted by falling
-    standard deviation: a dimension that carries no information has almost none. A categorical variable takes each of
-    its categories.
+    standard deviation: a dimension that carries no information has almost none. A dimension that is equal in all codes,
+    such as the noise that an InfoGAN does not infer, has no row. A categorical variable takes each of its categories.
 
     Args:
         max_rows: Largest number of rows of real numbers, and of categorical variables; 0 for no picture.
@@ -39,17 +39,20 @@ class LatentTraversals(PictureCallback):
             return
         codes = encode_test_images(trainer, pl_module, self.num_images)
         example = codes[self.example % len(codes)]
+        deviation = codes.std(dim=0, correction=0)
         pictures = []
         for block in latent_blocks(pl_module, codes.shape[1]):
-            if block.kind == "continuous":
-                pictures.append(self._numbers(pl_module, codes, example, block))
-            else:
+            if block.kind == "categorical":
                 pictures.append(self._categories(pl_module, example, block))
-        save_picture(trainer, "traversals", join_pictures(pictures, vertical=True))
+            elif deviation[block.start : block.stop].any():
+                pictures.append(self._numbers(pl_module, codes, example, block))
+        if pictures:
+            save_picture(trainer, "traversals", join_pictures(pictures, vertical=True))
 
     def _numbers(self, model: Any, codes: Tensor, example: Tensor, block: LatentBlock) -> Image.Image:
         deviation = codes.std(dim=0, correction=0)
-        rows = block.start + deviation[block.start : block.stop].argsort(descending=True)[: self.max_rows]
+        own = deviation[block.start : block.stop]
+        rows = block.start + own.argsort(descending=True)[: min(self.max_rows, int((own != 0).sum()))]
         traversals = traverse_dimensions(example, codes.mean(dim=0), deviation, rows, self.steps)
         grid = image_grid(decode_all(model, traversals), self.steps)
         offsets = torch.linspace(-3, 3, self.steps).tolist()

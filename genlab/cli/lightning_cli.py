@@ -51,7 +51,7 @@ from genlab.runs.wandb_checkpoints import (
 )
 from genlab.runs.wandb_variables import check_variables, keys_swept_by_agent
 from genlab.yaml_files import LOADER
-from lit_models.common.checkpoints import load_weights, some
+from lit_models.common.checkpoints import load_weights, some, take_embedded_configs
 from lit_models.common.component import drop_initial_weights
 from lit_models.common.module import GenerativeModule
 
@@ -193,6 +193,7 @@ class GenlabCLI(LightningCLI):
         self.checkpoint = self._checkpoint()
         if self.checkpoint is not None:
             drop_initial_weights(config[self.subcommand].model)
+            take_embedded_configs(config[self.subcommand].model, Path(self.checkpoint))
         self._download_checkpoints(config[self.subcommand])
         try:
             self.config_init = self._build(config)

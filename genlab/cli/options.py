@@ -30,6 +30,7 @@ MEASURES = {
     "stability": callbacks.LossStability,
     "alarm": callbacks.CollapseAlarm,
     "active_units": callbacks.ActiveUnits,
+    "category_match": callbacks.CategoryMatch,
     "color_control": callbacks.ColorControl,
     "principal_subspace": callbacks.PrincipalSubspace,
 }

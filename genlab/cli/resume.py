@@ -22,6 +22,8 @@ from lit_models.common.module import GenerativeModule
 FIXED = (
     "model",
     "model.encoder_checkpoint",
+    "model.tokenizer",
+    "model.autoencoder",
     "data",
     "data.seed",
     "data.val_size",

@@ -1,3 +1,4 @@
+from genlab.metrics.category_accuracy import CategoryAccuracy
 from genlab.metrics.color import ColorAgreement, ColorCount, foreground_hue, hue_distance
 from genlab.metrics.density_coverage import DensityCoverage, ManifoldDensityCoverage
 from genlab.metrics.frechet import FrechetDistance
@@ -12,6 +13,7 @@ from genlab.metrics.two_sample import permutation_test
 
 __all__ = [
     "SSIM_WINDOW",
+    "CategoryAccuracy",
     "ColorAgreement",
     "ColorCount",
     "Correlation",

@@ -166,10 +166,16 @@ def parser(prog: str = "sample.py") -> SampleParser:
     how = made.add_argument_group("how it is sampled")
     how.add_argument(
         "--sampler",
-        choices=("DDIM", "Ancestral", "AnnealedLangevin"),
-        help="Sampler of a diffusion or score model (default: that of the model).",
+        choices=(
+            *("DDIM", "Ancestral", "AnnealedLangevin", "EDMSampler", "DPMSolver"),
+            *("Euler", "Midpoint", "Heun", "AdaptiveODE"),
+        ),
+        help="Sampler of a model from noise (default: that of the model). The last four are for\n"
+        "models of continuous time.",
     )
-    how.add_argument("--sampler-steps", type=positive, metavar="N", help="Noise levels that the sampler goes through.")
+    how.add_argument(
+        "--sampler-steps", type=positive, metavar="N", help="Steps or noise levels that the sampler goes through."
+    )
     how.add_argument(
         "--guidance-scale",
         type=argument_types.not_negative,
@@ -180,7 +186,8 @@ def parser(prog: str = "sample.py") -> SampleParser:
         "--temperature",
         type=argument_types.not_negative,
         metavar="T",
-        help="Factor on the standard deviation of a flow's latent codes; 1 is the prior.",
+        help="Factor on the standard deviation of a flow's latent codes, 1 being the prior; or the temperature of an"
+        " autoregressive model.",
     )
     label = made.add_argument_group("labels")
     label.add_argument(

@@ -1,11 +1,21 @@
 """Options of sampling that are not fixed by the weights of a model."""
 
+import inspect
 from typing import Any
 
 from genlab.runs.errors import UsageError
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
+from lit_models.common.ode_samplers import AdaptiveODE, Euler, Heun, Midpoint
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
-SAMPLERS: dict[str, type[Sampler]] = {sampler.__name__: sampler for sampler in (DDIM, Ancestral, AnnealedLangevin)}
+SAMPLERS: dict[str, type[Sampler]] = {
+    sampler.__name__: sampler
+    for sampler in (
+        *(DDIM, Ancestral, AnnealedLangevin, EDMSampler, DPMSolver),
+        *(Euler, Midpoint, Heun, AdaptiveODE),
+    )
+}
 
 
 def override_sampling(
@@ -20,8 +30,8 @@ def override_sampling(
     Args:
         model: A trained model.
         sampler: Name of the sampler of a diffusion model, a key of `SAMPLERS`.
-        sampler_steps: Number of noise levels that the sampler goes through. By default, another sampler goes through
-            all levels, and the model's own through as many as before.
+        sampler_steps: Number of steps or noise levels that the sampler goes through. By default, the model's own goes
+            through as many as before, and another sampler through its usual number.
         guidance_scale: Weight of classifier-free guidance towards the class.
         temperature: Standard deviation of a flow's latent codes.
 
@@ -33,9 +43,13 @@ def override_sampling(
         if not isinstance(own, Sampler):
             raise UsageError(f"{name} has no sampler; leave --sampler and --sampler-steps out")
         chosen = SAMPLERS[sampler] if sampler is not None else type(own)
-        options = own.as_config()["init_args"] if chosen is type(own) else {"steps": None}
+        options = own.as_config()["init_args"] if chosen is type(own) else {}
+        if sampler_steps is not None:
+            if "steps" not in inspect.signature(chosen).parameters:
+                raise UsageError(f"{chosen.__name__} chooses its steps itself; leave --sampler-steps out")
+            options["steps"] = sampler_steps
         try:
-            model.sampler = chosen(**{**options, "steps": sampler_steps or options["steps"]})
+            model.sampler = chosen(**options)
             model.sampler.check(model.process)
         except ValueError as error:
             raise UsageError(str(error)) from None

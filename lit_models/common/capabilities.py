@@ -4,8 +4,9 @@ Callbacks, metrics and sample.py ask for a protocol, by `isinstance(model, Sampl
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -152,6 +153,22 @@ def refuse_label(model: object, label: int | None) -> None:
     """
     if label is not None:
         raise ValueError(f"{type(model).__name__} was trained without labels and cannot be asked for class {label}")
+
+
+def class_labels(model: Any, n: int, label: int | None) -> Tensor | None:
+    """Labels of n images, int64, n: all `label`, or random ones; None for a model without classes.
+
+    Raises:
+        ValueError: the model has no such class.
+    """
+    if model.num_classes is None:
+        refuse_label(model, label)
+        return None
+    if label is None:
+        return torch.randint(model.num_classes, (n,), device=model.device)
+    if not 0 <= label < model.num_classes:
+        raise ValueError(f"there is no class {label}; the classes are 0 to {model.num_classes - 1}")
+    return torch.full((n,), label, device=model.device)
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning import LightningModule
 from lightning.pytorch.cli import instantiate_module
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
@@ -120,6 +120,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint["state_dict"], dict):
         raise CheckpointError(f"{path} is damaged: its state_dict holds no weights; train that model again")
     return checkpoint
+
+
+def take_embedded_configs(config: Namespace, path: Path) -> None:
+    """Sets the descriptions of other models within a model, in its config, to what its checkpoint says, in place.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    names = getattr(imported_class(config.class_path, LightningModule), "embedded_configs", ())
+    held = read_checkpoint(path).get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {}) if names else {}
+    for name in names:
+        setattr(config.init_args, name, held.get(name))
 
 
 def load_weights(model: LightningModule, path: Path, strict: bool) -> list[str]:

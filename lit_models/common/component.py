@@ -20,7 +20,8 @@ class Component:
     def as_config(self) -> dict[str, Any]:
         """Class and arguments as in a config file, with the arguments that set initial weights replaced by None."""
         arguments = inspect.signature(type(self)).parameters
-        init_args = {name: None if name in self.initial_weights else getattr(self, name) for name in arguments}
+        values = {name: None if name in self.initial_weights else getattr(self, name) for name in arguments}
+        init_args = {name: v.as_config() if isinstance(v, Component) else v for name, v in values.items()}
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": init_args}
 
 

@@ -1,5 +1,6 @@
 """Base class of models that generate images from noise, one noise level after another."""
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,12 +9,14 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_models.common.capabilities import check_num_classes, refuse_label
+from lit_models.common.capabilities import check_num_classes, class_labels
 from lit_models.common.ema import check_ema_precision, ema_copy, update_ema
+from lit_models.common.latent_space import DataSpace, LatentSpace, data_space
 from lit_models.common.module import GenerativeModule, ImageShape
 from lit_models.common.noise_predictors import NoisePredictor
 from lit_models.common.noise_process import Denoised, Level, NoiseProcess
 from lit_models.common.predictions import Prediction, denoised
+from lit_models.common.pretrained_encoder import numbers_of
 from lit_models.common.samplers import Sampler
 from lit_models.losses.classification import class_of
 
@@ -21,12 +24,18 @@ from lit_models.losses.classification import class_of
 class DiffusionBase(GenerativeModule):
     """Base of models with a network that predicts what is in noisy images, and a sampler that uses it.
 
+    With an `autoencoder` these images are its codes (`LatentSpace`). Networks, noise and samplers then have the shape
+    of a code. What others see, such as `sample`, are images.
+
     If `ema_decay` is positive, the exponential moving average (EMA) of the network's weights is validated, tested and
     sampled. The network may run in half precision. The arithmetic around it stays in single precision, because the
     lowest noise levels change an image by less than half precision resolves.
     """
 
+    embedded_configs = ("autoencoder_config",)
     process: NoiseProcess
+    space: DataSpace
+    """The space of x_0, images with pixels in [-1, 1] or codes; x_0 and x_t are N x C x H x W of `space.shape`."""
     network: nn.Module
     ema_network: nn.Module | None
     sampler: Sampler
@@ -68,6 +77,8 @@ class DiffusionBase(GenerativeModule):
         sampler: Sampler,
         ema_decay: float,
         image_shape: ImageShape,
+        autoencoder: str | None = None,
+        autoencoder_config: str | None = None,
     ) -> None:
         """Builds the networks; a constructor calls it after `save_hyperparameters`.
 
@@ -77,9 +88,12 @@ class DiffusionBase(GenerativeModule):
             sampler: Sampler that `sample` uses.
             ema_decay: Decay of the EMA of the weights; 0 for no EMA.
             image_shape: Channels, height, width.
+            autoencoder: Checkpoint of the autoencoder of a latent model; None or "none" for a model of pixels.
+            autoencoder_config: Hyper-parameters of the autoencoder, as JSON, instead of the checkpoint.
 
         Raises:
             ValueError: the arguments are out of range or do not fit together.
+            CheckpointError: the autoencoder cannot be used.
         """
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; it must be in [0, 1)")
@@ -88,8 +102,18 @@ class DiffusionBase(GenerativeModule):
         self.sampler = sampler
         self.ema_decay = ema_decay
         self.image_shape = image_shape
-        self.network = network.build(image_shape, self.num_classes)
+        self.space = data_space(image_shape, autoencoder, autoencoder_config, process.data_std or 1.0)
+        self.network = network.build(self.space.shape, self.num_classes)
         self.ema_network = ema_copy(self.network) if ema_decay else None
+
+    def require_pixels(self, what: str) -> None:
+        """Refuses what has a meaning for pixels alone.
+
+        Raises:
+            ValueError: the model is one of codes.
+        """
+        if isinstance(self.space, LatentSpace):
+            raise ValueError(f"{what} needs a model of pixels, and this one learns codes; use --model.autoencoder none")
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -127,7 +151,7 @@ class DiffusionBase(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int, label: int | None = None) -> Tensor:
         """Generates n images with `sampler`, of class `label`, or of random classes if the model has classes."""
-        noise = self.process.sample_noise(n, self.image_shape)
+        noise = self.process.sample_noise(n, self.space.shape)
         return self.sample_with(self.sampler, noise, self.sample_labels(n, label))
 
     def sample_labels(self, n: int, label: int | None) -> Tensor | None:
@@ -136,22 +160,25 @@ class DiffusionBase(GenerativeModule):
         Raises:
             ValueError: the model has no such class.
         """
-        if self.num_classes is None:
-            refuse_label(self, label)
-            return None
-        if label is None:
-            return torch.randint(self.num_classes, (n,), device=self.device)
-        if not 0 <= label < self.num_classes:
-            raise ValueError(f"there is no class {label}; the classes are 0 to {self.num_classes - 1}")
-        return torch.full((n,), label, device=self.device)
+        return class_labels(self, n, label)
 
     @torch.no_grad()
     def sample_with(self, sampler: Sampler, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Generates images in [0, 1] from noise with a sampler: N x C x H x W -> N x C x H x W."""
-        clean = sampler.sample(self.process, lambda x, level: self.denoise(x, level, labels), noisy)
-        return to_unit(clean).clamp(0, 1)
+        """Generates images in [0, 1] from x_t at the highest noise level: N x `space.shape` -> N x C x H x W."""
+        return self.space.decode(self.sample_clean(sampler, noisy, labels))
+
+    @torch.no_grad()
+    def sample_clean(self, sampler: Sampler, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Generates x_0 from x_t at the highest noise level, N x `space.shape` each. Codes are never clipped."""
+        if isinstance(self.space, LatentSpace):
+            sampler = sampler.without_clip()
+        return sampler.sample(self.process, lambda x, level: self.denoise(x, level, labels), noisy)
 
     # Training.
+
+    def on_train_start(self) -> None:
+        if isinstance(self.space, LatentSpace):
+            self.space.start(self.trainer.train_dataloader, self.trainer.world_size)
 
     def training_labels(self, batch: tuple[Tensor, Tensor]) -> Tensor | None:
         """Labels of a batch, int64, N; in training, a fraction of them is replaced by "any class"."""
@@ -173,15 +200,14 @@ class DiffusionBase(GenerativeModule):
         if self.ema_network is not None:
             update_ema(self.ema_network, self.network, self.ema_decay, self.trainer.global_step + 1)
 
+    def derived_config(self) -> dict[str, Any]:
+        """Numeric hyper-parameters of the autoencoder, such as autoencoder.latent_dim, by which runs can be grouped."""
+        return numbers_of("autoencoder", self.space.config) if isinstance(self.space, LatentSpace) else {}
 
-def to_signed(images: Tensor) -> Tensor:
-    """Maps pixels from [0, 1] to [-1, 1], float32."""
-    return 2 * images.float() - 1
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Maps pixels from [-1, 1] to [0, 1]."""
-    return (images + 1) / 2
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if isinstance(self.space, LatentSpace):
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["autoencoder_config"] = json.dumps(self.space.config)
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

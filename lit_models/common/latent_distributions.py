@@ -1,71 +1,63 @@
-"""Distributions of the code of a VAE: posterior, prior, and the divergence between them."""
+"""Distributions of the code of a VAE, to be injected into it: posterior, prior, and the divergence between them."""
 
 import math
-from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_models.common.capabilities import LatentBlock
-from lit_models.common.component import Component
-
-
-class LatentDistribution(Component, ABC):
-    """Posterior q(z|x), whose parameters the encoder computes, prior p(z), and KL(q || p).
-
-    `d` is the model's `latent_dim`. `params` are the encoder's outputs, N x P, where P is the sum of `param_dims(d)`.
-    Codes are N x code_dim.
-    """
-
-    @abstractmethod
-    def param_dims(self, d: int) -> list[int]:
-        """Widths of the groups of parameters. A separate encoder computes each group."""
-
-    @abstractmethod
-    def latent_blocks(self, d: int) -> list[LatentBlock]:
-        """Meaning of the columns of a code."""
-
-    @abstractmethod
-    def kl(self, params: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats, summed over the dimensions of the code: N."""
-
-    @abstractmethod
-    def rsample(self, params: Tensor, step: Tensor) -> Tensor:
-        """Draws differentiably from q(z|x) after `step` optimizer steps: N x code_dim."""
-
-    @abstractmethod
-    def sample_with_log_ratio(self, params: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Draws k exact samples of q(z|x), k x N x code_dim, and returns log p(z) - log q(z|x) of each, k x N."""
-
-    @abstractmethod
-    def mode(self, params: Tensor) -> Tensor:
-        """Mode of q(z|x), means and most probable categories: N x code_dim.
-
-        It is differentiable: the gradient of a one-hot code is that of the probabilities.
-        """
-
-    @abstractmethod
-    def sample_prior(self, n: int, d: int, device: torch.device) -> Tensor:
-        """Draws n samples of p(z), n x code_dim."""
-
-    def code_dim(self, d: int) -> int:
-        """Width of a code."""
-        return self.latent_blocks(d)[-1].stop
+from lit_models.common.code_distributions import (
+    CodeDistribution,
+    GaussianPosterior,
+    LatentDistribution,
+    LearnedGaussian,
+)
+from lit_models.common.learned_posteriors import FlowPosterior
+from lit_models.common.learned_priors import LearnedPrior, VampPrior
+from lit_models.common.module import ImageShape
+from lit_models.common.priors import Normal
 
 
 class Gaussian(LatentDistribution):
     """q = N(mu, diag(sigma^2)), p = N(0, I); z = mu + sigma eps (Kingma and Welling 2013, arXiv 1312.6114).
 
-    KL = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2), their appendix B. Parameters: d means, d log-variances.
+    KL = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2), their appendix B. Parameters: d means, d log-variances. With a
+    posterior or a prior that has parameters, the divergence is log q(z|x) - log p(z) at one draw z.
+
+    Args:
+        posterior: What makes a richer posterior out of the Gaussian; by default it stays Gaussian.
+        prior: Normal, which is N(0, I) and the default, or a learned prior.
+
+    Raises:
+        ValueError: the prior is a mixture of Gaussian posteriors, and the posterior is not Gaussian.
 
     Examples:
         >>> Gaussian().kl(torch.zeros(2, 6))
         tensor([0., 0.])
     """
 
+    def __init__(self, posterior: FlowPosterior | None = None, prior: Normal | LearnedPrior | None = None) -> None:
+        if posterior is not None and isinstance(prior, VampPrior):
+            raise ValueError("VampPrior is a mixture of Gaussian posteriors: leave out posterior, or give FlowPrior")
+        self.posterior = posterior
+        self.prior = prior
+
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether the posterior is Gaussian and the prior N(0, I), so that nothing but the encoder has parameters."""
+        return self.posterior is None and not isinstance(self.prior, LearnedPrior)
+
+    def build(self, d: int, encoder: nn.Module, image_shape: ImageShape) -> CodeDistribution:
+        if self.in_closed_form:
+            return self
+        learned = self.prior if isinstance(self.prior, LearnedPrior) else None
+        prior = learned.build(d, encoder, image_shape) if learned else Normal().build(d)
+        flow = None if self.posterior is None else self.posterior.build(d)
+        return LearnedGaussian(GaussianPosterior(d, flow), prior)
+
     def param_dims(self, d: int) -> list[int]:
-        return [2 * d]
+        return [2 * d + (0 if self.posterior is None else self.posterior.context(d))]
 
     def latent_blocks(self, d: int) -> list[LatentBlock]:
         return [LatentBlock("continuous", 0, d)]

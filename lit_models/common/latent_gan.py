@@ -42,8 +42,11 @@ class LatentGAN(AdversarialBase):
         """
         self.hparams["prior"] = prior  # a checkpoint then records it without its initial weights
         self.prior = prior.build(latent_dim)
-        # Its buffers are equal in all processes, and DDP need not send thousands of codes before every step.
-        self._ddp_params_and_buffers_to_ignore = [f"prior.{name}" for name, _ in self.prior.named_buffers()]
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """The prior's buffers, which are equal in all processes: DDP need not send thousands of codes at every step."""
+        return [f"prior.{name}" for name, _ in self.prior.named_buffers()]
 
     def on_fit_start(self) -> None:
         """Prints which layers of the generator were loaded from a checkpoint."""

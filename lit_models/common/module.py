@@ -44,11 +44,14 @@ class GenerativeModule(LightningModule, ABC):
         2
     """
 
-    monitor: ClassVar[tuple[str, Literal["min", "max"]] | None] = None
+    monitor: tuple[str, Literal["min", "max"]] | None = None
     """Metric that chooses the best checkpoint, and its better direction. None: the last weights are the best."""
 
     initial_weights: ClassVar[tuple[str, ...]] = ()
     """Constructor arguments that only set initial weights. They are None when a checkpoint brings the weights."""
+
+    embedded_configs: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that describe, as JSON, another model whose weights are part of this model's checkpoint."""
 
     lr_schedule: LRSchedule = "constant"
     """Learning-rate schedule: constant, or one cycle over the whole training."""

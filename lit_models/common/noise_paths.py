@@ -69,8 +69,7 @@ class VariancePreservingPath(NoisePath):
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        angle = math.pi / 2 * t
-        return angle.cos(), angle.sin()
+        return (math.pi / 2 * (1 - t)).sin(), (math.pi / 2 * t).sin()  # a sine is exactly 0 at 0
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         angle = math.pi / 2 * t

@@ -14,14 +14,14 @@ from lit_models.networks.unet import ConditionalUNet
 
 
 class NoisePredictor(Component, ABC):
-    """Builds a network that predicts the noise e in x_t = a_t x_0 + s_t e."""
+    """Builds a network that predicts the noise e in x_t = a_t x_0 + s_t e, or what else a model lets it predict."""
 
     @abstractmethod
     def build(self, image_shape: Sequence[int], num_classes: int | None = None) -> nn.Module:
-        """Builds the network: (noisy images, noise levels, labels) -> noise in the images, N x C x H x W.
+        """Builds the network: (noisy images, noise levels, labels) -> prediction, N x C x H x W.
 
-        Noisy images are N x C x H x W; levels are N, in (0, 1]. Labels are int64, N; the label `num_classes` stands for
-        any class. Without classes there are no labels.
+        Noisy images are N x C x H x W; levels are N, in [-2, 2]. Labels are int64, N; the label `num_classes` stands
+        for any class. Without classes there are no labels.
 
         Raises:
             ValueError: the network cannot take images of that size.

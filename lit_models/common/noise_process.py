@@ -178,6 +178,13 @@ class ContinuousProcess(NoiseProcess):
         alpha, sigma, alpha_rate, sigma_rate = (x.item() for x in (*self.path.alpha_sigma(t), *self.path.rates(t)))
         return Level(time, alpha, sigma, alpha_rate, sigma_rate)
 
+    def input_std(self, level: Level[float]) -> tuple[float, float]:
+        """Deviation of x_t by which inputs of a network are scaled, and its derivative by time; 1 if they are not."""
+        if self.data_std is None:
+            return 1.0, 0.0
+        std = math.hypot(self.data_std * level.alpha, level.sigma)
+        return std, (self.data_std**2 * level.alpha * level.alpha_rate + level.sigma * level.sigma_rate) / std
+
     def levels(self, count: int | None) -> list[Level[float]]:
         if count is None:
             raise ValueError("a model of continuous time has no end of noise levels: give the sampler's steps")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from lit_models.common.capabilities import Encodes, HasBackbone
 from lit_models.common.checkpoints import CheckpointError, article
 from lit_models.common.module import GenerativeModule, ImageShape
+
+NO_CHECKPOINT = "none"
+"""Value of an option that names a checkpoint for none, for sweeps, which cannot send null."""
 
 
 class PretrainedEncoder(NamedTuple):
@@ -39,8 +43,7 @@ def load_encoder(
     Raises:
         CheckpointError: the checkpoint is missing or damaged, has no encoder, or does not fit.
     """
-    path = resolve_checkpoint_path(checkpoint, latent_dim)
-    model = GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(path)
+    path, model = load_pretrained(checkpoint, latent_dim, config)
     if not isinstance(model, Encodes | HasBackbone):
         raise CheckpointError(
             f"{path} holds {article(type(model).__name__)}, which has no encoder; give another checkpoint"
@@ -60,6 +63,7 @@ class PretrainedEncoderBase(GenerativeModule):
     loading it does not need the encoder's checkpoint.
     """
 
+    embedded_configs = ("encoder_config",)
     encoder: nn.Module
 
     def setup_encoder(
@@ -129,11 +133,32 @@ class PretrainedEncoderBase(GenerativeModule):
 
     def derived_config(self) -> dict[str, Any]:
         """Numeric hyper-parameters of the encoder, such as encoder.depth, by which runs can be grouped."""
-        return {f"encoder.{k}": v for k, v in self.encoder_config.items() if isinstance(v, int | float)}
+        return numbers_of("encoder", self.encoder_config)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]["encoder_config"] = json.dumps(self.encoder_config)
+
+
+def load_pretrained(checkpoint: str, latent_dim: int | None, config: str | None) -> tuple[Path, GenerativeModule]:
+    """The path of a checkpoint and the model in it, or an untrained one if `config` is given; as in `load_encoder`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    path = resolve_checkpoint_path(checkpoint, latent_dim)
+    return path, GenerativeModule.from_config(json.loads(config)) if config else GenerativeModule.load(path)
+
+
+def numbers_of(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Numeric hyper-parameters of a model, as `<name>.<hyper-parameter>`."""
+    return {f"{name}.{k}": v for k, v in config.items() if isinstance(v, int | float)}
+
+
+def refuse_image_shape(path: Path, part: str, image_shape: ImageShape) -> CheckpointError:
+    """The error of a checkpoint whose encoder or autoencoder takes images of another shape."""
+    shape = " x ".join(map(str, image_shape))
+    return CheckpointError(f"{path} has {part} that cannot take images of {shape}, those of the data")
 
 
 def resolve_checkpoint_path(path: str, latent_dim: int | None) -> Path:
@@ -154,5 +179,4 @@ def _code_width(encoder: nn.Module, image_shape: ImageShape, path: Path) -> int:
     try:
         return encoder(torch.zeros(1, *image_shape)).shape[1]
     except RuntimeError:
-        shape = " x ".join(map(str, image_shape))
-        raise CheckpointError(f"{path} has an encoder that cannot take images of {shape}, those of the data") from None
+        raise refuse_image_shape(path, "an encoder", image_shape) from None

@@ -1,8 +1,8 @@
-"""Distributions of a generator's code z: the modules that priors build."""
+"""Distributions of a code z: the modules that priors build."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ CHUNK_SIZE = 256
 
 
 class PriorDistribution(nn.Module, ABC):
-    """Distribution of z in `dim` dimensions. All it needs is in its buffers, so that a checkpoint contains it.
+    """Distribution of z in `dim` dimensions. All it needs is in the model's weights, so that a checkpoint contains it.
 
     Args:
         dim: Number of dimensions.
@@ -42,6 +42,9 @@ class PriorDistribution(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no density")
 
+    def initialize(self, training_images: Callable[[int], Tensor]) -> None:
+        """Sets initial values that depend on the data, once, with a function that returns n training images."""
+
     def uniform(self, *shape: int) -> Tensor:
         """Uniform draws in [0, 1), float32."""
         return torch.rand(shape, device=self.device, dtype=torch.float32)
@@ -58,7 +61,7 @@ class NormalDistribution(PriorDistribution):
         return self.normal(n, self.dim)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return _normal_log_prob(z.square().sum(dim=1), self.dim)
+        return normal_log_prob(z.square().sum(dim=1), self.dim)
 
 
 class UniformDistribution(PriorDistribution):
@@ -98,7 +101,7 @@ class MixtureDistribution(PriorDistribution):
 
     def log_prob(self, z: Tensor) -> Tensor:
         squares = ((z[:, None] - self.centers) / self.std).square().sum(dim=2)  # (N, K)
-        each = _normal_log_prob(squares, self.dim) - self.dim * math.log(self.std)
+        each = normal_log_prob(squares, self.dim) - self.dim * math.log(self.std)
         return each.logsumexp(dim=1) - math.log(len(self.centers))
 
 
@@ -172,12 +175,12 @@ class EmpiricalDistribution(PriorDistribution):
             raise NotImplementedError("Empirical has no density if a column of the codes is constant")
         codes = self.codes / width
         log_probs = [
-            _normal_log_prob(torch.cdist(rows, codes, compute_mode="donot_use_mm_for_euclid_dist").square(), self.dim)
+            normal_log_prob(torch.cdist(rows, codes, compute_mode="donot_use_mm_for_euclid_dist").square(), self.dim)
             for rows in (z / width).split(CHUNK_SIZE)  # (CHUNK_SIZE, M)
         ]
         return torch.cat([each.logsumexp(dim=1) for each in log_probs]) - math.log(len(codes)) - width.log().sum()
 
 
-def _normal_log_prob(squares: Tensor, dim: int) -> Tensor:
+def normal_log_prob(squares: Tensor, dim: int) -> Tensor:
     """Log-density of N(0, I) in `dim` dimensions at points of these squared norms."""
     return -0.5 * squares - 0.5 * dim * math.log(2 * math.pi)

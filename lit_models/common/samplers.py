@@ -1,9 +1,10 @@
 """Samplers that turn noise into images step by step, to be injected into a diffusion or score model."""
 
+import copy
 import itertools
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -60,6 +61,14 @@ class Sampler(Component, ABC):
             20
         """
         return len(self.levels(process)) - 1
+
+    def without_clip(self) -> Self:
+        """The sampler that does not clip the predicted x_0, which is in [-1, 1] for pixels and anywhere for codes."""
+        if not getattr(self, "clip", False):
+            return self
+        sampler = copy.copy(self)
+        vars(sampler)["clip"] = False
+        return sampler
 
 
 def check_steps(steps: int | None) -> None:

@@ -50,7 +50,7 @@ def spaced_levels(process: NoiseProcess, count: int | None, spacing: Spacing) ->
         else:
             ratio = high ** (1 - share) * low**share
         levels[k] = process.level_of_ratio(ratio)
-    if len({level.time for level in levels}) < len(levels):
+    if len({level.time for level in levels[:-1]}) < count:
         raise ValueError(
             f"the model has fewer than {count} different noise levels with spacing {spacing}: use fewer steps of the"
             " sampler, or spacing time"

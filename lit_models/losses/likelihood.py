@@ -1,4 +1,4 @@
-"""Log-likelihood of an image given the output of a decoder."""
+"""Log-likelihood of an image given the output of a decoder, and the likelihood of 8-bit images under a density."""
 
 import math
 from typing import Literal
@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LikelihoodKind = Literal["bernoulli", "gaussian", "laplace"]
+BITS = 8
+"""Bits of a pixel value."""
 
 
 def log_likelihood(kind: LikelihoodKind, logits: Tensor, images: Tensor, scale: float = 1.0) -> Tensor:
@@ -35,3 +37,19 @@ def log_likelihood(kind: LikelihoodKind, logits: Tensor, images: Tensor, scale: 
     else:
         pixels = -(images - logits.sigmoid()).abs() / scale - math.log(2 * scale)
     return torch.flatten(pixels, 1).sum(dim=1)
+
+
+def dequantise(images: Tensor, noise: Tensor | float) -> Tensor:
+    """y = (255 x + noise) / 256 of 8-bit images x in [0, 1], N x C x H x W, with noise uniform in [0, 1).
+
+    Theis et al. 2015, arXiv 1511.01844, section 3.1: with it, the density of y is a bound of the probability of x.
+    """
+    return ((2**BITS - 1) * images + noise) / 2**BITS
+
+
+def bits_per_dim(log_prob: Tensor, dim: int) -> Tensor:
+    """Upper bound of -log2 P(x) / dim from log p(y) in nats of a dequantised image y of `dim` pixel values.
+
+    A value of x has the probability of a bin of y of width 1 / 256.
+    """
+    return BITS - log_prob / (dim * math.log(2))

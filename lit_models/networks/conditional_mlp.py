@@ -26,6 +26,6 @@ class ConditionalMLP(nn.Module):
         self.layers = mlp([dim + 32, *hidden_dims, dim], "silu")
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """noisy: N x C x H x W; levels: N, in (0, 1]; labels: int64, N -> predicted noise, N x C x H x W."""
+        """noisy: N x C x H x W; levels: N, in [-2, 2]; labels: int64, N -> predicted noise, N x C x H x W."""
         embedding = self.embedding(levels, labels)
         return self.layers(torch.cat([noisy.flatten(1), embedding], dim=1)).view_as(noisy)

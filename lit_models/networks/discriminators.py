@@ -90,3 +90,24 @@ class AuxiliaryClassifierDiscriminator(nn.Module):
         """N x C x H x W -> logits of the source, N, and of the classes, N x K."""
         logits = self.head(self.features(images))
         return logits[:, 0], logits[:, 1:]
+
+
+class InformationDiscriminator(nn.Module):
+    """A logit for each image, real or generated, and parameters of a distribution Q of its code, on shared features.
+
+    Args:
+        features: Network from images to features, N x F.
+        head: Layer from features to one logit.
+        q_head: Network from features to the parameters of Q.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module, q_head: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.q_head = q_head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """N x C x H x W -> logits, N, and parameters of Q, N x P."""
+        features = self.features(images)
+        return self.head(features)[:, 0], self.q_head(features)

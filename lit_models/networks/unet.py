@@ -28,7 +28,7 @@ class NoiseLevelEmbedding(nn.Module):
         self.class_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, dim)
 
     def forward(self, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """levels: N, in (0, 1]; labels: int64, N -> N x dim."""
+        """levels: N, in [-2, 2]; labels: int64, N -> N x dim."""
         angles = levels.float()[:, None] * self.rates
         waves = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.linear_1.weight.dtype)
         embedding = self.linear_2(F.silu(self.linear_1(waves)))
@@ -156,7 +156,7 @@ class ConditionalUNet(nn.Module):
         )
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """noisy: N x C x H x W; levels: N, in (0, 1]; labels: int64, N -> predicted noise, N x C x H x W."""
+        """noisy: N x C x H x W; levels: N, in [-2, 2]; labels: int64, N -> predicted noise, N x C x H x W."""
         embedding = self.embedding(levels, labels)
         x = self.conv_in(self.fold(noisy))
         skips = [x]

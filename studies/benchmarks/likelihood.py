@@ -1,10 +1,11 @@
-"""The wall time of training DDPM and Glow by `train.py fit` with logging against a bare PyTorch loop.
+"""The wall time of training by `train.py fit` against a bare loop: DDPM, Glow, an autoregressive model.
 
 python -m studies.benchmarks.likelihood --root data
 
 Both use the networks, batch sizes, optimizers and schedules of the configs. The bare loop trains copies of the networks
 on the same batches and is written from the papers: noising, mean squared error and EMA of DDPM; dequantisation,
-likelihood, gradient clipping and initialisation of the actnorms of Glow. Both alternate in one process, as in
+likelihood, gradient clipping and initialisation of the actnorms of Glow; cross-entropy of black and white pixels of the
+autoregressive model. Both alternate in one process, as in
 studies/benchmarks/overhead.py. An epoch has `--steps` batches, without validation and pictures.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim.lr_scheduler import OneCycleLR
 
 from studies.benchmarks.overhead import Epoch, epoch_of
@@ -84,7 +85,30 @@ def glow(module: Any, total: int, autocast: Autocast) -> Step:
     return step
 
 
-MODELS: dict[str, Callable[[Any, int, Autocast], Step]] = {"DDPM": ddpm, "Glow": glow}
+def autoregressive(module: Any, total: int, autocast: Autocast) -> Step:
+    network: nn.Module = copy.deepcopy(module.network).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    schedule = OneCycleLR(optimizer, 3e-3, total_steps=total)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        values = images.long()
+        with autocast():
+            logits = network(values)
+        loss = cross_entropy(logits.flatten(0, 3).float(), values.flatten(), reduction="sum") / len(images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+    return step
+
+
+MODELS: dict[str, Callable[[Any, int, Autocast], Step]] = {
+    "DDPM": ddpm,
+    "Glow": glow,
+    "AutoregressiveModel": autoregressive,
+}
+CONFIGS = {"DDPM": "ddpm_mnist", "Glow": "glow_mnist", "AutoregressiveModel": "autoregressivemodel_binarized_mnist"}
 
 
 def bare_loop(trainer: Trainer, model: str, options: argparse.Namespace) -> Epoch:
@@ -97,7 +121,7 @@ def bare_loop(trainer: Trainer, model: str, options: argparse.Namespace) -> Epoc
 
 
 def report(model: str, options: argparse.Namespace) -> None:
-    fit = [f"--config=configs/{model.lower()}_mnist.yaml", "--trainer.limit_test_batches=1"]
+    fit = [f"--config=configs/{CONFIGS[model]}.yaml", "--trainer.limit_test_batches=1"]
     fit += [f"--trainer.precision={options.precision}", f"--data.batch_size={BATCH}"]
     report_speed(model, options, lambda trainer: bare_loop(trainer, model, options), fit, BATCH)
 

@@ -1,8 +1,9 @@
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -16,6 +17,7 @@ from lit_models.common.diffusion import discretised_log_likelihood
 from lit_models.common.noise_predictors import MLPNoisePredictor, NoisePredictor, UNet
 from lit_models.common.noise_process import posterior
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule
+from lit_models.common.predictions import Prediction
 from lit_models.common.samplers import DDIM, Ancestral
 from lit_models.networks.unet import NoiseLevelEmbedding, ResidualBlock, SelfAttention
 from tests.helpers import fit, stop_at
@@ -102,16 +104,28 @@ def test_the_variational_loss_is_the_bound_in_bits_per_dimension():
 
 
 class _Knowing(nn.Module):
-    """The expected noise where every pixel is 0 or 1, each half of the time: x_0 = tanh(a x_t / s^2) in [-1, 1]."""
+    """What is expected where every pixel is 0 or 1, each half of the time, or `point`; `off` is an error of the image.
 
-    def __init__(self, model: DDPM) -> None:
+    The expected x_0 of such pixels is tanh(a x_t / s^2).
+    """
+
+    def __init__(self, model: DDPM, point: float | None = None, off: float = 0.0) -> None:
         super().__init__()
-        self.process = model.process
+        self.process, self.prediction, self.point, self.off = model.process, model.prediction, point, off
 
     def forward(self, noisy: Tensor, levels: Tensor, labels: Tensor | None = None) -> Tensor:
         t = (levels * self.process.num_steps).round().long()
         a, s = (table[t].view(-1, 1, 1, 1) for table in (self.process.signal, self.process.noise))
-        return (noisy - a * (a * noisy / s.square()).tanh()) / s
+        image = (a * noisy / s.square()).tanh() if self.point is None else torch.full_like(noisy, self.point)
+        image = image + self.off
+        noise = (noisy - a * image) / s
+        return {
+            "noise": noise,
+            "image": image,
+            "velocity": a * noise - s * image,
+            "score": -noise / s,
+            "preconditioned": s * image - a * noise,
+        }[self.prediction]
 
 
 def test_the_bound_of_an_exact_network_is_near_the_entropy():
@@ -125,6 +139,35 @@ def test_the_bound_of_an_exact_network_is_near_the_entropy():
     outside = -math.log2(norm.cdf(1 / 255 / 0.01))
     assert error < 0.02 and bits.mean().item() - outside == pytest.approx(1, abs=0.02 + error)
     assert bits.mean().item() > 1 - error
+
+
+KINDS: list[Prediction] = ["noise", "image", "velocity", "score", "preconditioned"]
+
+
+@pytest.mark.parametrize("objective", ["simple", "variational"])
+def test_the_bound_does_not_depend_on_what_the_network_predicts(objective: Literal["simple", "variational"]):
+    found = {}
+    for kind in KINDS:
+        model = model_of(num_steps=20, ema_decay=0.0, prediction=kind, objective=objective)
+        model.network = _Knowing(model, off=0.1)
+        torch.manual_seed(3)
+        images = torch.randint(0, 2, (40, *SHAPE)).float()
+        found[kind] = model.log_prob(images)
+        if objective == "variational":
+            found[kind] = found[kind] + model.train().loss_terms((images, labels(40)))["loss"].detach()
+        torch.testing.assert_close(found[kind], found["noise"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_simple_loss_is_the_error_of_what_the_network_predicts(kind: Prediction):
+    """All images are one point, and the predicted image is off by 0.1, x_t being known: the noise is off by 0.1 a/s."""
+    model = model_of(prediction=kind).train()
+    model.network = _Knowing(model, point=-1.0, off=0.1)
+    a, s = np.array(model.process.a[1:]), np.array(model.process.s[1:])
+    errors = {"image": 0.1, "velocity": 0.1 * (a**2 / s + s), "preconditioned": 0.1 * (s + a**2 / s)}
+    expected = np.mean(np.square(errors.get(kind, 0.1 * a / s)))  # that of the score is weighted by s^2
+    loss = model.loss_terms((torch.zeros(10, *SHAPE), labels(10)))["loss"]  # each of the ten timesteps once
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_ema_is_updated_and_generates_the_images(tmp_path: Path):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datamodules import DigitsDataModule
 from lit_models import Glow
 from lit_models.common.module import GenerativeModule
-from lit_models.glow import dequantise
+from lit_models.losses.likelihood import dequantise
 from lit_models.networks.flows import (
     ActNormConv1x1,
     AffineCoupling,

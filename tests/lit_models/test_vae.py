@@ -9,6 +9,8 @@ from datamodules import DigitsDataModule
 from lit_models import GenerativeModule
 from lit_models.common.encoder_decoders import MLPNetworks, StridedNetworks
 from lit_models.common.latent_distributions import Gaussian, GumbelSoftmax, Joint
+from lit_models.common.learned_posteriors import FlowPosterior
+from lit_models.common.learned_priors import FlowPrior, VampPrior
 from lit_models.losses.likelihood import log_likelihood
 from lit_models.vae import VAE
 
@@ -141,7 +143,16 @@ def test_components_are_rebuilt_from_a_checkpoint(tmp_path):
         assert torch.equal(loaded.encode(x), model.eval().encode(x))
 
 
-@pytest.mark.parametrize("distribution", [Gaussian(), GumbelSoftmax(3), Joint(3)])
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Gaussian(),
+        GumbelSoftmax(3),
+        Joint(3),
+        Gaussian(FlowPosterior("spline", 1, (8,)), FlowPrior(maps=1)),
+        Gaussian(prior=VampPrior(4, "random")),
+    ],
+)
 def test_weights_of_half_precision_do(distribution):
     model, x = (
         vae(latent_distribution=distribution, importance_samples=2).to(torch.bfloat16),

@@ -20,12 +20,12 @@ PLACES = ("folder", "file")
 """Options of data modules for which the fingerprint of the data stands, if the run recorded it."""
 OBJECTIVE_OPTIONS = (
     *("objective", "loss", "beta", "regularization", "kernel", "likelihood", "likelihood_scale", "prior", "recipe"),
-    *("corruption", "perceptual", "features", "content_maps", "style_maps", "tv_beta"),
+    *("gamma", "corruption", "perceptual", "features", "content_maps", "style_maps", "tv_beta"),
     *("noise_schedule", "num_levels", "num_steps"),
 )
 """Options of models that change what the training loss means, beside those whose names end in `_weight`."""
 NOISE_OPTIONS = ("noise_schedule", "num_levels", "num_steps")
-MEASURES = ("translation", "color_control", "principal_subspace", "active_units")
+MEASURES = ("translation", "color_control", "principal_subspace", "active_units", "category_match")
 """Groups of options that change how a run is measured, beside `quality`."""
 
 
@@ -72,6 +72,9 @@ METRICS: dict[str, Metric] = {
     "reconstruction": Metric("lower", "nats", LIKELIHOOD),
     "kl": Metric("lower", "nats", LIKELIHOOD),
     "mmd": Metric("lower", "", OBJECTIVE),
+    "commitment": Metric("lower", "", OBJECTIVE),
+    "perplexity": Metric(None, "codes", OBJECTIVE),
+    "usage": Metric(None, "", OBJECTIVE),
     "nll": Metric("lower", "nats", LIKELIHOOD),
     "bits_per_dim": Metric("lower", "bits", DATA),
     "log_prob": Metric("higher", "nats", DATA),
@@ -109,6 +112,7 @@ METRICS: dict[str, Metric] = {
     "abs_correlation": Metric("lower", "", DATA),
     "abs_correlation_full": Metric("lower", "", DATA),
     "active_units": Metric(None, "dimensions", DATA),
+    "category_accuracy": Metric("higher", "", DATA),
     "principal_angle": Metric("lower", "degrees", DATA),
     "mse_pca": Metric(None, "", DATA),
     "loss_d": Metric(None, "", OBJECTIVE),
@@ -117,6 +121,10 @@ METRICS: dict[str, Metric] = {
     "d_fake": Metric(None, "", OBJECTIVE),
     "grad_norm_d": Metric(None, "", OBJECTIVE),
     "grad_norm_g": Metric(None, "", OBJECTIVE),
+    "loss_e": Metric(None, "", OBJECTIVE),
+    "feature_loss": Metric("lower", "", OBJECTIVE),
+    "info_categorical": Metric("higher", "nats", OBJECTIVE),
+    "info_continuous": Metric("higher", "nats", OBJECTIVE),
     "loss_d_std": Metric("lower", "", OBJECTIVE),
     "loss_g_std": Metric("lower", "", OBJECTIVE),
     "feature_error": Metric("lower", "", OBJECTIVE),
@@ -166,8 +174,7 @@ def scope_key(scope: Scope, split: str, config: Mapping[str, Any], facts: Mappin
     if scope is CLASSIFIER:
         key += (facts.get("classifier"), _text(config.get("quality.neighbours")))
     if scope is LIKELIHOOD:
-        own = _text(config.get("model.likelihood", config.get("model")))
-        key += (own, _text(config.get("model.likelihood_scale")))
+        key += tuple(_likelihood(config))
     if scope in (LEVELS, OBJECTIVE):
         options = NOISE_OPTIONS if scope is LEVELS else OBJECTIVE_OPTIONS
         weights = ("_weight",) if scope is OBJECTIVE else ()
@@ -186,6 +193,15 @@ def _measured_data(config: Mapping[str, Any], ignored: Collection[str]) -> Itera
     corrupted = "model.test_corruption" if config.get("model.test_corruption") else "model.corruption"
     for key in sorted(key for key in config if key == corrupted or key.startswith(f"{corrupted}.")):
         yield key.replace("test_corruption", "corruption"), _text(config[key])
+
+
+def _likelihood(config: Mapping[str, Any]) -> Iterator[str]:
+    """The options that say what a log-likelihood is of: the distribution or the values of pixels, or tokens."""
+    own = config.get("model.likelihood", config.get("model"))
+    binary = own == "bernoulli" or config.get("model.values") == 2
+    options = () if binary else ("model.likelihood_scale", "model.values", "model.tokenizer")
+    first = ("bernoulli" if binary else own, bool(config.get("model.conditional")))
+    yield from map(_text, (*first, *map(config.get, options)))
 
 
 def _limits(split: str, config: Mapping[str, Any]) -> Iterator[str]:

@@ -40,6 +40,12 @@ def test_no_mixture_for_categorical_codes(tmp_path: Path):
     assert [path.name for path in (tmp_path / "media").iterdir()] == ["samples.png"]
 
 
+def test_no_mixture_for_wide_codes(tmp_path: Path):
+    model = Painter(PLAIN, lambda codes: codes[:, :1].sigmoid())
+    SampleGrids(num_images=4, max_width=1).on_test_end(trainer(tmp_path, clusters()), model)  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "media").iterdir()] == ["samples.png"]
+
+
 def test_few_codes_have_few_components(tmp_path: Path):
     model = Painter(PLAIN, lambda codes: codes[:, :1].sigmoid())
     SampleGrids(num_images=4).on_test_end(trainer(tmp_path, clusters()[:3]), model)  # type: ignore[arg-type]

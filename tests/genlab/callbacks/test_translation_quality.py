@@ -234,7 +234,7 @@ def test_a_given_classifier_measures_images_without_classes(data_root: Path, tmp
 
 def test_hint_without_a_classifier(data: RecoloredMNISTDataModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     unasked = Identity()
-    unasked.monitor = None  # type: ignore[misc]
+    unasked.monitor = None
     assert not prepared(tmp_path, unasked, data).measures
     assert not prepared(tmp_path, Identity(), data, num_images=0).measures
     assert capsys.readouterr().out == ""

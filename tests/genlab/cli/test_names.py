@@ -89,7 +89,7 @@ GAN = ["fit", "--model=GAN", "--data=MNISTDataModule"]
         (["sweep", "rnu", "quickstart"], "there is no rnu; did you mean run?"),
         (["sweep", "run", "quickstart", "--overide=a=1"], "there is no option --overide; did you mean --override?"),
         (["sample", "a.ckpt", "--guidence=1"], "there is no option --guidence; did you mean --guidance-scale?"),
-        (["sample", "a.ckpt", "--sampler=DIM"], "there is no DIM; choose from DDIM, Ancestral, AnnealedLangevin"),
+        (["sample", "a.ckpt", "--sampler=DIM"], "there is no DIM; did you mean DDIM?"),
         (["sample", "a.ckpt", "--data=MNIST"], "there is no checkpoint a.ckpt"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 import sweep
-from genlab.report.compare.comparability import METRICS, SCOPES, metric_of
+from genlab.report.compare.comparability import LIKELIHOOD, METRICS, SCOPES, metric_of, scope_key
 from genlab.report.compare.comparison import Question, compare
 from genlab.report.compare.interval import welch
 from genlab.report.compare.page_media import pictures_of, read_logged
@@ -105,6 +105,21 @@ def test_a_metric_by_which_nothing_compares_is_left_out_and_said(experiments: li
     table = one(experiments, where=["classifier!=" + "b" * 16, "model.latent_dim!=2"])
     assert [column.title for column in table.columns] == ["test/frechet_classifier"]
     assert any("left out" in note and "test/loss" in note and "objective" in note for note in table.notes)
+
+
+def test_nats_compare_where_they_are_of_the_same_values():
+    """Black and white pixels of a VAE and of an autoregressive model do; other levels, tokens and classes do not."""
+    configs: list[dict[str, Any]] = [
+        {"model": "VAE", "model.likelihood": "bernoulli", "model.likelihood_scale": 0.1},
+        {"model": "AutoregressiveModel", "model.values": 2, "model.conditional": False},
+        {"model": "VAE", "model.likelihood": "laplace", "model.likelihood_scale": 0.1},
+        {"model": "AutoregressiveModel", "model.values": 2, "model.conditional": True},
+        {"model": "AutoregressiveModel", "model.values": 16, "model.conditional": False},
+        {"model": "AutoregressiveModel", "model.tokenizer": "a.ckpt", "model.conditional": False},
+        {"model": "AutoregressiveModel", "model.tokenizer": "b.ckpt", "model.conditional": False},
+    ]
+    first, second, *others = (scope_key(LIKELIHOOD, "test", config, {}) for config in configs)
+    assert first == second and len({first, *others}) == 6
 
 
 def test_repeated_seeds_and_missing_values_are_counted_once(tmp_path: Path):

@@ -25,12 +25,23 @@ from genlab.sampling.labels import PredictedLabels
 from genlab.sampling.output import captioned_grid, grid_by_class
 from genlab.sampling.run_data import training_data
 from genlab.sampling.sampler import CheckpointSampler
-from lit_models import DDPM, VAE, AngleProbe, Autoencoder, Classifier, ConditionalGAN, GenerativeModule, Probe
+from lit_models import (
+    DDPM,
+    VAE,
+    AngleProbe,
+    Autoencoder,
+    Classifier,
+    ConditionalGAN,
+    FlowMatching,
+    GenerativeModule,
+    Probe,
+)
 from lit_models.common.capabilities import LatentBlock
 from lit_models.common.discriminators import MLPDiscriminator
 from lit_models.common.generators import MLPGenerator
 from lit_models.common.latent_distributions import GumbelSoftmax, Joint
 from lit_models.common.noise_predictors import MLPNoisePredictor
+from lit_models.common.ode_samplers import Midpoint
 from lit_models.common.samplers import DDIM
 from tests.helpers import fit, saved
 
@@ -564,10 +575,12 @@ def test_a_sampler_and_its_steps_are_chosen(tmp_path: Path):
             "again": ["--sampler", "DDIM", "--sampler-steps", 2],
             "fewer": ["--sampler-steps", 1],
             "ancestral": ["--sampler", "Ancestral"],
+            "dpm": ["--sampler", "DPMSolver", "--sampler-steps", 3],
+            "edm": ["--sampler", "EDMSampler", "--sampler-steps", 3],
             "guided": ["--guidance-scale", 3],
         }.items()
     }
-    assert made["own"] == made["again"] and len(set(made.values())) == 4
+    assert made["own"] == made["again"] and len(set(made.values())) == 6
 
 
 @pytest.mark.parametrize(
@@ -587,3 +600,25 @@ def test_more_steps_than_levels_are_refused(tmp_path: Path, capsys: pytest.Captu
     path = saved(DDPM(MLPNoisePredictor((8,)), num_steps=30, sampler=DDIM(2)), tmp_path / "ddpm.ckpt")
     assert sample.main([str(path), f"--output={tmp_path / 'x.png'}", "--sampler-steps=31"]) == 2
     assert "a sampler of 31 steps needs as many timesteps, and the model has 30" in capsys.readouterr().err
+    assert sample.main([str(path), f"--output={tmp_path / 'x.png'}", "--sampler=Heun"]) == 2
+    assert "Heun needs a model of continuous time" in capsys.readouterr().err
+
+
+def test_samplers_of_continuous_time_are_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = FlowMatching(MLPNoisePredictor((8,)), sampler=Midpoint(2))
+    with torch.no_grad():
+        nn.init.normal_(model.ema_network.layers[-1].weight)
+    path = saved(model, tmp_path / "flow.ckpt")
+    made = {
+        name: run(path, "--count", 2, *options, output=tmp_path / f"{name}.png").read_bytes()
+        for name, options in {
+            "own": [],
+            "again": ["--sampler", "Midpoint", "--sampler-steps", 2],
+            "usual": ["--sampler", "DDIM"],
+            "adaptive": ["--sampler", "AdaptiveODE"],
+        }.items()
+    }
+    assert made["own"] == made["again"] and len(set(made.values())) == 3
+    options = ["--sampler=AdaptiveODE", "--sampler-steps=3"]
+    assert sample.main([str(path), f"--output={tmp_path / 'x.png'}", *options]) == 2
+    assert "AdaptiveODE chooses its steps itself; leave --sampler-steps out" in capsys.readouterr().err

@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from lit_models.common.diffusion import Diffusion, discretised_log_likelihood
-from lit_models.common.noise_process import Denoised, Denoiser, Level, posterior
+from lit_models.common.dpm_solver import DPMSolver
+from lit_models.common.edm_sampler import EDMSampler
+from lit_models.common.noise_paths import KarrasPath, LinearPath, NoisePath, VariancePreservingPath
+from lit_models.common.noise_process import ContinuousProcess, Denoised, Denoiser, Level, posterior
 from lit_models.common.noise_schedules import CosineSchedule, GeometricSchedule, LinearSchedule, NoiseSchedule
 from lit_models.common.samplers import DDIM, Ancestral, AnnealedLangevin, Sampler
 
@@ -172,7 +175,7 @@ def test_small_probabilities_have_a_finite_gradient():
 # Samplers.
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, tuple[NoiseSchedule | NoisePath, Sampler]] = {
     "ancestral": (CosineSchedule(), Ancestral(clip=False)),
     "ancestral, larger variance": (LinearSchedule(), Ancestral(variance="forward", clip=False)),
     "ancestral, 100 of 200 steps": (CosineSchedule(), Ancestral(100, clip=False)),
@@ -183,6 +186,16 @@ SAMPLERS = {
     "ancestral, growing variance": (GeometricSchedule(0.02, 20), Ancestral(clip=False)),
     "langevin": (GeometricSchedule(0.02, 5), AnnealedLangevin(50, steps_per_level=60, step_size=0.1)),
     "langevin, kept variance": (LinearSchedule(), AnnealedLangevin(50, steps_per_level=60, step_size=0.1)),
+    "heun": (LinearSchedule(), EDMSampler(18, clip=False)),
+    "heun, from noise alone": (CosineSchedule(), EDMSampler(18, clip=False)),
+    "heun, EDM": (KarrasPath(), EDMSampler(18, clip=False)),
+    "heun, flow, stochastic": (LinearPath(), EDMSampler(40, s_churn=20, s_noise=1, clip=False)),
+    "dpm 2": (CosineSchedule(), DPMSolver(30, clip=False)),
+    "dpm 2, flow": (LinearPath(), DPMSolver(30, clip=False)),
+    "dpm 3, EDM": (KarrasPath(), DPMSolver(30, 3, clip=False)),
+    "dpm 1, stochastic": (VariancePreservingPath(), DPMSolver(60, 1, True, "log_snr", clip=False)),
+    "dpm 2, stochastic, flow": (LinearPath(), DPMSolver(40, 2, True, "karras", clip=False)),
+    "dpm 3, stochastic": (LinearSchedule(), DPMSolver(40, 3, True, clip=False)),
 }
 
 
@@ -190,10 +203,10 @@ SAMPLERS = {
 def test_a_sampler_with_an_exact_network_draws_from_the_data_distribution(name: str):
     """20,000 draws of N(0.3, 0.2^2): the mean is off by at most 4 standard errors of 0.0014, in one test of 16,000 but
     for bias, and the deviation by 0.001 and what finite steps leave."""
-    schedule, sampler = SAMPLERS[name]
+    noise, sampler = SAMPLERS[name]
     torch.manual_seed(0)
-    diffusion = Diffusion(schedule, 200)
-    generated = sampler.sample(diffusion, exact(), diffusion.sample_noise(20_000, (1, 1, 1)))
+    process = ContinuousProcess(noise) if isinstance(noise, NoisePath) else Diffusion(noise, 200)
+    generated = sampler.sample(process, exact(), process.sample_noise(20_000, (1, 1, 1)))
     assert generated.mean().item() == pytest.approx(MEAN, abs=0.012)
     assert generated.std().item() == pytest.approx(STD, rel=0.08)
 
