@@ -1,7 +1,7 @@
 """Residual networks of R3GAN (Huang et al. 2025, arXiv 2501.05441, section 4), without any norm.
 
-Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size, the generator
-ends in a tanh, and both networks may work on patches of pixels, which is faster.
+Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size; the generator
+clips its images; both networks may work on patches of pixels, which is faster.
 """
 
 import itertools
@@ -79,7 +79,11 @@ class Resize(nn.Module):
 
 
 class R3GANDecoder(nn.Module):
-    """Codes to images: learned maps, weighted by the code, then blocks at each size up to the image's; tanh.
+    """Codes to images: learned maps, weighted by the code, then blocks at each size, and a convolution of 1 x 1.
+
+    Its output is clipped to [0, 1] with the gradient of the identity (the straight-through estimator of Bengio et al.
+    2013, arXiv 1308.3432). A tanh, which has no gradient where it saturates, can leave a generator without norms at
+    black images for ever.
 
     Args:
         image_shape: Channels, height, width.

@@ -49,7 +49,7 @@ DISCRIMINATORS = [
     DCGANDiscriminator(4),
     DCGANDiscriminator(4, norm="layer", minibatch_std=True),
     ResNetDiscriminator(4, 8, minibatch_std=True),
-    R3GANDiscriminator(4, 8, blocks=2),
+    R3GANDiscriminator(4, 8, blocks=2, patch_size=2),
     ACGANDiscriminator(),
     MLPDiscriminator((8,)),
 ]
@@ -192,7 +192,22 @@ def test_r3gan_resizes_in_both_directions():
     half = Resize(1, 1, (4, 4), up=False)(ramp)
     torch.testing.assert_close(half, F.avg_pool2d(ramp, 2))
     torch.testing.assert_close(Resize(1, 1, (8, 8), up=True)(half)[..., 1:-1], ramp[..., 1:-1])
-    assert Resize(2, 3, (3, 3), up=False)(torch.rand(1, 2, 7, 7)).shape == (1, 3, 3, 3)
+    odd = Resize(1, 1, (4, 4), up=False)(ramp[..., :7, :7])
+    torch.testing.assert_close(odd[0, 0, 0], torch.tensor([0.5, 2.5, 4.5, 6.0]))
+
+
+def test_an_r3gan_generator_clips_its_images_and_keeps_the_gradient():
+    torch.manual_seed(0)
+    network = R3GANGenerator(4, 8, patch_size=2).build((1, 28, 28), 5)
+    images = network(5 * torch.randn(3, 5))
+    outside = (images == 0) | (images == 1)
+    assert outside.float().mean() > 0.2 and images.min() == 0 and images.max() == 1
+    [slope] = torch.autograd.grad((images * outside).sum(), network.to_patches.weight)
+    assert slope.any()
+    with pytest.raises(ValueError, match="images of 27 x 28 cannot be cut into patches of 2 x 2"):
+        R3GANDiscriminator(4, 8, patch_size=2).build((1, 27, 28))
+    with pytest.raises(ValueError, match="depth 6 is too deep for images of 28 x 28: at most 5 fit"):
+        R3GANDiscriminator(4, 8, depth=6).build((1, 28, 28))
 
 
 def test_acgan_has_the_papers_layers():
@@ -262,7 +277,7 @@ def test_arguments_are_checked():
         lambda: ResNetGenerator(8, 4),
         lambda: ResNetDiscriminator(last_blocks=-1),
         lambda: R3GANGenerator(blocks=0),
-        lambda: R3GANDiscriminator(blocks=0),
+        lambda: R3GANDiscriminator(patch_size=0),
         lambda: ResidualNetworks(blocks=0),
     ):
         with pytest.raises(ValueError, match="must be|there must"):
