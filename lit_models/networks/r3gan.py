@@ -82,8 +82,7 @@ class R3GANDecoder(nn.Module):
     """Codes to images: learned maps, weighted by the code, then blocks at each size, and a convolution of 1 x 1.
 
     Its output is clipped to [0, 1] with the gradient of the identity (the straight-through estimator of Bengio et al.
-    2013, arXiv 1308.3432). A tanh, which has no gradient where it saturates, can leave a generator without norms at
-    black images for ever.
+    2013, arXiv 1308.3432), so that pixels beyond the range still learn.
 
     Args:
         image_shape: Channels, height, width.
