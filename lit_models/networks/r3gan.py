@@ -1,7 +1,7 @@
 """Residual networks of R3GAN (Huang et al. 2025, arXiv 2501.05441, section 4), without any norm.
 
-Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size; the generator
-clips its images; both networks may work on patches of pixels, which is faster.
+Departures from the paper: maps are resized by PyTorch's bilinear interpolation, for images of any size, and both
+networks may work on patches of pixels, which is faster.
 """
 
 import itertools
@@ -81,8 +81,8 @@ class Resize(nn.Module):
 class R3GANDecoder(nn.Module):
     """Codes to images: learned maps, weighted by the code, then blocks at each size, and a convolution of 1 x 1.
 
-    Its output is clipped to [0, 1] with the gradient of the identity (the straight-through estimator of Bengio et al.
-    2013, arXiv 1308.3432), so that pixels beyond the range still learn.
+    Its output is linear. In training the discriminator sees it as it is, so that it learns to refuse pixels beyond the
+    range of real images; in evaluation mode it is clipped to [0, 1].
 
     Args:
         image_shape: Channels, height, width.
@@ -119,10 +119,10 @@ class R3GANDecoder(nn.Module):
         self.patch_size = patch_size
 
     def forward(self, codes: Tensor) -> Tensor:
-        """N x in_dim -> images in [0, 1], N x C x H x W."""
+        """N x in_dim -> images, N x C x H x W, in [0, 1] in evaluation mode."""
         maps = self.basis * self.weights(codes)[:, :, None, None]  # (N, widths[0], h, w)
         images = (F.pixel_shuffle(self.to_patches(self.stages(maps)), self.patch_size) + 1) / 2
-        return images + (images.clamp(0, 1) - images).detach()
+        return images if self.training else images.clamp(0, 1)
 
 
 class R3GANFeatures(FeatureNetwork):
