@@ -88,10 +88,13 @@ def pace(name: str, budget: Budget) -> float:
     key = " ".join([entry.config, *entry.options, f"threads={budget.threads}"])
     if key not in measured:
         found = budget.root / "equal_budget_pace.json"
+        found.unlink(missing_ok=True)
         callback = ["--trainer.callbacks+=studies.pace.Pace", f"--trainer.callbacks.path={found}"]
         quiet = ["--run.pictures", "false", "--quality.num_images", "0", "--trainer.limit_val_batches", "0"]
         quiet += ["--trainer.limit_test_batches", "0"]
         budget.fit(entry, "equal_budget_pace", name, *callback, *quiet, "--run.overwrite", "true")
+        if not found.is_file():
+            raise UsageError(f"the training of {name} ended before its pace was measured: give its config more epochs")
         measured[key] = json.loads(found.read_text(encoding="utf-8"))["images/s"]
         path.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     return measured[key]

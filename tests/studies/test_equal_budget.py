@@ -60,3 +60,10 @@ def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(equal_budget.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
     with pytest.raises(UsageError, match="the training of x/y failed"):
         Budget(tmp_path, tmp_path, 1, 1).fit(Entry("a"), "x", "y")
+
+
+def test_the_pace_of_another_model_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "equal_budget_pace.json").write_text('{"images/s": 7.0}')
+    monkeypatch.setattr(equal_budget.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    with pytest.raises(UsageError, match="training of edm ended before its pace was measured"):
+        equal_budget.pace("edm", Budget(tmp_path, tmp_path, 1, 1))
